@@ -1,0 +1,51 @@
+# Every target installs what it needs into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+SCATTER := .venv/scatter
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup demo test test-all test-scatter docs bench lint clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -e '.[all]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python examples/drivaerml.py
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
+test: lint docs
+	$(BIN)/pytest
+
+test-all: lint docs
+	$(BIN)/pytest -m "slow or not slow"
+
+# Beside the other packages, not among them: `make test` stays without torch-scatter.
+$(SCATTER): $(READY)
+	$(BIN)/pip install --quiet setuptools wheel
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --target $(SCATTER) \
+		torch-scatter
+
+test-scatter: $(SCATTER)
+	PYTHONPATH=$(SCATTER) $(BIN)/python -W ignore -c \
+		"import torch_geometric.typing as t; assert t.WITH_TORCH_SCATTER"
+	PYTHONPATH=$(SCATTER) $(BIN)/pytest -m segment
+
+bench: $(READY)
+	$(BIN)/python examples/benchmarks/run.py
+
+clean:
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch.nn.functional import gelu
+
+from torch_geometric_flare.nn import ResidualMLP
+
+
+def test_formula():
+    mlp = ResidualMLP(4, 4, 4, num_layers=1).double()
+    first, inner, last = mlp.layers
+    x = torch.randn(7, 4, dtype=torch.float64)
+    hidden = x + gelu(first(x), approximate="tanh")
+    hidden = hidden + gelu(inner(hidden), approximate="tanh")
+    torch.testing.assert_close(mlp(x), hidden + last(hidden))
+
+
+@pytest.mark.parametrize("num_layers", [-1, 0, 2])
+def test_residuals_only_where_widths_match(num_layers):
+    mlp = ResidualMLP(3, 5, 2, num_layers)
+    with torch.no_grad():
+        for parameter in mlp.parameters():
+            parameter.zero_()
+    assert not mlp(torch.randn(7, 3)).any()
+
+
+def test_residuals_can_be_switched_off():
+    x = torch.randn(7, 4)
+    for options, expected in [
+        ({}, x),
+        ({"input_residual": False}, torch.zeros_like(x)),
+        ({"output_residual": False}, torch.zeros_like(x)),
+    ]:
+        mlp = ResidualMLP(4, 4, 4, **options)
+        with torch.no_grad():
+            for parameter in mlp.parameters():
+                parameter.zero_()
+        assert torch.equal(mlp(x), expected)
+
+
+def test_single_linear_map():
+    mlp = ResidualMLP(4, 99, 4, num_layers=-1)
+    x = torch.randn(7, 4)
+    torch.testing.assert_close(mlp(x), x + mlp.layers[0](x))
+    assert len(mlp.layers) == 1
+
+
+def test_activation_by_name_and_by_callable():
+    x = torch.randn(7, 3)
+    named, called = (
+        ResidualMLP(3, 5, 2, act="relu"),
+        ResidualMLP(3, 5, 2, act=torch.relu),
+    )
+    called.load_state_dict(named.state_dict())
+    assert torch.equal(named(x), called(x))
+
+
+def test_initialisation():
+    mlp = ResidualMLP(300, 300, 300)
+    for layer in mlp.layers:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0, 1, 1), "in_channels is 0"), ((1, 1, 1, -2), "num_layers is -2")],
+)
+def test_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ResidualMLP(*arguments)
+
+
+def test_repr():
+    assert str(ResidualMLP(3, 8, 2)) == "ResidualMLP(3, 8, 2, num_layers=2)"

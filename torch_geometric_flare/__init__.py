@@ -1,0 +1,34 @@
+"""FLARE attention and physics surrogates for PyTorch Geometric."""
+
+import warnings
+
+with warnings.catch_warnings():
+    # PyTorch Geometric scripts two classes when it is first imported.
+    warnings.filterwarnings(
+        "ignore", "`torch.jit.script` is deprecated", DeprecationWarning
+    )
+    import torch_geometric  # noqa: F401
+
+from torch_geometric_flare.functional import (
+    LatentState,
+    PointBatch,
+    flare_attention,
+    flare_decode,
+    flare_encode,
+)
+from torch_geometric_flare.interop import from_reference
+from torch_geometric_flare.nn import FLARE, FLAREConv, ResidualMLP
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FLARE",
+    "FLAREConv",
+    "LatentState",
+    "PointBatch",
+    "ResidualMLP",
+    "flare_attention",
+    "flare_decode",
+    "flare_encode",
+    "from_reference",
+]

@@ -1,0 +1,113 @@
+"""Softmax over the points with its log-sum-exp, in blocks of points."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.state import LatentState
+
+# Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
+_BLOCK_ELEMENTS = 1 << 22
+
+
+def _block_size(q: Tensor) -> int:
+    return max(1, _BLOCK_ELEMENTS // max(1, q[..., 0].numel()))
+
+
+def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Masked scores [B, H, M, n], in the precision of the state."""
+    scores = (scale * (q @ k.mT)).to(state_dtype(q))
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
+    return scores
+
+
+def _probabilities(scores: Tensor, lse: Tensor) -> Tensor:
+    """exp(scores - lse), zero where a row has no points at all."""
+    lse = torch.where(lse == -torch.inf, 0.0, lse)
+    return (scores - lse.unsqueeze(-1)).exp()
+
+
+def state_dtype(q: Tensor) -> torch.dtype:
+    """Precision of a state: sums over many points need at least float32."""
+    return torch.promote_types(q.dtype, torch.float32)
+
+
+def empty_state(q: Tensor, v: Tensor) -> LatentState:
+    """The state of no points for these latents and this width of values."""
+    like = q.new_empty(0, dtype=state_dtype(q))
+    return LatentState.empty(*q.shape[:-1], v.size(-1), like=like)
+
+
+def encode_explicit(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> LatentState:
+    """Encode with all scores at once, by plain differentiable operations."""
+    if k.size(-2) == 0:
+        return empty_state(q, v)
+    scores = _scores(q, k, mask, scale)
+    lse = scores.logsumexp(dim=-1)
+    return LatentState(_probabilities(scores, lse) @ v.to(lse.dtype), lse)
+
+
+class _Encode(torch.autograd.Function):
+    """`encode_explicit` by blocks: keeps its inputs and the state, not the scores.
+
+    With P the probabilities normalised over all points, dS = P * (dZ V^T - <dZ, Z>
+    + dlse): the gradient of the log-sum-exp is part of it, so that merged states
+    can be differentiated. Backward is made of differentiable operations.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        size = _block_size(q)
+        state = empty_state(q, v)
+        for start in range(0, k.size(-2), size):
+            rows = slice(start, start + size)
+            mask_block = None if mask is None else mask[:, rows]
+            state = state.merge(
+                encode_explicit(q, k[..., rows, :], v[..., rows, :], mask_block, scale)
+            )
+        ctx.save_for_backward(q, k, v, mask, *state)
+        ctx.scale = scale
+        return state.value, state.lse
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_value, grad_lse = grads
+        q, k, v, mask, value, lse = ctx.saved_tensors
+        size = _block_size(q)
+        offset = grad_lse - (grad_value * value).sum(dim=-1)  # [B, H, M]
+        grad_q = torch.zeros_like(q)
+        grad_k, grad_v = [], []
+        for start in range(0, k.size(-2), size):
+            rows = slice(start, start + size)
+            k_block, v_block = k[..., rows, :], v[..., rows, :]
+            mask_block = None if mask is None else mask[:, rows]
+            weights = _probabilities(_scores(q, k_block, mask_block, ctx.scale), lse)
+            grad_scores = weights * (
+                grad_value @ v_block.to(value.dtype).mT + offset.unsqueeze(-1)
+            )
+            grad_scores = (ctx.scale * grad_scores).to(q.dtype)
+            grad_q = grad_q + grad_scores @ k_block
+            grad_k.append(grad_scores.mT @ q)
+            grad_v.append((weights.mT @ grad_value).to(v.dtype))
+        if not grad_k:
+            return grad_q, torch.zeros_like(k), torch.zeros_like(v), None, None
+        return grad_q, torch.cat(grad_k, -2), torch.cat(grad_v, -2), None, None
+
+
+def encode(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> LatentState:
+    """`flare_encode` on tensors of equal rank, [B, H, M, D] and [B, H, N, D]."""
+    if torch.compiler.is_compiling():
+        return encode_explicit(q, k, v, mask, scale)
+    with torch.autocast(q.device.type, enabled=False):
+        value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
+            q, k, v, mask, scale
+        )
+    return LatentState(value, lse)

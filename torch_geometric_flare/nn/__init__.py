@@ -1,0 +1,8 @@
+"""Modules: the FLARE operator, its parts, and whole surrogates."""
+
+from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.nn.conv import FLAREConv
+from torch_geometric_flare.nn.dense import ResidualMLP
+from torch_geometric_flare.nn.models import FLARE
+
+__all__ = ["FLARE", "FLAREConv", "ResidualBlock", "ResidualMLP"]

@@ -1,0 +1,47 @@
+"""The residual block that every surrogate of this package is stacked from."""
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import PointBatch
+
+
+class ResidualBlock(nn.Module):
+    r"""A pre-norm residual block: a mixer of points, then a pointwise map.
+
+    $$x \leftarrow x + \mathrm{mixer}(\mathrm{LN}(x)), \qquad
+      x \leftarrow x + \mathrm{feedforward}(\mathrm{LN}(x))$$
+
+    Args:
+        channels: Width of the features.
+        mixer: Called as `mixer(x, batch)`; the only part that sees several points.
+        feed_forward: Called as `feed_forward(x)`, on each point by itself.
+
+    Shapes:
+        - input: $[N, C]$
+        - output: $[N, C]$
+    """
+
+    def __init__(
+        self, channels: int, mixer: nn.Module, feed_forward: nn.Module
+    ) -> None:
+        super().__init__()
+        self.mixer_norm = nn.LayerNorm(channels)
+        self.mixer = mixer
+        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.feed_forward = feed_forward
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for module in self.children():
+            module.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, batch: PointBatch | Tensor | None = None) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, or the layout; handed to the mixer.
+        """
+        x = x + self.mixer(self.mixer_norm(x), batch)
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        return y

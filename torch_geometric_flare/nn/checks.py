@@ -1,0 +1,33 @@
+"""User errors that every module reports the same way."""
+
+import torch
+from torch import Tensor
+from torch_geometric import is_debug_enabled
+
+
+def check_positive(**values: int) -> None:
+    """Raise `ValueError` naming the first of `values` that is below one."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected a positive number")
+
+
+def check_points(x: Tensor, channels: int, name: str = "x") -> None:
+    """Raise `ValueError` unless `x` is $[N, C]$, and finite in PyG's debug mode.
+
+    Args:
+        x: Points.
+        channels: The expected width.
+        name: What the caller calls `x`.
+    """
+    if x.dim() != 2 or x.size(-1) != channels:
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; lay the "
+            "points of several graphs one after another and pass `batch`"
+        )
+    # The check waits for the device, so it is paid for in debug mode alone.
+    if is_debug_enabled() and not bool(torch.isfinite(x).all()):
+        raise ValueError(
+            f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or "
+            "infinite: check the data and its normalisation"
+        )

@@ -1,0 +1,319 @@
+"""FLARE as an operator on `x` and `batch`."""
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import (
+    LatentState,
+    PointBatch,
+    naive_flare_weights,
+    ragged_flare_attention,
+    ragged_flare_decode,
+    ragged_flare_encode,
+)
+from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.dense.residual_mlp import (
+    Activation,
+    ResidualMLP,
+    reset_linear,
+)
+
+Batch = Tensor | PointBatch | None
+
+
+class FLAREConv(nn.Module):
+    r"""Low-rank global attention between the points of each graph, at linear cost.
+
+    From the Fast Low-rank Attention Routing Engine,
+    [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). In each head, $M$ learned
+    latents $Q$ gather the points and scatter back to them:
+
+    $$Z = \mathrm{softmax}_N(s\,QK^\top)V, \qquad
+      Y = \mathrm{softmax}_M(s\,KQ^\top)Z, \qquad x' = W\,Y$$
+
+    where keys and values are residual MLPs of $x$. Graphs of a batch never see each
+    other, whatever their sizes. The cost is $O(NM)$.
+
+    Args:
+        in_channels: Width of the input.
+        out_channels: Width of the output; by default `in_channels`.
+        heads: Attention heads $H$.
+        num_latents: Latents $M$ of each head, the rank of the operator.
+        head_channels: Width $D$ of a head; by default `out_channels // heads`.
+        kv_layers: Residual hidden layers of the key and value MLPs; -1 makes each a
+            single linear map, residual where widths match.
+        scale: Factor $s$ on the scores.
+        act: Activation of the MLPs; `"gelu"` is the tanh approximation.
+        qk_norm: Whether queries and keys pass a `LayerNorm` over the head width.
+        bias: Whether the linear maps have a bias.
+
+    Shapes:
+        - input: $[N, C_\text{in}]$, `batch` $[N]$
+        - output: $[N, C_\text{out}]$
+
+    Raises:
+        ValueError: If a size is not positive, or `head_channels` is not given and
+            `out_channels` is not divisible by `heads`.
+
+    Examples:
+        >>> conv = FLAREConv(16, heads=4, num_latents=32)
+        >>> x = torch.randn(100, 16)
+        >>> batch = torch.tensor([0] * 30 + [1] * 70)
+        >>> conv(x, batch).shape
+        torch.Size([100, 16])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        heads: int = 8,
+        num_latents: int = 64,
+        head_channels: int | None = None,
+        kv_layers: int = 3,
+        scale: float = 1.0,
+        act: Activation = "gelu",
+        qk_norm: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        check_positive(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            heads=heads,
+            num_latents=num_latents,
+        )
+        if head_channels is None:
+            if out_channels % heads:
+                raise ValueError(
+                    f"out_channels is {out_channels}, which heads={heads} does not "
+                    "divide: change one of them or give head_channels"
+                )
+            head_channels = out_channels // heads
+        check_positive(head_channels=head_channels)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.heads = heads
+        self.num_latents = num_latents
+        self.head_channels = head_channels
+        self.kv_layers = kv_layers
+        self.scale = scale
+        self.act = act
+        self.qk_norm = qk_norm
+        self.bias = bias
+
+        width = heads * head_channels
+        self.latents = nn.Parameter(torch.empty(heads, num_latents, head_channels))
+        self.key_mlp = ResidualMLP(in_channels, width, width, kv_layers, act, bias)
+        self.value_mlp = ResidualMLP(in_channels, width, width, kv_layers, act, bias)
+        self.query_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
+        self.out = nn.Linear(width, out_channels, bias=bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        nn.init.normal_(self.latents, std=0.1)
+        self.key_mlp.reset_parameters()
+        self.value_mlp.reset_parameters()
+        reset_linear(self.out)
+        for norm in (self.query_norm, self.key_norm):
+            if isinstance(norm, nn.LayerNorm):
+                norm.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        batch: Batch | tuple[Batch, Batch] = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Route every point's features to every point of its graph.
+
+        Args:
+            x: Features of the points; or a pair of the points to encode and the
+                points to decode at.
+            batch: Graph of each point, sorted; `None` for a single graph; a pair
+                where `x` is one. A `PointBatch` says that the rows of `x` are in
+                its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+
+        Shapes:
+            - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$
+            - `batch`: $[N]$ or $[N_s], [N_q]$
+
+        Returns:
+            $[N, C']$ or $[N_q, C']$. A query in a graph without source points
+            gets the value of an empty sum.
+
+        Raises:
+            ValueError: If the width of `x` is not `in_channels`, or `batch` is
+                unsorted, of another length, or out of range.
+        """
+        if isinstance(x, tuple):
+            source, query = batch if isinstance(batch, tuple) else (batch, batch)
+            if batch_size is None:
+                batch_size = max(_num_graphs(source), _num_graphs(query))
+            state = self.encode(x[0], source, batch_size)
+            return self.decode(state, x[1], query)
+        if isinstance(batch, tuple):
+            raise ValueError("batch is a pair but x is not: pass one batch vector")
+        check_points(x, self.in_channels)
+        layout = _layout(x, batch, batch_size)
+        if layout is not batch:
+            x = layout.sort(x)
+        k, v = self._keys(x), self._values(x)
+        q = self._queries(k)
+        y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
+        y = self._merge_heads(y)
+        return y if layout is batch else layout.unsort(y)
+
+    def encode(
+        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+    ) -> LatentState:
+        """The state of each graph: all that decoding needs of its points.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, or the layout.
+            batch_size: Number of graphs, where trailing ones may be empty.
+
+        Shapes:
+            - `x`: $[N, C]$
+            - `batch`: $[N]$
+
+        Returns:
+            Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$. States of parts of one
+            graph merge into the state of the whole.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        check_points(x, self.in_channels)
+        layout = _layout(x, batch, batch_size)
+        if layout is not batch:
+            x = layout.sort(x)
+        k, v = self._keys(x), self._values(x)
+        return ragged_flare_encode(self._queries(k), k, v, layout, scale=self.scale)
+
+    def decode(self, state: LatentState, x: Tensor, batch: Batch = None) -> Tensor:
+        """Decode the state of each graph at points of that graph.
+
+        Args:
+            state: One state a graph, from `encode`.
+            x: Features of the points to decode at.
+            batch: Graph of each point, or the layout.
+
+        Shapes:
+            - `x`: $[N, C]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C']$
+
+        Raises:
+            ValueError: As `forward`; also if the number of graphs is not that of
+                the state.
+        """
+        check_points(x, self.in_channels)
+        layout = _layout(x, batch, state.value.size(0))
+        if layout is not batch:
+            x = layout.sort(x)
+        k = self._keys(x)
+        q = self._queries(k)
+        z = state.value.to(k.dtype)
+        y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
+        y = self._merge_heads(y)
+        return y if layout is batch else layout.unsort(y)
+
+    def attention_weights(
+        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        r"""What each latent gathers from, and each point receives from, whom.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, or the layout.
+            batch_size: Number of graphs, where trailing ones may be empty.
+
+        Shapes:
+            - `x`: $[N, C]$
+            - `batch`: $[N]$
+
+        Returns:
+            Gather weights and scatter weights, both $[N, H, M]$: the first sum to
+            one over the points of each graph, the second over the latents.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        check_points(x, self.in_channels)
+        layout = _layout(x, batch, batch_size)
+        if layout is not batch:
+            x = layout.sort(x)
+        k = self._keys(x)
+        q = self._queries(k)
+        gathers, scatters = [], []
+        for group, block in zip(layout.groups, layout.split(k), strict=True):
+            gather, scatter = naive_flare_weights(
+                q, block.transpose(1, 2), scale=self.scale, mask=group.mask
+            )
+            gathers.append(gather.permute(0, 3, 1, 2))  # [B, n, H, M]
+            scatters.append(scatter.transpose(1, 2))
+        if not gathers:
+            nothing = x.new_empty(0, self.heads, self.num_latents)
+            return nothing, nothing
+        gather, scatter = layout.join(gathers), layout.join(scatters)
+        if layout is not batch:
+            gather, scatter = layout.unsort(gather), layout.unsort(scatter)
+        return gather, scatter
+
+    def _queries(self, k: Tensor) -> Tensor:
+        q: Tensor = self.query_norm(self.latents)
+        return q.to(k.dtype)  # under autocast the keys are in lower precision
+
+    def _keys(self, x: Tensor) -> Tensor:
+        k = self._split_heads(self.key_mlp(x))
+        normalised: Tensor = self.key_norm(k)
+        # Under autocast the norm gives float32 where the values are in half.
+        return normalised.to(k.dtype)
+
+    def _values(self, x: Tensor) -> Tensor:
+        return self._split_heads(self.value_mlp(x))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.reshape(x.size(0), self.heads, self.head_channels)
+
+    def _merge_heads(self, y: Tensor) -> Tensor:
+        out: Tensor = self.out(y.flatten(-2))
+        return out
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
+            f"heads={self.heads}, num_latents={self.num_latents})"
+        )
+
+
+def _layout(x: Tensor, batch: Batch, batch_size: int | None) -> PointBatch:
+    """The layout of `batch`, which may be one already."""
+    if not isinstance(batch, PointBatch):
+        return PointBatch.from_batch(x, batch, batch_size)
+    if sum(batch.sizes) != x.size(0):
+        raise ValueError(
+            f"batch lays out {sum(batch.sizes)} points but x has {x.size(0)} rows"
+        )
+    if batch_size not in (None, batch.num_graphs):
+        raise ValueError(
+            f"batch lays out {batch.num_graphs} graphs but batch_size is {batch_size}"
+        )
+    return batch
+
+
+def _num_graphs(batch: Batch) -> int:
+    """Graphs that a batch vector names."""
+    if batch is None:
+        return 1
+    if isinstance(batch, PointBatch):
+        return batch.num_graphs
+    return int(batch.max()) + 1 if batch.numel() else 0

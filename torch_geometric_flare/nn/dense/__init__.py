@@ -1,0 +1,5 @@
+"""Pointwise modules."""
+
+from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP
+
+__all__ = ["ResidualMLP"]

@@ -1,0 +1,126 @@
+"""The residual MLP that FLARE is made of."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch_geometric.nn.resolver import activation_resolver
+
+from torch_geometric_flare.nn.checks import check_positive
+
+Activation = str | Callable[[Tensor], Tensor]
+
+
+def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
+    """A name or a callable as a callable.
+
+    Args:
+        act: `"gelu"`, here the tanh approximation as in the papers; any other name
+            that PyTorch Geometric's resolver knows; or a callable.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if act == "gelu":
+        return nn.GELU(approximate="tanh")
+    resolved: Callable[[Tensor], Tensor] = (
+        activation_resolver(act) if isinstance(act, str) else act
+    )
+    return resolved
+
+
+def reset_linear(linear: nn.Linear) -> None:
+    r"""Weight from $\mathcal{N}(0, 0.02^2)$ and bias zero, as the papers start."""
+    nn.init.normal_(linear.weight, std=0.02)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+
+
+class ResidualMLP(nn.Module):
+    r"""An MLP whose hidden layers are residual.
+
+    $$x_0 = \phi(W_1 x)\;(+\,x), \quad x_i = x_{i-1} + \phi(V_i x_{i-1}), \quad
+      y = W_2 x_L\;(+\,x_L)$$
+
+    The first sum is there where `in_channels == hidden_channels`, the last where
+    `hidden_channels == out_channels`, unless switched off. With `num_layers=-1` it is
+    a single linear map $Wx\;(+\,x)$.
+
+    Args:
+        in_channels: Width of the input.
+        hidden_channels: Width of the hidden layers.
+        out_channels: Width of the output.
+        num_layers: Residual hidden layers $L$; -1 for a single linear map.
+        act: Activation; `"gelu"` is the tanh approximation.
+        bias: Whether the linear maps have a bias.
+        input_residual: Whether the first layer adds its input where widths match.
+        output_residual: Whether the last layer adds its input where widths match.
+
+    Shapes:
+        - input: $[*, C_\text{in}]$
+        - output: $[*, C_\text{out}]$
+
+    Raises:
+        ValueError: If a width is not positive or `num_layers` is below -1.
+
+    Source:
+        [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Appendix.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 2,
+        act: Activation = "gelu",
+        bias: bool = True,
+        input_residual: bool = True,
+        output_residual: bool = True,
+    ) -> None:
+        super().__init__()
+        check_positive(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            out_channels=out_channels,
+        )
+        if num_layers < -1:
+            raise ValueError(f"num_layers is {num_layers}, expected -1 or more")
+        self.in_channels = in_channels
+        self.hidden_channels = hidden_channels
+        self.out_channels = out_channels
+        self.num_layers = num_layers
+        self.act = act
+        self.bias = bias
+        self.input_residual = input_residual
+        self.output_residual = output_residual
+
+        widths = [in_channels, *[hidden_channels] * (num_layers + 1), out_channels]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b, bias=bias)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.activation = resolve_activation(act)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            reset_linear(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to every point by itself."""
+        *hidden, last = self.layers
+        residual = self.input_residual
+        for layer in hidden:
+            update = self.activation(layer(x))
+            x = x + update if residual and x.size(-1) == update.size(-1) else update
+            residual = True
+        y: Tensor = last(x)
+        return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
+            f"{self.out_channels}, num_layers={self.num_layers})"
+        )

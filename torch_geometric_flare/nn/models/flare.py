@@ -1,0 +1,140 @@
+"""The FLARE network."""
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
+from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
+
+
+class FLARE(nn.Module):
+    r"""The FLARE surrogate: features of points in, fields at those points out.
+
+    From [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). A residual MLP lifts
+    each point to the hidden width, `num_layers` pre-norm blocks of `FLAREConv` and
+    a residual MLP follow, and a `LayerNorm` and a residual MLP give the fields.
+
+    Args:
+        in_channels: Width of the input.
+        hidden_channels: Width of the hidden features.
+        out_channels: Fields to predict.
+        num_layers: Number of blocks.
+        heads: Attention heads of each block.
+        num_latents: Latents of each head, the rank of each block's operator.
+        kv_layers: Residual hidden layers of the key and value MLPs.
+        mlp_layers: Residual hidden layers of each block's pointwise MLP.
+        scale: Factor on the attention scores.
+        act: Activation; `"gelu"` is the tanh approximation.
+        qk_norm: Whether queries and keys pass a `LayerNorm`.
+
+    Shapes:
+        - input: $[N, C_\text{in}]$, `batch` $[N]$
+        - output: $[N, C_\text{out}]$
+
+    Raises:
+        ValueError: If a size is not positive or `heads` does not divide
+            `hidden_channels`.
+
+    Examples:
+        >>> model = FLARE(3, 32, 1, num_layers=2, heads=4, num_latents=16)
+        >>> model(torch.randn(500, 3)).shape
+        torch.Size([500, 1])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 8,
+        heads: int = 8,
+        num_latents: int = 64,
+        kv_layers: int = 3,
+        mlp_layers: int = 3,
+        scale: float = 1.0,
+        act: Activation = "gelu",
+        qk_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        check_positive(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            out_channels=out_channels,
+            num_layers=num_layers,
+        )
+        self.in_channels = in_channels
+        self.hidden_channels = hidden_channels
+        self.out_channels = out_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.num_latents = num_latents
+        self.kv_layers = kv_layers
+        self.mlp_layers = mlp_layers
+        self.scale = scale
+        self.act = act
+        self.qk_norm = qk_norm
+
+        width = hidden_channels
+        self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(
+                width,
+                FLAREConv(
+                    width,
+                    heads=heads,
+                    num_latents=num_latents,
+                    kv_layers=kv_layers,
+                    scale=scale,
+                    act=act,
+                    qk_norm=qk_norm,
+                ),
+                ResidualMLP(width, width, width, mlp_layers, act),
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = ResidualMLP(
+            width, width, out_channels, 2, act, output_residual=False
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for module in (self.lift, *self.blocks, self.norm, self.head):
+            module.reset_parameters()
+
+    def forward(
+        self, x: Tensor, batch: Tensor | None = None, batch_size: int | None = None
+    ) -> Tensor:
+        r"""Predict the fields at every point.
+
+        Args:
+            x: Features of the points, normalised coordinates included.
+            batch: Graph of each point, sorted; `None` for a single graph.
+            batch_size: Number of graphs, where trailing ones may be empty.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+
+        Raises:
+            ValueError: If the width of `x` is not `in_channels`, or `batch` is
+                unsorted, of another length, or out of range.
+        """
+        check_points(x, self.in_channels)
+        layout = PointBatch.from_batch(x, batch, batch_size)
+        x = self.lift(layout.sort(x))
+        for block in self.blocks:
+            x = block(x, layout)
+        return layout.unsort(self.head(self.norm(x)))
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
+            f"{self.out_channels}, num_layers={self.num_layers}, heads={self.heads}, "
+            f"num_latents={self.num_latents})"
+        )

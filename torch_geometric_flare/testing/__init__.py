@@ -1,0 +1,15 @@
+"""Laws that any operator on point clouds should obey, as reusable asserts."""
+
+from torch_geometric_flare.testing.laws import (
+    assert_batch_invariant,
+    assert_merge_associative,
+    assert_permutation_equivariant,
+    assert_same_function,
+)
+
+__all__ = [
+    "assert_batch_invariant",
+    "assert_merge_associative",
+    "assert_permutation_equivariant",
+    "assert_same_function",
+]

@@ -1,0 +1,163 @@
+"""The laws, each raising `AssertionError` with the largest deviation."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import LatentState
+
+
+def _gradients(
+    out: Tensor, wanted: Sequence[Tensor], create_graph: bool = False
+) -> list[Tensor]:
+    """Gradients of one fixed weighted sum of `out`; zeros where it depends on none."""
+    weights = torch.cos(torch.arange(out.numel(), dtype=out.dtype, device=out.device))
+    found = torch.autograd.grad(
+        (out * weights.view_as(out)).sum(),
+        wanted,
+        allow_unused=True,
+        create_graph=create_graph,
+    )
+    return [
+        torch.zeros_like(t) if g is None else g
+        for t, g in zip(wanted, found, strict=True)
+    ]
+
+
+def assert_same_function(
+    actual: Callable[..., Tensor],
+    expected: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    *,
+    atol: float = 1e-10,
+    rtol: float = 1e-10,
+    second_order: bool = False,
+) -> None:
+    """Assert that two functions agree in output and in every gradient.
+
+    Args:
+        actual: The fast path.
+        expected: Its naive twin.
+        inputs: Positional arguments of both; float64 shows real differences.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+        second_order: Whether to compare the gradients of the gradients as well.
+
+    Raises:
+        AssertionError: If an output or the gradient of an input differs.
+    """
+    results = []
+    for function in (actual, expected):
+        leaves = [t.detach().clone().requires_grad_() for t in inputs]
+        result = [function(*leaves)]
+        result += _gradients(result[0], leaves, create_graph=second_order)
+        if second_order:
+            flat = torch.cat([grad.flatten() for grad in result[1:]])
+            result += _gradients(flat, leaves)
+        results.append(result)
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
+
+
+def assert_batch_invariant(
+    module: nn.Module,
+    in_channels: int,
+    sizes: Sequence[int] = (1, 2, 63, 0, 500, 5000),
+    *,
+    atol: float = 1e-10,
+    rtol: float = 1e-10,
+) -> None:
+    """Assert that a graph gives the same alone as among any batch-mates.
+
+    Compares outputs and the gradients of the input and of every parameter; the
+    latter are those of the graphs alone, summed.
+
+    Args:
+        module: Called as `module(x, batch, batch_size)` and, alone, as `module(x)`.
+            Use float64.
+        in_channels: Width of its input.
+        sizes: Points of each graph; zero is an empty graph.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+
+    Raises:
+        AssertionError: If a graph's output or a gradient depends on batch-mates.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    like = parameters[0] if parameters else torch.empty(0, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(sum(sizes), in_channels, generator=generator, dtype=like.dtype)
+    x = x.to(like.device).requires_grad_()
+    counts = torch.tensor(sizes, device=like.device)
+    batch = torch.arange(len(sizes), device=like.device).repeat_interleave(counts)
+
+    together = module(x, batch, len(sizes))
+    alone = torch.cat([module(part) for part in x.split(list(sizes)) if len(part)])
+    torch.testing.assert_close(together, alone, atol=atol, rtol=rtol)
+    for found, wanted in zip(
+        _gradients(together, [x, *parameters]),
+        _gradients(alone, [x, *parameters]),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
+
+
+def assert_permutation_equivariant(
+    module: nn.Module,
+    x: Tensor,
+    batch: Tensor | None = None,
+    *,
+    atol: float = 1e-10,
+    rtol: float = 1e-10,
+) -> None:
+    """Assert that reordering the points of each graph reorders the output alike.
+
+    Args:
+        module: Called as `module(x, batch)`.
+        x: Points, $[N, C]$; use float64.
+        batch: Graph of each point, sorted.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+
+    Raises:
+        AssertionError: If the output depends on the order of the points.
+    """
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(x.size(0), generator=generator).to(x.device)
+    if batch is not None:
+        order = order[batch[order].argsort(stable=True)]
+    torch.testing.assert_close(
+        module(x[order], batch), module(x, batch)[order], atol=atol, rtol=rtol
+    )
+
+
+def assert_merge_associative(
+    a: LatentState,
+    b: LatentState,
+    c: LatentState,
+    *,
+    atol: float = 1e-10,
+    rtol: float = 1e-10,
+) -> None:
+    """Assert that states merge in any order and that the empty state is neutral.
+
+    Args:
+        a: A state.
+        b: A state of the same shape.
+        c: A state of the same shape.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+
+    Raises:
+        AssertionError: If the order of merging matters.
+    """
+    empty = LatentState.empty(*a.value.shape, like=a.value)
+    expected = a.merge(b).merge(c)
+    for state in (
+        a.merge(b.merge(c)),
+        c.merge(a).merge(b),
+        a.merge(empty).merge(b).merge(c),
+        empty.merge(a).merge(b.merge(c)),
+    ):
+        torch.testing.assert_close(tuple(state), tuple(expected), atol=atol, rtol=rtol)
