@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch_geometric.transforms import FixedPoints
+
+from torch_geometric_flare.training import SurrogateDataModule
+
+SUBSET = FixedPoints(10, replace=False)
+
+
+def epoch_of(data, epoch):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [(b.number.tolist(), b.batch.tolist(), b.x) for b in loader]
+
+
+def same(first, second):
+    return len(first) == len(second) and all(
+        a[:2] == b[:2] and torch.equal(a[2], b[2])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_batches_hold_every_sample_once(samples):
+    data = SurrogateDataModule(samples(7, 0), batch_size=3)
+    batches = epoch_of(data, 0)
+    assert data.num_batches == len(data.train_dataloader()) == len(batches) == 3
+    assert sorted(sum((numbers for numbers, _, _ in batches), [])) == list(range(7))
+    numbers, batch, x = batches[0]
+    assert batch == sum(([k] * (30 + n % 3) for k, n in enumerate(numbers)), [])
+    assert x.size(0) == len(batch)
+
+
+def test_a_stock_transform_repeats_with_seed_and_epoch(samples):
+    train = samples(7, 0)
+    data = SurrogateDataModule(train, batch_size=2, train_transform=SUBSET)
+    first = epoch_of(data, 5)
+    assert first[0][2].shape == (20, 3)
+    torch.rand(9)
+    epoch_of(data, 6)
+    assert same(epoch_of(data, 5), first)
+    assert not same(epoch_of(data, 6), first)
+    other = SurrogateDataModule(train, batch_size=2, train_transform=SUBSET, seed=1)
+    assert not same(epoch_of(other, 5), first)
+
+
+def test_workers_change_nothing(samples):
+    arguments = {"train": samples(7, 0), "batch_size": 2, "train_transform": SUBSET}
+    without = SurrogateDataModule(**arguments)
+    loader = SurrogateDataModule(**arguments, num_workers=2).train_dataloader()
+    for epoch in (0, 1):  # The workers live on from one epoch to the next.
+        loader.sampler.set_epoch(epoch)
+        batches = [(b.number.tolist(), b.batch.tolist(), b.x) for b in loader]
+        assert same(batches, epoch_of(without, epoch))
+
+
+def test_loading_draws_nothing_from_the_global_generator(samples):
+    data = SurrogateDataModule(samples(4, 0), batch_size=2, train_transform=SUBSET)
+    before = torch.get_rng_state()
+    epoch_of(data, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluation_is_in_order_and_untransformed(samples):
+    data = SurrogateDataModule(
+        samples(2, 0), samples(5, 1), samples(3, 2), 2, train_transform=SUBSET
+    )
+    for loader, split in (
+        (data.val_dataloader(), samples(5, 1)),
+        (data.test_dataloader(), samples(3, 2)),
+    ):
+        batches = list(loader)
+        assert sum((b.number.tolist() for b in batches), []) == list(range(len(split)))
+        assert torch.equal(
+            torch.cat([b.x for b in batches]), torch.cat([d.x for d in split])
+        )
+
+
+def test_splits_that_are_not_there(samples):
+    data = SurrogateDataModule(samples(2, 0))
+    assert data.val_dataloader() == []
+    with pytest.raises(ValueError, match="no test split"):
+        data.test_dataloader()
+
+
+def test_state_names_the_next_epoch_and_refuses_other_data(samples):
+    data = SurrogateDataModule(samples(4, 0), seed=3)
+    epoch_of(data, 6)
+    state = data.state_dict()
+    assert state == {"epoch": 7, "seed": 3, "batch_size": 1, "num_samples": 4}
+    resumed = SurrogateDataModule(samples(4, 0), seed=3)
+    resumed.load_state_dict(state)
+    keys = list(resumed.train_dataloader().sampler)
+    assert {epoch for epoch, _ in keys} == {7}
+    with pytest.raises(ValueError, match="num_samples=4 but the data has 5"):
+        SurrogateDataModule(samples(5, 0), seed=3).load_state_dict(state)
+    with pytest.raises(ValueError, match="seed=3 but the data has 0"):
+        SurrogateDataModule(samples(4, 0)).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train": []}, "train is empty"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"num_workers": -1}, "num_workers=-1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(samples, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SurrogateDataModule(**({"train": samples(2, 0)} | arguments))

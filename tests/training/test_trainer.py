@@ -1,0 +1,227 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch_geometric.transforms import FixedPoints
+
+from torch_geometric_flare.training import (
+    SurrogateDataModule,
+    build_trainer,
+    evaluate,
+    fit,
+    read_history,
+)
+
+KILLED = "killed"
+
+
+class Killer(Callback):
+    """Dies at a chosen batch (counted over all epochs) or validation."""
+
+    def __init__(self, batch=None, validation=None, die=None):
+        self.batch = batch
+        self.validation = validation
+        self.die = die or self.stop
+
+    def stop(self):
+        raise InterruptedError(KILLED)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.batch:
+            self.die()
+
+    def on_validation_batch_end(self, trainer, module, *_):
+        if trainer.current_epoch == self.validation:
+            self.die()
+
+
+def run(module, samples, folder, *, num_workers=0, **arguments):
+    """Four epochs of four steps: dropout, random points, averaged weights."""
+    data = SurrogateDataModule(
+        samples(7, 0),
+        samples(3, 1),
+        batch_size=2,
+        train_transform=FixedPoints(20, replace=False),
+        seed=3,
+        num_workers=num_workers,
+    )
+    arguments = {"accelerator": "cpu", "progress": False} | arguments
+    return fit(module(ema_decay=0.5, epochs=8), data, folder, **arguments)
+
+
+def assert_same(first, second, where=""):
+    assert type(first) is type(second), where
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}/{number}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    else:
+        assert first == second, where
+
+
+def content(folder):
+    """All of a checkpoint: weights, averages, optimiser, schedule, progress."""
+    return torch.load(folder / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("kill", "num_workers"),
+    [
+        ({"batch": 2}, 0),  # in the first epoch: no checkpoint yet
+        ({"batch": 4}, 0),  # after the first epoch's last step
+        ({"batch": 10}, 0),  # in the third epoch
+        ({"batch": 10}, 2),
+        ({"validation": 2}, 0),
+        ({"batch": 32}, 0),  # after the very last step
+    ],
+)
+def test_a_killed_training_resumes_to_the_bit(
+    module, samples, tmp_path, kill, num_workers
+):
+    whole = run(module, samples, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    with pytest.raises(InterruptedError, match=KILLED):
+        run(
+            module,
+            samples,
+            folder,
+            num_workers=num_workers,
+            callbacks=[Killer(**kill)],
+        )
+    torch.rand(7)  # the state of the generators must not matter
+    resumed = run(module, samples, folder, num_workers=num_workers, resume=True)
+    assert_same(content(folder), content(tmp_path / "whole"))
+    assert_same(resumed.state_dict(), whole.state_dict())
+    assert read_history(folder) == read_history(tmp_path / "whole")
+
+
+def test_killed_again_and_again(module, samples, tmp_path):
+    run(module, samples, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    for batch in (6, 7, 17, 31):
+        with pytest.raises(InterruptedError, match=KILLED):
+            run(module, samples, folder, resume=True, callbacks=[Killer(batch)])
+    run(module, samples, folder, resume=True)
+    assert_same(content(folder), content(tmp_path / "whole"))
+
+
+def test_killed_while_the_checkpoint_is_written(module, samples, tmp_path, monkeypatch):
+    run(module, samples, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    replaced = []
+
+    def stop_at_the_third(source, target):
+        replaced.append(target)
+        if len(replaced) == 3:
+            raise InterruptedError(KILLED)
+        return os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop_at_the_third)
+        with pytest.raises(InterruptedError, match=KILLED):
+            run(module, samples, folder)
+    assert content(folder)["epoch"] == 1
+    run(module, samples, folder, resume=True)
+    assert_same(content(folder), content(tmp_path / "whole"))
+
+
+def test_a_finished_training_resumed_is_left_as_it_is(module, samples, tmp_path):
+    whole = run(module, samples, tmp_path)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    again = run(module, samples, tmp_path, resume=True)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert_same(again.state_dict(), whole.state_dict())
+
+
+def test_validation_does_not_disturb_the_training(module, samples, tmp_path):
+    run(module, samples, tmp_path / "often")
+    run(module, samples, tmp_path / "seldom", validate_every=3)
+    often, seldom = content(tmp_path / "often"), content(tmp_path / "seldom")
+    for name in ("state_dict", "current_model_state", "optimizer_states"):
+        assert_same(often[name], seldom[name], name)
+    history = read_history(tmp_path / "seldom")
+    measured = [value == value for value in history["val_relative_l2"]]
+    assert measured == [False, False, True, False, False, True, False, False]
+
+
+def test_training_learns_and_validates_the_averaged_weights(module, samples, tmp_path):
+    split = samples(3, 1)
+    data = SurrogateDataModule(samples(8, 0), split, batch_size=2)
+    training = module(epochs=60)
+    before = evaluate(training.surrogate, split).mean().item()
+    surrogate = fit(training, data, tmp_path, accelerator="cpu", progress=False)
+    after = evaluate(surrogate, split).mean().item()
+    assert after < 0.5 * before
+    history = read_history(tmp_path)
+    assert history["epoch"] == list(range(60))
+    assert history["val_relative_l2"][-1] == pytest.approx(after, rel=1e-5)
+
+
+def test_a_training_is_not_overwritten(module, samples, tmp_path):
+    run(module, samples, tmp_path)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        run(module, samples, tmp_path)
+
+
+def test_a_training_resumes_only_as_itself(module, samples, tmp_path):
+    run(module, samples, tmp_path)
+    data = SurrogateDataModule(samples(7, 0), batch_size=2, seed=3)
+    training = module(ema_decay=0.5, epochs=8, weight_decay=0.1)
+    arguments = {"accelerator": "cpu", "progress": False, "resume": True}
+    with pytest.raises(ValueError, match=r"'weight_decay': \(1e-05, 0.1\)"):
+        fit(training, data, tmp_path, **arguments)
+    data = SurrogateDataModule(samples(7, 0), batch_size=2, seed=4)
+    with pytest.raises(ValueError, match="seed=3 but the data has 4"):
+        fit(module(ema_decay=0.5, epochs=8), data, tmp_path, **arguments)
+
+
+def test_what_makes_no_sense_is_refused(module, samples, tmp_path):
+    data = SurrogateDataModule(samples(2, 0), batch_size=1)
+    with pytest.raises(ValueError, match="data has batch_size=1 but the recipe has 2"):
+        build_trainer(module(), data, tmp_path)
+    with pytest.raises(ValueError, match="validate_every must be at least 1, got 0"):
+        build_trainer(module(), data, tmp_path, validate_every=0)
+
+
+def test_the_progress_bar_works(module, samples, tmp_path, capsys):
+    data = SurrogateDataModule(samples(2, 0), batch_size=2)
+    fit(module(epochs=1), data, tmp_path, accelerator="cpu")
+    assert "train_relative_l2=" in capsys.readouterr().out
+
+
+SCRIPT = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import conftest, test_trainer
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+test_trainer.run(
+    conftest.make_module,
+    conftest.make_samples,
+    {folder!r},
+    callbacks=[test_trainer.Killer(batch=18, die=die)],
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_by_the_system_resumes_to_the_bit(module, samples, tmp_path):
+    folder = tmp_path / "killed"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder))
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)])
+    assert killed.returncode == -signal.SIGKILL
+    assert content(folder)["epoch"] == 3
+    run(module, samples, folder, resume=True)
+    run(module, samples, tmp_path / "whole")
+    assert_same(content(folder), content(tmp_path / "whole"))

@@ -1,0 +1,96 @@
+import copy
+
+import pytest
+import torch
+
+from torch_geometric_flare.transforms import Normalizer
+
+
+def test_encode_and_decode():
+    normalizer = Normalizer([1.0, 10.0], [2.0, 5.0])
+    value = torch.tensor([[3.0, 0.0], [1.0, 20.0]])
+    encoded = normalizer.encode(value)
+    assert encoded.tolist() == [[1.0, -2.0], [0.0, 2.0]]
+    assert normalizer.decode(encoded).tolist() == value.tolist()
+
+
+def test_bounds_become_zero_and_one():
+    normalizer = Normalizer.from_bounds((-0.9425, -1.0), (4.1325, 1.0))
+    corners = torch.tensor([[-0.9425, -1.0], [4.1325, 1.0], [1.595, 0.0]])
+    expected = [0.0, 0.0, 1.0, 1.0, 0.5, 0.5]
+    assert normalizer.encode(corners).flatten().tolist() == pytest.approx(expected)
+
+
+def test_gaussian_over_samples_of_unequal_size():
+    # All points: 1, 3, 5, 7. Their mean is 4, their squared deviations sum to 20.
+    samples = [[1.0], [3.0, 5.0], [], [7.0]]
+    tensors = (torch.tensor(sample).reshape(-1, 1) for sample in samples)
+    normalizer = Normalizer.gaussian(tensors)
+    assert normalizer.shift.tolist() == [4.0]
+    assert normalizer.scale.tolist() == pytest.approx([(20 / 3) ** 0.5])
+    assert normalizer.shift.dtype == torch.float32
+
+
+def test_gaussian_is_that_of_all_points_at_once():
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(n, 2, generator=generator) * 7 + 3 for n in (5, 63, 500)]
+    normalizer = Normalizer.gaussian(tensors)
+    points = torch.cat(tensors).double()
+    torch.testing.assert_close(normalizer.shift, points.mean(0).float())
+    torch.testing.assert_close(normalizer.scale, points.std(0).float())
+
+
+def test_gaussian_of_a_small_spread_about_a_large_mean():
+    field = 1e4 + torch.tensor([[-0.5], [0.0], [0.5]])
+    tensors = [field] * 1000
+    normalizer = Normalizer.gaussian(tensors)
+    assert normalizer.shift.item() == 1e4
+    assert normalizer.scale.item() == pytest.approx((0.5 * 1000 / 2999) ** 0.5)
+
+
+def test_gaussian_adds_1e_8_to_the_deviation():
+    normalizer = Normalizer.gaussian([torch.full((4, 1), 5.0)])
+    assert normalizer.scale.item() == pytest.approx(1e-8)
+    assert normalizer.encode(torch.tensor([[5.0]])).item() == 0.0
+
+
+def test_statistics_are_buffers_that_travel_and_owe_nothing_to_the_caller():
+    shift = torch.tensor([1.0])
+    normalizer = Normalizer(shift, torch.tensor([2.0]))
+    shift.fill_(9.0)
+    assert normalizer.shift.item() == 1.0
+    assert list(normalizer.parameters()) == []
+    other = Normalizer([0.0], [1.0])
+    other.load_state_dict(normalizer.state_dict())
+    assert other.encode(torch.tensor([5.0])).item() == 2.0
+    assert copy.deepcopy(normalizer).double().scale.dtype == torch.float64
+    assert repr(normalizer) == "Normalizer(shift=[1.0], scale=[2.0])"
+    assert normalizer.num_channels == 1
+
+
+def test_what_is_no_statistic_is_refused():
+    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(1,\)"):
+        Normalizer([0.0, 0.0], [1.0])
+    with pytest.raises(ValueError, match="must be finite"):
+        Normalizer([float("nan")], [1.0])
+    with pytest.raises(ValueError, match="scale must be positive"):
+        Normalizer([0.0], [0.0])
+    with pytest.raises(ValueError, match="upper must lie above lower"):
+        Normalizer.from_bounds([0.0, 1.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match="upper must lie above lower"):
+        Normalizer.from_bounds([0.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match="must be finite"):
+        Normalizer.gaussian([torch.tensor([[1.0], [float("inf")]])])
+    with pytest.raises(ValueError, match="hold 1 points"):
+        Normalizer.gaussian([torch.ones(1, 1)])
+    with pytest.raises(
+        ValueError, match=r"tensor 1 has shape \(2, 3\), expected \[N, 1"
+    ):
+        Normalizer.gaussian([torch.ones(2, 1), torch.ones(2, 3)])
+
+
+def test_a_field_of_other_channels_is_refused():
+    normalizer = Normalizer([0.0, 0.0], [1.0, 1.0])
+    for method in (normalizer.encode, normalizer.decode):
+        with pytest.raises(ValueError, match=r"shape \(4, 1\).*2 channels"):
+            method(torch.ones(4, 1))

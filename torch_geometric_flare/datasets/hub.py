@@ -1,0 +1,260 @@
+r"""Official files: fetched from the Hugging Face hub, recorded, verified, unpacked.
+
+`torch_geometric.data` has `download_url` and `extract_tar`, which are not used here:
+they compare no hash, leave a half-written file or folder behind when interrupted,
+and `extract_tar` calls `extractall` without a filter, so that on older versions of
+Python an archive can write outside its folder or plant links.
+"""
+
+import errno
+import gzip
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import warnings
+import zlib
+from pathlib import Path, PurePosixPath
+
+from torch_geometric_flare.datasets.records import (
+    read_json,
+    record_path,
+    verify,
+    write_record,
+)
+
+__all__ = ["check_revision", "download_from_hub", "extract_archive", "verify"]
+
+
+def download_from_hub(
+    repo_id: str,
+    filename: str,
+    folder: str | os.PathLike[str],
+    revision: str | None = None,
+) -> Path:
+    r"""Fetches one file of a data set repository, unless it is already there.
+
+    Beside the file, `<filename>.json` records its size and SHA-256, the repository,
+    the revision asked for and the commit it resolved to. A file that is already in
+    `folder` is not fetched again: it is verified against its record, or, when it was
+    placed by hand and has none, recorded as it is.
+
+    Args:
+        repo_id: The repository, as `"owner/name"`.
+        filename: The file's path inside the repository, and inside `folder`.
+        folder: The local folder.
+        revision: A commit, tag or branch; `None` takes the latest.
+
+    Returns:
+        The path of the local file.
+
+    Raises:
+        ImportError: If `huggingface_hub` is not installed.
+        ConnectionError: If the hub cannot be reached.
+        FileNotFoundError: If the hub has no such repository, revision or file.
+        ValueError: If the bytes differ from the record, or from the hash that the
+            hub gives, or if the file was fetched at another revision.
+    """
+    path = Path(folder) / filename
+    if path.exists():
+        if record_path(path).exists():
+            verify(path)
+        else:
+            write_record(path, repo_id=None, revision=None, commit=None)
+        check_revision(path, revision)
+        return path
+
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+    except ImportError as error:
+        raise ImportError(
+            f"'{path}' is missing, and fetching it needs huggingface_hub: "
+            '`pip install "torch-geometric-flare[data]"`; or place the file there.'
+        ) from error
+
+    command = f"hf download {repo_id} {filename} --repo-type dataset"
+    command += f" --revision {revision}" if revision else ""
+    remedy = (
+        f"Place the file at '{path}' by hand, or fetch it on a machine with a "
+        f'connection: `{command} --local-dir "{folder}"`.'
+    )
+    try:
+        fetched = hf_hub_download(
+            repo_id=repo_id,
+            filename=filename,
+            repo_type="dataset",
+            revision=revision,
+            local_dir=Path(folder),
+        )
+    except LocalEntryNotFoundError as error:
+        # The client's word for "offline, and not on this disk"; it is a subclass of
+        # EntryNotFoundError, so that it comes first.
+        raise ConnectionError(
+            f"'{filename}' is missing, and the hub could not be reached "
+            f"({_first_line(error)}). {remedy}"
+        ) from error
+    except (
+        EntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    ) as error:
+        raise FileNotFoundError(
+            f"'{filename}' is missing, and the data set repository '{repo_id}' does "
+            f"not give it at revision {revision!r} ({_first_line(error)}). {remedy}"
+        ) from error
+    except Exception as error:
+        # Which connection errors there are depends on the client's HTTP library.
+        # A full or read-only disk is not one.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        raise ConnectionError(
+            f"'{filename}' is missing, and it could not be fetched from '{repo_id}' "
+            f"({_first_line(error)}). {remedy}"
+        ) from error
+
+    path = Path(fetched)
+    commit, expected = _client_notes(Path(folder), filename)
+    sha256 = write_record(path, repo_id=repo_id, revision=revision, commit=commit)
+    if expected is not None and sha256 != expected:
+        # Left in place, the next call would take it for a file placed by hand.
+        path.unlink()
+        record_path(path).unlink()
+        raise ValueError(
+            f"'{filename}' arrived damaged: its SHA-256 is {sha256}, the hub gives "
+            f"{expected}. It has been removed; fetch it again."
+        )
+    return path
+
+
+def check_revision(path: str | os.PathLike[str], revision: str | None) -> None:
+    r"""Checks that a recorded file is of the revision that the user pins.
+
+    Args:
+        path: The file; only its record is read.
+        revision: A commit (or the first seven characters of it, or more), tag or
+            branch; `None` accepts any. A file placed by hand has no known revision
+            and gives a `UserWarning`.
+
+    Raises:
+        ValueError: If the file was fetched at another revision.
+    """
+    if revision is None:
+        return
+    beside = record_path(Path(path))
+    record = read_json(beside) if beside.exists() else {}
+    if record.get("repo_id") is None:
+        warnings.warn(
+            f"'{path}' was placed by hand: revision {revision!r} cannot be checked.",
+            stacklevel=2,
+        )
+        return
+    commit = record.get("commit")
+    is_commit = re.fullmatch(r"[0-9a-f]{7,40}", revision) is not None
+    if revision == record.get("revision") or (
+        commit and is_commit and commit.startswith(revision)
+    ):
+        return
+    raise ValueError(
+        f"'{path}' was fetched at revision {record.get('revision')!r} (commit "
+        f"{commit}), not at revision={revision!r}. Pass another root, or delete what "
+        "was fetched."
+    )
+
+
+def extract_archive(
+    path: str | os.PathLike[str], folder: str | os.PathLike[str]
+) -> Path:
+    r"""Unpacks a tar archive of plain files and folders into a new folder.
+
+    The archive is verified first if it has a record. It is unpacked beside `folder`
+    and moved there when complete, so that `folder` either holds everything or does
+    not exist. Where the archive holds a single folder of the same name as `folder`,
+    that folder's content is taken.
+
+    Args:
+        path: The archive (`.tar`, `.tar.gz`, …).
+        folder: The folder to create.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        FileExistsError: If `folder` exists.
+        FileNotFoundError: If the archive is missing.
+        ValueError: If the archive differs from its record, cannot be read, or has a
+            member that is a link or a device or that would leave `folder`.
+        RuntimeError: On Python 3.10.0 to 3.10.11, whose tarfile has no filters.
+    """
+    path, folder = Path(path), Path(folder)
+    if not hasattr(tarfile, "data_filter"):
+        raise RuntimeError("Unpacking archives safely needs Python 3.10.12 or later.")
+    if folder.exists():
+        raise FileExistsError(f"'{folder}' exists; delete it to unpack '{path}' anew.")
+    if record_path(path).exists():
+        verify(path)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    content = scratch / "content"  # mkdtemp's own folder is closed to other users
+    content.mkdir()
+    try:
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(content, filter=_plain_member)
+                # tarfile stops at its own end mark, short of gzip's checksum.
+                while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+                    pass
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"'{path}' is damaged or not a safe tar archive: {error}. Delete it "
+                f"and '{record_path(path).name}', then fetch it again."
+            ) from error
+        entries = [e for e in content.iterdir() if not e.name.startswith(".")]
+        if len(entries) == 1 and entries[0].is_dir() and entries[0].name == folder.name:
+            content = entries[0]
+        try:
+            os.replace(content, folder)
+        except OSError:
+            # Another process may have unpacked the same archive meanwhile.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _plain_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """Stricter than tarfile's data filter, which lets links inside `folder` pass."""
+    name = PurePosixPath(member.name)
+    if not (member.isreg() or member.isdir()):
+        raise ValueError(
+            f"archive member '{member.name}' is neither a file nor a folder (a link or "
+            "a device): refusing to unpack it."
+        )
+    if name.is_absolute() or ".." in name.parts:
+        raise ValueError(
+            f"archive member '{member.name}' leaves the folder: refusing to unpack it."
+        )
+    return tarfile.data_filter(member, folder)
+
+
+def _client_notes(folder: Path, filename: str) -> tuple[str | None, str | None]:
+    """Commit and (for large files) SHA-256, which the client notes in `.cache`."""
+    notes = folder / ".cache/huggingface/download" / f"{filename}.metadata"
+    lines = notes.read_text().split() if notes.is_file() else []
+    commit, etag = (lines + ["", ""])[:2]
+    return (
+        commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None,
+        etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None,
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,221 @@
+"""Data sets that a simulator fills on first use."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import Data, Dataset
+
+from torch_geometric_flare.datasets.records import (
+    read_json,
+    serialize,
+    write_atomic,
+    write_json,
+)
+from torch_geometric_flare.datasets.simulated_files import (
+    Bounds,
+    Simulator,
+    read_sample,
+    remove_leftovers,
+    sample_file,
+    simulate_files,
+)
+
+_FORMAT = 1
+
+
+class SimulatedDataset(Dataset):
+    r"""Samples of a simulator, simulated once and then read from disk one by one.
+
+    Every sample has its own file and its own random state, so that a run that was
+    interrupted goes on where it stopped, and a larger `num_samples` adds the new ones
+    only. Files live in `root/<name>-<hash>/<split>`, the hash being that of the
+    simulator's parameters and `seed`; `manifest.json` in there spells these out. A
+    `pre_transform` is applied once, in this process; its results are kept in a folder
+    of their own below the samples.
+
+    Worker processes are started afresh and import the main script again, so that a
+    script must hold what it runs under `if __name__ == "__main__":`. Each one uses a
+    single thread.
+
+    Args:
+        root: Folder for simulated data sets.
+        simulator: The physics, for example `simulation.Notchback()`.
+        num_samples: Size of the split.
+        split: Name of the split; each one draws its own samples.
+        seed: Seed of all splits.
+        num_workers: Processes that simulate: as many as cores by default, 0 for this
+            process.
+        transform: Applied to a sample whenever it is indexed.
+        pre_transform: Applied to a sample once, before it is stored. It is recognised
+            by its `repr`, addresses aside: pass `force_reload=True` after an edit that
+            the `repr` does not show.
+        force_reload: Whether to simulate the whole split anew.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the folder holds something
+            else than its name says.
+        RuntimeError: If the simulator fails; the message names the sample.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        simulator: Simulator,
+        num_samples: int,
+        split: str = "train",
+        seed: int = 0,
+        num_workers: int | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        pre_transform: Callable[[Any], Any] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        if not re.fullmatch(r"[A-Za-z0-9_]+", split):
+            raise ValueError(
+                f"split names a folder: use letters, digits and '_', got {split!r}."
+            )
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}.")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {num_workers}.")
+        self.simulator = simulator
+        self.num_samples = num_samples
+        self.split = split
+        self.seed = seed
+        self.num_workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        self._manifest = _manifest(simulator, seed)
+        super().__init__(
+            os.fspath(root), transform, pre_transform, force_reload=force_reload
+        )
+        self._samples = Path(self.processed_dir)
+        self._prepare()
+
+    @property
+    def coordinate_bounds(self) -> Bounds:
+        """Corners of the box, in metres, that `x` maps to 0 and 1."""
+        return self.simulator.coordinate_bounds
+
+    @property
+    def folder(self) -> Path:
+        """Where all splits of this simulator, with these parameters and seed, live."""
+        name = re.sub(r"[^A-Za-z0-9_]", "_", self.simulator.name)
+        if "simulated" not in name:
+            name = f"simulated_{name}"
+        return Path(self.root) / f"{name}-{_digest(json.dumps(self._manifest))}"
+
+    @property
+    def raw_dir(self) -> str:
+        """Folder of the samples as simulated."""
+        return str(self.folder / self.split)
+
+    @property
+    def processed_dir(self) -> str:
+        """Folder of the samples as read: `raw_dir` without a `pre_transform`."""
+        if self.pre_transform is None:
+            return self.raw_dir
+        label = _digest(_label(self.pre_transform))
+        return os.path.join(self.raw_dir, f"pre_transform-{label}")
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """One file a sample."""
+        return [sample_file(index) for index in range(self.num_samples)]
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        """One file a sample."""
+        return [self._file_name(index) for index in range(self.num_samples)]
+
+    def len(self) -> int:
+        """Number of samples of the split."""
+        return self.num_samples
+
+    def get(self, idx: int) -> Data:
+        """Reads one sample, before `transform`."""
+        return read_sample(self._samples / self._file_name(idx))
+
+    def _file_name(self, index: int) -> str:
+        name = sample_file(index)
+        return name if self.pre_transform is None else f"{name}.pt"
+
+    # PyG's `download` and `process` hooks keep their records in pickles; without these
+    # hooks it leaves the folders alone.
+    def _prepare(self) -> None:
+        self._check_manifest()
+        raw = Path(self.raw_dir)
+        self._samples.mkdir(parents=True, exist_ok=True)
+        if self.force_reload:
+            for path in [*raw.glob("*.npz"), *raw.glob("pre_transform-*/*.pt")]:
+                path.unlink()
+        missing = [
+            index
+            for index in range(self.num_samples)
+            if not (raw / sample_file(index)).exists()
+        ]
+        if missing:
+            simulate_files(
+                self.simulator, self.seed, self.split, raw, missing, self.num_workers
+            )
+        if self.pre_transform is not None:
+            self._store_transformed(raw, self.pre_transform)
+        for folder in {raw, self._samples}:
+            remove_leftovers(folder)
+
+    def _check_manifest(self) -> None:
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self._manifest)
+        found = read_json(path)
+        if found != self._manifest:
+            raise ValueError(
+                f"'{path}' describes other data ({found}) than was asked for "
+                f"({self._manifest}): delete the folder '{path.parent}' or choose "
+                "another root."
+            )
+
+    def _store_transformed(
+        self, raw: Path, pre_transform: Callable[[Any], Any]
+    ) -> None:
+        note = self._samples / "pre_transform.txt"
+        note.write_text(f"simulated samples after {_label(pre_transform)}\n")
+        for index in range(self.num_samples):
+            target = self._samples / self._file_name(index)
+            if not target.exists():
+                source = raw / sample_file(index)
+                data = pre_transform(read_sample(source))
+                write_atomic(target, serialize(data, source))
+
+
+def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
+    instance: Any = simulator
+    try:
+        manifest: dict[str, Any] = {
+            "data": "simulated",
+            "format": _FORMAT,
+            "simulator": simulator.name,
+            "parameters": dataclasses.asdict(instance),
+            "seed": seed,
+        }
+        as_read: dict[str, Any] = json.loads(json.dumps(manifest))
+    except TypeError as error:
+        raise ValueError(
+            "simulator must be an instance of a dataclass whose fields JSON can hold, "
+            f"got {simulator!r}."
+        ) from error
+    return as_read
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _label(pre_transform: Callable[[Any], Any]) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(pre_transform))

@@ -1,0 +1,97 @@
+"""Sums over the points of each graph in a batch."""
+
+import torch
+from torch import Tensor
+from torch_geometric.index import index2ptr
+from torch_geometric.utils import segment
+
+
+class _SegmentSum(torch.autograd.Function):
+    """`segment` with a gradient that is itself differentiable.
+
+    Neither `torch.segment_reduce` nor torch-scatter has a second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, *args: Tensor) -> Tensor:
+        values, batch, pointers = args
+        ctx.save_for_backward(batch)
+        total: Tensor = segment(values, pointers, reduce="sum")
+        return total
+
+    @staticmethod
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, *grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (batch,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad[0].index_select(0, batch), None, None
+
+
+def widen(values: Tensor) -> Tensor:
+    """Double precision, or single where the device has none better (`mps`)."""
+    return values.float() if values.device.type == "mps" else values.double()
+
+
+def graph_sum(
+    values: Tensor, batch: Tensor | None = None, batch_size: int | None = None
+) -> Tensor:
+    """Sum the points of each graph in double precision.
+
+    Millions of single-precision terms added one after another would lose digits that
+    a metric is asked for.
+
+    Args:
+        values: What to sum.
+        batch: Graph of each point, sorted; `None` for a single graph.
+        batch_size: Number of graphs; by default the largest in `batch` plus one. Name
+            it where trailing graphs may be empty.
+
+    Shapes:
+        - `values`: $[N, ...]$
+        - `batch`: $[N]$, `torch.long`
+
+    Returns:
+        The sums $[B, ...]$; that of an empty graph is zero.
+
+    Raises:
+        ValueError: If `batch` has another length, is unsorted or negative, or names a
+            graph past `batch_size`.
+    """
+    values = widen(values)
+    if batch is None:
+        if batch_size not in (None, 1):
+            raise ValueError(
+                f"batch_size is {batch_size} but batch is None, which means one graph: "
+                "pass the batch vector"
+            )
+        return values.sum(0, keepdim=True)
+    _check(batch, values.size(0), batch_size)
+    if batch_size is None:
+        batch_size = int(batch[-1]) + 1 if batch.numel() else 0
+    total: Tensor = _SegmentSum.apply(  # type: ignore[no-untyped-call]
+        values, batch, index2ptr(batch, batch_size)
+    )
+    return total
+
+
+def _check(batch: Tensor, num_points: int, batch_size: int | None) -> None:
+    if batch.shape != (num_points,):
+        raise ValueError(
+            f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
+            "graph number for each point"
+        )
+    if batch.dtype != torch.long:
+        raise ValueError(f"batch is {batch.dtype}, expected torch.long")
+    if batch.numel() == 0:
+        return
+    if bool((batch[1:] < batch[:-1]).any()):
+        raise ValueError(
+            "batch is unsorted: points of one graph must follow one another; sort the "
+            "points and batch with `batch.sort(stable=True)`"
+        )
+    first, last = int(batch[0]), int(batch[-1])
+    if first < 0 or (batch_size is not None and last >= batch_size):
+        raise ValueError(
+            f"batch names graphs {first} to {last}, expected numbers from 0 to below "
+            f"batch_size={batch_size}"
+        )

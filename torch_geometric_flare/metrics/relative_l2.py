@@ -1,0 +1,78 @@
+"""The relative error of a field."""
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.metrics.graph_sum import graph_sum, widen
+
+
+def relative_l2(
+    pred: Tensor,
+    target: Tensor,
+    batch: Tensor | None = None,
+    batch_size: int | None = None,
+) -> Tensor:
+    r"""Relative $L_2$ error of each graph.
+
+    Over all points $i$ and channels $c$ of a graph,
+
+    $$
+    e = \frac{\sqrt{\sum_{ic} (\hat y_{ic} - y_{ic})^2}}{\sqrt{\sum_{ic} y_{ic}^2}}
+    $$
+
+    the metric of FLARE ([arXiv:2508.12594](https://arxiv.org/abs/2508.12594)) and of
+    the studies it compares with. Every point weighs the same, whatever its area. Pass
+    fields in their own units: normalised ones give other numbers. Nothing is added to
+    the denominator, so a graph without points or with a target of zeros has no
+    relative error, and is refused.
+
+    Errors of a field given in chunks must not be averaged: concatenate the chunks
+    first.
+
+    The gradient of an exact prediction is zero, and the error can be differentiated
+    twice.
+
+    Args:
+        pred: Predicted field.
+        target: True field, of the same shape.
+        batch: Graph of each point, sorted; `None` for a single graph.
+        batch_size: Number of graphs; by default the largest in `batch` plus one.
+
+    Shapes:
+        - `pred`, `target`: $[N, C]$ or $[N]$
+        - `batch`: $[N]$, `torch.long`
+
+    Returns:
+        One error for each graph, $[B]$, at least in single precision.
+
+    Raises:
+        ValueError: If the shapes of `pred` and `target` differ, `batch` does not fit
+            them, or a graph has a target of zeros only or no points.
+    """
+    if pred.shape != target.shape or pred.dim() == 0:
+        raise ValueError(
+            f"pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}: "
+            "they must agree, with points in the first dimension"
+        )
+    dtype = torch.promote_types(
+        torch.promote_types(pred.dtype, target.dtype), torch.float32
+    )
+    if pred.dim() == 1:
+        pred, target = pred.unsqueeze(1), target.unsqueeze(1)
+    pred, target = widen(pred).flatten(1), widen(target).flatten(1)
+    # [N, 2]: one pass over the points sums both.
+    squares = torch.stack(
+        [(pred - target).square().sum(1), target.square().sum(1)], dim=1
+    )
+    error, norm = graph_sum(squares, batch, batch_size).unbind(1)
+    undefined = (norm == 0).nonzero().flatten().tolist()
+    if undefined:
+        raise ValueError(
+            f"target is zero at every point of the graphs {undefined}, or they have no "
+            "points, so that their relative error is undefined: leave them out or "
+            "measure an absolute error"
+        )
+    # The square root has no slope at zero; an exact prediction gets the slope zero.
+    exact = error == 0
+    ratio = torch.where(exact, 1.0, error / norm).sqrt()
+    return torch.where(exact, 0.0, ratio).to(dtype)

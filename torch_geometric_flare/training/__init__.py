@@ -1,0 +1,39 @@
+"""Training surrogates: one call, reproducible to the bit, resumable after a kill."""
+
+from torch_geometric_flare.training.arguments import forward_arguments
+from torch_geometric_flare.training.baselines import (
+    Comparison,
+    compare_with_baselines,
+)
+from torch_geometric_flare.training.callbacks import (
+    EpochCheckpoint,
+    EpochSeed,
+    scaled_ema_decay,
+)
+from torch_geometric_flare.training.checkpoint import load_surrogate
+from torch_geometric_flare.training.datamodule import SurrogateDataModule
+from torch_geometric_flare.training.history import read_history
+from torch_geometric_flare.training.module import SurrogateModule
+from torch_geometric_flare.training.optimizer import parameter_groups
+from torch_geometric_flare.training.quiet import quiet_lightning
+from torch_geometric_flare.training.surrogate import Surrogate
+from torch_geometric_flare.training.trainer import build_trainer, evaluate, fit
+
+__all__ = [
+    "Comparison",
+    "EpochCheckpoint",
+    "EpochSeed",
+    "Surrogate",
+    "SurrogateDataModule",
+    "SurrogateModule",
+    "build_trainer",
+    "compare_with_baselines",
+    "evaluate",
+    "fit",
+    "forward_arguments",
+    "load_surrogate",
+    "parameter_groups",
+    "quiet_lightning",
+    "read_history",
+    "scaled_ema_decay",
+]

@@ -1,0 +1,46 @@
+"""Collecting what a model's forward asks for."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+from torch_geometric.data import Data
+
+
+def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
+    """The fields of `data` that the forward of `model` names.
+
+    As in `torch_geometric.nn.MessagePassing`, the signature is the interface: a
+    surrogate of `forward(x, pos, batch)` gets these three fields. `batch_size` stands
+    for the number of graphs. A parameter with a default keeps it where `data` has no
+    such field.
+
+    Args:
+        model: The surrogate.
+        data: One sample, or a batch of samples.
+
+    Returns:
+        The keyword arguments of the call.
+
+    Raises:
+        ValueError: If `data` lacks a field that has no default.
+    """
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        value = _num_graphs(data) if name == "batch_size" else data.get(name)
+        if value is not None:
+            arguments[name] = value
+        elif parameter.default is parameter.empty:
+            raise ValueError(
+                f"{type(model).__name__}.forward needs the field {name!r}, but the "
+                f"data holds only {sorted(data.keys())}: add it in the dataset or by "
+                "a transform"
+            )
+    return arguments
+
+
+def _num_graphs(data: Data) -> int | None:
+    """Graphs of a batch, one for a sample, and unknown for a batch made by hand."""
+    return getattr(data, "num_graphs", None if "batch" in data else 1)

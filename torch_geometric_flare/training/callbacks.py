@@ -1,0 +1,76 @@
+"""What happens around the steps of a training."""
+
+import os
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from torch_geometric_flare.training.sampling import seed_epoch
+
+# Lifetimes of an average that the training must span: the first weights then keep a
+# share of exp(-20).
+_LIFETIMES = 20
+
+
+def scaled_ema_decay(decay: float, num_steps: int) -> float:
+    r"""The decay of an average of weights that forgets its first weights in time.
+
+    An average of decay $d$ looks back over $1 / (1 - d)$ steps. The training must span
+    twenty times that, or the average is still made of the first weights; a shorter one
+    gets a smaller decay.
+
+    Args:
+        decay: The decay for a long training, in $[0, 1)$.
+        num_steps: Steps $n$ of this training.
+
+    Returns:
+        The smaller of `decay` and $1 - 20 / n$, at least zero.
+
+    Raises:
+        ValueError: If `decay` lies outside $[0, 1)$ or `num_steps` is below one.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    return max(0.0, min(decay, 1 - _LIFETIMES / num_steps))
+
+
+class EpochSeed(Callback):
+    """Seeds every epoch from (seed, epoch), so that a resumed one equals the first.
+
+    Args:
+        seed: The seed of the training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Seed before anything of the epoch runs."""
+        seed_epoch(self.seed, trainer.current_epoch, trainer.global_rank)
+
+
+class EpochCheckpoint(Checkpoint):
+    """Writes `last.ckpt` at the end of each epoch, after its validation.
+
+    The file is replaced in one step: whenever the training is killed, a whole
+    checkpoint remains.
+
+    Args:
+        folder: The folder of the training.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder) / "last.ckpt"
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoint and put it in the old one's place."""
+        unfinished = self.path.with_suffix(".ckpt.part")
+        trainer.save_checkpoint(unfinished, weights_only=False)
+        if trainer.is_global_zero:
+            os.replace(unfinished, self.path)
+        trainer.strategy.barrier()  # No process reads the file before it is there.

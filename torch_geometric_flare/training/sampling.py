@@ -1,0 +1,122 @@
+"""Order and augmentation of samples as a function of (seed, epoch, index)."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch.utils.data import Dataset, Sampler
+from torch_geometric.data import Data
+
+Key = tuple[int, int]
+"""An epoch and the index of a sample."""
+
+# What a seed is for: streams of different purpose must not coincide.
+_ORDER, _SAMPLE, _EPOCH = 0, 1, 2
+
+
+def _derive(seed: int, *key: int) -> int:
+    """A seed for one purpose, unrelated to that of any other key."""
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return int(state[0])
+
+
+def _seed_host(seed: int) -> None:
+    """Seed the generators of the CPU, and leave those of the devices alone."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
+    """Seed everything for one epoch of training, such as the masks of dropout.
+
+    An epoch that starts from a seed of its own is the same whether the epochs before
+    it ran in this process or in an interrupted one.
+
+    Args:
+        seed: The seed of the training.
+        epoch: Number of the epoch.
+        rank: Number of the process, as processes must not share their masks.
+    """
+    derived = _derive(seed, _EPOCH, epoch, rank)
+    _seed_host(derived)
+    torch.manual_seed(derived)
+
+
+class EpochSampler(Sampler[Key]):
+    """Yields each sample once an epoch, as a key (epoch, index).
+
+    Carrying the epoch in the key tells a worker which epoch it serves, however long it
+    lives and however far it reads ahead.
+
+    Args:
+        num_samples: Length of the dataset.
+        seed: The seed of the order.
+        shuffle: A new order each epoch; otherwise the dataset's own order, and epoch 0
+            at all times, so that every pass is the same.
+        epoch: The first epoch.
+    """
+
+    def __init__(
+        self, num_samples: int, seed: int, *, shuffle: bool, epoch: int = 0
+    ) -> None:
+        self.num_samples = num_samples
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epoch = epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Key]:
+        if not self.shuffle:
+            yield from ((0, index) for index in range(self.num_samples))
+            return
+        epoch = self.epoch
+        generator = torch.Generator()
+        generator.manual_seed(_derive(self.seed, _ORDER, epoch))
+        order = torch.randperm(self.num_samples, generator=generator)
+        yield from ((epoch, index) for index in order.tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SeededDataset(Dataset[Data]):
+    """Samples whose random transforms depend on (seed, epoch, index) alone.
+
+    Everything that makes a sample runs under generators seeded from its key, which are
+    put back afterwards: the dataset's own transform and `transform`.
+
+    Args:
+        dataset: Samples by index.
+        seed: The seed of the transforms.
+        transform: Applied to a copy of each sample.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Data],
+        seed: int,
+        transform: Callable[[Data], Data] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.transform = transform
+
+    def __getitem__(self, key: Key) -> Data:
+        epoch, index = key
+        # The generators of the devices are not read here, so they stay as they are.
+        with isolate_rng(include_cuda=False):
+            _seed_host(_derive(self.seed, _SAMPLE, epoch, index))
+            data = self.dataset[index]
+            if self.transform is not None:
+                data = self.transform(copy.copy(data))
+        return data
+
+    def __len__(self) -> int:
+        return len(self.dataset)

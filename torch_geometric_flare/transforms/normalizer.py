@@ -1,0 +1,181 @@
+"""Affine normalisation of fields and coordinates."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalizer(nn.Module):
+    r"""An affine map of every channel, held as buffers.
+
+    Encoding and decoding are
+
+    $$
+    \mathrm{encode}(v) = \frac{v - \mathrm{shift}}{\mathrm{scale}}, \qquad
+    \mathrm{decode}(v) = v \cdot \mathrm{scale} + \mathrm{shift}
+    $$
+
+    Build one with `Normalizer.gaussian` or `Normalizer.from_bounds`, or from known
+    statistics. The buffers move with the module that holds it and travel in its
+    `state_dict`.
+
+    Args:
+        shift: What encoding subtracts, in the units of the field.
+        scale: What encoding divides by, in the units of the field; positive.
+
+    Shapes:
+        - `shift`, `scale`: $[C]$
+
+    Raises:
+        ValueError: If the two are not finite vectors of the same length, or `scale` is
+            not positive.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, shift: Tensor | Sequence[float], scale: Tensor | Sequence[float]
+    ) -> None:
+        super().__init__()
+        shift, scale = _vector(shift), _vector(scale)
+        if shift.dim() != 1 or shift.shape != scale.shape or shift.numel() == 0:
+            raise ValueError(
+                "shift and scale must be vectors [C] of one length, got shapes "
+                f"{tuple(shift.shape)} and {tuple(scale.shape)}"
+            )
+        if not bool(shift.isfinite().all() and scale.isfinite().all()):
+            raise ValueError(
+                f"shift and scale must be finite, got {shift.tolist()} and "
+                f"{scale.tolist()}: look for nan or inf in the training split"
+            )
+        if bool((scale <= 0).any()):
+            raise ValueError(f"scale must be positive, got {scale.tolist()}")
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+
+    @classmethod
+    def gaussian(cls, tensors: Iterable[Tensor]) -> "Normalizer":
+        r"""Zero mean and unit deviation over all points of all samples.
+
+        The deviation is the sample deviation (divided by $n - 1$) with $10^{-8}$
+        added. The tensors are read once, so they may come from a generator, and sums
+        are taken in double precision.
+
+        Args:
+            tensors: The field of each training sample.
+
+        Shapes:
+            - each tensor: $[N, C]$
+
+        Returns:
+            The normaliser, in single precision.
+
+        Raises:
+            ValueError: If a tensor has another shape, or all of them together hold
+                fewer than two points.
+        """
+        count = 0
+        mean = squares = torch.zeros(0, dtype=torch.float64)
+        for number, tensor in enumerate(tensors):
+            if tensor.dim() != 2 or (count and tensor.size(1) != mean.numel()):
+                raise ValueError(
+                    f"tensor {number} has shape {tuple(tensor.shape)}, expected "
+                    f"[N, {mean.numel() if count else 'C'}]"
+                )
+            if tensor.size(0) == 0:
+                continue
+            values = tensor.detach().to("cpu", torch.float64)
+            new_mean = values.mean(0)
+            new_squares = (values - new_mean).square().sum(0)
+            if count == 0:
+                mean, squares = torch.zeros_like(new_mean), torch.zeros_like(new_mean)
+            # Two sums of squares about their own means, joined about the common mean.
+            added, total = values.size(0), count + values.size(0)
+            difference = new_mean - mean
+            mean = mean + difference * (added / total)
+            squares = squares + new_squares
+            squares = squares + difference.square() * (count * added / total)
+            count = total
+        if count < 2:
+            raise ValueError(
+                f"tensors hold {count} points together, but a deviation needs two: "
+                "pass the field of every training sample"
+            )
+        scale = (squares / (count - 1)).sqrt() + 1e-8
+        return cls(mean.float(), scale.float())
+
+    @classmethod
+    def from_bounds(
+        cls, lower: Tensor | Sequence[float], upper: Tensor | Sequence[float]
+    ) -> "Normalizer":
+        """Map `lower` to 0 and `upper` to 1 in every channel.
+
+        Args:
+            lower: The lower bound of each channel.
+            upper: The upper bound of each channel.
+
+        Shapes:
+            - `lower`, `upper`: $[C]$
+
+        Raises:
+            ValueError: If the bounds differ in length or `upper` is not above `lower`.
+        """
+        low, high = _vector(lower, torch.float64), _vector(upper, torch.float64)
+        if low.shape != high.shape or not bool((high > low).all()):
+            raise ValueError(
+                "upper must lie above lower in every channel, got "
+                f"lower={low.tolist()}, upper={high.tolist()}"
+            )
+        return cls(low.float(), (high - low).float())
+
+    @property
+    def num_channels(self) -> int:
+        """Channels $C$ of the field."""
+        return self.shift.numel()
+
+    def encode(self, value: Tensor) -> Tensor:
+        """From the field's units to the model's.
+
+        Args:
+            value: The field in its own units.
+
+        Shapes:
+            - `value`: $[..., C]$
+        """
+        self._check(value)
+        return (value - self.shift) / self.scale
+
+    def decode(self, value: Tensor) -> Tensor:
+        """From the model's units to the field's: the inverse of `encode`.
+
+        Args:
+            value: The field as the model sees it.
+
+        Shapes:
+            - `value`: $[..., C]$
+        """
+        self._check(value)
+        return value * self.scale + self.shift
+
+    def _check(self, value: Tensor) -> None:
+        # Without this a single channel would broadcast against any last dimension.
+        if value.dim() == 0 or value.size(-1) != self.num_channels:
+            raise ValueError(
+                f"value has shape {tuple(value.shape)}, expected its last dimension "
+                f"to hold {self.num_channels} channels"
+            )
+
+    def extra_repr(self) -> str:
+        """The statistics, for `repr`."""
+        return f"shift={self.shift.tolist()}, scale={self.scale.tolist()}"
+
+
+def _vector(
+    values: Tensor | Sequence[float], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """A detached copy, so that no caller's tensor becomes a buffer."""
+    if isinstance(values, Tensor):
+        return values.detach().clone() if dtype == torch.float32 else values.to(dtype)
+    return torch.tensor(values, dtype=dtype)

@@ -1,0 +1,71 @@
+"""Training curves."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+Series = Sequence[float] | Tensor
+
+
+def plot_training_curves(
+    metrics: Mapping[str, tuple[Series, Series]],
+    *,
+    title: str | None = None,
+    xlabel: str = "step",
+    ylabel: str = "relative L2 error",
+) -> Figure:
+    r"""Draw metrics over training on a logarithmic axis.
+
+    Values that are not positive or not finite have no place on that axis and leave a
+    gap in their curve.
+
+    Args:
+        metrics: For each name the steps (or epochs) and the values seen there. Each
+            metric may have steps of its own.
+        title: Heading of the figure; say here whether the data are simulated.
+        xlabel: What the steps count.
+        ylabel: What the values measure, with their unit if they have one.
+
+    Shapes:
+        - **steps, values:** $(T)$ each, $T$ differing between metrics
+
+    Returns:
+        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+
+    Raises:
+        ValueError: If `metrics` is empty or steps and values differ in length.
+    """
+    if not metrics:
+        raise ValueError("metrics is empty: there is no curve to draw")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axis = figure.subplots()
+    for name, (steps, values) in metrics.items():
+        x = torch.as_tensor(steps, dtype=torch.float64).detach().cpu()
+        y = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+        if x.ndim != 1 or x.shape != y.shape:
+            raise ValueError(
+                f"metrics[{name!r}] needs as many steps as values, in one dimension; "
+                f"got shapes {list(x.shape)} and {list(y.shape)}"
+            )
+        drawable = (y > 0) & y.isfinite()
+        axis.plot(
+            x.numpy(),
+            y.where(drawable, torch.nan).numpy(),
+            # A short curve may hold a single point, which a line would not show.
+            marker="o" if len(x) <= 50 else None,
+            markersize=4,
+            linewidth=1.6,
+            label=name,
+        )
+    axis.set_yscale("log")
+    axis.set_xlabel(xlabel, fontsize=13)
+    axis.set_ylabel(ylabel, fontsize=13)
+    axis.tick_params(labelsize=11)
+    axis.grid(which="major", alpha=0.4)
+    axis.grid(which="minor", alpha=0.15)
+    axis.legend(fontsize=12)
+    if title is not None:
+        axis.set_title(title, fontsize=14)
+    return figure
