@@ -4,6 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SCATTER := .venv/scatter
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup demo test test-all test-scatter docs bench lint clean

@@ -144,12 +144,21 @@ FLARE_LPBF = replace(
 
 FLARE_DRIVAERML_QUICK = replace(
     FLARE_DRIVAERML,
-    epochs=35,
+    epochs=40,
     num_points=1000,
-    model={"hidden_channels": 64, "num_layers": 4, "heads": 8, "num_latents": 64},
+    learning_rate=2e-3,
+    model={
+        "hidden_channels": 64,
+        "num_layers": 4,
+        "heads": 8,
+        "num_latents": 64,
+        "kv_layers": 0,
+        "mlp_layers": 1,
+    },
 )
 """A recipe of ours that shows a car learned on a CPU within minutes.
 
-Half the blocks, a quarter of the latents and 1,000 random points a step; with 100 cars
-it takes 3,500 steps. Its errors are no published figures.
+Half the blocks, shallower MLPs and a quarter of the latents, twice the learning rate
+and 1,000 random points a step; with 100 cars it takes 4,000 steps. Its errors are no
+published figures.
 """

@@ -8,9 +8,14 @@ import pyvista as pv
 from torch_geometric_flare.training import load_surrogate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "drivaerml.py"
-SMALL = (
-    "--num-points=600 --num-train=3 --num-test=2 --epochs=2 --device=cpu --root=data"
-).split()
+SMALL = [
+    "--num-points=600",
+    "--num-train=3",
+    "--num-test=2",
+    "--epochs=2",
+    "--device=cpu",
+    "--root=data",
+]
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class NearestSample:
             still over all points of the other cloud.
 
     Shapes:
-        - **samples:** coordinates $(N_i, D)$ and field $(N_i)$ or $(N_i, C)$ each
+        - `samples`: coordinates $(N_i, D)$ and field $(N_i)$ or $(N_i, C)$ each
 
     Raises:
         ValueError: If `samples` is empty or a shape does not fit.
@@ -61,7 +61,7 @@ class NearestSample:
             x: Coordinates of the query, normalised as the samples are.
 
         Shapes:
-            - **x:** $(N, D)$
+            - `x`: $(N, D)$
         """
         return _closest(_Cloud(x, self.max_points), self._clouds)
 
@@ -72,8 +72,8 @@ class NearestSample:
             x: Coordinates of the query, normalised as the samples are.
 
         Shapes:
-            - **x:** $(N, D)$
-            - **returns:** $(N)$ or $(N, C)$
+            - `x`: $(N, D)$
+            - `returns`: $(N)$ or $(N, C)$
         """
         query = _Cloud(x, self.max_points)
         index = _closest(query, self._clouds)
@@ -94,8 +94,8 @@ def nearest_sample(
         max_points: As in `NearestSample`.
 
     Shapes:
-        - **query_pos:** $(N, D)$
-        - **candidates:** $(N_i, D)$ each
+        - `query_pos`: $(N, D)$
+        - `candidates`: $(N_i, D)$ each
 
     Raises:
         ValueError: If `candidates` is empty or a shape does not fit.
@@ -115,10 +115,10 @@ def carry_field(source_pos: Tensor, source_field: Tensor, query_pos: Tensor) -> 
         query_pos: Normalised coordinates of the query.
 
     Shapes:
-        - **source_pos:** $(N, D)$
-        - **source_field:** $(N)$ or $(N, C)$
-        - **query_pos:** $(N_q, D)$
-        - **returns:** $(N_q)$ or $(N_q, C)$
+        - `source_pos`: $(N, D)$
+        - `source_field`: $(N)$ or $(N, C)$
+        - `query_pos`: $(N_q, D)$
+        - `returns`: $(N_q)$ or $(N_q, C)$
 
     Raises:
         ValueError: If a shape does not fit.

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,6 +108,8 @@ class PointBatch:
         order: Row of `x` at each row of the layout; `None` if none moves.
         inverse: Row of the layout at each row of `x`; `None` if none moves.
         varlen: Whether the groups run in the fused kernel for ragged sequences.
+        device: Where the points lie.
+        dtype: What attention runs in.
     """
 
     sizes: tuple[int, ...]
@@ -113,6 +117,8 @@ class PointBatch:
     order: Tensor | None = None
     inverse: Tensor | None = None
     varlen: bool = False
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def from_batch(
@@ -141,7 +147,8 @@ class PointBatch:
                     "graph: pass the batch vector"
                 )
             n = x.size(0)
-            return cls((n,), (PointGroup((0,), n, n),))
+            one = (PointGroup((0,), n, n),)
+            return cls((n,), one, device=x.device, dtype=_attention_dtype(x))
         sizes = _sizes(x, batch, batch_size)
         return cls.from_sizes(sizes, x.device, _attention_dtype(x))
 
@@ -165,9 +172,12 @@ class PointBatch:
             PointGroup.from_sizes(group, [sizes[g] for g in group], device)
             for group in chosen
         )
+        build = partial(
+            cls, tuple(sizes), groups, varlen=varlen, device=device, dtype=dtype
+        )
         sequence = [graph for group in chosen for graph in group]
         if sequence == sorted(sequence):
-            return cls(tuple(sizes), groups, varlen=varlen)
+            return build()
         counts = torch.tensor(sizes)
         starts = counts.cumsum(0) - counts
         moved = torch.tensor(sequence)
@@ -175,14 +185,39 @@ class PointBatch:
         order = torch.arange(sum(sizes)) + torch.repeat_interleave(
             starts[moved] - new_starts, counts[moved]
         )
-        return cls(
-            tuple(sizes), groups, order.to(device), order.argsort().to(device), varlen
-        )
+        return build(order=order.to(device), inverse=order.argsort().to(device))
 
     @property
     def num_graphs(self) -> int:
         """Graphs in the batch, empty ones included."""
         return len(self.sizes)
+
+    def chunks(self, chunk_size: int) -> list["PointChunk"]:
+        """Cut the rows of `x`, in the batch's own order, into chunks.
+
+        Args:
+            chunk_size: Rows of a chunk; the last may have fewer.
+
+        Raises:
+            ValueError: If `chunk_size` is not positive.
+        """
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size is {chunk_size}, expected a positive number")
+        chunks = []
+        graph, left = 0, list(self.sizes)
+        for start in range(0, sum(self.sizes), chunk_size):
+            first, sizes, room = graph, [], chunk_size
+            while room > 0 and graph < len(left):
+                taken = min(room, left[graph])
+                sizes.append(taken)
+                left[graph] -= taken
+                room -= taken
+                if left[graph] == 0:
+                    graph += 1
+            rows = slice(start, start + chunk_size - room)
+            layout = PointBatch.from_sizes(sizes, self.device, self.dtype)
+            chunks.append(PointChunk(rows, slice(first, first + len(sizes)), layout))
+        return chunks
 
     def sort(self, x: Tensor) -> Tensor:
         """Rows of `x` [N, ...] in the order of the layout."""
@@ -206,6 +241,20 @@ class PointBatch:
             group.unpad(block) for group, block in zip(self.groups, blocks, strict=True)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class PointChunk(NamedTuple):
+    """Consecutive rows of a batch.
+
+    Args:
+        rows: Where they stand in the batch.
+        graphs: The graphs they belong to, the first and last perhaps in part.
+        layout: Their layout, a batch of those graphs.
+    """
+
+    rows: slice
+    graphs: slice
+    layout: PointBatch
 
 
 def _sizes(x: Tensor, batch: Tensor, batch_size: int | None) -> list[int]:

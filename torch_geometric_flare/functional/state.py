@@ -12,7 +12,7 @@ class LatentState(NamedTuple):
     States of disjoint sets merge into the state of their union, in any order:
     batches, chunks of a stream and processes are all this one law.
 
-    Args:
+    Attributes:
         value: $Z = \mathrm{softmax}(s\,QK^\top)V$, shape $[\ldots, M, D]$.
         lse: Log-sum-exp of the scores over the points, shape $[\ldots, M]$;
             $-\infty$ for the empty set, whose value is zero.

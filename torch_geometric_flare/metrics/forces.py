@@ -10,7 +10,7 @@ from torch_geometric_flare.metrics.graph_sum import graph_sum, widen
 class ForceCoefficients(NamedTuple):
     """Dimensionless forces on each body.
 
-    Args:
+    Attributes:
         drag: Along the flow, $+x$.
         lift: Upwards, $+z$.
     """

@@ -1,8 +1,11 @@
 """The residual block that every surrogate of this package is stacked from."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.functional import LatentState, PointBatch
+from torch_geometric_flare.nn.streaming import stream
 
 
 class ResidualBlock(nn.Module):
@@ -34,6 +37,27 @@ class ResidualBlock(nn.Module):
         """Draw new parameters."""
         for module in self.children():
             module.reset_parameters()  # type: ignore[operator]
+
+    def stream(self, x: Tensor, layout: PointBatch, size: int) -> Tensor:
+        """As `forward`, in chunks of points; the mixer must `encode` and `decode`.
+
+        Args:
+            x: Features of the points, in the batch's own order.
+            layout: The graphs.
+            size: Points of a chunk.
+        """
+        mixer: Any = self.mixer
+
+        def encode(part: Tensor, layout: PointBatch) -> LatentState:
+            state: LatentState = mixer.encode(self.mixer_norm(part), layout)
+            return state
+
+        def decode(state: LatentState, part: Tensor, layout: PointBatch) -> Tensor:
+            part = part + mixer.decode(state, self.mixer_norm(part), layout)
+            y: Tensor = part + self.feed_forward(self.feed_forward_norm(part))
+            return y
+
+        return stream(encode, decode, x, layout, size)
 
     def forward(self, x: Tensor, batch: PointBatch | Tensor | None = None) -> Tensor:
         """Apply the block.

@@ -46,8 +46,10 @@ class Notchback:
     blows along +x; x = 0 is the nose, y = 0 the plane of symmetry, z = 0 the road, and
     z points up. Potential flow has no wake and therefore no drag: with `base_pressure`,
     the pressure on the rear face becomes
+
     $$C_p \leftarrow (1 - w) C_p - 0.18\, w, \qquad
     w = S\Big(\frac{n_x - 0.3}{0.4}\Big)\, S\Big(\frac{x / L - 0.85}{0.05}\Big),$$
+
     with $S$ the smoothstep between 0 and 1 and $L$ the car's length: the level of a
     separated wake, not its computation. The fields have the layout and the magnitude of
     measured and of finely simulated cars, and nothing more: they were never compared
@@ -73,12 +75,12 @@ class Notchback:
     speed: float = 38.889
 
     name: ClassVar[str] = "simulated_notchback"
-    #: Box in metres around every body, from which the model input is normalised.
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((0.0, -0.95, 0.0), (4.85, 0.95, 1.5))
-    #: Area in m² to which force coefficients refer.
+    """Box in metres around every body, from which the model input is normalised."""
     reference_area: ClassVar[float] = 2.17
+    """Area in m² to which force coefficients refer."""
 
     def __post_init__(self) -> None:
         for field, least in (

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-#: Range of each field of `NotchbackShape`, metres and degrees.
 SHAPE_RANGES = MappingProxyType(
     {
         "length": (4.45, 4.85),
@@ -29,6 +28,7 @@ SHAPE_RANGES = MappingProxyType(
         "diffuser_angle": (4.0, 12.0),
     }
 )
+"""Range of each field of `NotchbackShape`, metres and degrees."""
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,15 @@ class SourcePanels:
     r"""Quadrilateral panels that carry a constant source density each.
 
     A panel of density $\sigma$ induces
+
     $$v(p) = \frac{\sigma}{4\pi} \int \frac{p - q}{|p - q|^3} \, dA(q).$$
+
     Seen from a counterclockwise panel with normal $n$ and edges $k$ of direction
     $t_k$ and length $d_k$, whose ends are $r_k$ and $r_{k+1}$ away from $p$, that is
+
     $$v(p) = \frac{\sigma}{4\pi} \Big[ \sum_k (t_k \times n)
     \ln \frac{r_k + r_{k+1} + d_k}{r_k + r_{k+1} - d_k} + \Omega \, n \Big],$$
+
     where $\Omega$ is the solid angle of the panel, positive on the side of $n$. Its
     limit at the panel itself is $2\pi$, hence half the density. Beyond `near_field`
     diagonals the panel acts as a point source at its centroid.

@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.testing.laws import (
     assert_batch_invariant,
+    assert_chunk_invariant,
     assert_merge_associative,
     assert_permutation_equivariant,
     assert_same_function,
@@ -9,6 +10,7 @@ from torch_geometric_flare.testing.laws import (
 
 __all__ = [
     "assert_batch_invariant",
+    "assert_chunk_invariant",
     "assert_merge_associative",
     "assert_permutation_equivariant",
     "assert_same_function",

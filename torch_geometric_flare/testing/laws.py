@@ -25,6 +25,19 @@ def _gradients(
     ]
 
 
+def _ragged_input(
+    module: nn.Module, in_channels: int, sizes: Sequence[int]
+) -> tuple[Tensor, Tensor, list[nn.Parameter]]:
+    """Random points, their batch vector, and the parameters to differentiate by."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    like = parameters[0] if parameters else torch.empty(0, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(sum(sizes), in_channels, generator=generator, dtype=like.dtype)
+    counts = torch.tensor(sizes, device=like.device)
+    batch = torch.arange(len(sizes), device=like.device).repeat_interleave(counts)
+    return x.to(like.device).requires_grad_(), batch, parameters
+
+
 def assert_same_function(
     actual: Callable[..., Tensor],
     expected: Callable[..., Tensor],
@@ -84,14 +97,7 @@ def assert_batch_invariant(
     Raises:
         AssertionError: If a graph's output or a gradient depends on batch-mates.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    like = parameters[0] if parameters else torch.empty(0, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(sum(sizes), in_channels, generator=generator, dtype=like.dtype)
-    x = x.to(like.device).requires_grad_()
-    counts = torch.tensor(sizes, device=like.device)
-    batch = torch.arange(len(sizes), device=like.device).repeat_interleave(counts)
-
+    x, batch, parameters = _ragged_input(module, in_channels, sizes)
     together = module(x, batch, len(sizes))
     alone = torch.cat([module(part) for part in x.split(list(sizes)) if len(part)])
     torch.testing.assert_close(together, alone, atol=atol, rtol=rtol)
@@ -100,6 +106,43 @@ def assert_batch_invariant(
         _gradients(alone, [x, *parameters]),
         strict=True,
     ):
+        torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
+
+
+def assert_chunk_invariant(
+    module: nn.Module,
+    in_channels: int,
+    chunk_size: int,
+    sizes: Sequence[int] = (1, 2, 63, 0, 500, 5000),
+    *,
+    atol: float = 1e-10,
+    rtol: float = 1e-10,
+) -> None:
+    """Assert that computing in chunks of points changes no output and no gradient.
+
+    Args:
+        module: Has an attribute `chunk_size`, and is called as
+            `module(x, batch, batch_size)`. Use float64.
+        in_channels: Width of its input.
+        chunk_size: Points of a chunk, to be compared with all at once.
+        sizes: Points of each graph; zero is an empty graph.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+
+    Raises:
+        AssertionError: If an output or a gradient depends on the chunks.
+    """
+    x, batch, parameters = _ragged_input(module, in_channels, sizes)
+    before = module.chunk_size
+    results = []
+    try:
+        for size in (chunk_size, None):
+            setattr(module, "chunk_size", size)  # noqa: B010
+            out = module(x, batch, len(sizes))
+            results.append([out, *_gradients(out, [x, *parameters])])
+    finally:
+        setattr(module, "chunk_size", before)  # noqa: B010
+    for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
 
 

@@ -15,7 +15,7 @@ from torch_geometric_flare.training.surrogate import Surrogate
 class Comparison(NamedTuple):
     """Predictions of a surrogate and errors beside those of two baselines.
 
-    Args:
+    Attributes:
         predictions: The field of each sample in its own units.
         relative_l2: Error of the surrogate on each sample.
         relative_l2_of_training_mean: Error of the constant mean of the training split.

@@ -23,8 +23,11 @@ from torch_geometric_flare.visualization.rendering import (
 
 # Directions from the surface to the camera; flow along +x, z up, nose at small x.
 FRONT_VIEW: View = (-1.0, -0.95, 0.5)
+"""Towards the camera: from ahead, to the side and above."""
 SIDE_VIEW: View = (0.0, -1.0, 0.0)
+"""Towards the camera: from the side."""
 REAR_VIEW: View = (1.0, -0.95, 0.5)
+"""Towards the camera: from behind, to the side and above."""
 
 _FIELD_COLOURS = "turbo"
 _ERROR_COLOURS = "coolwarm"
@@ -70,10 +73,10 @@ def plot_surface_comparison(
             same in every call) is drawn; the colour ranges still come from all.
 
     Shapes:
-        - **pos:** $(N, 3)$
+        - `pos`: $(N, 3)$
         - **truth, prediction:** $(N)$ or $(N, 1)$
-        - **normal:** $(N, 3)$
-        - **area:** $(N)$ or $(N, 1)$
+        - `normal`: $(N, 3)$
+        - `area`: $(N)$ or $(N, 1)$
 
     Returns:
         A figure to be saved with `figure.savefig`; no global Matplotlib state is used.

@@ -29,8 +29,8 @@ def write_point_cloud(
         notes: Texts for the file's field data, such as where the values come from.
 
     Shapes:
-        - **pos:** $(N, 3)$ or $(N, 2)$
-        - **fields:** $(N)$ or $(N, C)$ each
+        - `pos`: $(N, 3)$ or $(N, 2)$
+        - `fields`: $(N)$ or $(N, C)$ each
 
     Returns:
         The path of the file.

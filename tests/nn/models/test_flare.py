@@ -7,6 +7,7 @@ import torch
 from torch_geometric_flare import FLARE
 from torch_geometric_flare.testing import (
     assert_batch_invariant,
+    assert_chunk_invariant,
     assert_permutation_equivariant,
 )
 
@@ -39,6 +40,15 @@ def test_published_parameter_counts(in_channels, num_latents, heads, expected):
 def test_batch_invariant(sizes):
     # Sums over thousands of points of unit size: gradients of order 1e3.
     assert_batch_invariant(small().double(), 3, sizes, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "sizes"),
+    [(1, (1, 2, 0, 0, 7)), (7, (0, 0, 63, 3, 4, 5, 60)), (1000, (63, 0, 500, 5000))],
+)
+def test_chunks_change_nothing(chunk_size, sizes):
+    model = small(qk_norm=True).double()
+    assert_chunk_invariant(model, 3, chunk_size, sizes, atol=1e-9)
 
 
 def test_permutation_equivariant():

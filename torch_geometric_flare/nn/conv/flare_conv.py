@@ -17,6 +17,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
     ResidualMLP,
     reset_linear,
 )
+from torch_geometric_flare.nn.streaming import stream
 
 Batch = Tensor | PointBatch | None
 
@@ -46,6 +47,8 @@ class FLAREConv(nn.Module):
         act: Activation of the MLPs; `"gelu"` is the tanh approximation.
         qk_norm: Whether queries and keys pass a `LayerNorm` over the head width.
         bias: Whether the linear maps have a bias.
+        chunk_size: Points to compute at a time, forward and backward, with the same
+            result; `None` for all at once. May be set on an existing module.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -75,6 +78,7 @@ class FLAREConv(nn.Module):
         act: Activation = "gelu",
         qk_norm: bool = False,
         bias: bool = True,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
@@ -102,6 +106,7 @@ class FLAREConv(nn.Module):
         self.act = act
         self.qk_norm = qk_norm
         self.bias = bias
+        self.chunk_size = chunk_size
 
         width = heads * head_channels
         self.latents = nn.Parameter(torch.empty(heads, num_latents, head_channels))
@@ -160,6 +165,12 @@ class FLAREConv(nn.Module):
             raise ValueError("batch is a pair but x is not: pass one batch vector")
         check_points(x, self.in_channels)
         layout = _layout(x, batch, batch_size)
+        if self.chunk_size is not None:
+            check_positive(chunk_size=self.chunk_size)
+            if layout is batch:
+                x = layout.unsort(x)
+            y = stream(self.encode, self.decode, x, layout, self.chunk_size)
+            return layout.sort(y) if layout is batch else y
         if layout is not batch:
             x = layout.sort(x)
         k, v = self._keys(x), self._values(x)

@@ -7,6 +7,7 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_points, check_positive
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
+from torch_geometric_flare.nn.streaming import map_points
 
 
 class FLARE(nn.Module):
@@ -28,6 +29,9 @@ class FLARE(nn.Module):
         scale: Factor on the attention scores.
         act: Activation; `"gelu"` is the tanh approximation.
         qk_norm: Whether queries and keys pass a `LayerNorm`.
+        chunk_size: Points to compute at a time, forward and backward, with the same
+            result; `None` for all at once. May be set on an existing model. Each block
+            then keeps its input alone and computes the rest again in backward.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -56,6 +60,7 @@ class FLARE(nn.Module):
         scale: float = 1.0,
         act: Activation = "gelu",
         qk_norm: bool = False,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         check_positive(
@@ -75,6 +80,7 @@ class FLARE(nn.Module):
         self.scale = scale
         self.act = act
         self.qk_norm = qk_norm
+        self.chunk_size = chunk_size
 
         width = hidden_channels
         self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
@@ -127,10 +133,20 @@ class FLARE(nn.Module):
         """
         check_points(x, self.in_channels)
         layout = PointBatch.from_batch(x, batch, batch_size)
+        if self.chunk_size is not None:
+            return self._stream(x, layout, self.chunk_size)
         x = self.lift(layout.sort(x))
         for block in self.blocks:
             x = block(x, layout)
         return layout.unsort(self.head(self.norm(x)))
+
+    def _stream(self, x: Tensor, layout: PointBatch, size: int) -> Tensor:
+        check_positive(chunk_size=size)
+        x = map_points(self.lift, x, size)
+        for block in self.blocks:
+            assert isinstance(block, ResidualBlock)
+            x = block.stream(x, layout, size)
+        return map_points(lambda part: self.head(self.norm(part)), x, size)
 
     def __repr__(self) -> str:
         return (
