@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 SCATTER := .venv/scatter
-export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# Relative: pip splits the value at spaces, which the path of a folder may hold. Builds
+# in isolation run in this folder too.
+export PIP_CONSTRAINT := constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -13,7 +15,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -e '.[all]'
+	PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet -e '.[all]'
 	touch $@
 
 demo: $(READY)

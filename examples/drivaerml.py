@@ -8,9 +8,10 @@ Writes metrics, pictures, a file for ParaView and the checkpoint to a folder in 
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch_geometric.transforms import FixedPoints
@@ -44,35 +45,38 @@ def parse_args(argv=None):
 
 
 def load_data(args):
-    """The training and the test split."""
+    """The training and the test split, normalisers of pressure and coordinates."""
     if args.data == "official":
         size = args.num_points or "40k"
-        return [OFFICIAL(args.root, split, size) for split in ("train", "test")]
+        train, test = (OFFICIAL(args.root, split, size) for split in ("train", "test"))
+        target = Normalizer([OFFICIAL.pressure_mean], [OFFICIAL.pressure_std])
+        bounds = Normalizer.from_bounds(*OFFICIAL.coordinate_bounds)
+        return train, test, target, bounds
     size = (args.num_points or "10k").lower().replace("m", "000k").replace("k", "000")
     if not size.isdecimal():
-        raise SystemExit(f"--num-points is {args.num_points}: give 4000, 10k or 1m")
+        raise ValueError(f"--num-points is {args.num_points}: give 4000, 10k or 1m")
     cars = Notchback(num_points=int(size))
-    splits = {"train": args.num_train, "test": args.num_test}
     # A few small cars: held in memory, not read again in every epoch.
-    return [
+    train, test = (
         list(datasets.SimulatedDataset(args.root, cars, number, split))
-        for split, number in splits.items()
-    ]
+        for split, number in (("train", args.num_train), ("test", args.num_test))
+    )
+    target = Normalizer.gaussian(car.y for car in train)
+    return train, test, target, Normalizer.from_bounds(*cars.coordinate_bounds)
 
 
 def mean_forces(cars, pressures, kind):
-    """Mean drag and lift coefficients, where surfaces come with normals and areas."""
+    """Mean drag and lift coefficients; `None` without normals and areas."""
+    names = [f"{name}_coefficient_{kind}" for name in ("drag", "lift")]
     if "normal" not in cars[0]:
-        return {}
-    reference = {"speed": OFFICIAL.speed, "reference_area": OFFICIAL.reference_area}
-    found = [
-        metrics.force_coefficients(pressure, car.normal, car.area, **reference)
+        return dict.fromkeys(names)
+    road = {"speed": OFFICIAL.speed, "reference_area": OFFICIAL.reference_area}
+    forces = [
+        metrics.force_coefficients(pressure, car.normal, car.area, **road)
         for car, pressure in zip(cars, pressures, strict=True)
     ]
-    return {
-        f"{name}_coefficient_{kind}": sum(map(float, values)) / len(cars)
-        for name, values in zip(("drag", "lift"), zip(*found, strict=True), strict=True)
-    }
+    means = torch.tensor(forces).mean(0).tolist()
+    return dict(zip(names, means, strict=True))
 
 
 def draw(run, args, car, prediction, error):
@@ -85,9 +89,8 @@ def draw(run, args, car, prediction, error):
     surface.savefig(run / "surface.png", dpi=150)
     history = training.read_history(run)
     curves = {"training": (history["epoch"], history["train_relative_l2"])}
-    loss = visualization.plot_training_curves(
-        curves, title=f"{args.data} cars", xlabel="epoch"
-    )
+    what = f"{args.data} cars"
+    loss = visualization.plot_training_curves(curves, title=what, xlabel="epoch")
     loss.savefig(run / "loss.png", dpi=150)
     fields = {"truth": car.y, "prediction": prediction, "error": prediction - car.y}
     visualization.write_point_cloud(
@@ -95,32 +98,29 @@ def draw(run, args, car, prediction, error):
     )
 
 
+@training.user_errors()
 def main(argv=None):
     """Train, measure, draw."""
+    argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
     start = time.perf_counter()
     torch.manual_seed(args.seed)
     recipe = RECIPES[args.recipe]
-    recipe = replace(recipe, epochs=args.epochs or recipe.epochs)
-    train, test = load_data(args)
-    run = Path(
-        args.resume or time.strftime(f"runs/drivaerml-{args.data}-%y%m%d-%H%M%S")
-    )
-
+    if args.epochs is not None:
+        recipe = replace(recipe, epochs=args.epochs)
+    run = training.run_folder(f"runs/drivaerml-{args.data}", args.resume)
+    again = [] if args.resume else [f"--resume={run}"]
+    print(f"{run}, to be carried on, if it is killed, by")
+    print(" ", shlex.join(["python", sys.argv[0], *argv, *again]))
+    train, test, target, bounds = load_data(args)
     model = getattr(models, args.model)(in_channels=3, out_channels=1, **recipe.model)
-    bounds = (OFFICIAL if args.data == "official" else Notchback).coordinate_bounds
-    module = training.SurrogateModule(
-        model,
-        Normalizer.gaussian(car.y for car in train),
-        Normalizer.from_bounds(*bounds),
-        recipe,
-        training_data=f"{args.data} cars",
-    )
+    what = f"{args.data} cars"
+    module = training.SurrogateModule(model, target, bounds, recipe, training_data=what)
     subset = recipe.num_points and FixedPoints(recipe.num_points, replace=False)
     data = training.SurrogateDataModule(
         train, batch_size=recipe.batch_size, train_transform=subset, seed=args.seed
     )
-    print(f"{len(train)} {args.data} cars to train on, {len(test)} to test on; {model}")
+    print(f"{len(train)} {what} to train on, {len(test)} to test on; {model}")
     options = {"accelerator": args.device, "precision": args.precision}
     surrogate = training.fit(module, data, run, resume=bool(args.resume), **options)
 
@@ -144,7 +144,6 @@ def main(argv=None):
     for name, value in results.items():
         print(f"{name:40}", f"{value:.4g}" if isinstance(value, float) else value)
     print(f"{run}: {', '.join(sorted(path.name for path in run.iterdir()))}")
-    return results
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python examples/predict.py runs/car/last.ckpt my_car.stl
 
-reads a mesh (.stl, .ply, .obj, .vtp, .vtu or .vtk) and writes `my_car_predicted.vtp`,
-the same mesh with the field `pressure`, in the units of the training (kinematic
-pressure in m²/s² for cars). The file opens in ParaView.
+reads a mesh (.stl, .ply, .obj, .vtp, .vtu or .vtk) and writes
+`my_car_stl_predicted.vtp`, the same mesh with the field `pressure`, in the units of the
+training (kinematic pressure in m²/s² for cars). The file opens in ParaView.
 
 The car must stand as those of the training do: in metres, flow along +x, z up. Meshes
 in other units are scaled for the prediction by `--scale`; the file keeps their own
@@ -18,19 +18,16 @@ and its model must need nothing but coordinates.
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyvista as pv
 import torch
 from torch import Tensor
 
 from torch_geometric_flare.training import Surrogate, load_surrogate
-from torch_geometric_flare.visualization import save_dataset
+from torch_geometric_flare.visualization import MESH_SUFFIXES, read_mesh, save_dataset
 
-READABLE = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
 UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048}
 
 
@@ -53,22 +50,32 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("checkpoint", type=Path, help="checkpoint of a training")
-    add("mesh", type=Path, help=f"mesh file: {', '.join(READABLE)}")
+    add("mesh", type=Path, help=f"mesh file: {', '.join(MESH_SUFFIXES)}")
     add("--output", type=Path, help="file to write; next to the mesh by default")
     add("--cells", action="store_true", help="predict at the centres of the cells")
     add("--scale", type=float, default=1.0, help="metres in one unit of the mesh")
+    add("--chunk", type=int, metavar="POINTS", help="predict so many at a time")
     add("--device", default="cpu", help="where to predict: cpu, cuda")
     return parser.parse_args(arguments)
 
 
 def predict(args: argparse.Namespace) -> Path:
     """Read, predict and write; errors of the user are `OSError` or `ValueError`."""
+    if not 0 < args.scale < float("inf"):
+        raise ValueError(f"--scale {args.scale}: give the metres in one unit, above 0")
     mesh = read_mesh(args.mesh)
     suffix = ".vtp" if isinstance(mesh, pv.PolyData) else ".vtu"
-    output = args.output or args.mesh.with_name(f"{args.mesh.stem}_predicted{suffix}")
+    name = f"{args.mesh.stem}_{args.mesh.suffix[1:].lower()}_predicted{suffix}"
+    output = args.output or args.mesh.with_name(name)
     if output.suffix.lower() not in (suffix, ".vtk"):  # others would drop the field
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
+    if output.exists() and output.samefile(args.mesh):
+        raise ValueError(f"--output {output} is the mesh itself: choose another file")
     surrogate = load_surrogate(args.checkpoint, device=args.device)
+    if args.chunk is not None:
+        if not hasattr(surrogate.model, "chunk_size"):
+            raise ValueError("--chunk: this model cannot be computed in chunks")
+        surrogate.model.chunk_size = args.chunk
 
     points = (mesh.cell_centers() if args.cells else mesh).points
     pos = torch.tensor(points, dtype=torch.float64) * args.scale
@@ -84,23 +91,6 @@ def predict(args: argparse.Namespace) -> Path:
     return save_dataset(mesh, output)
 
 
-def read_mesh(path: Path) -> Any:
-    """Read a surface or a volume mesh."""
-    if not path.is_file():
-        raise FileNotFoundError(f"mesh={str(path)!r} is no file")
-    if path.suffix.lower() not in READABLE:
-        raise ValueError(f"mesh={str(path)!r} is none of {', '.join(READABLE)}")
-    with pv.vtk_verbosity("off"), warnings.catch_warnings():
-        warnings.filterwarnings("error", "The VTK reader", UserWarning)
-        try:
-            mesh = pv.read(path)
-        except (UserWarning, RuntimeError) as error:
-            raise ValueError(f"mesh={str(path)!r} cannot be read: broken?") from error
-    if not isinstance(mesh, pv.PolyData | pv.UnstructuredGrid) or not mesh.n_cells:
-        raise ValueError(f"mesh={str(path)!r} holds no surface or unstructured mesh")
-    return mesh
-
-
 def check_extent(pos: Tensor, surrogate: Surrogate, path: Path) -> None:
     """Refuse a mesh that is far from anything that the surrogate was trained on."""
     box = surrogate.coordinate_normalizer
@@ -113,6 +103,10 @@ def check_extent(pos: Tensor, surrogate: Surrogate, path: Path) -> None:
     # Half the trained size may stick out on each side, less than a third is no car.
     inside = ((low - lower) / size > -0.5) & ((high - lower) / size < 1.5)
     if inside.all() and ((high - low) / size).max() > 0.3:
+        share = ((pos >= lower) & (pos <= lower + size)).all(1).double().mean().item()
+        print(f"{share:.0%} of {path} lies in the box that the model was trained on")
+        if share < 0.8:
+            print("warning: expect large errors outside of that box", file=sys.stderr)
         return
     ratio = float(size.max() / (high - low).max())
     hints = [

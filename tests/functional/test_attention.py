@@ -203,3 +203,49 @@ def test_argument_errors():
         flare_attention(q, k, v, chunk_size=0)
     with pytest.raises(ValueError, match="z has shape"):
         flare_decode(q, k, v)
+
+
+def test_torch_func():
+    q, k, v = draw(points=6)
+    inputs = [t.clone().requires_grad_() for t in (q, k, v)]
+    wanted = torch.autograd.grad(flare_attention(*inputs).cos().sum(), inputs)
+
+    def loss(q, k, v):
+        return flare_attention(q, k, v).cos().sum()
+
+    for a, b in zip(
+        torch.func.grad(loss, argnums=(0, 1, 2))(q, k, v), wanted, strict=True
+    ):
+        torch.testing.assert_close(a, b)
+    slopes = torch.func.jacrev(lambda v: flare_encode(q, k, v).value)(v)
+    assert slopes.shape == (2, 3, 5, 4, 2, 3, 6, 4)
+
+
+def test_encoding_in_half_precision_is_as_accurate_as_attention():
+    q, k, v = draw(points=500)
+    state = flare_encode(*(t.bfloat16() for t in (8 * q, k, v)))
+    exact = flare_encode(*(t.bfloat16().double() for t in (8 * q, k, v)))
+    torch.testing.assert_close(state.value.double(), exact.value, atol=1e-5, rtol=1e-4)
+
+
+def test_nothing_but_saved_tensors_is_kept():
+    inputs = [t.requires_grad_() for t in draw()]
+    saved = []
+
+    def pack(tensor):
+        saved.append(tensor.shape)
+        return len(saved) - 1
+
+    def unpack(index):
+        raise AssertionError("freed")
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        y = flare_attention(*inputs)
+    assert saved
+    node, seen = y.grad_fn, []
+    while node is not None:
+        seen.append(node)
+        node = node.next_functions[0][0] if node.next_functions else None
+    for node in seen:
+        held = [v for v in getattr(node, "__dict__", {}).values()]
+        assert not any(isinstance(v, (torch.Tensor, tuple, list)) for v in held), held

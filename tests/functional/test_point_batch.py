@@ -62,6 +62,11 @@ def test_neighbouring_large_graphs_stay_in_place():
     assert layout.order is None
 
 
+def test_negative_sizes():
+    with pytest.raises(ValueError, match="sizes holds -1"):
+        PointBatch.from_sizes([-1, 3])
+
+
 @pytest.mark.parametrize(
     ("batch", "batch_size", "message"),
     [

@@ -1,7 +1,10 @@
 import pytest
 import torch
+import torch.distributed as dist
 
+from torch_geometric_flare.functional import distributed_sum, reduce_gradients
 from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.testing import run_processes
 
 segment = pytest.mark.segment
 
@@ -83,3 +86,84 @@ def test_a_graph_without_a_relative_error_is_refused():
         relative_l2(torch.ones(2), torch.ones(2), torch.tensor([0, 2]), batch_size=4)
     with pytest.raises(ValueError, match=r"graphs \[0\]"):
         relative_l2(torch.ones(0, 1), torch.ones(0, 1))
+
+
+def fit_in_parts(ends, weight, x, target, batch, batch_size):
+    """The error of a linear map, on rows that this process holds, and gradients."""
+    group = dist.group.WORLD
+    rows = slice(ends[group.rank()], ends[group.rank() + 1])
+    batch = None if batch is None else batch[rows]
+    weight.requires_grad_()
+    pred = x[rows] @ weight
+    pred.retain_grad()
+    error = relative_l2(pred, target[rows], batch, batch_size, group)
+    error.square().sum().backward()
+    reduce_gradients([weight], group)
+    return error.detach(), pred.grad, weight.grad
+
+
+@segment
+@pytest.mark.parametrize(
+    ("ends", "single", "batch_size"),
+    [((0, 3, 7), False, 3), ((0, 0, 7), False, None), ((0, 5, 7), True, None)],
+)
+def test_over_processes_it_is_the_error_of_the_whole(ends, single, batch_size):
+    x, weight, target = (
+        torch.randn(*shape, dtype=torch.double) for shape in ((7, 4), (4, 2), (7, 2))
+    )
+    batch = None if single else torch.tensor([0, 0, 0, 1, 2, 2, 2])
+    results = run_processes(fit_in_parts, 2, ends, weight, x, target, batch, batch_size)
+    weight.requires_grad_()
+    pred = x @ weight
+    pred.retain_grad()
+    error = relative_l2(pred, target, batch)
+    error.square().sum().backward()
+    for rank, (found, of_pred, of_weight) in enumerate(results):
+        close(found, error.detach())
+        close(of_pred, pred.grad[ends[rank] : ends[rank + 1]])
+        close(of_weight, weight.grad)
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
+
+
+def differentiate_twice(x, target):
+    """A penalty on the gradient of the error, and its own gradient."""
+    group = dist.group.WORLD
+    rows = slice(0, 2) if group.rank() == 0 else slice(2, None)
+    x = x[rows].requires_grad_()
+    error = relative_l2(x, target[rows], group=group)
+    (grad,) = torch.autograd.grad(error.sum(), x, create_graph=True)
+    penalty = distributed_sum(grad.pow(4).sum(), group)
+    return penalty.detach(), torch.autograd.grad(penalty, x)[0]
+
+
+def test_over_processes_it_can_be_differentiated_twice():
+    x, target = torch.randn(2, 7, 2, dtype=torch.double)
+    parts = run_processes(differentiate_twice, 2, x, target)
+    x.requires_grad_()
+    (grad,) = torch.autograd.grad(relative_l2(x, target).sum(), x, create_graph=True)
+    penalty = grad.pow(4).sum()
+    for found, _ in parts:
+        close(found, penalty.detach())
+    close(torch.cat([part for _, part in parts]), torch.autograd.grad(penalty, x)[0])
+
+
+def refuse(cases):
+    messages = []
+    for batch, batch_size in cases:
+        try:
+            ones = torch.ones(len(batch))
+            relative_l2(ones, ones, torch.tensor(batch), batch_size, dist.group.WORLD)
+        except ValueError as error:
+            messages.append(str(error))
+    return messages
+
+
+def test_all_processes_refuse_what_one_must_refuse():
+    # The first process has graphs 0 and 2; the second one, the same.
+    cases = [([0, 2], None), ([0, 2], 2)]
+    for messages in run_processes(refuse, 2, cases):
+        assert "graphs [1]" in messages[0]
+        assert "batch_size is 2 on one process but another has 3" in messages[1]

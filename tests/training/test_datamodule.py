@@ -86,7 +86,14 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
     data = SurrogateDataModule(samples(4, 0), seed=3)
     epoch_of(data, 6)
     state = data.state_dict()
-    assert state == {"epoch": 7, "seed": 3, "batch_size": 1, "num_samples": 4}
+    assert state == {
+        "epoch": 7,
+        "seed": 3,
+        "batch_size": 1,
+        "num_samples": 4,
+        "max_points": None,
+        "sizes_crc32": None,
+    }
     resumed = SurrogateDataModule(samples(4, 0), seed=3)
     resumed.load_state_dict(state)
     keys = list(resumed.train_dataloader().sampler)
@@ -104,8 +111,69 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"seed": -1}, "seed=-1"),
         ({"num_workers": -1}, "num_workers=-1"),
+        ({"max_points": 0}, "max_points must be at least 1, got 0"),
+        ({"sizes": [30, 31]}, "sizes is given without max_points"),
+        ({"max_points": 99, "sizes": [30]}, "sizes holds 1 numbers for the 2 samples"),
     ],
 )
 def test_what_makes_no_sense_is_refused(samples, arguments, message):
     with pytest.raises(ValueError, match=message):
         SurrogateDataModule(**({"train": samples(2, 0)} | arguments))
+
+
+def test_batches_hold_at_most_so_many_points(samples):
+    data = SurrogateDataModule(samples(7, 0), samples(3, 1), max_points=95)
+    loader = data.train_dataloader()
+    assert data.batch_size is None
+    assert data.num_batches == len(loader)
+    compositions = set()
+    for epoch in range(5):
+        batches = epoch_of(data, epoch)
+        assert len(batches) == len(loader)
+        assert sorted(sum((numbers for numbers, _, _ in batches), [])) == list(range(7))
+        for numbers, batch, x in batches:
+            # 30, 31 or 32 points each: three of them are too many where all have 32.
+            assert batch == sum(([k] * (30 + n % 3) for k, n in enumerate(numbers)), [])
+            assert len(x) <= 95
+        compositions |= {frozenset(frozenset(numbers) for numbers, _, _ in batches)}
+    assert len(compositions) == 5
+    assert [batch.num_graphs for batch in data.val_dataloader()] == [1, 1, 1]
+
+
+def test_both_limits_hold(samples):
+    data = SurrogateDataModule(samples(9, 0), batch_size=2, max_points=95)
+    batches = epoch_of(data, 0)
+    assert data.num_batches == 5
+    assert max(len(numbers) for numbers, _, _ in batches) == 2
+
+
+def test_sizes_after_a_transform(samples):
+    data = SurrogateDataModule(
+        samples(8, 0), train_transform=SUBSET, max_points=40, sizes=[10] * 8
+    )
+    assert [len(x) for _, _, x in epoch_of(data, 0)] == [40, 40]
+
+
+def test_workers_change_nothing_in_batches_of_points(samples):
+    arguments = {
+        "train": samples(7, 0),
+        "max_points": 40,
+        "train_transform": SUBSET,
+        "sizes": [10] * 7,
+    }
+    without = SurrogateDataModule(**arguments)
+    loader = SurrogateDataModule(**arguments, num_workers=2).train_dataloader()
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        batches = [(b.number.tolist(), b.batch.tolist(), b.x) for b in loader]
+        assert same(batches, epoch_of(without, epoch))
+
+
+def test_resuming_with_another_limit_or_other_sizes_is_refused(samples):
+    state = SurrogateDataModule(samples(4, 0), max_points=70).state_dict()
+    SurrogateDataModule(samples(4, 0), max_points=70).load_state_dict(state)
+    with pytest.raises(ValueError, match="max_points=70 but the data has 80"):
+        SurrogateDataModule(samples(4, 0), max_points=80).load_state_dict(state)
+    other = SurrogateDataModule(samples(4, 0), max_points=70, sizes=[30] * 4)
+    with pytest.raises(ValueError, match="sizes_crc32="):
+        other.load_state_dict(state)

@@ -21,6 +21,7 @@ from torch_geometric_flare.datasets.hub import (
     extract_archive,
 )
 from torch_geometric_flare.datasets.records import (
+    describe,
     fingerprint,
     read_json,
     read_verified,
@@ -28,6 +29,7 @@ from torch_geometric_flare.datasets.records import (
     write_atomic,
     write_json,
 )
+from torch_geometric_flare.datasets.sizes import num_points
 
 SIZES = ("10k", "40k", "50k", "100k", "200k", "300k", "400k", "500k", "1m")
 
@@ -131,6 +133,14 @@ class DrivAerML(Dataset):
         )
 
     @property
+    def sizes(self) -> list[int]:
+        """Points of each car before `transform`; no array is read."""
+        return [
+            num_points(self._path(self._names[index]), "surface_mesh_centers")
+            for index in self.indices()
+        ]
+
+    @property
     def _name(self) -> str:
         return f"drivaerml_surface_presampled_{self.num_points}"
 
@@ -205,7 +215,7 @@ class DrivAerML(Dataset):
             left_over.unlink()
         write_json(
             self.processed_paths[0],
-            {"pre_transform": _describe(self.pre_transform), "samples": samples},
+            {"pre_transform": self._described, "samples": samples},
         )
 
     def len(self) -> int:
@@ -215,12 +225,22 @@ class DrivAerML(Dataset):
     def get(self, idx: int) -> Data:
         """Reads, and verifies, the car at an index."""
         name = self._names[idx]
+        path = self._path(name)
+        content = read_verified(path, self._samples[name])
         if self._is_stored:
-            path = Path(self.processed_dir, f"{name}.pt")
-            content = read_verified(path, self._samples[name])
             return Data.from_dict(torch.load(BytesIO(content), weights_only=True))
-        path = Path(self.raw_paths[0], f"{name}.npz")
-        return self._build(read_verified(path, self._samples[name]), path)
+        return self._build(content, path)
+
+    @property
+    def _described(self) -> str | None:
+        transform = self.pre_transform
+        return None if transform is None else describe(transform)
+
+    def _path(self, name: str) -> Path:
+        """The file that a run is read from."""
+        if self._is_stored:
+            return Path(self.processed_dir, f"{name}.pt")
+        return Path(self.raw_paths[0], f"{name}.npz")
 
     def _run_names(self) -> list[str]:
         folder = Path(self.raw_paths[0])
@@ -239,11 +259,11 @@ class DrivAerML(Dataset):
                 f"'{self.raw_paths[0]}' holds other runs than when it was processed; "
                 "pass force_reload=True to process it again."
             )
-        if described != _describe(self.pre_transform):
+        if described != self._described:
             warnings.warn(
                 f"'{self.processed_dir}' was processed with pre_transform={described}, "
-                f"not with pre_transform={_describe(self.pre_transform)}, and is used "
-                "as it is. Pass force_reload=True to process it again.",
+                f"not with pre_transform={self._described}, and is used as it is. Pass "
+                "force_reload=True to process it again.",
                 stacklevel=5,
             )
         self._names = names
@@ -295,10 +315,3 @@ def _read_arrays(content: bytes, path: Path) -> tuple[Tensor, Tensor]:
             raise ValueError(f"'{path}': {key} has values that are not finite.")
         tensors.append(torch.from_numpy(array))
     return tensors[0], tensors[1]
-
-
-def _describe(pre_transform: object) -> str | None:
-    """Gives a text that is the same in every process: no address in memory."""
-    if pre_transform is None:
-        return None
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(pre_transform))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,11 +21,14 @@ class NearestSample:
     surrogate that does worse than this has learned nothing from the shapes.
 
     Give the normalised coordinates, in which the axes of a flat car count alike. Needs
-    SciPy, which the extra `simulation` brings.
+    SciPy, which the extras `train`, `data` and `simulation` bring.
 
     Args:
         samples: Pairs of coordinates and field, such as `(data.x, data.y)` over a
             training split; the fields are kept, on their own devices.
+        max_kept: Points kept of a sample: of a larger one, a random subset of this size
+            (the same in every call), with the field there. It bounds the memory, at
+            about 50 bytes a point.
         max_points: With more points than this in a cloud, its side of the sum runs
             over a random subset of this size (the same in every call); the minima are
             still over all points of the other cloud.
@@ -37,15 +41,23 @@ class NearestSample:
     """
 
     def __init__(
-        self, samples: Iterable[tuple[Tensor, Tensor]], *, max_points: int = 2048
+        self,
+        samples: Iterable[tuple[Tensor, Tensor]],
+        *,
+        max_points: int = 2048,
+        max_kept: int = 50_000,
     ) -> None:
-        if max_points < 1:
-            raise ValueError(f"max_points must be positive, got {max_points}")
+        for name, value in (("max_points", max_points), ("max_kept", max_kept)):
+            if value < 1:
+                raise ValueError(f"{name} must be positive, got {value}")
         self.max_points = max_points
         self._clouds: list[_Cloud] = []
         self._fields: list[Tensor] = []
         for i, (x, y) in enumerate(samples):
             _check_field(x, y, f"samples[{i}]")
+            if len(x) > max_kept:
+                kept = torch.from_numpy(_subset(len(x), max_kept))
+                x, y = x[kept.to(x.device)], y[kept.to(y.device)]
             self._clouds.append(_Cloud(x, max_points))
             self._fields.append(y)
         if not self._clouds:
@@ -142,8 +154,7 @@ class _Cloud:
         self.tree: Any = cKDTree(self.points)
         self.subset = self.points
         if len(self.points) > max_points:
-            order = np.random.default_rng(0).permutation(len(self.points))
-            self.subset = self.points[order[:max_points]]
+            self.subset = self.points[_subset(len(self.points), max_points)]
 
     def mean_distance_to(self, other: "_Cloud") -> float:
         if self.points.shape[1] != other.points.shape[1]:
@@ -153,6 +164,11 @@ class _Cloud:
             )
         distance, _ = other.tree.query(self.subset)
         return float(distance.mean())
+
+
+def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
+    """The same `count` of `size` points every time."""
+    return np.random.default_rng(0).permutation(size)[:count]
 
 
 def _closest(query: _Cloud, clouds: Sequence[_Cloud]) -> int:

@@ -7,6 +7,7 @@ share one manifest of fingerprints, and each is checked as it is read.
 import hashlib
 import json
 import os
+import re
 from io import BytesIO
 from pathlib import Path
 from pickle import PicklingError, UnpicklingError
@@ -79,6 +80,11 @@ def verify(path: str | os.PathLike[str]) -> None:
 def fingerprint(content: bytes) -> dict[str, Any]:
     r"""Gives the size and SHA-256 of a sample file's content, for its manifest."""
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def describe(transform: object) -> str:
+    r"""Gives a text that is the same in every process: no address in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
 
 
 def read_verified(path: str | os.PathLike[str], expected: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 from torch_geometric.data import Data, Dataset
 
 from torch_geometric_flare.datasets.records import (
+    describe,
     read_json,
     serialize,
     write_atomic,
@@ -25,6 +26,7 @@ from torch_geometric_flare.datasets.simulated_files import (
     sample_file,
     simulate_files,
 )
+from torch_geometric_flare.datasets.sizes import num_points
 
 _FORMAT = 1
 
@@ -49,13 +51,14 @@ class SimulatedDataset(Dataset):
         num_samples: Size of the split.
         split: Name of the split; each one draws its own samples.
         seed: Seed of all splits.
-        num_workers: Processes that simulate: as many as cores by default, 0 for this
-            process.
+        num_workers: Processes that simulate: by default one for each core that this
+            process may use, 0 for this process.
         transform: Applied to a sample whenever it is indexed.
         pre_transform: Applied to a sample once, before it is stored. It is recognised
             by its `repr`, addresses aside: pass `force_reload=True` after an edit that
             the `repr` does not show.
-        force_reload: Whether to simulate the whole split anew.
+        force_reload: Whether to simulate these samples anew; further ones that a larger
+            `num_samples` has made are kept.
 
     Raises:
         ValueError: If an argument is out of its range, or the folder holds something
@@ -89,7 +92,7 @@ class SimulatedDataset(Dataset):
         self.num_samples = num_samples
         self.split = split
         self.seed = seed
-        self.num_workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+        self.num_workers = _num_cores() if num_workers is None else num_workers
         self._manifest = _manifest(simulator, seed)
         super().__init__(
             os.fspath(root), transform, pre_transform, force_reload=force_reload
@@ -101,6 +104,14 @@ class SimulatedDataset(Dataset):
     def coordinate_bounds(self) -> Bounds:
         """Corners of the box, in metres, that `x` maps to 0 and 1."""
         return self.simulator.coordinate_bounds
+
+    @property
+    def sizes(self) -> list[int]:
+        """Points of each sample before `transform`; no array is read."""
+        return [
+            num_points(self._samples / self._file_name(index))
+            for index in self.indices()
+        ]
 
     @property
     def folder(self) -> Path:
@@ -120,7 +131,7 @@ class SimulatedDataset(Dataset):
         """Folder of the samples as read: `raw_dir` without a `pre_transform`."""
         if self.pre_transform is None:
             return self.raw_dir
-        label = _digest(_label(self.pre_transform))
+        label = _digest(describe(self.pre_transform))
         return os.path.join(self.raw_dir, f"pre_transform-{label}")
 
     @property
@@ -152,8 +163,9 @@ class SimulatedDataset(Dataset):
         raw = Path(self.raw_dir)
         self._samples.mkdir(parents=True, exist_ok=True)
         if self.force_reload:
-            for path in [*raw.glob("*.npz"), *raw.glob("pre_transform-*/*.pt")]:
-                path.unlink()
+            for name in self.raw_file_names:
+                for path in [raw / name, *raw.glob(f"pre_transform-*/{name}.pt")]:
+                    path.unlink(missing_ok=True)
         missing = [
             index
             for index in range(self.num_samples)
@@ -185,13 +197,20 @@ class SimulatedDataset(Dataset):
         self, raw: Path, pre_transform: Callable[[Any], Any]
     ) -> None:
         note = self._samples / "pre_transform.txt"
-        note.write_text(f"simulated samples after {_label(pre_transform)}\n")
+        note.write_text(f"simulated samples after {describe(pre_transform)}\n")
         for index in range(self.num_samples):
             target = self._samples / self._file_name(index)
             if not target.exists():
                 source = raw / sample_file(index)
                 data = pre_transform(read_sample(source))
                 write_atomic(target, serialize(data, source))
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, fewer than the machine's in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
@@ -215,7 +234,3 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _label(pre_transform: Callable[[Any], Any]) -> str:
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(pre_transform))

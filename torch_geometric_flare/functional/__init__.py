@@ -5,6 +5,13 @@ from torch_geometric_flare.functional.attention import (
     flare_decode,
     flare_encode,
 )
+from torch_geometric_flare.functional.distributed import (
+    distributed_batch_size,
+    distributed_copy,
+    distributed_merge,
+    distributed_sum,
+    reduce_gradients,
+)
 from torch_geometric_flare.functional.naive import (
     naive_flare_attention,
     naive_flare_weights,
@@ -14,12 +21,17 @@ from torch_geometric_flare.functional.ragged import (
     ragged_flare_attention,
     ragged_flare_decode,
     ragged_flare_encode,
+    ragged_flare_weights,
 )
 from torch_geometric_flare.functional.state import LatentState
 
 __all__ = [
     "LatentState",
     "PointBatch",
+    "distributed_batch_size",
+    "distributed_copy",
+    "distributed_merge",
+    "distributed_sum",
     "flare_attention",
     "flare_decode",
     "flare_encode",
@@ -29,4 +41,6 @@ __all__ = [
     "ragged_flare_attention",
     "ragged_flare_decode",
     "ragged_flare_encode",
+    "ragged_flare_weights",
+    "reduce_gradients",
 ]

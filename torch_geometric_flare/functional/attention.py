@@ -6,6 +6,11 @@ from torch import Tensor
 from torch_geometric_flare.functional.encode import empty_state, encode
 from torch_geometric_flare.functional.fused import fused_attention
 from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.tied import (
+    in_range,
+    prefers_tied,
+    tied_attention,
+)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -119,7 +124,8 @@ def flare_attention(
     $$Y = \mathrm{softmax}_M(s\,KQ^\top)\,\mathrm{softmax}_N(s\,QK^\top)\,V$$
 
     A global operator of rank at most $M$ at $O(NM)$ cost, as two fused attention
-    calls. May be differentiated any number of times.
+    calls, or as one kernel that shares their scores where that is quicker. May be
+    differentiated any number of times.
 
     Args:
         q: Latent queries.
@@ -152,6 +158,8 @@ def flare_attention(
     """
     q = _check(q, k, v, mask)
     if chunk_size is None:
+        if prefers_tied(q, k, v, mask) and in_range(q, k, scale):
+            return tied_attention(q, k, v, scale)
         keys = None if mask is None else mask[:, None, None, :]
         z = fused_attention(q, k, v, keys, scale)
         return fused_attention(k, q, z, None, scale)

@@ -1,10 +1,16 @@
 """Softmax over the points with its log-sum-exp, in blocks of points."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.fused import (
+    additive_mask,
+    flash_on_cpu,
+    is_traced,
+)
 from torch_geometric_flare.functional.state import LatentState
 
 # Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
@@ -17,7 +23,8 @@ def _block_size(q: Tensor) -> int:
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Masked scores [B, H, M, n], in the precision of the state."""
-    scores = (scale * (q @ k.mT)).to(state_dtype(q))
+    dtype = state_dtype(q)
+    scores = scale * (q.to(dtype) @ k.to(dtype).mT)
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
     return scores
@@ -27,6 +34,12 @@ def _probabilities(scores: Tensor, lse: Tensor) -> Tensor:
     """exp(scores - lse), zero where a row has no points at all."""
     lse = torch.where(lse == -torch.inf, 0.0, lse)
     return (scores - lse.unsqueeze(-1)).exp()
+
+
+def _no_autocast(kind: str) -> AbstractContextManager[Any]:
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def state_dtype(q: Tensor) -> torch.dtype:
@@ -51,6 +64,25 @@ def encode_explicit(
     return LatentState(_probabilities(scores, lse) @ v.to(lse.dtype), lse)
 
 
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> LatentState | None:
+    """The state by the fused CPU kernel, where it computes in enough precision."""
+    if (
+        q.device.type != "cpu"
+        or q.dtype != state_dtype(q)
+        or k.size(-2) == 0
+        or v.size(-1) != k.size(-1)
+    ):
+        return None
+    if mask is None:
+        return LatentState(*flash_on_cpu(q, k, v, None, scale))
+    keys = additive_mask(mask[:, None, None, :], q)
+    value, lse = flash_on_cpu(q, k, v, keys, scale)
+    nothing = ~mask.any(dim=-1)[:, None, None]
+    return LatentState(value, lse.masked_fill(nothing, -torch.inf))
+
+
 class _Encode(torch.autograd.Function):
     """`encode_explicit` by blocks: keeps its inputs and the state, not the scores.
 
@@ -64,8 +96,10 @@ class _Encode(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     ) -> tuple[Tensor, Tensor]:
         size = _block_size(q)
-        state = empty_state(q, v)
-        for start in range(0, k.size(-2), size):
+        state = _fused(q, k, v, mask, scale)
+        starts = range(0, k.size(-2), size) if state is None else ()
+        state = empty_state(q, v) if state is None else state
+        for start in starts:
             rows = slice(start, start + size)
             mask_block = None if mask is None else mask[:, rows]
             state = state.merge(
@@ -104,9 +138,9 @@ def encode(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> LatentState:
     """`flare_encode` on tensors of equal rank, [B, H, M, D] and [B, H, N, D]."""
-    if torch.compiler.is_compiling():
+    if is_traced():
         return encode_explicit(q, k, v, mask, scale)
-    with torch.autocast(q.device.type, enabled=False):
+    with _no_autocast(q.device.type):
         value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
             q, k, v, mask, scale
         )

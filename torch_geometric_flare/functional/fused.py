@@ -1,5 +1,6 @@
 """Fused softmax attention whose gradient can itself be differentiated."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,60 +24,119 @@ def softmax_attention(
     return weights @ v
 
 
-class _FusedAttention(torch.autograd.Function):
-    """Fused attention; explicit scores when its gradient is differentiated.
+def differentiable_gradients(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """Gradients of `function` that carry a graph, for a backward of a backward.
 
-    The backward of the fused CPU and CUDA kernels has no derivative. Which of the
-    two is wanted is known only when backward runs, so the fused graph is kept and
-    the explicit one is built on demand.
+    Args:
+        function: Differentiable any number of times.
+        inputs: Its arguments, with their own graphs.
+        wanted: Which of their gradients are needed.
+        grad: Gradient of the output.
+
+    Returns:
+        One gradient an input, `None` where it is not wanted.
+    """
+    # Views, so that an input computed from another (here v from k, as in decoding)
+    # counts with its direct part alone.
+    inputs = [t.view_as(t) for t in inputs]
+    out = function(*inputs)
+    found = iter(
+        torch.autograd.grad(
+            out,
+            [t for t, want in zip(inputs, wanted, strict=True) if want],
+            grad.to(out.dtype),
+            create_graph=True,
+        )
+    )
+    return [next(found) if want else None for want in wanted]
+
+
+def is_traced() -> bool:
+    """Whether `torch.compile`, `torch.export` or `torch.func` looks on.
+
+    A Python autograd function would hide its operations from them.
+    """
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def flash_on_cpu(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The CPU kernel behind `scaled_dot_product_attention`, with its log-sum-exp.
+
+    Takes at least one key, and values as wide as the keys; `mask` is added.
+    """
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=mask, scale=scale
+    )
+    return out, lse
+
+
+def additive_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """A boolean mask as one to add to scores."""
+    if mask is None:
+        return None
+    return like.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """The fused CPU kernel; explicit scores when its gradient is differentiated.
+
+    The backward of the kernel has no derivative. Which of the two is wanted is known
+    only when backward runs.
     """
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     ) -> Tensor:
-        wanted = ctx.needs_input_grad
-        fused_q = q.detach().requires_grad_(wanted[0])
-        fused_k = k.detach().requires_grad_(wanted[1])
-        fused_v = v.detach().requires_grad_(wanted[2])
-        with torch.enable_grad():
-            out = scaled_dot_product_attention(
-                fused_q, fused_k, fused_v, attn_mask=mask, scale=scale
-            )
-        ctx.save_for_backward(q, k, v, mask)
+        out, lse = flash_on_cpu(q, k, v, additive_mask(mask, q), scale)
+        ctx.save_for_backward(q, k, v, mask, out, lse)
         ctx.scale = scale
-        ctx.fused = (fused_q, fused_k, fused_v), out
-        return out.detach()
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        differentiable = torch.is_grad_enabled()
-        if differentiable:
-            q, k, v, mask = ctx.saved_tensors
-            # Views, so that an input computed from another (here v from k, as in
-            # decoding) counts with its direct part alone.
-            q, k, v = q.view_as(q), k.view_as(k), v.view_as(v)
-            inputs, out = (q, k, v), softmax_attention(q, k, v, mask, ctx.scale)
-        else:
-            inputs, out = ctx.fused
-        needed = ctx.needs_input_grad[:3]
-        found = iter(
-            torch.autograd.grad(
+        q, k, v, mask, out, lse = ctx.saved_tensors
+        if torch.is_grad_enabled():
+
+            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return softmax_attention(q, k, v, mask, ctx.scale)
+
+            wanted = ctx.needs_input_grad[:3]
+            found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
+            return *found, None, None
+        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return (
+            *backward(
+                grads[0],
+                q,
+                k,
+                v,
                 out,
-                [t for t, want in zip(inputs, needed, strict=True) if want],
-                grad.to(out.dtype),
-                create_graph=differentiable,
-                retain_graph=True,
-            )
+                lse,
+                0.0,
+                False,
+                attn_mask=additive_mask(mask, q),
+                scale=ctx.scale,
+            ),
+            None,
+            None,
         )
-        return *(next(found) if want else None for want in needed), None, None
 
 
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    r"""`scaled_dot_product_attention`, differentiable twice.
+    r"""`scaled_dot_product_attention`, on the CPU differentiable twice.
+
+    Elsewhere second derivatives need `torch.nn.attention.sdpa_kernel` with the backend
+    `MATH` around forward.
 
     Args:
         q: Queries.
@@ -96,11 +156,17 @@ def fused_attention(
     tracked = torch.is_grad_enabled() and (
         q.requires_grad or k.requires_grad or v.requires_grad
     )
-    # Compiled and exported graphs hold the plain call: a Python autograd function
-    # would hide it from the compiler.
-    if not tracked or torch.compiler.is_compiling():
+    if torch._C._are_functorch_transforms_active():
+        return softmax_attention(q, k, v, mask, scale)
+    if not tracked or is_traced() or q.device.type != "cpu":
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    out: Tensor = _FusedAttention.apply(  # type: ignore[no-untyped-call]
-        q, k, v, mask, scale
-    )
+    if torch.is_autocast_enabled("cpu"):
+        low = torch.get_autocast_dtype("cpu")
+        q, k, v = q.to(low), k.to(low), v.to(low)
+    if 0 in (q.size(-2), k.size(-2)) or v.size(-1) != k.size(-1):
+        return softmax_attention(q, k, v, mask, scale)
+    with torch.autocast("cpu", enabled=False):
+        out: Tensor = _FusedAttention.apply(  # type: ignore[no-untyped-call]
+            q, k, v, mask, scale
+        )
     return out

@@ -165,7 +165,12 @@ class PointBatch:
             sizes: Points of each graph.
             device: Where the points lie.
             dtype: What attention runs in.
+
+        Raises:
+            ValueError: If a size is negative.
         """
+        if any(size < 0 for size in sizes):
+            raise ValueError(f"sizes holds {min(sizes)}, expected numbers of points")
         device = torch.device(device)
         chosen, varlen = group_graphs(sizes, device, dtype)
         groups = tuple(
@@ -289,6 +294,7 @@ def _sizes(x: Tensor, batch: Tensor, batch_size: int | None) -> list[int]:
 
 
 def _attention_dtype(x: Tensor) -> torch.dtype:
-    if torch.is_autocast_enabled(x.device.type):
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype

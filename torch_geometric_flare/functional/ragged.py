@@ -13,8 +13,14 @@ from torch_geometric_flare.functional.attention import (
     flare_encode,
 )
 from torch_geometric_flare.functional.encode import empty_state
+from torch_geometric_flare.functional.naive import naive_flare_weights
 from torch_geometric_flare.functional.point_batch import PointBatch, PointChunk
 from torch_geometric_flare.functional.state import LatentState
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # an older torch
+    varlen_attn = None  # type: ignore[assignment]
 
 
 def _heads_first(x: Tensor) -> Tensor:
@@ -42,7 +48,8 @@ def ragged_flare_attention(
     """
     if not batch.groups:
         return v
-    if batch.varlen:
+    # The kernel takes these widths; otherwise its one group is padded.
+    if batch.varlen and varlen_attn is not None and k.size(-1) in range(8, 257, 8):
         return _varlen_attention(q, k, v, batch, scale)
     return batch.join(
         [
@@ -66,8 +73,6 @@ def _varlen_attention(
     q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
 ) -> Tensor:
     """Two calls of the fused CUDA kernel for ragged sequences."""
-    from torch.nn.attention.varlen import varlen_attn
-
     (group,) = batch.groups
     num_latents = q.size(1)
     sizes = torch.tensor([batch.sizes[g] for g in group.graphs])
@@ -125,6 +130,37 @@ def ragged_flare_encode(
         value = value.index_copy(0, graphs, state.value)
         lse = lse.index_copy(0, graphs, state.lse)
     return LatentState(value, lse)
+
+
+def ragged_flare_weights(
+    q: Tensor, k: Tensor, batch: PointBatch, *, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""`naive_flare_weights` within each graph of a batch.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points, in the order of the layout.
+        batch: The layout.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[H, M, D]$
+        - `k`: $[N, H, D]$
+
+    Returns:
+        Gather and scatter weights, both $[N, H, M]$.
+    """
+    gathers, scatters = [], []
+    for group, block in zip(batch.groups, batch.split(k), strict=True):
+        gather, scatter = naive_flare_weights(
+            q, _heads_first(block), scale=scale, mask=group.mask
+        )
+        gathers.append(gather.permute(0, 3, 1, 2))  # [B, n, H, M]
+        scatters.append(_heads_first(scatter))
+    if not gathers:
+        nothing = k.new_empty(0, *q.shape[:2])
+        return nothing, nothing
+    return batch.join(gathers), batch.join(scatters)
 
 
 def merge_chunks(

@@ -48,7 +48,7 @@ def graph_sum(
 
     Shapes:
         - `values`: $[N, ...]$
-        - `batch`: $[N]$, `torch.long`
+        - `batch`: $[N]$, integers
 
     Returns:
         The sums $[B, ...]$; that of an empty graph is zero.
@@ -66,6 +66,7 @@ def graph_sum(
             )
         return values.sum(0, keepdim=True)
     _check(batch, values.size(0), batch_size)
+    batch = batch.long()
     if batch_size is None:
         batch_size = int(batch[-1]) + 1 if batch.numel() else 0
     total: Tensor = _SegmentSum.apply(  # type: ignore[no-untyped-call]
@@ -80,8 +81,10 @@ def _check(batch: Tensor, num_points: int, batch_size: int | None) -> None:
             f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
             "graph number for each point"
         )
-    if batch.dtype != torch.long:
-        raise ValueError(f"batch is {batch.dtype}, expected torch.long")
+    if batch.is_floating_point() or batch.dtype == torch.bool:
+        raise ValueError(
+            f"batch is {batch.dtype}, expected graph numbers as torch.long"
+        )
     if batch.numel() == 0:
         return
     if bool((batch[1:] < batch[:-1]).any()):

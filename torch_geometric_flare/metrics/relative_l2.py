@@ -1,9 +1,15 @@
 """The relative error of a field."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional import distributed_batch_size, distributed_sum
 from torch_geometric_flare.metrics.graph_sum import graph_sum, widen
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def relative_l2(
@@ -11,6 +17,7 @@ def relative_l2(
     target: Tensor,
     batch: Tensor | None = None,
     batch_size: int | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     r"""Relative $L_2$ error of each graph.
 
@@ -32,11 +39,18 @@ def relative_l2(
     The gradient of an exact prediction is zero, and the error can be differentiated
     twice.
 
+    With `group`, each process passes its own points of the graphs, and both sums run
+    over all processes: every process gets the error of the whole. It counts as one
+    number, not as one a process. After backward of it on every process, each has the
+    gradient by its own predictions, and gradients of parameters are right once they are
+    summed over the group, see `functional.reduce_gradients`.
+
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
         batch: Graph of each point, sorted; `None` for a single graph.
         batch_size: Number of graphs; by default the largest in `batch` plus one.
+        group: Processes that hold the other points of these graphs, if there are any.
 
     Shapes:
         - `pred`, `target`: $[N, C]$ or $[N]$
@@ -47,7 +61,9 @@ def relative_l2(
 
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `batch` does not fit
-            them, or a graph has a target of zeros only or no points.
+            them, or a graph has a target of zeros only or no points; with `group`, on
+            all its processes.
+        RuntimeError: If a process of `group` is lost.
     """
     if pred.shape != target.shape or pred.dim() == 0:
         raise ValueError(
@@ -60,11 +76,14 @@ def relative_l2(
     if pred.dim() == 1:
         pred, target = pred.unsqueeze(1), target.unsqueeze(1)
     pred, target = widen(pred).flatten(1), widen(target).flatten(1)
+    if group is not None:
+        batch_size = distributed_batch_size(batch, batch_size, group, pred.device)
     # [N, 2]: one pass over the points sums both.
     squares = torch.stack(
         [(pred - target).square().sum(1), target.square().sum(1)], dim=1
     )
-    error, norm = graph_sum(squares, batch, batch_size).unbind(1)
+    sums = distributed_sum(graph_sum(squares, batch, batch_size), group)
+    error, norm = sums.unbind(1)
     undefined = (norm == 0).nonzero().flatten().tolist()
     if undefined:
         raise ValueError(

@@ -4,5 +4,6 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.conv import FLAREConv
 from torch_geometric_flare.nn.dense import ResidualMLP
 from torch_geometric_flare.nn.models import FLARE
+from torch_geometric_flare.nn.predict_stream import predict_stream
 
-__all__ = ["FLARE", "FLAREConv", "ResidualBlock", "ResidualMLP"]
+__all__ = ["FLARE", "FLAREConv", "ResidualBlock", "ResidualMLP", "predict_stream"]

@@ -1,11 +1,14 @@
 """The residual block that every surrogate of this package is stacked from."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import LatentState, PointBatch
-from torch_geometric_flare.nn.streaming import stream
+from torch_geometric_flare.nn.streaming import decode_chunks, encode_chunks
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class ResidualBlock(nn.Module):
@@ -38,13 +41,20 @@ class ResidualBlock(nn.Module):
         for module in self.children():
             module.reset_parameters()  # type: ignore[operator]
 
-    def stream(self, x: Tensor, layout: PointBatch, size: int) -> Tensor:
+    def stream(
+        self,
+        x: Tensor,
+        layout: PointBatch,
+        size: int,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
         """As `forward`, in chunks of points; the mixer must `encode` and `decode`.
 
         Args:
             x: Features of the points, in the batch's own order.
             layout: The graphs.
             size: Points of a chunk.
+            group: Processes that hold the other points of these graphs.
         """
         mixer: Any = self.mixer
 
@@ -57,15 +67,24 @@ class ResidualBlock(nn.Module):
             y: Tensor = part + self.feed_forward(self.feed_forward_norm(part))
             return y
 
-        return stream(encode, decode, x, layout, size)
+        state = encode_chunks(encode, x, layout, size, group)
+        return decode_chunks(decode, state, x, layout, size)
 
-    def forward(self, x: Tensor, batch: PointBatch | Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        batch: PointBatch | Tensor | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
         """Apply the block.
 
         Args:
             x: Features of the points.
             batch: Graph of each point, or the layout; handed to the mixer.
+            group: Processes that hold the other points of these graphs, if there are
+                any; handed to the mixer as `mixer(x, batch, group=group)`.
         """
-        x = x + self.mixer(self.mixer_norm(x), batch)
+        shared = {} if group is None else {"group": group}
+        x = x + self.mixer(self.mixer_norm(x), batch, **shared)
         y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return y

@@ -12,6 +12,13 @@ def check_positive(**values: int) -> None:
             raise ValueError(f"{name} is {value}, expected a positive number")
 
 
+def check_layers(**values: int) -> None:
+    """Raise `ValueError` naming the first of `values` that is below -1."""
+    for name, value in values.items():
+        if value < -1:
+            raise ValueError(f"{name} is {value}, expected -1 or more")
+
+
 def check_points(x: Tensor, channels: int, name: str = "x") -> None:
     """Raise `ValueError` unless `x` is $[N, C]$, and finite in PyG's debug mode.
 

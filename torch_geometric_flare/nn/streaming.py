@@ -5,15 +5,23 @@ one that decodes. What is pointwise is recomputed in backward: a layer keeps its
 and its latents, and nothing else that grows with the points.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from torch_geometric_flare.functional import LatentState, PointBatch
+from torch_geometric_flare.functional import (
+    LatentState,
+    PointBatch,
+    distributed_merge,
+)
+from torch_geometric_flare.functional.point_batch import PointChunk
 from torch_geometric_flare.functional.ragged import merge_chunks
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Encode = Callable[[Tensor, PointBatch], LatentState]
 Decode = Callable[[LatentState, Tensor, PointBatch], Tensor]
@@ -58,14 +66,52 @@ def map_points(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Te
     return out
 
 
-def stream(
-    encode: Encode, decode: Decode, x: Tensor, layout: PointBatch, size: int
-) -> Tensor:
-    """Encode all chunks of a batch, then decode at each of them.
+def encode_chunks(
+    encode: Encode,
+    x: Tensor,
+    layout: PointBatch,
+    size: int,
+    group: "ProcessGroup | None" = None,
+) -> LatentState:
+    """Encode all chunks of a batch and merge their states.
 
     Args:
         encode: The states of the graphs of a chunk, from its rows and its layout.
-        decode: The output at the rows of a chunk, from those graphs' states.
+        x: Rows in the batch's own order.
+        layout: The graphs.
+        size: Rows of a chunk.
+        group: Processes that hold the other points of these graphs, if there are any.
+
+    Shapes:
+        - `x`: $[N, C]$
+
+    Returns:
+        The states of the graphs.
+    """
+
+    def encode_part(part: Tensor, layout: PointBatch) -> LatentState:
+        return encode(layout.sort(part), layout)
+
+    chunks = layout.chunks(size)
+    if not chunks:
+        return distributed_merge(encode(x, layout), group)
+    states = [
+        LatentState(*_recompute(encode_part, part, chunk.layout))
+        for part, chunk in zip(_parts(x, chunks), chunks, strict=True)
+    ]
+    none = LatentState.empty(*states[0].value[:1].shape, like=states[0].value)
+    merged = merge_chunks(states, chunks, layout.num_graphs, none)
+    return distributed_merge(merged, group)
+
+
+def decode_chunks(
+    decode: Decode, state: LatentState, x: Tensor, layout: PointBatch, size: int
+) -> Tensor:
+    """Decode the states of the graphs of a batch at each of its chunks.
+
+    Args:
+        decode: The output at the rows of a chunk, from its graphs' states.
+        state: The states of the graphs.
         x: Rows in the batch's own order.
         layout: The graphs.
         size: Rows of a chunk.
@@ -76,14 +122,6 @@ def stream(
     Returns:
         The output at all rows, $[N, C']$.
     """
-    chunks = layout.chunks(size)
-    if not chunks:
-        return decode(encode(x, layout), x, layout)
-    # One split, not many slices: the gradient of a slice is as large as x.
-    parts = x.split([chunk.rows.stop - chunk.rows.start for chunk in chunks])
-
-    def encode_part(part: Tensor, layout: PointBatch) -> LatentState:
-        return encode(layout.sort(part), layout)
 
     def decode_part(
         value: Tensor, lse: Tensor, part: Tensor, layout: PointBatch
@@ -91,17 +129,18 @@ def stream(
         y = decode(LatentState(value, lse), layout.sort(part), layout)
         return layout.unsort(y)
 
-    states = [
-        LatentState(*_recompute(encode_part, part, chunk.layout))
-        for part, chunk in zip(parts, chunks, strict=True)
-    ]
-    none = LatentState.empty(*states[0].value[:1].shape, like=states[0].value)
-    value, lse = merge_chunks(states, chunks, layout.num_graphs, none)
+    chunks = layout.chunks(size)
+    if not chunks:
+        return decode(state, x, layout)
     outputs = (
         _recompute(
-            decode_part, value[chunk.graphs], lse[chunk.graphs], part, chunk.layout
+            decode_part,
+            state.value[chunk.graphs],
+            state.lse[chunk.graphs],
+            part,
+            chunk.layout,
         )
-        for part, chunk in zip(parts, chunks, strict=True)
+        for part, chunk in zip(_parts(x, chunks), chunks, strict=True)
     )
     if torch.is_grad_enabled():
         return torch.cat(list(outputs))
@@ -110,3 +149,11 @@ def stream(
         out = _fill(out, x, chunk.rows, part)
     assert out is not None
     return out
+
+
+def _parts(x: Tensor, chunks: Sequence[PointChunk]) -> Sequence[Tensor]:
+    # One split, not many slices: the gradient of a slice is as large as x.
+    parts: Sequence[Tensor] = x.split(
+        [chunk.rows.stop - chunk.rows.start for chunk in chunks]
+    )
+    return parts

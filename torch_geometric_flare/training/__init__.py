@@ -15,14 +15,21 @@ from torch_geometric_flare.training.datamodule import SurrogateDataModule
 from torch_geometric_flare.training.history import read_history
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.optimizer import parameter_groups
+from torch_geometric_flare.training.point_parallel import (
+    PointParallelStrategy,
+    shard_points,
+)
 from torch_geometric_flare.training.quiet import quiet_lightning
+from torch_geometric_flare.training.run_folder import run_folder
 from torch_geometric_flare.training.surrogate import Surrogate
 from torch_geometric_flare.training.trainer import build_trainer, evaluate, fit
+from torch_geometric_flare.training.user_errors import user_errors
 
 __all__ = [
     "Comparison",
     "EpochCheckpoint",
     "EpochSeed",
+    "PointParallelStrategy",
     "Surrogate",
     "SurrogateDataModule",
     "SurrogateModule",
@@ -35,5 +42,8 @@ __all__ = [
     "parameter_groups",
     "quiet_lightning",
     "read_history",
+    "run_folder",
     "scaled_ema_decay",
+    "shard_points",
+    "user_errors",
 ]

@@ -1,5 +1,6 @@
 """What a surrogate must beat: the mean, and a copy of the most similar sample."""
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -44,10 +45,10 @@ def compare_with_baselines(
         surrogate: The trained surrogate; its `target_normalizer` holds the mean of the
             training split.
         train: The training split, with normalised coordinates `x` and field `y`.
-        test: The test split.
+        test: The test split; predicted on the device of the surrogate.
 
     Returns:
-        Predictions, and one error a sample of `test` for each of the three.
+        Predictions, and one error a sample of `test` for each of the three, on the CPU.
 
     Raises:
         ValueError: If a split is empty or a field is missing.
@@ -56,7 +57,9 @@ def compare_with_baselines(
         raise ValueError("test is empty: pass at least one sample")
     nearest = NearestSample((data.x, data.y) for data in train)
     mean = surrogate.target_normalizer.shift.cpu()
-    predictions = [surrogate.predict(data.to(mean.device)).cpu() for data in test]
+    device = surrogate.target_normalizer.shift.device
+    # Of a copy: `Data.to` moves the sample itself.
+    predictions = [surrogate.predict(copy.copy(d).to(device)).cpu() for d in test]
 
     def errors(fields: Sequence[Tensor]) -> Tensor:
         pairs = zip(fields, test, strict=True)

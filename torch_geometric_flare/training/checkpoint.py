@@ -14,6 +14,17 @@ from torch_geometric_flare.training.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
 _PREFIX = "surrogate."
+# Bytes at random make `torch.load` stumble in many ways.
+_DAMAGED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
@@ -61,26 +72,74 @@ def load_surrogate(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no such checkpoint, its class is not in
-            `torch_geometric_flare.nn.models` and no `model` is given, or the weights
-            do not fit the model.
+        ValueError: If the file is damaged or no such checkpoint, its class is not in
+            `torch_geometric_flare.nn.models` and no `model` is given, the weights do
+            not fit the model, or there is no such device.
     """
     path = Path(path)
+    checkpoint = read_checkpoint(path)
+    try:
+        surrogate = _rebuild(checkpoint, model)
+    except ValueError as error:
+        raise ValueError(f"path={str(path)!r}: {error}") from error
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"path={str(path)!r} is malformed: {error!r}") from error
+    try:
+        return surrogate.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # as torch was built without CUDA
+        raise ValueError(f"device={str(device)!r} cannot be used: {error}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a file that may hold anything, on the CPU.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        A dictionary with `surrogate` and `state_dict`, whose parts may be malformed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or no checkpoint of a surrogate.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"path={str(path)!r} is no file: a training writes its last checkpoint to "
             "last.ckpt in its folder"
         )
-    checkpoint = _read(path, device)
+    checkpoint: Any = None
+    cause = None
+    with path.open("rb") as file, warnings.catch_warnings():
+        # Of an old file format, which is refused below.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except _DAMAGED as error:
+            cause = error
+    match checkpoint:
+        case {
+            "surrogate": {"model": str(), "arguments": dict() | None},
+            "state_dict": dict(),
+        }:
+            return dict(checkpoint)
+    raise ValueError(
+        f"path={str(path)!r} is no checkpoint of a surrogate's training, or damaged: "
+        "it must hold tensors and plain values, among them 'surrogate' and "
+        "'state_dict'"
+    ) from cause
+
+
+def _rebuild(checkpoint: dict[str, Any], model: nn.Module | None) -> Surrogate:
     state = {
         name.removeprefix(_PREFIX): value
         for name, value in checkpoint["state_dict"].items()
     }
     if model is None:
-        model = _build(checkpoint["surrogate"], path)
+        model = _build(checkpoint["surrogate"])
     target = _normalizer(state, "target_normalizer")
     if target is None:
-        raise ValueError(f"path={str(path)!r} holds no target_normalizer")
+        raise ValueError("the file holds no target_normalizer")
     surrogate = Surrogate(
         model,
         target,
@@ -91,30 +150,9 @@ def load_surrogate(
         surrogate.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"the weights in path={str(path)!r} do not fit {type(model).__name__}: "
-            f"{error}"
+            f"the weights do not fit {type(model).__name__}: {error}"
         ) from error
-    return surrogate.to(device).eval()
-
-
-def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
-    """The contents of a file that may hold anything."""
-    cause = None
-    try:
-        with warnings.catch_warnings():
-            # Of an old file format, which is refused below.
-            warnings.simplefilter("ignore", UserWarning)
-            checkpoint = torch.load(path, map_location=device, weights_only=True)
-    # Bytes at random make torch.load stumble in many ways.
-    except (pickle.UnpicklingError, EOFError, LookupError, RuntimeError) as error:
-        checkpoint, cause = None, error
-    match checkpoint:
-        case {"surrogate": {"model": str(), "arguments": _}, "state_dict": dict()}:
-            return dict(checkpoint)
-    raise ValueError(
-        f"path={str(path)!r} is no checkpoint of a surrogate's training: it must hold "
-        "tensors and plain values, among them 'surrogate' and 'state_dict'"
-    ) from cause
+    return surrogate
 
 
 def _known_class(name: str) -> type[nn.Module] | None:
@@ -123,19 +161,19 @@ def _known_class(name: str) -> type[nn.Module] | None:
     return found if isinstance(found, type) and issubclass(found, nn.Module) else None
 
 
-def _build(description: dict[str, Any], path: Path) -> nn.Module:
+def _build(description: dict[str, Any]) -> nn.Module:
     name, arguments = description["model"], description["arguments"]
     known = _known_class(name)
     if known is None or arguments is None:
         raise ValueError(
-            f"path={str(path)!r} holds the weights of {name!r}, which cannot be "
-            "rebuilt from the file alone: build the module and pass it as model="
+            f"the file holds the weights of {name!r}, which cannot be rebuilt from "
+            "the file alone: build the module and pass it as model="
         )
     unknown = set(arguments) - set(inspect.signature(known).parameters)
     if unknown:
         raise ValueError(
-            f"path={str(path)!r} holds arguments that {name} does not take: "
-            f"{sorted(unknown)}: load it with the version that wrote it"
+            f"the file holds arguments that {name} does not take: {sorted(unknown)}: "
+            "load it with the version that wrote it"
         )
     return known(**arguments)
 

@@ -1,6 +1,8 @@
 """Training, validation and test splits for Lightning."""
 
+import zlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,7 +10,21 @@ from lightning.pytorch import LightningDataModule
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from torch_geometric_flare.training.point_sampling import (
+    PointBatchSampler,
+    sample_sizes,
+)
 from torch_geometric_flare.training.sampling import EpochSampler, SeededDataset
+
+# What a resumed training must find unchanged.
+_FIXED = (
+    "seed",
+    "batch_size",
+    "num_samples",
+    "max_points",
+    "sizes_crc32",
+    "first_and_last_sample",
+)
 
 
 class SurrogateDataModule(LightningDataModule):
@@ -20,18 +36,30 @@ class SurrogateDataModule(LightningDataModule):
     training sample once, the last batch being smaller if need be. The validation and
     test samples are the same in every pass.
 
+    With `max_points`, batches of unequal samples take equal memory: each holds as many
+    samples as fit, other ones in each epoch, but always the same number of batches an
+    epoch. Validation and test then take one sample at a time.
+
     Args:
         train: Training samples; a dataset of PyTorch Geometric or a list of `Data`.
         val: Validation samples.
         test: Test samples.
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch; by default one or, with `max_points`, as many as
+            fit. With both, neither limit is exceeded.
         train_transform: Applied to each training sample in each epoch.
         seed: Seed of the order and of the transforms.
         num_workers: Processes that prepare samples; 0 for none.
+        max_points: Points in a training batch; a larger sample is a batch by itself.
+            `None` for no limit.
+        sizes: Points of each training sample, for `max_points`; by default the
+            attribute `sizes` of `train`, which the datasets of this package read from
+            their index, or the `num_nodes` of samples in memory. Name them where a
+            transform changes them, as in `sizes=[1000] * len(train)`.
 
     Raises:
-        ValueError: If `train` is empty, `batch_size` is below one or a number is
-            negative.
+        ValueError: If `train` is empty, `batch_size` or `max_points` is below one, a
+            number is negative, or `sizes` is given without `max_points`, is not one
+            number a sample, or is missing where `train` does not tell.
     """
 
     def __init__(
@@ -39,15 +67,19 @@ class SurrogateDataModule(LightningDataModule):
         train: Sequence[Data],
         val: Sequence[Data] | None = None,
         test: Sequence[Data] | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         train_transform: Callable[[Data], Data] | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        max_points: int | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if len(train) == 0:
             raise ValueError("train is empty: pass at least one sample")
-        if batch_size < 1:
+        if batch_size is None and max_points is None:
+            batch_size = 1
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if seed < 0 or num_workers < 0:
             raise ValueError(
@@ -61,16 +93,40 @@ class SurrogateDataModule(LightningDataModule):
         self.train_transform = train_transform
         self.seed = seed
         self.num_workers = num_workers
-        self._sampler = EpochSampler(len(train), seed, shuffle=True)
+        self.max_points = max_points
+        self._sampler = self._training_sampler(sizes)
+
+    def _training_sampler(
+        self, sizes: Sequence[int] | None
+    ) -> EpochSampler | PointBatchSampler:
+        if self.max_points is None:
+            if sizes is not None:
+                raise ValueError("sizes is given without max_points: pass both or none")
+            return EpochSampler(len(self.train), self.seed, shuffle=True)
+        sizes = sample_sizes(self.train) if sizes is None else sizes
+        if len(sizes) != len(self.train):
+            raise ValueError(
+                f"sizes holds {len(sizes)} numbers for the {len(self.train)} samples "
+                "of train: pass the points of each sample"
+            )
+        return PointBatchSampler(
+            sizes, self.max_points, self.seed, max_samples=self.batch_size
+        )
 
     @property
     def num_batches(self) -> int:
-        """Training batches in an epoch."""
+        """Training batches in an epoch, the same number in each."""
+        if isinstance(self._sampler, PointBatchSampler):
+            return len(self._sampler)
+        assert self.batch_size is not None
         return -(-len(self.train) // self.batch_size)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of the training split, in a new order each epoch."""
-        return self._loader(self.train, self._sampler, self.train_transform)
+        # A sampler of whole batches leaves no batching to the loader.
+        whole = isinstance(self._sampler, PointBatchSampler)
+        batch_size = None if whole else self.batch_size
+        return self._loader(self.train, self._sampler, batch_size, self.train_transform)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Batches of the validation split, none if there is no such split."""
@@ -88,17 +144,19 @@ class SurrogateDataModule(LightningDataModule):
 
     def _ordered(self, dataset: Sequence[Data]) -> DataLoader:
         sampler = EpochSampler(len(dataset), self.seed, shuffle=False)
-        return self._loader(dataset, sampler, None)
+        batch_size = self.batch_size if self.max_points is None else 1
+        return self._loader(dataset, sampler, batch_size, None)
 
     def _loader(
         self,
         dataset: Sequence[Data],
-        sampler: EpochSampler,
+        sampler: EpochSampler | PointBatchSampler,
+        batch_size: int | None,
         transform: Callable[[Data], Data] | None,
     ) -> DataLoader:
         return DataLoader(
             SeededDataset(dataset, self.seed, transform),
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -114,7 +172,24 @@ class SurrogateDataModule(LightningDataModule):
             "seed": self.seed,
             "batch_size": self.batch_size,
             "num_samples": len(self.train),
+            "max_points": self.max_points,
+            "sizes_crc32": self._sizes_crc32(),
+            "first_and_last_sample": self._first_and_last_sample,
         }
+
+    @cached_property
+    def _first_and_last_sample(self) -> str:
+        """Tells other data from these without loading all of them."""
+        samples = SeededDataset(self.train, self.seed)
+        return " and ".join(
+            _fingerprint(samples[0, index]) for index in (0, len(self.train) - 1)
+        )
+
+    def _sizes_crc32(self) -> int | None:
+        """Tells whether batches were packed for samples of other sizes."""
+        if not isinstance(self._sampler, PointBatchSampler):
+            return None
+        return zlib.crc32(str(self._sampler.sizes).encode())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the epoch after the checkpoint's.
@@ -123,15 +198,24 @@ class SurrogateDataModule(LightningDataModule):
         would read ahead in the order of epoch 0.
 
         Raises:
-            ValueError: If the seed, the batch size or the number of training samples
-                is another one than in the checkpoint.
+            ValueError: If the seed, the batch size, the limit on points, or the
+                training samples are others than in the checkpoint: their number, their
+                sizes, or the field of the first and the last.
         """
         here = self.state_dict()
-        for name in ("seed", "batch_size", "num_samples"):
-            if here[name] != state_dict[name]:
+        for name in _FIXED:
+            theirs = state_dict.get(name)
+            if here[name] != theirs:
                 raise ValueError(
-                    f"the checkpoint was trained with {name}={state_dict[name]} but "
-                    f"the data has {here[name]}: resume with the same data, or start "
-                    "a training in another folder"
+                    f"the checkpoint was trained with {name}={theirs} but the data has "
+                    f"{here[name]}: resume with the same data, or start a training in "
+                    "another folder"
                 )
         self._sampler.set_epoch(state_dict["epoch"])
+
+
+def _fingerprint(data: Data) -> str:
+    """A sample in few words: its points, and a hash of the bytes of its field."""
+    y = torch.as_tensor(data.get("y", ())).detach().cpu().contiguous().flatten()
+    crc32 = zlib.crc32(y.view(torch.uint8).numpy().tobytes())
+    return f"{data.num_nodes} points with y of CRC-32 {crc32:08x}"

@@ -16,6 +16,14 @@ from torch_geometric_flare.training.optimizer import parameter_groups
 from torch_geometric_flare.training.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
+# What a resumed training must find unchanged, and how messages call it.
+_DESCRIBED = {
+    "recipe": "recipe",
+    "model": "model",
+    "arguments": "model",
+    "training_data": "training_data",
+}
+
 
 class SurrogateModule(LightningModule):
     """Trains any surrogate on the relative error of its decoded field.
@@ -121,30 +129,31 @@ class SurrogateModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the model without this code's objects in the file."""
-        checkpoint["surrogate"] = {
+        checkpoint["surrogate"] = self._description()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to continue the training of another model or by another recipe.
+
+        Raises:
+            ValueError: If the checkpoint's recipe, model or description of the data is
+                not this one.
+        """
+        theirs, ours = checkpoint["surrogate"], self._description()
+        for name, what in _DESCRIBED.items():
+            changed = _differences(theirs.get(name), ours[name])
+            if changed:
+                raise ValueError(
+                    f"the checkpoint was trained with another {what}; (checkpoint, "
+                    f"now): {changed}: resume with the same {what}, or start a "
+                    "training in another folder"
+                )
+
+    def _description(self) -> dict[str, Any]:
+        return {
             **describe_model(self.surrogate.model),
             "recipe": self.recipe.to_dict(),
             "training_data": self.surrogate.training_data,
         }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue a training of other hyperparameters.
-
-        Raises:
-            ValueError: If the checkpoint's recipe is not this one.
-        """
-        theirs, ours = checkpoint["surrogate"]["recipe"], self.recipe.to_dict()
-        changed = {
-            name: (theirs.get(name), value)
-            for name, value in ours.items()
-            if theirs.get(name) != value
-        }
-        if changed:
-            raise ValueError(
-                "the checkpoint was trained with another recipe; (checkpoint, now): "
-                f"{changed}: resume with the same recipe, or start a training in "
-                "another folder"
-            )
 
     def _log(self, stage: str, error: Tensor, batch: Data) -> None:
         self.log(
@@ -158,6 +167,19 @@ class SurrogateModule(LightningModule):
         )
 
 
+def _differences(theirs: Any, ours: Any) -> Any:
+    """Pairs of what differs, name by name in dictionaries; nothing where all agree."""
+    if theirs == ours:
+        return None
+    if not isinstance(theirs, dict) or not isinstance(ours, dict):
+        return (theirs, ours)
+    return {
+        name: (theirs.get(name), ours.get(name))
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    }
+
+
 def _errors(prediction: Tensor, data: Data) -> Tensor:
     """The relative error of each sample, $[B]$."""
     if "y" not in data:
@@ -165,4 +187,6 @@ def _errors(prediction: Tensor, data: Data) -> Tensor:
             f"the data has no true field y, only {sorted(data.keys())}: add it in the "
             "dataset or by a transform"
         )
-    return relative_l2(prediction, data.y, data.batch, data.num_graphs)
+    return relative_l2(
+        prediction, data.y, data.batch, data.num_graphs, data.get("group")
+    )

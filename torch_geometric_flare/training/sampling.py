@@ -3,6 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ Key = tuple[int, int]
 """An epoch and the index of a sample."""
 
 # What a seed is for: streams of different purpose must not coincide.
-_ORDER, _SAMPLE, _EPOCH = 0, 1, 2
+ORDER, _SAMPLE, _EPOCH, TRIAL = 0, 1, 2, 3
 
 
-def _derive(seed: int, *key: int) -> int:
+def derive_seed(seed: int, *key: int) -> int:
     """A seed for one purpose, unrelated to that of any other key."""
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
     return int(state[0])
@@ -41,7 +42,7 @@ def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
         epoch: Number of the epoch.
         rank: Number of the process, as processes must not share their masks.
     """
-    derived = _derive(seed, _EPOCH, epoch, rank)
+    derived = derive_seed(seed, _EPOCH, epoch, rank)
     _seed_host(derived)
     torch.manual_seed(derived)
 
@@ -78,7 +79,7 @@ class EpochSampler(Sampler[Key]):
             return
         epoch = self.epoch
         generator = torch.Generator()
-        generator.manual_seed(_derive(self.seed, _ORDER, epoch))
+        generator.manual_seed(derive_seed(self.seed, ORDER, epoch))
         order = torch.randperm(self.num_samples, generator=generator)
         yield from ((epoch, index) for index in order.tolist())
 
@@ -90,7 +91,8 @@ class SeededDataset(Dataset[Data]):
     """Samples whose random transforms depend on (seed, epoch, index) alone.
 
     Everything that makes a sample runs under generators seeded from its key, which are
-    put back afterwards: the dataset's own transform and `transform`.
+    put back afterwards: the dataset's own transform and `transform`. A list of keys
+    gives the list of their samples.
 
     Args:
         dataset: Samples by index.
@@ -108,11 +110,19 @@ class SeededDataset(Dataset[Data]):
         self.seed = seed
         self.transform = transform
 
-    def __getitem__(self, key: Key) -> Data:
+    @overload
+    def __getitem__(self, key: Key) -> Data: ...
+
+    @overload
+    def __getitem__(self, key: list[Key]) -> list[Data]: ...
+
+    def __getitem__(self, key: Key | list[Key]) -> Data | list[Data]:
+        if isinstance(key, list):
+            return [self[one] for one in key]
         epoch, index = key
         # The generators of the devices are not read here, so they stay as they are.
         with isolate_rng(include_cuda=False):
-            _seed_host(_derive(self.seed, _SAMPLE, epoch, index))
+            _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))
             data = self.dataset[index]
             if self.transform is not None:
                 data = self.transform(copy.copy(data))

@@ -1,6 +1,7 @@
 """A trained model together with its normalisers."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,8 @@ class Surrogate(nn.Module):
     def forward(self, data: Data | Tensor) -> Tensor:
         """The field in its own units, differentiable.
 
+        Numbers are handed to the model in the dtype of its parameters.
+
         Args:
             data: A sample or a batch of samples with the fields that the model's
                 forward names, or the positions of one sample alone. Without the field
@@ -57,7 +60,9 @@ class Surrogate(nn.Module):
         if encoder is not None and "x" not in data and "pos" in data:
             data = copy.copy(data)
             data.x = encoder.encode(data.pos)
-        encoded = self.model(**forward_arguments(self.model, data))
+        arguments = forward_arguments(self.model, data)
+        encoded = self.model(**_as_floating(arguments, self.model))
+        # In the precision of the normaliser, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
 
@@ -74,3 +79,17 @@ class Surrogate(nn.Module):
         self.eval()
         prediction: Tensor = self(data)
         return prediction
+
+
+def _as_floating(arguments: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Floating-point fields in the dtype of the parameters, all others as they are."""
+    dtypes = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(dtypes, None)
+    if dtype is None:
+        return arguments
+    return {
+        name: value.to(dtype)
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else value
+        for name, value in arguments.items()
+    }

@@ -17,7 +17,7 @@ from torch_geometric_flare.training.callbacks import (
     EpochSeed,
     scaled_ema_decay,
 )
-from torch_geometric_flare.training.checkpoint import load_surrogate
+from torch_geometric_flare.training.checkpoint import load_surrogate, read_checkpoint
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.quiet import quiet_lightning
@@ -60,12 +60,13 @@ def build_trainer(
 
     Raises:
         ValueError: If `validate_every` is below one, or `data` has another batch size
-            than the recipe.
+            than the recipe. That of the recipe does not count where `data` limits the
+            points of a batch alone.
     """
     if validate_every < 1:
         raise ValueError(f"validate_every must be at least 1, got {validate_every}")
     recipe = module.recipe
-    if data.batch_size != recipe.batch_size:
+    if data.batch_size not in (None, recipe.batch_size):
         raise ValueError(
             f"data has batch_size={data.batch_size} but the recipe has "
             f"{recipe.batch_size}: change one, by "
@@ -138,8 +139,8 @@ def fit(
 
     Raises:
         FileExistsError: If `folder` holds a checkpoint and `resume` is not set.
-        ValueError: If the checkpoint was trained with another recipe or other data, or
-            the samples lack a field.
+        ValueError: If the checkpoint is damaged or was trained with another recipe,
+            model or other data, or the samples lack a field.
         RuntimeError: If the loss is not finite.
     """
     checkpoint = Path(folder) / "last.ckpt"
@@ -148,6 +149,13 @@ def fit(
             f"folder={str(folder)!r} holds the checkpoint of a training: pass "
             "resume=True to carry on, or choose another folder"
         )
+    if checkpoint.exists():
+        try:
+            read_checkpoint(checkpoint)
+        except ValueError as error:
+            raise ValueError(
+                f"nothing to resume from: {error}; start a training in another folder"
+            ) from error
     module.train()  # An earlier prediction has left it in evaluation mode.
     with quiet_lightning():
         trainer = build_trainer(

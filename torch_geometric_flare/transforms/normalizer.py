@@ -1,6 +1,6 @@
 """Affine normalisation of fields and coordinates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ class Normalizer(nn.Module):
 
     Build one with `Normalizer.gaussian` or `Normalizer.from_bounds`, or from known
     statistics. The buffers move with the module that holds it and travel in its
-    `state_dict`.
+    `state_dict`. They are never of less than single precision, whatever the module that
+    holds them is cast to.
 
     Args:
         shift: What encoding subtracts, in the units of the field.
@@ -166,6 +167,17 @@ class Normalizer(nn.Module):
                 f"value has shape {tuple(value.shape)}, expected its last dimension "
                 f"to hold {self.num_channels} channels"
             )
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> "Normalizer":
+        # A network may be cast to half precision, but the units of its field may not.
+        exact = {name: buffer for name, buffer in self.named_buffers()}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in self.named_buffers():
+            if torch.finfo(buffer.dtype).bits < 32:
+                setattr(self, name, exact[name].to(buffer.device, torch.float32))
+        return self
 
     def extra_repr(self) -> str:
         """The statistics, for `repr`."""

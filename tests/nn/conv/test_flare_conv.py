@@ -3,14 +3,17 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch_geometric
 from torch_geometric.nn import Sequential
 
 from torch_geometric_flare import FLAREConv, PointBatch
-from torch_geometric_flare.functional import naive_flare_attention
+from torch_geometric_flare.functional import naive_flare_attention, reduce_gradients
 from torch_geometric_flare.testing import (
     assert_batch_invariant,
     assert_permutation_equivariant,
+    assert_point_parallel,
+    run_processes,
 )
 
 BATCH = torch.tensor([0] * 10 + [1] * 3 + [3] * 50)
@@ -101,6 +104,18 @@ def test_encode_one_set_and_decode_at_another():
     torch.testing.assert_close(
         conv((source, source), (BATCH, BATCH)), conv(source, BATCH)
     )
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 1000])
+def test_chunks_of_a_pair(chunk_size):
+    conv = conv_of(8, heads=2, num_latents=5)
+    pair, batches = (
+        (draw(), draw(30)),
+        (BATCH, torch.arange(4).repeat_interleave(8)[2:]),
+    )
+    expected = conv(pair, batches)
+    conv.chunk_size = chunk_size
+    torch.testing.assert_close(conv(pair, batches), expected)
 
 
 def test_attention_weights_are_those_of_forward():
@@ -253,3 +268,87 @@ def test_forward_errors(x, batch, batch_size, message):
 
 def test_repr():
     assert str(FLAREConv(16, 32)) == "FLAREConv(16, 32, heads=8, num_latents=64)"
+
+
+@pytest.mark.parametrize("chunk_size", [None, 7])
+@pytest.mark.parametrize("shards", [(20, 43), (63, 0)])
+def test_point_parallel(chunk_size, shards):
+    conv = conv_of(8, heads=2, num_latents=5, qk_norm=True, chunk_size=chunk_size)
+    assert_point_parallel(conv, 8, sizes=(20, 0, 40, 3), shards=shards)
+
+
+def encode_and_decode_in_parts(conv, source, query, batches):
+    """A pair of point sets, the sources on one process, the queries on the other."""
+    group = dist.group.WORLD
+    source_batch, query_batch = batches
+    here = slice(None) if group.rank() == 0 else slice(0)
+    there = slice(0) if group.rank() == 0 else slice(None)
+    x = (source[here].requires_grad_(), query[there].requires_grad_())
+    batch = (source_batch[here], query_batch[there])
+    y = conv(x, batch, group=group)
+    state = conv.encode(x[0], batch[0], 4, group=group)
+    torch.testing.assert_close(y, conv.decode(state, x[1], batch[1]))
+    y.square().sum().backward()
+    reduce_gradients(conv.parameters(), group)
+    return [y.detach(), x[0].grad, x[1].grad, conv.latents.grad]
+
+
+def test_point_parallel_with_a_pair():
+    conv = conv_of(8, heads=2, num_latents=5)
+    x = draw().requires_grad_(), draw(30).requires_grad_()
+    batch = BATCH, torch.tensor([0] * 10 + [1] * 5 + [3] * 15)
+    y = conv(x, batch)
+    y.square().sum().backward()
+    first, second = run_processes(
+        encode_and_decode_in_parts, 2, conv, x[0].detach(), x[1].detach(), batch
+    )
+    assert [len(part) for part in first[:3]] == [0, 63, 0]
+    for found, wanted in (
+        (second[0], y.detach()),
+        (first[1], x[0].grad),
+        (second[2], x[1].grad),
+        (first[3], conv.latents.grad),
+        (second[3], conv.latents.grad),
+    ):
+        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
+
+
+def run_in_half_precision(conv, x, cut):
+    group = dist.group.WORLD
+    x = x[:cut] if group.rank() == 0 else x[cut:]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x, group=group)
+    y.float().sum().backward()
+    return y.detach(), [p.grad for p in conv.parameters()]
+
+
+@pytest.mark.parametrize("cut", [0, 20])
+def test_point_parallel_with_autocast(cut):
+    conv = spread(FLAREConv(8, heads=2, num_latents=5, qk_norm=True))
+    x = draw(dtype=torch.float32)
+    expected = conv(x).detach()
+    results = run_processes(run_in_half_precision, 2, conv, x, cut)
+    y = torch.cat([part for part, _ in results])
+    assert y.dtype == torch.bfloat16
+    tolerance = 0.1 * expected.abs().max().item()
+    torch.testing.assert_close(y.float(), expected, atol=tolerance, rtol=0)
+    assert all(torch.isfinite(g).all() for _, grads in results for g in grads)
+
+
+def compile_and_compare(conv, x):
+    group = dist.group.WORLD
+    x = x[:20] if group.rank() == 0 else x[20:]
+    results = []
+    for module in (conv, torch.compile(conv, backend="aot_eager")):
+        conv.zero_grad()
+        y = module(x, group=group)
+        y.cos().sum().backward()
+        results.append([y.detach(), conv.latents.grad.clone()])
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.slow
+def test_point_parallel_and_compiled():
+    conv = conv_of(8, heads=2, num_latents=5)
+    run_processes(compile_and_compare, 2, conv, draw())

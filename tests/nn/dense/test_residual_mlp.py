@@ -72,3 +72,13 @@ def test_errors(arguments, message):
 
 def test_repr():
     assert str(ResidualMLP(3, 8, 2)) == "ResidualMLP(3, 8, 2, num_layers=2)"
+
+
+@pytest.mark.parametrize("act", ["prelu", torch.nn.PReLU()])
+def test_activation_with_parameters(act):
+    mlp = ResidualMLP(3, 5, 2, act=act)
+    assert [name for name in mlp.state_dict() if "act" in name] == ["activation.weight"]
+    with torch.no_grad():
+        mlp.activation.weight.fill_(7)
+    mlp.reset_parameters()
+    assert mlp.activation.weight.item() == 0.25

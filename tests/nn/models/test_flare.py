@@ -3,12 +3,16 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from torch_geometric_flare import FLARE
+from torch_geometric_flare.functional import reduce_gradients
 from torch_geometric_flare.testing import (
     assert_batch_invariant,
     assert_chunk_invariant,
     assert_permutation_equivariant,
+    assert_point_parallel,
+    run_processes,
 )
 
 
@@ -49,6 +53,67 @@ def test_batch_invariant(sizes):
 def test_chunks_change_nothing(chunk_size, sizes):
     model = small(qk_norm=True).double()
     assert_chunk_invariant(model, 3, chunk_size, sizes, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shards", "chunk_size"),
+    [
+        ((1, 2, 63, 0, 300), None, None),
+        ((1, 2, 63, 0, 300), None, 50),
+        ((0, 2, 0, 7), (0, 9), None),
+        ((0, 2, 0, 7), (0, 9), 4),
+        ((40, 300, 2), (200, 0, 142), None),
+        ((40, 300, 2), (200, 0, 142), 50),
+    ],
+)
+def test_point_parallel(sizes, shards, chunk_size):
+    model = small(qk_norm=True, chunk_size=chunk_size).double()
+    world_size = 2 if shards is None else len(shards)
+    assert_point_parallel(model, 3, world_size, sizes, shards)
+
+
+def predict_in_chunks_of_its_own(model, x, chunk_sizes):
+    group = dist.group.WORLD
+    x = x[:30] if group.rank() == 0 else x[30:]
+    model.chunk_size = chunk_sizes[group.rank()]
+    model(x, group=group).square().sum().backward()
+    reduce_gradients(model.parameters(), group)
+    return [p.grad for p in model.parameters()]
+
+
+def test_processes_choose_their_chunks():
+    model = small().double()
+    x = torch.randn(100, 3, dtype=torch.float64)
+    model(x).square().sum().backward()
+    expected = [p.grad for p in model.parameters()]
+    for found in run_processes(predict_in_chunks_of_its_own, 2, model, x, (None, 9)):
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
+def count_bytes(points):
+    """What each process sends in a training step of two blocks."""
+    group, sent = dist.group.WORLD, []
+    plain = dist.all_reduce
+
+    def counted(tensor, *args, **kwargs):
+        sent.append(tensor.nbytes)
+        return plain(tensor, *args, **kwargs)
+
+    dist.all_reduce = counted
+    model = FLARE(3, 64, 1, num_layers=2, num_latents=128)
+    model(torch.rand(points, 3), group=group).sum().backward()
+    reduce_gradients(model.parameters(), group)
+    return sent
+
+
+def test_what_processes_send_does_not_grow_with_the_points():
+    model = FLARE(3, 64, 1, num_layers=2, num_latents=128)
+    gradients = [4 * (p.numel() + 1) for p in model.parameters()]
+    maxima, sums = 4 * (8 * 128 + 1), 4 * 8 * 128 * 9
+    expected = [16, maxima, sums, maxima, sums, sums, sums, sum(gradients)]
+    assert (maxima, sums) == (4_100, 36_864)
+    for points in (10, 1000):
+        assert run_processes(count_bytes, 2, points) == [expected] * 2
 
 
 def test_permutation_equivariant():
@@ -151,8 +216,14 @@ def test_reset_parameters_changes_every_parameter():
 def test_errors():
     with pytest.raises(ValueError, match="num_layers is 0"):
         FLARE(3, 8, 1, num_layers=0)
-    with pytest.raises(ValueError, match="heads=3"):
+    with pytest.raises(ValueError, match="hidden_channels is 8, which heads=3"):
         FLARE(3, 8, 1, heads=3)
+    with pytest.raises(ValueError, match="kv_layers is -2"):
+        FLARE(3, 8, 1, kv_layers=-2)
+    with pytest.raises(ValueError, match="mlp_layers is -2"):
+        FLARE(3, 8, 1, mlp_layers=-2)
+    with pytest.raises(ValueError, match="chunk_size is 0"):
+        FLARE(3, 8, 1, chunk_size=0)
     with pytest.raises(ValueError, match=r"expected \[N, 3\]"):
         small()(torch.randn(5, 4))
 

@@ -1,25 +1,28 @@
 """FLARE as an operator on `x` and `batch`."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import (
     LatentState,
-    PointBatch,
-    naive_flare_weights,
+    distributed_merge,
     ragged_flare_attention,
-    ragged_flare_decode,
-    ragged_flare_encode,
+    ragged_flare_weights,
 )
-from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.functional.distributed import shard_decode, shard_encode
+from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
     ResidualMLP,
     reset_linear,
 )
-from torch_geometric_flare.nn.streaming import stream
+from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
+from torch_geometric_flare.nn.streaming import decode_chunks, encode_chunks
 
-Batch = Tensor | PointBatch | None
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class FLAREConv(nn.Module):
@@ -87,7 +90,9 @@ class FLAREConv(nn.Module):
             out_channels=out_channels,
             heads=heads,
             num_latents=num_latents,
+            chunk_size=1 if chunk_size is None else chunk_size,
         )
+        check_layers(kv_layers=kv_layers)
         if head_channels is None:
             if out_channels % heads:
                 raise ValueError(
@@ -103,7 +108,7 @@ class FLAREConv(nn.Module):
         self.head_channels = head_channels
         self.kv_layers = kv_layers
         self.scale = scale
-        self.act = act
+        self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
         self.bias = bias
         self.chunk_size = chunk_size
@@ -132,6 +137,7 @@ class FLAREConv(nn.Module):
         x: Tensor | tuple[Tensor, Tensor],
         batch: Batch | tuple[Batch, Batch] = None,
         batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
     ) -> Tensor:
         """Route every point's features to every point of its graph.
 
@@ -142,6 +148,10 @@ class FLAREConv(nn.Module):
                 where `x` is one. A `PointBatch` says that the rows of `x` are in
                 its order.
             batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs; each passes
+                its own points, perhaps none, and gets the output there. `None` if
+                all points are here. A `PointBatch` must then lay out as many graphs
+                on every process.
 
         Shapes:
             - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$
@@ -153,34 +163,44 @@ class FLAREConv(nn.Module):
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
-                unsorted, of another length, or out of range.
+                unsorted, of another length, or out of range, or the processes of
+                `group` disagree on the number of graphs.
+            RuntimeError: If a process of `group` is lost.
         """
         if isinstance(x, tuple):
             source, query = batch if isinstance(batch, tuple) else (batch, batch)
             if batch_size is None:
-                batch_size = max(_num_graphs(source), _num_graphs(query))
-            state = self.encode(x[0], source, batch_size)
-            return self.decode(state, x[1], query)
+                batch_size = max(
+                    count_graphs(source, x[0], group), count_graphs(query, x[1], group)
+                )
+            state = self._encode_chunks(x[0], source, batch_size, group)
+            return self._decode_chunks(state, x[1], query)
         if isinstance(batch, tuple):
             raise ValueError("batch is a pair but x is not: pass one batch vector")
-        check_points(x, self.in_channels)
-        layout = _layout(x, batch, batch_size)
         if self.chunk_size is not None:
-            check_positive(chunk_size=self.chunk_size)
-            if layout is batch:
-                x = layout.unsort(x)
-            y = stream(self.encode, self.decode, x, layout, self.chunk_size)
-            return layout.sort(y) if layout is batch else y
+            state = self._encode_chunks(x, batch, batch_size, group)
+            return self._decode_chunks(state, x, batch)
+        check_points(x, self.in_channels)
+        layout = point_layout(x, batch, batch_size, group)
         if layout is not batch:
             x = layout.sort(x)
         k, v = self._keys(x), self._values(x)
         q = self._queries(k)
-        y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
+        if group is None:
+            y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
+        else:
+            state = shard_encode(q, k, v, layout, scale=self.scale)
+            z = distributed_merge(state, group).value.to(k.dtype)
+            y = shard_decode(q, k, z, layout, scale=self.scale)
         y = self._merge_heads(y)
         return y if layout is batch else layout.unsort(y)
 
     def encode(
-        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
     ) -> LatentState:
         """The state of each graph: all that decoding needs of its points.
 
@@ -188,6 +208,8 @@ class FLAREConv(nn.Module):
             x: Features of the points.
             batch: Graph of each point, or the layout.
             batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs, if the state
+                is to be that of all points.
 
         Shapes:
             - `x`: $[N, C]$
@@ -201,11 +223,12 @@ class FLAREConv(nn.Module):
             ValueError: As `forward`.
         """
         check_points(x, self.in_channels)
-        layout = _layout(x, batch, batch_size)
+        layout = point_layout(x, batch, batch_size, group)
         if layout is not batch:
             x = layout.sort(x)
         k, v = self._keys(x), self._values(x)
-        return ragged_flare_encode(self._queries(k), k, v, layout, scale=self.scale)
+        state = shard_encode(self._queries(k), k, v, layout, scale=self.scale)
+        return distributed_merge(state, group)
 
     def decode(self, state: LatentState, x: Tensor, batch: Batch = None) -> Tensor:
         """Decode the state of each graph at points of that graph.
@@ -227,15 +250,41 @@ class FLAREConv(nn.Module):
                 the state.
         """
         check_points(x, self.in_channels)
-        layout = _layout(x, batch, state.value.size(0))
+        layout = point_layout(x, batch, state.value.size(0))
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)
         q = self._queries(k)
         z = state.value.to(k.dtype)
-        y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
+        y = shard_decode(q, k, z, layout, scale=self.scale)
         y = self._merge_heads(y)
         return y if layout is batch else layout.unsort(y)
+
+    def _encode_chunks(
+        self,
+        x: Tensor,
+        batch: Batch,
+        batch_size: int | None,
+        group: "ProcessGroup | None",
+    ) -> LatentState:
+        """`encode`, in chunks if so set."""
+        if self.chunk_size is None:
+            return self.encode(x, batch, batch_size, group)
+        check_positive(chunk_size=self.chunk_size)
+        check_points(x, self.in_channels)
+        layout = point_layout(x, batch, batch_size, group)
+        x = layout.unsort(x) if layout is batch else x
+        return encode_chunks(self.encode, x, layout, self.chunk_size, group)
+
+    def _decode_chunks(self, state: LatentState, x: Tensor, batch: Batch) -> Tensor:
+        """`decode`, in chunks if so set."""
+        if self.chunk_size is None:
+            return self.decode(state, x, batch)
+        check_points(x, self.in_channels)
+        layout = point_layout(x, batch, state.value.size(0))
+        x = layout.unsort(x) if layout is batch else x
+        y = decode_chunks(self.decode, state, x, layout, self.chunk_size)
+        return layout.sort(y) if layout is batch else y
 
     def attention_weights(
         self, x: Tensor, batch: Batch = None, batch_size: int | None = None
@@ -259,24 +308,13 @@ class FLAREConv(nn.Module):
             ValueError: As `forward`.
         """
         check_points(x, self.in_channels)
-        layout = _layout(x, batch, batch_size)
+        layout = point_layout(x, batch, batch_size)
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)
         q = self._queries(k)
-        gathers, scatters = [], []
-        for group, block in zip(layout.groups, layout.split(k), strict=True):
-            gather, scatter = naive_flare_weights(
-                q, block.transpose(1, 2), scale=self.scale, mask=group.mask
-            )
-            gathers.append(gather.permute(0, 3, 1, 2))  # [B, n, H, M]
-            scatters.append(scatter.transpose(1, 2))
-        if not gathers:
-            nothing = x.new_empty(0, self.heads, self.num_latents)
-            return nothing, nothing
-        gather, scatter = layout.join(gathers), layout.join(scatters)
-        if layout is not batch:
-            gather, scatter = layout.unsort(gather), layout.unsort(scatter)
+        weights = ragged_flare_weights(q, k, layout, scale=self.scale)
+        gather, scatter = weights if layout is batch else map(layout.unsort, weights)
         return gather, scatter
 
     def _queries(self, k: Tensor) -> Tensor:
@@ -304,27 +342,3 @@ class FLAREConv(nn.Module):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"heads={self.heads}, num_latents={self.num_latents})"
         )
-
-
-def _layout(x: Tensor, batch: Batch, batch_size: int | None) -> PointBatch:
-    """The layout of `batch`, which may be one already."""
-    if not isinstance(batch, PointBatch):
-        return PointBatch.from_batch(x, batch, batch_size)
-    if sum(batch.sizes) != x.size(0):
-        raise ValueError(
-            f"batch lays out {sum(batch.sizes)} points but x has {x.size(0)} rows"
-        )
-    if batch_size not in (None, batch.num_graphs):
-        raise ValueError(
-            f"batch lays out {batch.num_graphs} graphs but batch_size is {batch_size}"
-        )
-    return batch
-
-
-def _num_graphs(batch: Batch) -> int:
-    """Graphs that a batch vector names."""
-    if batch is None:
-        return 1
-    if isinstance(batch, PointBatch):
-        return batch.num_graphs
-    return int(batch.max()) + 1 if batch.numel() else 0

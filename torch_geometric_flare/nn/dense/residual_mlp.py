@@ -1,11 +1,13 @@
 """The residual MLP that FLARE is made of."""
 
+import copy
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
-from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.functional.gelu import linear_gelu, residual_gelu
+from torch_geometric_flare.nn.checks import check_layers, check_positive
 
 Activation = str | Callable[[Tensor], Tensor]
 
@@ -22,8 +24,9 @@ def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
     """
     if act == "gelu":
         return nn.GELU(approximate="tanh")
+    # Every MLP has parameters of its own, also those of its activation.
     resolved: Callable[[Tensor], Tensor] = (
-        activation_resolver(act) if isinstance(act, str) else act
+        activation_resolver(act) if isinstance(act, str) else copy.deepcopy(act)
     )
     return resolved
 
@@ -83,13 +86,13 @@ class ResidualMLP(nn.Module):
             hidden_channels=hidden_channels,
             out_channels=out_channels,
         )
-        if num_layers < -1:
-            raise ValueError(f"num_layers is {num_layers}, expected -1 or more")
+        check_layers(num_layers=num_layers)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
         self.num_layers = num_layers
-        self.act = act
+        # Beside the registered modules: a Module would be one twice.
+        self.__dict__["act"] = act
         self.bias = bias
         self.input_residual = input_residual
         self.output_residual = output_residual
@@ -107,17 +110,30 @@ class ResidualMLP(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             reset_linear(layer)
+        if hasattr(self.activation, "reset_parameters"):
+            self.activation.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
         *hidden, last = self.layers
         residual = self.input_residual
         for layer in hidden:
-            update = self.activation(layer(x))
-            x = x + update if residual and x.size(-1) == update.size(-1) else update
+            assert isinstance(layer, nn.Linear)
+            residual = residual and layer.in_features == layer.out_features
+            x = self._activated(layer, x, residual)
             residual = True
         y: Tensor = last(x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
+
+    def _activated(self, layer: nn.Linear, x: Tensor, residual: bool) -> Tensor:
+        """One hidden layer."""
+        if self.act == "gelu":
+            y = linear_gelu(x, layer.weight, layer.bias)
+            if y is None:
+                return residual_gelu(layer(x), x if residual else None)
+        else:
+            y = self.activation(layer(x))
+        return x + y if residual else y
 
     def __repr__(self) -> str:
         return (

@@ -1,13 +1,18 @@
 """The FLARE network."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.functional import PointBatch, distributed_batch_size
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
 from torch_geometric_flare.nn.streaming import map_points
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class FLARE(nn.Module):
@@ -68,7 +73,16 @@ class FLARE(nn.Module):
             hidden_channels=hidden_channels,
             out_channels=out_channels,
             num_layers=num_layers,
+            heads=heads,
+            num_latents=num_latents,
+            chunk_size=1 if chunk_size is None else chunk_size,
         )
+        check_layers(kv_layers=kv_layers, mlp_layers=mlp_layers)
+        if hidden_channels % heads:
+            raise ValueError(
+                f"hidden_channels is {hidden_channels}, which heads={heads} does not "
+                "divide: change one of them"
+            )
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
@@ -78,7 +92,7 @@ class FLARE(nn.Module):
         self.kv_layers = kv_layers
         self.mlp_layers = mlp_layers
         self.scale = scale
-        self.act = act
+        self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
         self.chunk_size = chunk_size
 
@@ -111,7 +125,11 @@ class FLARE(nn.Module):
             module.reset_parameters()
 
     def forward(
-        self, x: Tensor, batch: Tensor | None = None, batch_size: int | None = None
+        self,
+        x: Tensor,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
     ) -> Tensor:
         r"""Predict the fields at every point.
 
@@ -119,6 +137,9 @@ class FLARE(nn.Module):
             x: Features of the points, normalised coordinates included.
             batch: Graph of each point, sorted; `None` for a single graph.
             batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs; each passes
+                its own points, perhaps none, and gets the fields there. `None` if all
+                points are here.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
@@ -129,23 +150,29 @@ class FLARE(nn.Module):
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
-                unsorted, of another length, or out of range.
+                unsorted, of another length, or out of range, or the processes of
+                `group` disagree on the number of graphs.
+            RuntimeError: If a process of `group` is lost.
         """
         check_points(x, self.in_channels)
+        if group is not None:
+            batch_size = distributed_batch_size(batch, batch_size, group, x.device)
         layout = PointBatch.from_batch(x, batch, batch_size)
         if self.chunk_size is not None:
-            return self._stream(x, layout, self.chunk_size)
+            return self._stream(x, layout, self.chunk_size, group)
         x = self.lift(layout.sort(x))
         for block in self.blocks:
-            x = block(x, layout)
+            x = block(x, layout, group)
         return layout.unsort(self.head(self.norm(x)))
 
-    def _stream(self, x: Tensor, layout: PointBatch, size: int) -> Tensor:
+    def _stream(
+        self, x: Tensor, layout: PointBatch, size: int, group: "ProcessGroup | None"
+    ) -> Tensor:
         check_positive(chunk_size=size)
         x = map_points(self.lift, x, size)
         for block in self.blocks:
             assert isinstance(block, ResidualBlock)
-            x = block.stream(x, layout, size)
+            x = block.stream(x, layout, size, group)
         return map_points(lambda part: self.head(self.norm(part)), x, size)
 
     def __repr__(self) -> str:

@@ -1,0 +1,5 @@
+"""Mixers other than FLARE, for comparison: called alike, on `x` and `batch`."""
+
+from torch_geometric_flare.nn.attention.physics_attention import PhysicsAttention
+
+__all__ = ["PhysicsAttention"]

@@ -1,0 +1,66 @@
+"""The layout that a module's `batch` argument stands for."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from torch_geometric_flare.functional import PointBatch, distributed_batch_size
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Batch = Tensor | PointBatch | None
+
+
+def point_layout(
+    x: Tensor,
+    batch: Batch,
+    batch_size: int | None = None,
+    group: "ProcessGroup | None" = None,
+) -> PointBatch:
+    """The layout of `batch`, which may be one already.
+
+    Args:
+        x: Points.
+        batch: Graph of each point, sorted; `None` for a single graph; or the layout.
+        batch_size: Number of graphs, where trailing ones may be empty.
+        group: Processes that hold the other points of these graphs.
+
+    Shapes:
+        - `x`: $[N, C]$
+        - `batch`: $[N]$
+
+    Raises:
+        ValueError: If `batch` does not fit `x` or `batch_size`, or the processes
+            disagree on the number of graphs.
+    """
+    if not isinstance(batch, PointBatch):
+        if group is not None:
+            batch_size = distributed_batch_size(batch, batch_size, group, x.device)
+        return PointBatch.from_batch(x, batch, batch_size)
+    if sum(batch.sizes) != x.size(0):
+        raise ValueError(
+            f"batch lays out {sum(batch.sizes)} points but x has {x.size(0)} rows"
+        )
+    if batch_size not in (None, batch.num_graphs):
+        raise ValueError(
+            f"batch lays out {batch.num_graphs} graphs but batch_size is {batch_size}"
+        )
+    return batch
+
+
+def count_graphs(batch: Batch, x: Tensor, group: "ProcessGroup | None" = None) -> int:
+    """Graphs that `batch` names, on all processes of a group.
+
+    Args:
+        batch: As in `point_layout`.
+        x: Points.
+        group: Processes that hold the other points of these graphs.
+    """
+    if isinstance(batch, PointBatch):
+        return batch.num_graphs
+    if group is not None:
+        return distributed_batch_size(batch, None, group, x.device)
+    if batch is None:
+        return 1
+    return int(batch.max()) + 1 if batch.numel() else 0

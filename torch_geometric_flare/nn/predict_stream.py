@@ -1,0 +1,244 @@
+"""Inference past memory: points in from a file, fields out to a file."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import LatentState
+from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.models.flare import FLARE
+
+Features = Callable[[slice], Tensor]
+
+
+class _Residual(Protocol):
+    """The features of all points, between two passes over them."""
+
+    def read(self, rows: slice) -> Tensor: ...
+
+    def write(self, rows: slice, features: Tensor) -> None: ...
+
+
+class _MemoryResidual:
+    def __init__(self, points: int, channels: int, dtype: torch.dtype) -> None:
+        self.features = torch.empty(points, channels, dtype=dtype)
+
+    def read(self, rows: slice) -> Tensor:
+        return self.features[rows]
+
+    def write(self, rows: slice, features: Tensor) -> None:
+        self.features[rows] = features
+
+
+class _FileResidual:
+    """Read and written, not mapped: mapped pages count as memory of the process."""
+
+    def __init__(self, file: Any, channels: int, dtype: torch.dtype) -> None:
+        self.file = file
+        self.channels = channels
+        self.dtype = dtype
+
+    def _at(self, rows: slice) -> Any:
+        self.file.seek(rows.start * self.channels * self.dtype.itemsize)
+        return self.file
+
+    def read(self, rows: slice) -> Tensor:
+        features = torch.empty(rows.stop - rows.start, self.channels, dtype=self.dtype)
+        self._at(rows).readinto(_bytes(features))
+        return features
+
+    def write(self, rows: slice, features: Tensor) -> None:
+        features = features.to("cpu", self.dtype).contiguous()
+        self._at(rows).write(_bytes(features))
+
+
+def _bytes(features: Tensor) -> Any:
+    return features.view(torch.uint8).numpy()  # NumPy has no bfloat16
+
+
+def predict_stream(
+    model: FLARE,
+    source: Any,
+    sink: Any,
+    chunk_size: int,
+    *,
+    residual_dir: str | PathLike[str] | None = None,
+    residual_dtype: torch.dtype | None = None,
+) -> None:
+    r"""Predict one graph of any size, reading and writing a chunk of points at a time.
+
+    The result is that of `model` in evaluation mode on all points at once. Each block
+    passes over the points once: it decodes the block before at a chunk, stores the
+    features that result, and encodes them. The features between two passes,
+    $4NC$ bytes in float32, are all that is kept; `residual_dir` keeps them on the disk.
+    Writing to `sink` begins in the last pass, so `sink` may be `source` where widths
+    match. Autocast holds as it does in `model`.
+
+    Args:
+        model: The network.
+        source: Features of the points: a tensor, a NumPy array or memory map, a Zarr
+            array, or anything else with a `shape` that is sliced by rows. It is
+            converted to the precision of the model.
+        sink: Where the fields go, an array of the same kinds. Flush and close it as
+            its kind demands.
+        chunk_size: Points of a chunk.
+        residual_dir: Folder of a temporary file for the features between two passes,
+            removed at the end; `None` keeps them in memory.
+        residual_dtype: Precision of the features between two passes; `None` for that
+            of the model. `torch.float16` and `torch.bfloat16` halve them, and round
+            once a block: relative errors of about $10^{-3}$ and $10^{-2}$.
+
+    Shapes:
+        - `source`: $[N, C_\text{in}]$
+        - `sink`: $[N, C_\text{out}]$
+
+    Raises:
+        ValueError: If a shape or `chunk_size` is wrong, `sink` is read-only or of
+            integers, `residual_dtype` is no floating-point type, or, in PyTorch
+            Geometric's debug mode, `source` is not finite.
+        FileNotFoundError: If `residual_dir` is no folder.
+
+    Examples:
+        >>> model = FLARE(3, 32, 1, num_layers=2, heads=4, num_latents=16)
+        >>> x, y = torch.rand(500, 3), torch.empty(500, 1)
+        >>> predict_stream(model, x, y, chunk_size=128)
+        >>> torch.allclose(y, model(x), atol=1e-6)
+        True
+    """
+    check_positive(chunk_size=chunk_size)
+    _check_arrays(model, source, sink)
+    if residual_dtype is not None and not residual_dtype.is_floating_point:
+        raise ValueError(
+            f"residual_dtype is {residual_dtype}, expected a floating-point type"
+        )
+    if residual_dir is not None and not Path(residual_dir).is_dir():
+        raise FileNotFoundError(f"residual_dir={str(residual_dir)!r} is no folder")
+    points = source.shape[0]
+    chunks = [
+        slice(start, min(start + chunk_size, points))
+        for start in range(0, points, chunk_size)
+    ]
+    if not chunks:
+        return
+    like = next(model.parameters())
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(_evaluating(model))
+        # Under autocast not the precision of the parameters.
+        dtype = model.lift(like.new_empty(0, model.in_channels)).dtype
+        stored = residual_dtype or dtype
+        residual: _Residual
+        if residual_dir is None:
+            residual = _MemoryResidual(points, model.hidden_channels, stored)
+        else:
+            file = stack.enter_context(TemporaryFile(dir=residual_dir))
+            residual = _FileResidual(file, model.hidden_channels, stored)
+
+        def lifted(rows: slice) -> Tensor:
+            x = _read(source, rows, like)
+            check_points(x, model.in_channels, "source")
+            y: Tensor = model.lift(x)
+            return y
+
+        features: Features = lifted
+        for block in model.blocks:
+            assert isinstance(block, ResidualBlock)
+            state = _encode(block, features, residual, chunks)
+            features = _decoder(block, state, residual, like.device, dtype)
+        for rows in chunks:
+            _write(sink, rows, model.head(model.norm(features(rows))))
+
+
+def _encode(
+    block: ResidualBlock, features: Features, residual: _Residual, chunks: list[slice]
+) -> LatentState:
+    """Store the features that enter a block, and their state."""
+    mixer: Any = block.mixer
+    total: LatentState | None = None
+    for rows in chunks:
+        x = features(rows)
+        residual.write(rows, x)
+        part = mixer.encode(block.mixer_norm(x))
+        # In double precision, or thousands of merges would add up their rounding.
+        exact = LatentState(*(t.to("cpu", torch.float64) for t in part))
+        total = exact if total is None else total.merge(exact)
+    assert total is not None
+    return LatentState(total.value.to(part.value), total.lse.to(part.lse))
+
+
+def _decoder(
+    block: ResidualBlock,
+    state: LatentState,
+    residual: _Residual,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Features:
+    """The features that leave a block, from those stored."""
+    mixer: Any = block.mixer
+
+    def features(rows: slice) -> Tensor:
+        x = residual.read(rows).to(device, dtype)
+        x = x + mixer.decode(state, block.mixer_norm(x))
+        y: Tensor = x + block.feed_forward(block.feed_forward_norm(x))
+        return y
+
+    return features
+
+
+def _check_arrays(model: FLARE, source: Any, sink: Any) -> None:
+    shape = tuple(source.shape)
+    if len(shape) != 2 or shape[1] != model.in_channels:
+        raise ValueError(
+            f"source has shape {shape}, expected [N, {model.in_channels}]: one graph"
+        )
+    wanted = (shape[0], model.out_channels)
+    if tuple(sink.shape) != wanted:
+        raise ValueError(
+            f"sink has shape {tuple(sink.shape)}, expected {wanted}: as many rows as "
+            "source, and a column for each field of the model"
+        )
+    floating = (
+        sink.dtype.is_floating_point
+        if isinstance(sink, Tensor)
+        else np.issubdtype(getattr(sink, "dtype", float), np.floating)
+    )
+    if not floating:
+        raise ValueError(f"sink has dtype {sink.dtype}, expected a floating-point type")
+    if isinstance(sink, np.ndarray) and not sink.flags.writeable:
+        raise ValueError("sink is read-only: open a memory map with mode='r+' or 'w+'")
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards each module in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _read(source: Any, rows: slice, like: Tensor) -> Tensor:
+    part = source[rows]
+    if not isinstance(part, Tensor):
+        exact = np.float64 if like.dtype == torch.float64 else np.float32
+        # A copy, since tensors cannot share read-only or byte-swapped memory.
+        part = torch.from_numpy(np.array(part, dtype=exact, order="C"))
+    return part.to(like).contiguous()
+
+
+def _write(sink: Any, rows: slice, y: Tensor) -> None:
+    if not isinstance(sink, Tensor):
+        wide = torch.promote_types(y.dtype, torch.float32)
+        y = y.to("cpu", wide).numpy()  # type: ignore[assignment]
+    sink[rows] = y

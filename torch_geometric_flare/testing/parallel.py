@@ -1,0 +1,209 @@
+"""The law of points spread over processes, and the processes to test it in."""
+
+import multiprocessing
+import pickle
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import distributed_sum, reduce_gradients
+from torch_geometric_flare.testing.laws import _gradients, _ragged_input
+
+
+def run_processes(
+    function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 60.0
+) -> list[Any]:
+    """Call a function in several processes that form one `gloo` group on this machine.
+
+    They meet through a file, so that any number of such calls may run at once. Each
+    computes with one thread. Once a process has failed, the others get `timeout` to
+    end by themselves. A script that calls this must do so under
+    `if __name__ == "__main__":`, since each process imports it.
+
+    Args:
+        function: A function of a module that the processes can import. The group is
+            `torch.distributed.group.WORLD`.
+        world_size: Number of processes.
+        *args: Its arguments, which must be picklable.
+        timeout: Seconds that one process waits for another.
+
+    Returns:
+        What each process returns, in the order of ranks: tensors and plain values.
+
+    Raises:
+        RuntimeError: If processes fail; it holds all their errors.
+    """
+    payload = pickle.dumps((function, args))
+    # Processes forked from a server that has imported all this start at once.
+    method = "spawn" if sys.platform == "win32" else "forkserver"
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["torch", __name__])
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        processes: list[BaseProcess] = [
+            context.Process(
+                target=_work, args=(rank, world_size, folder, timeout, payload)
+            )
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        _join(processes, timeout)
+        errors = [
+            _error(rank, process, folder)
+            for rank, process in enumerate(processes)
+            if process.exitcode != 0
+        ]
+        if errors:
+            raise RuntimeError("\n".join(errors))
+        return [
+            torch.load(folder / f"{rank}.pt", weights_only=True)
+            for rank in range(world_size)
+        ]
+
+
+def _work(
+    rank: int, world_size: int, folder: Path, timeout: float, payload: bytes
+) -> None:
+    """What a process does: join the group, call the function, leave the result."""
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group(
+            "gloo",
+            init_method=(folder / "store").as_uri(),
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout),
+        )
+        function, args = pickle.loads(payload)
+        torch.save(function(*args), folder / f"{rank}.pt")
+        dist.destroy_process_group()
+    except Exception:
+        (folder / f"{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        sys.exit(1)
+
+
+def _join(processes: Sequence[BaseProcess], grace: float) -> None:
+    """Wait for processes to end; kill those that outlive a failed one by `grace`."""
+    deadline = None
+    try:
+        while running := [p for p in processes if p.exitcode is None]:
+            if deadline is None and any(p.exitcode for p in processes):
+                deadline = time.monotonic() + grace
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            wait([process.sentinel for process in running], left)
+    finally:
+        for process in processes:
+            if process.exitcode is None:
+                process.kill()
+            process.join()
+
+
+def _error(rank: int, process: BaseProcess, folder: Path) -> str:
+    report = folder / f"{rank}.txt"
+    if report.exists():
+        return f"process {rank} failed:\n{report.read_text(encoding='utf-8')}"
+    return f"process {rank} ended with exit code {process.exitcode}"
+
+
+def assert_point_parallel(
+    module: nn.Module,
+    in_channels: int,
+    world_size: int = 2,
+    sizes: Sequence[int] = (1, 2, 63, 0, 500),
+    shards: Sequence[int] | None = None,
+    *,
+    atol: float = 1e-10,
+    rtol: float = 1e-10,
+    timeout: float = 60.0,
+) -> None:
+    """Assert that points may be spread over processes without changing anything.
+
+    Points are dealt at random to processes of a `gloo` group on this machine. Compared
+    with this process are the output at each point, a loss summed over all points, and,
+    after `reduce_gradients`, the gradients of the input and of every parameter. In a
+    script, call it under `if __name__ == "__main__":`.
+
+    Args:
+        module: Called as `module(x, batch, batch_size)` here and as
+            `module(x, batch, batch_size, group=group)` there, on the CPU. Its class
+            must be one that another process can import. Use float64.
+        in_channels: Width of its input.
+        world_size: Number of processes.
+        sizes: Points of each graph; zero is an empty graph.
+        shards: Points of each process; zero is a process without points. By default
+            unequal numbers.
+        atol: Absolute tolerance.
+        rtol: Relative tolerance.
+        timeout: Seconds that one process waits for another.
+
+    Raises:
+        ValueError: If `shards` is not one number a process that add up to all points.
+        AssertionError: If anything differs.
+        RuntimeError: If a process fails.
+    """
+    x, batch, parameters = _ragged_input(module, in_channels, sizes)
+    if shards is None:
+        shards = _unequal(len(x), world_size)
+    if len(shards) != world_size or sum(shards) != len(x):
+        raise ValueError(
+            f"shards is {tuple(shards)}, expected {world_size} numbers that add up to "
+            f"the {len(x)} points of sizes"
+        )
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    rows = [part.sort().values for part in order.split(list(shards))]
+    whole = module(x, batch, len(sizes))
+    weights = torch.cos(torch.arange(whole.numel(), dtype=whole.dtype)).view_as(whole)
+    grad_x, *grads = _gradients(whole, [x, *parameters])
+    loss = (whole * weights).sum()
+    results = run_processes(
+        _run_shard,
+        world_size,
+        module,
+        [(x.detach()[part], batch[part], weights[part]) for part in rows],
+        len(sizes),
+        timeout=timeout,
+    )
+    for part, result in zip(rows, results, strict=True):
+        for found, wanted in zip(
+            result, [whole[part], loss, grad_x[part], *grads], strict=True
+        ):
+            torch.testing.assert_close(found, wanted.detach(), atol=atol, rtol=rtol)
+
+
+def _unequal(points: int, parts: int) -> list[int]:
+    """Numbers in the ratio 1 : 2 : 3 and so on, which add up to `points`."""
+    ends = [points * r * (r + 1) // (parts * (parts + 1)) for r in range(parts + 1)]
+    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def _run_shard(
+    module: nn.Module, shards: list[tuple[Tensor, Tensor, Tensor]], num_graphs: int
+) -> list[Tensor]:
+    """Output, loss and gradients on the points of this process."""
+    group = dist.group.WORLD
+    assert group is not None
+    x, batch, weights = shards[group.rank()]
+    x.requires_grad_()
+    out = module(x, batch, num_graphs, group=group)
+    loss = distributed_sum((out * weights).sum(), group)
+    loss.backward()
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    reduce_gradients(parameters, group)
+    leaves = [x, *parameters]
+    grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
+    return [out.detach(), loss.detach(), *grads]
