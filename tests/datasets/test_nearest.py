@@ -65,6 +65,21 @@ def test_large_clouds_are_compared_by_a_subset_the_same_every_time():
     assert picks == {1}
 
 
+def test_of_large_samples_a_subset_is_kept():
+    samples = [(cloud(3000, i), torch.arange(3000.0)) for i in range(3)]
+    model = NearestSample(samples, max_kept=100)
+    for index, (x, _) in enumerate(samples):
+        assert model.nearest(x) == index
+        kept = model.predict(x).long()
+        assert kept.shape == (3000,)
+        # The values stand at the points that they were given for.
+        chosen = kept.unique()
+        assert len(chosen) == 100
+        nearest = torch.cdist(x, x[chosen]).argmin(1)
+        assert (chosen[nearest] == kept).float().mean() > 0.999
+        assert model._fields[index].untyped_storage().nbytes() == 400
+
+
 def test_a_training_sample_predicts_itself():
     samples = [(cloud(30, i), torch.randn(30, 1)) for i in range(5)]
     model = NearestSample(samples)
@@ -82,6 +97,8 @@ def test_errors():
         NearestSample([(x, y), (x, y[:3])])
     with pytest.raises(ValueError, match="max_points must be positive, got 0"):
         NearestSample([(x, y)], max_points=0)
+    with pytest.raises(ValueError, match="max_kept must be positive, got 0"):
+        NearestSample([(x, y)], max_kept=0)
     with pytest.raises(ValueError, match="same dimension everywhere, got 2 and 3"):
         NearestSample([(x, y)]).predict(x[:, :2])
     with pytest.raises(ValueError, match="same dimension everywhere"):

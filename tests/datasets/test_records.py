@@ -7,6 +7,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.records import (
+    describe,
     fingerprint,
     read_json,
     read_verified,
@@ -46,6 +47,14 @@ def test_read_verified(tmp_path):
     for other in ({}, {"sha256": ABC}, {"size": 3}, expected | {"size": 4}):
         with pytest.raises(ValueError, match="has changed"):
             read_verified(path, other)
+
+
+def test_description_holds_no_address():
+    class Transform:
+        __module__, __qualname__ = "m", "Transform"
+
+    assert describe(Transform()) == "<m.Transform object>"
+    assert describe([1, "at 0"]) == "[1, 'at 0']"
 
 
 def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):

@@ -357,6 +357,17 @@ def test_force_reload_simulates_and_transforms_anew(tmp_path, noise):
     assert len(contents(test)) == 2
 
 
+def test_force_reload_keeps_samples_that_were_not_asked_for(tmp_path, noise):
+    make(tmp_path, noise, 4, pre_transform=Count(3.0))
+    kept = [*(tmp_path / "data").rglob("00000[23].npz*")]
+    assert len(kept) == 4
+    for path in kept:
+        path.write_bytes(b"kept")
+    make(tmp_path, noise, 2, pre_transform=Count(3.0), force_reload=True)
+    assert noise.samples() == 4 + 2
+    assert [path.read_bytes() for path in kept] == [b"kept"] * 4
+
+
 @pytest.mark.parametrize("damage", [b"", b"no archive", b"PK\x03\x04 but not really"])
 @pytest.mark.parametrize("pre_transform", [None, double])
 def test_damaged_file(tmp_path, noise, damage, pre_transform):
@@ -457,10 +468,14 @@ def test_fields_must_be_numeric_arrays(tmp_path, kind):
         make(tmp_path, Returns(kind), 1)
 
 
-def test_default_workers_are_the_cores(tmp_path, noise):
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores"
+)
+def test_default_workers_are_the_cores_allowed(tmp_path, noise, monkeypatch):
     make(tmp_path, noise, 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 4})
     dataset = make(tmp_path, noise, 1, num_workers=None)
-    assert dataset.num_workers == os.cpu_count()
+    assert dataset.num_workers == len(os.sched_getaffinity(0))
 
 
 def script(tmp_path, text):

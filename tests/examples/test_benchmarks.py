@@ -190,3 +190,17 @@ def test_what_takes_too_long_is_left_out(bench, monkeypatch):
     assert sizes == {50}
     assert statistics.mode(r.times_flare for r in results) == 1.0
     assert {r.num_points for r in results if r.operator == "FLARE"} == {50, 100, 200}
+
+
+def test_the_table_behind_the_thresholds(bench, capsys):
+    threads = torch.get_num_threads()
+    script = importlib.import_module("tied")
+    arguments = "--threads 1 --points 300 --widths 4 --latents 8 --seconds 0.01"
+    try:
+        script.main(arguments.split())
+    finally:
+        torch.set_num_threads(threads)
+    row = capsys.readouterr().out.splitlines()[-1]
+    points, width, latents, *figures = (cell.strip() for cell in row[1:-1].split("|"))
+    assert (points, width, latents) == ("300", "4", "8")
+    assert all(float(figure) > 0 for figure in figures)

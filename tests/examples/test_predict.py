@@ -73,7 +73,7 @@ def test_vertices_of_every_format(main, tmp_path, checkpoint, suffix, capsys):
     mesh = save(body(), tmp_path / f"car{suffix}")
     assert main([str(path), str(mesh)]) == 0
     written = ".vtu" if suffix == ".vtu" else ".vtp"
-    output = tmp_path / f"car_predicted{written}"
+    output = tmp_path / f"car_{suffix[1:]}_predicted{written}"
     assert f"wrote {output}" in capsys.readouterr().out
     result = pv.read(output)
     assert result.n_cells == body().n_cells
@@ -107,7 +107,7 @@ def test_a_volume_mesh_keeps_its_points_and_its_data(main, tmp_path, checkpoint)
     grid.point_data["temperature"] = np.arange(36.0)
     grid.save(tmp_path / "room.vtu")
     assert main([str(path), str(tmp_path / "room.vtu")]) == 0
-    result = pv.read(tmp_path / "room_predicted.vtu")
+    result = pv.read(tmp_path / "room_vtu_predicted.vtu")
     assert result.n_points == 36
     assert result.point_data["temperature"].tolist() == list(range(36))
     np.testing.assert_allclose(
@@ -125,10 +125,10 @@ def test_millimetres_are_refused_and_scale_is_the_remedy(
     assert "car.vtp extends over x [-767.8, 3864]" in message
     assert "x [-1, 4], y [-1.1, 1.1], z [-0.3, 1.2]" in message
     assert "--scale 0.001 if the mesh is in millimetres" in message
-    assert not (tmp_path / "car_predicted.vtp").exists()
+    assert not list(tmp_path.glob("*_predicted*"))
 
     assert main([str(path), str(mesh), "--scale", "0.001"]) == 0
-    result = pv.read(tmp_path / "car_predicted.vtp")
+    result = pv.read(tmp_path / "car_vtp_predicted.vtp")
     np.testing.assert_array_equal(result.points, body(1000.0).points)
     np.testing.assert_allclose(
         result.point_data["pressure"], expected(result.points * 1e-3), atol=0.01
@@ -152,10 +152,61 @@ def test_other_misplaced_meshes(main, tmp_path, checkpoint, capsys, change, hint
     assert hint in capsys.readouterr().err
 
 
+def test_says_how_much_lies_in_the_trained_box(main, tmp_path, checkpoint, capsys):
+    mesh = save(body(), tmp_path / "car.vtp")
+    assert main([str(checkpoint[0]), str(mesh)]) == 0
+    captured = capsys.readouterr()
+    assert "100% of" in captured.out
+    assert captured.err == ""
+    mesh = save(body().translate((2.0, 0, 0)), tmp_path / "car.vtp")
+    assert main([str(checkpoint[0]), str(mesh)]) == 0
+    captured = capsys.readouterr()
+    share = np.mean(pv.read(mesh).points[:, 0] <= 4.0)
+    assert 0.3 < share < 0.8
+    assert f"{share:.0%} of" in captured.out
+    assert captured.err.startswith("warning: ")
+
+
+def test_chunks_give_the_same(main, tmp_path, checkpoint, capsys, monkeypatch):
+    mesh = save(body(), tmp_path / "car.stl")
+    output = tmp_path / "car_stl_predicted.vtp"
+    used = []
+    stream = FLARE._stream
+    monkeypatch.setattr(FLARE, "_stream", lambda *a: used.append(a[3]) or stream(*a))
+    results = []
+    for chunk in ([], ["--chunk=17"]):
+        assert main([str(checkpoint[0]), str(mesh), *chunk]) == 0
+        results.append(pv.read(output).point_data["pressure"])
+    assert used == [17]
+    np.testing.assert_allclose(*results, atol=0.01)
+    assert main([str(checkpoint[0]), str(mesh), "--chunk=0"]) == 2
+    assert "chunk_size" in capsys.readouterr().err
+
+
+def test_the_mesh_itself_is_never_written_over(main, tmp_path, checkpoint, capsys):
+    paths = [tmp_path / "car.vtp", tmp_path / "car.vtk"]
+    for path in paths:
+        save(body(), path)
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        assert main([str(checkpoint[0]), str(path)]) == 0
+        assert main([str(checkpoint[0]), str(path), f"--output={path}"]) == 2
+        assert "is the mesh itself" in capsys.readouterr().err
+    assert [path.read_bytes() for path in paths] == before
+    assert len(list(tmp_path.glob("car*_predicted.vtp"))) == 2
+
+
+@pytest.mark.parametrize("scale", ["0", "nan", "-1", "inf"])
+def test_a_scale_that_is_none(main, tmp_path, checkpoint, capsys, scale):
+    mesh = save(body(), tmp_path / "car.vtp")
+    assert main([str(checkpoint[0]), str(mesh), f"--scale={scale}"]) == 2
+    assert f"error: --scale {float(scale)}: give" in capsys.readouterr().err
+
+
 def test_provenance(main, tmp_path, checkpoint):
     mesh = save(body(), tmp_path / "car.ply")
     assert main([str(checkpoint[0]), str(mesh)]) == 0
-    (note,) = pv.read(tmp_path / "car_predicted.vtp").field_data["provenance"]
+    (note,) = pv.read(tmp_path / "car_ply_predicted.vtp").field_data["provenance"]
     assert note.startswith(
         "predicted by FLARE from checkpoint simulated_cars/last.ckpt"
     )
@@ -201,4 +252,4 @@ def test_command_line(tmp_path, checkpoint):
     assert "Traceback" not in refused.stderr
     done = subprocess.run([*command, "--scale", "1e-3"], capture_output=True, text=True)
     assert done.returncode == 0
-    assert pv.read(tmp_path / "car_predicted.vtp").n_points == body().n_points
+    assert pv.read(tmp_path / "car_stl_predicted.vtp").n_points == body().n_points

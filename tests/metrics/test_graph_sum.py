@@ -17,6 +17,12 @@ def test_sums_each_graph_and_leaves_empty_ones_at_zero():
     assert graph_sum(values).tolist() == [[7.0, 70.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_any_integers_number_graphs(dtype):
+    batch = torch.tensor([0, 0, 2], dtype=dtype)
+    assert graph_sum(torch.ones(3), batch).tolist() == [2.0, 0.0, 1.0]
+
+
 def test_no_points():
     assert graph_sum(torch.zeros(0, 2)).tolist() == [[0.0, 0.0]]
     empty = torch.zeros(0, dtype=torch.long)
@@ -44,6 +50,7 @@ def test_first_and_second_derivatives():
 @pytest.mark.parametrize(
     ("batch", "batch_size", "message"),
     [
+        (torch.tensor([False, False, True]), None, "torch.bool"),
         (torch.tensor([0, 1]), None, r"shape \(2,\), expected \(3,\)"),
         (torch.tensor([[0, 0, 1]]), None, "shape"),
         (torch.tensor([0.0, 0.0, 1.0]), None, "torch.long"),

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch_geometric.data import Data
@@ -33,3 +35,27 @@ def test_errors_by_hand(pointwise):
     )
     with pytest.raises(ValueError, match="test is empty"):
         compare_with_baselines(surrogate, train, [])
+
+
+class Elsewhere(Data):
+    """Notes where it is sent."""
+
+    def to(self, device):
+        self.device = device
+        return self
+
+
+def test_predicts_where_the_surrogate_is_and_moves_no_sample():
+    class OnAnotherDevice:
+        target_normalizer = SimpleNamespace(
+            shift=SimpleNamespace(device="abacus", cpu=lambda: torch.tensor([20.0]))
+        )
+
+        def predict(self, data):
+            assert data.device == "abacus"
+            return data.y
+
+    test = [Elsewhere(**shifted(0.1, 8.0).to_dict())]
+    found = compare_with_baselines(OnAnotherDevice(), [shifted(0.0, 10.0)], test)
+    assert found.relative_l2.tolist() == [0.0]
+    assert "device" not in test[0]

@@ -174,6 +174,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         {"state_dict": {}},
         {"state_dict": {}, "surrogate": {}},
         {"state_dict": 3, "surrogate": {"model": "FLARE", "arguments": None}},
+        {"state_dict": {}, "surrogate": {"model": "FLARE", "arguments": [3]}},
         torch.ones(3),
     ):
         torch.save(content, path)
@@ -183,6 +184,46 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="no checkpoint"):
             load_surrogate(path)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_named(run, kept):
+    _, _, path = run(small_flare())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"last\.ckpt.*or damaged"):
+        load_surrogate(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["surrogate"]["arguments"].update(in_channels="three"),
+        lambda c: c["surrogate"]["arguments"].update(heads=3),
+        lambda c: c["surrogate"]["arguments"].clear(),
+        lambda c: c["surrogate"]["arguments"].update({7: 7}),
+        lambda c: c["state_dict"].update({7: torch.ones(1)}),
+        lambda c: c["state_dict"].update({"surrogate.model.norm.weight": 3}),
+        lambda c: c["state_dict"].update({"surrogate.target_normalizer.shift": 3}),
+        lambda c: c["state_dict"].pop("surrogate.target_normalizer.scale"),
+        lambda c: c["state_dict"].update(
+            {"surrogate.target_normalizer.scale": -torch.ones(1)}
+        ),
+    ],
+)
+def test_malformed_contents_are_refused_with_the_file(run, change):
+    _, _, path = run(small_flare())
+    rewrite(path, change)
+    with pytest.raises(ValueError, match=r"last\.ckpt"):
+        load_surrogate(path)
+
+
+def test_a_device_that_is_not_there_is_no_bad_file(run):
+    _, _, path = run(small_flare())
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    for device in (missing, "abacus"):
+        with pytest.raises(ValueError, match=f"device='{device}' cannot be used"):
+            load_surrogate(path, device=device)
 
 
 def test_the_training_data_travel_along(run, module):

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch_geometric.transforms import FixedPoints
@@ -93,6 +95,7 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
         "num_samples": 4,
         "max_points": None,
         "sizes_crc32": None,
+        "first_and_last_sample": state["first_and_last_sample"],
     }
     resumed = SurrogateDataModule(samples(4, 0), seed=3)
     resumed.load_state_dict(state)
@@ -102,6 +105,34 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
         SurrogateDataModule(samples(5, 0), seed=3).load_state_dict(state)
     with pytest.raises(ValueError, match="seed=3 but the data has 0"):
         SurrogateDataModule(samples(4, 0)).load_state_dict(state)
+
+
+class Lazy:
+    """Samples with a random transform of their own, which counts what is read."""
+
+    def __init__(self, samples):
+        self.samples, self.read = samples, set()
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self.read.add(index)
+        return SUBSET(copy.copy(self.samples[index]))
+
+
+@pytest.mark.parametrize("changed", [0, 3])
+def test_other_fields_in_as_many_samples_are_other_data(samples, changed):
+    train = samples(4, 0)
+    state = SurrogateDataModule(Lazy(train)).state_dict()
+    torch.rand(3)
+    again = Lazy(train)
+    SurrogateDataModule(again).load_state_dict(state)
+    assert again.read == {0, 3}
+    assert "10 points with y of CRC-32" in state["first_and_last_sample"]
+    train[changed].y = train[changed].y + 1e-3
+    with pytest.raises(ValueError, match="first_and_last_sample=10 points with y"):
+        SurrogateDataModule(Lazy(train)).load_state_dict(state)
 
 
 @pytest.mark.parametrize(

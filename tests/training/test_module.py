@@ -11,6 +11,8 @@ from torch_geometric_flare.training import (
     quiet_lightning,
 )
 
+pytestmark = pytest.mark.segment
+
 
 class Constant(nn.Module):
     def __init__(self):

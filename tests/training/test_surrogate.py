@@ -34,6 +34,30 @@ def test_positions_are_encoded_where_they_are_all_there_is():
     assert surrogate.predict(batch).tolist() == [[105.0], [105.0]]
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+    def forward(self, x, batch, names=None):
+        assert x.dtype == self.factor.dtype
+        assert batch.dtype == torch.long
+        return x[:, :1] * self.factor
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("given", [torch.float64, torch.float32])
+def test_fields_enter_in_the_dtype_of_the_parameters(dtype, given):
+    surrogate = Surrogate(Scaled(), Normalizer([100.25], [10.0])).to(dtype)
+    sample = Data(x=torch.ones(2, 3, dtype=given), batch=torch.zeros(2).long())
+    sample.names = ["a", "b"]
+    prediction = surrogate.predict(sample)
+    assert sample.x.dtype == given
+    # Neither is 110.25 a number of half precision.
+    assert prediction.tolist() == [[110.25], [110.25]]
+    assert prediction.dtype == torch.promote_types(dtype, torch.float32)
+
+
 def test_missing_input_is_named():
     with pytest.raises(ValueError, match="needs the field 'x'"):
         Surrogate(FirstChannel(), TARGET).predict(torch.ones(1, 3))

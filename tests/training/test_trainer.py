@@ -10,13 +10,16 @@ import torch
 from lightning.pytorch import Callback
 from torch_geometric.transforms import FixedPoints
 
+from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     build_trainer,
     evaluate,
     fit,
+    load_surrogate,
     read_history,
 )
+from torch_geometric_flare.transforms import Normalizer
 
 KILLED = "killed"
 
@@ -185,6 +188,73 @@ def test_a_training_resumes_only_as_itself(module, samples, tmp_path):
     data = SurrogateDataModule(samples(7, 0), batch_size=2, seed=4)
     with pytest.raises(ValueError, match="seed=3 but the data has 4"):
         fit(module(ema_decay=0.5, epochs=8), data, tmp_path, **arguments)
+
+
+def test_a_training_resumes_only_its_own_model_and_data(
+    module, samples, tmp_path, pointwise
+):
+    def resume(model=None, training_data="simulated cars", seed=0):
+        training = module(model, epochs=1)
+        training.surrogate.training_data = training_data
+        data = SurrogateDataModule(samples(3, seed), batch_size=2)
+        arguments = {"accelerator": "cpu", "progress": False, "resume": True}
+        return fit(training, data, tmp_path, **arguments)
+
+    def flare(**arguments):
+        return FLARE(3, 16, 1, num_layers=1, heads=2, num_latents=4, **arguments)
+
+    resume(flare())
+    resume(flare())
+    with pytest.raises(ValueError, match=r"another model; .*'FLARE', 'Pointwise'"):
+        resume(pointwise())
+    # The weights would fit.
+    message = r"another model; .*\{'scale': \(1.0, 0.5\)\}: resume with the same model"
+    with pytest.raises(ValueError, match=message):
+        resume(flare(scale=0.5))
+    with pytest.raises(
+        ValueError, match="another training_data; .*'simulated cars', '"
+    ):
+        resume(flare(), training_data="official cars")
+    with pytest.raises(ValueError, match="first_and_last_sample"):
+        resume(flare(), seed=1)
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(
+        ValueError, match=r"nothing to resume.*last\.ckpt.*another folder"
+    ):
+        resume(flare())
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("64-true", torch.float64),
+        ("bf16-true", torch.bfloat16),
+        ("bf16-mixed", torch.float32),
+    ],
+)
+def test_precisions(module, samples, tmp_path, precision, dtype):
+    class Recorder(type(module())):
+        def loss(self, prediction, data):
+            loss = super().loss(prediction, data)
+            dtypes.update((prediction.dtype, data.y.dtype, loss.dtype))
+            return loss
+
+    dtypes = set()
+    training = module(FLARE(3, 16, 1, num_layers=1, heads=2, num_latents=4), epochs=1)
+    training.__class__ = Recorder
+    training.surrogate.target_normalizer = Normalizer([-229.845718], [269.598572])
+    data = SurrogateDataModule(samples(3, 0), samples(2, 1), batch_size=2)
+    arguments = {"accelerator": "cpu", "progress": False, "precision": precision}
+    surrogate = fit(training, data, tmp_path, **arguments)
+    assert next(training.surrogate.model.parameters()).dtype == dtype
+    assert dtypes <= {torch.float32, torch.float64}
+    assert surrogate.target_normalizer.shift.float().item() == pytest.approx(
+        -229.845718
+    )
+    assert evaluate(surrogate, samples(2, 1)).isfinite().all()
+    rebuilt = load_surrogate(tmp_path / "last.ckpt")
+    assert rebuilt.predict(samples(1, 0)[0]).isfinite().all()
 
 
 def test_what_makes_no_sense_is_refused(module, samples, tmp_path):

@@ -94,3 +94,23 @@ def test_a_field_of_other_channels_is_refused():
     for method in (normalizer.encode, normalizer.decode):
         with pytest.raises(ValueError, match=r"shape \(4, 1\).*2 channels"):
             method(torch.ones(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("cast", "kept"),
+    [
+        (lambda m: m.half(), torch.float32),
+        (lambda m: m.to(torch.bfloat16), torch.float32),
+        (lambda m: m.double(), torch.float64),
+        (lambda m: m.to("meta", torch.half), torch.float32),
+    ],
+)
+def test_never_of_less_than_single_precision(cast, kept):
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1), Normalizer([-229.8457], [0.1]))
+    cast(module)
+    shift = module[1].shift
+    assert shift.dtype == module[1].scale.dtype == kept
+    assert shift.device == module[0].weight.device
+    if shift.device.type == "cpu":
+        assert shift.float().tolist() == torch.tensor([-229.8457]).tolist()
+    assert list(module.state_dict()) == ["0.weight", "0.bias", "1.shift", "1.scale"]

@@ -16,6 +16,9 @@ import torch
 
 Result = TypeVar("Result")
 
+# Ranges for each thread.
+_RANGES = 4
+
 
 @lru_cache(maxsize=1)
 def _pool(num_threads: int) -> ThreadPoolExecutor:
@@ -45,7 +48,7 @@ if hasattr(os, "register_at_fork"):
 def over_ranges(
     function: Callable[[int, int], Result], length: int, block: int
 ) -> list[Result]:
-    """Call `function(start, stop)` on consecutive ranges, one for each core.
+    """Call `function(start, stop)` on consecutive ranges, several for each core.
 
     Args:
         function: Takes a range; its operations run on one core, without gradients.
@@ -65,6 +68,7 @@ def over_ranges(
         with torch.inference_mode(inference), torch.no_grad():
             return function(start, min(start + step, length))
 
-    step = -(-blocks // num_threads) * block
+    # More ranges than threads: one on a core that is busy otherwise gets fewer.
+    step = -(-blocks // (_RANGES * num_threads)) * block
     pool = _pool(torch.get_num_threads())
     return list(pool.map(call, range(0, length, step)))

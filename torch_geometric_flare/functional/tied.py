@@ -26,8 +26,9 @@ from torch_geometric_flare.functional.fused import (
 )
 from torch_geometric_flare.functional.threads import over_ranges
 
-# Elements of E in a block: one MiB in float32, which stays in a core's cache.
-_BLOCK_ELEMENTS = 1 << 18
+# Elements of E in a block: two MiB in float32. Smaller blocks fit a cache better,
+# but threads then wait for each other more often.
+_BLOCK_ELEMENTS = 1 << 19
 
 # With |score| below this, sums over 10^8 points, their reciprocals and products with
 # gradients of any usual size are normal numbers.
@@ -50,9 +51,24 @@ def prefers_tied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
         and q.dtype == k.dtype == v.dtype
         and mask is None
         and v.size(-1) == k.size(-1)
-        and k.size(2) >= 512
+        and _is_quicker(k.size(2), q.size(2), _tracked(q, k, v))
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _tracked(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def _is_quicker(points: int, latents: int, tracked: bool) -> bool:
+    """Thresholds measured by `examples/benchmarks/tied.py`.
+
+    One thread gains early. Several wait for each other between small operations, so the
+    set must be large; forward alone gains less, and nothing with many latents.
+    """
+    if torch.get_num_threads() == 1:
+        return points >= 8192
+    return points >= 32_768 and (tracked or latents <= 128)
 
 
 def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
@@ -69,10 +85,15 @@ def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
     """
     if k.size(2) == 0:
         return False
-    longest_q = torch.linalg.vector_norm(q.detach(), dim=-1).amax(-1)
+    largest = _LARGEST_SCORE[k.dtype]
+    longest_q = torch.linalg.vector_norm(q.detach(), dim=-1).amax(-1)  # [B, H]
+    # The largest component bounds a length, in one quick pass.
+    low, high = torch.aminmax(k.detach())
+    length = max(-float(low), float(high)) * k.size(-1) ** 0.5
+    if abs(scale) * float(longest_q.amax()) * length <= largest:  # false for NaN
+        return True
     longest_k = torch.linalg.vector_norm(k.detach(), dim=-1).amax(-1)
-    bound = abs(scale) * float((longest_q * longest_k).amax())
-    return bound <= _LARGEST_SCORE[k.dtype]  # false for NaN
+    return abs(scale) * float((longest_q * longest_k).amax()) <= largest
 
 
 def twin(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

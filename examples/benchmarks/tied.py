@@ -1,0 +1,87 @@
+"""Shared-score kernel against two fused attention calls, over shapes and threads.
+
+    python examples/benchmarks/tied.py --threads 2 --points 10000 100000
+
+Prints the ratio of their times (above one: the kernel is quicker), from which the
+thresholds in `functional/tied.py` are read. Run it on an otherwise idle machine.
+"""
+
+import argparse
+import os
+import statistics
+
+import torch
+from measure import make_step, time_interleaved
+from torch.nn.functional import scaled_dot_product_attention
+
+from torch_geometric_flare.functional.tied import in_range, tied_attention
+
+HEADS = 8
+
+
+def two_calls(q, k, v):
+    """FLARE as two calls."""
+    return scaled_dot_product_attention(
+        k, q, scaled_dot_product_attention(q, k, v, scale=1.0), scale=1.0
+    )
+
+
+def shared_scores(q, k, v):
+    """FLARE by the kernel, its check of the range included."""
+    if not in_range(q, k, 1.0):
+        raise ValueError("the scores are out of range: nothing to compare")
+    return tied_attention(q, k, v, 1.0)
+
+
+def ratios(points, latents, width, seconds):
+    """Time of two calls over time of the kernel, forward and forward + backward."""
+    q = (0.1 * torch.randn(1, HEADS, latents, width)).requires_grad_()
+    k, v, grad = (0.5 * torch.randn(3, 1, points, HEADS, width)).transpose(2, 3)
+    k, v = k.requires_grad_(), v.requires_grad_()
+    torch.testing.assert_close(
+        shared_scores(q, k, v), two_calls(q, k, v), atol=1e-4, rtol=1e-4
+    )
+    found = []
+    for g in (None, grad):
+        functions = {"two": two_calls, "shared": shared_scores}
+        times = time_interleaved(
+            {
+                name: make_step(function, (q, k, v), (q, k, v), g)
+                for name, function in functions.items()
+            },
+            seconds,
+        )
+        found.append(
+            statistics.median(times["two"]) / statistics.median(times["shared"])
+        )
+    return found
+
+
+def main(argv=None):
+    """Print a row a shape."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--points", type=int, nargs="+", default=[1000, 10_000, 100_000]
+    )
+    parser.add_argument("--latents", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--widths", type=int, nargs="+", default=[4, 8, 16, 32])
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each ratio")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    print(f"float32, {HEADS} heads, {args.threads} threads, torch {torch.__version__}")
+    print("| points | width | latents | forward | forward + backward | load |")
+    print("|---|---|---|---|---|---|")
+    for points in args.points:
+        for width in args.widths:
+            for latents in args.latents:
+                forward, both = ratios(points, latents, width, args.seconds)
+                print(
+                    f"| {points} | {width} | {latents} | {forward:.2f} | {both:.2f} "
+                    f"| {os.getloadavg()[0]:.1f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
