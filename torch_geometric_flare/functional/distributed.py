@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from torch_geometric_flare.functional.fused import is_tracked
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.ragged import (
     ragged_flare_decode,
@@ -149,7 +150,7 @@ def distributed_merge(state: LatentState, group: "ProcessGroup | None") -> Laten
     if group is None:
         return state
     value, lse = state
-    tracked = torch.is_grad_enabled() and (value.requires_grad or lse.requires_grad)
+    tracked = is_tracked(value, lse)
     # The result does not depend on the shift, so it needs no gradient.
     maxima = torch.cat([lse.detach().flatten(), lse.new_full((1,), float(tracked))])
     _all_reduce(maxima, dist.ReduceOp.MAX, group)

@@ -64,6 +64,11 @@ def is_traced() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
+def is_tracked(*tensors: Tensor) -> bool:
+    """Whether a gradient of one of `tensors` may be asked for."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
 def flash_on_cpu(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -153,12 +158,9 @@ def fused_attention(
     Returns:
         $[B, H, N_q, D]$; zero where a query sees no key.
     """
-    tracked = torch.is_grad_enabled() and (
-        q.requires_grad or k.requires_grad or v.requires_grad
-    )
     if torch._C._are_functorch_transforms_active():
         return softmax_attention(q, k, v, mask, scale)
-    if not tracked or is_traced() or q.device.type != "cpu":
+    if not is_tracked(q, k, v) or is_traced() or q.device.type != "cpu":
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     if torch.is_autocast_enabled("cpu"):
         low = torch.get_autocast_dtype("cpu")

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch_geometric_flare.functional.fused import (
     differentiable_gradients,
     is_traced,
+    is_tracked,
     softmax_attention,
 )
 from torch_geometric_flare.functional.threads import over_ranges
@@ -51,13 +52,9 @@ def prefers_tied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
         and q.dtype == k.dtype == v.dtype
         and mask is None
         and v.size(-1) == k.size(-1)
-        and _is_quicker(k.size(2), q.size(2), _tracked(q, k, v))
+        and _is_quicker(k.size(2), q.size(2), is_tracked(q, k, v))
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-def _tracked(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def _is_quicker(points: int, latents: int, tracked: bool) -> bool:
