@@ -8,7 +8,6 @@ and the memory. The network is that of the FLARE paper, not trained.
 """
 
 import argparse
-import ctypes
 import resource
 import sys
 import tempfile
@@ -121,8 +120,6 @@ def predict(model, args, folder):
 def main(argv=None):
     """Run what the command line asks for; print time and memory."""
     args = parse_args(argv)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).mallopt(-3, 1 << 18)  # or old glibc hoards freed tensors
     torch.manual_seed(0)
     sizes = args.channels, 1, args.layers, args.heads, args.latents
     model = FLARE(3, *sizes, chunk_size=args.chunk_size)

@@ -84,3 +84,10 @@ def test_inference_keeps_no_features_of_points_in_memory():
     )
     # The features of 300,000 points are 77 MB; the mapped files are 5 MB.
     assert many - few < 0.03
+
+
+@pytest.mark.slow
+def test_a_training_step_keeps_the_input_of_each_block():
+    # Inputs of two blocks and the head are 77 MB, gradients as much, a chunk 250 MB;
+    # whole blocks would be 2.8 GB.
+    assert peak("--points=100000", "--layers=2") < 0.7

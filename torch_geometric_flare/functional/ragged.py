@@ -1,6 +1,5 @@
 """FLARE attention over ragged batches: one dense call for each group of graphs."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -14,7 +13,7 @@ from torch_geometric_flare.functional.attention import (
 )
 from torch_geometric_flare.functional.encode import empty_state
 from torch_geometric_flare.functional.naive import naive_flare_weights
-from torch_geometric_flare.functional.point_batch import PointBatch, PointChunk
+from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import LatentState
 
 try:
@@ -161,46 +160,6 @@ def ragged_flare_weights(
         nothing = k.new_empty(0, *q.shape[:2])
         return nothing, nothing
     return batch.join(gathers), batch.join(scatters)
-
-
-def merge_chunks(
-    states: Sequence[LatentState],
-    chunks: Sequence[PointChunk],
-    num_graphs: int,
-    empty: LatentState,
-) -> LatentState:
-    """The state of each graph from the states of consecutive chunks of the batch.
-
-    Args:
-        states: One state a chunk, each of the graphs that the chunk touches.
-        chunks: The chunks, from `PointBatch.chunks`.
-        num_graphs: Graphs in the batch.
-        empty: The state of one graph without points.
-
-    Returns:
-        The states of all graphs, in the batch's order.
-    """
-    merged: list[LatentState] = []
-    end = 0  # graphs that `merged` covers
-    for state, chunk in zip(states, chunks, strict=True):
-        parts: tuple[LatentState, ...]
-        if chunk.graphs.start < end:  # goes on with the last chunk's last graph
-            last = merged.pop()
-            joined = _rows(last, slice(-1, None)).merge(_rows(state, slice(1)))
-            parts = _rows(last, slice(-1)), joined, _rows(state, slice(1, None))
-        else:
-            parts = (state,)
-        merged += [part for part in parts if len(part.lse)]
-        end = chunk.graphs.stop
-    merged.append(
-        LatentState(*(t.expand(num_graphs - end, *t.shape[1:]) for t in empty))
-    )
-    values, lses = zip(*merged, strict=True)
-    return LatentState(torch.cat(values), torch.cat(lses))
-
-
-def _rows(state: LatentState, rows: slice) -> LatentState:
-    return LatentState(state.value[rows], state.lse[rows])
 
 
 def ragged_flare_decode(

@@ -67,8 +67,12 @@ class ResidualBlock(nn.Module):
             y: Tensor = part + self.feed_forward(self.feed_forward_norm(part))
             return y
 
-        state = encode_chunks(encode, x, layout, size, group)
-        return decode_chunks(decode, state, x, layout, size)
+        state = encode_chunks(
+            encode, x, layout, size, group, parameters=self.parameters()
+        )
+        return decode_chunks(
+            decode, state, x, layout, size, parameters=self.parameters()
+        )
 
     def forward(
         self,

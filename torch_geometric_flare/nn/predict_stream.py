@@ -15,6 +15,7 @@ from torch_geometric_flare.functional import LatentState
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_points, check_positive
 from torch_geometric_flare.nn.models.flare import FLARE
+from torch_geometric_flare.nn.passes import merge_into
 
 Features = Callable[[slice], Tensor]
 
@@ -167,9 +168,7 @@ def _encode(
         x = features(rows)
         residual.write(rows, x)
         part = mixer.encode(block.mixer_norm(x))
-        # In double precision, or thousands of merges would add up their rounding.
-        exact = LatentState(*(t.to("cpu", torch.float64) for t in part))
-        total = exact if total is None else total.merge(exact)
+        total = merge_into(total, part, slice(1), 1)
     assert total is not None
     return LatentState(total.value.to(part.value), total.lse.to(part.lse))
 

@@ -274,7 +274,9 @@ class FLAREConv(nn.Module):
         check_points(x, self.in_channels)
         layout = point_layout(x, batch, batch_size, group)
         x = layout.unsort(x) if layout is batch else x
-        return encode_chunks(self.encode, x, layout, self.chunk_size, group)
+        return encode_chunks(
+            self.encode, x, layout, self.chunk_size, group, parameters=self.parameters()
+        )
 
     def _decode_chunks(self, state: LatentState, x: Tensor, batch: Batch) -> Tensor:
         """`decode`, in chunks if so set."""
@@ -283,7 +285,9 @@ class FLAREConv(nn.Module):
         check_points(x, self.in_channels)
         layout = point_layout(x, batch, state.value.size(0))
         x = layout.unsort(x) if layout is batch else x
-        y = decode_chunks(self.decode, state, x, layout, self.chunk_size)
+        y = decode_chunks(
+            self.decode, state, x, layout, self.chunk_size, parameters=self.parameters()
+        )
         return layout.sort(y) if layout is batch else y
 
     def attention_weights(

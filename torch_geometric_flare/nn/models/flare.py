@@ -169,11 +169,12 @@ class FLARE(nn.Module):
         self, x: Tensor, layout: PointBatch, size: int, group: "ProcessGroup | None"
     ) -> Tensor:
         check_positive(chunk_size=size)
-        x = map_points(self.lift, x, size)
+        x = map_points(self.lift, x, size, self.lift.parameters())
         for block in self.blocks:
             assert isinstance(block, ResidualBlock)
             x = block.stream(x, layout, size, group)
-        return map_points(lambda part: self.head(self.norm(part)), x, size)
+        head = [*self.norm.parameters(), *self.head.parameters()]
+        return map_points(lambda part: self.head(self.norm(part)), x, size, head)
 
     def __repr__(self) -> str:
         return (

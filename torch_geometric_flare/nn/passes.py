@@ -1,0 +1,301 @@
+"""Passes over chunks of points, each a single node of the autograd graph.
+
+Backward computes each chunk again: a pass keeps its input and the latents, and nothing
+else that grows with the points. It reads and writes tensors of all points. With a node
+a chunk, small tensors that outlive their chunk would lie between the temporary ones of
+the next, and leave the heap full of holes: ten times the memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import get_device_states, set_device_states
+
+from torch_geometric_flare.functional import LatentState
+
+# The gradients of what a chunk gives, from the chunk and what it gives.
+Weigh = Callable[..., Sequence[Tensor]]
+
+
+class Chunk(NamedTuple):
+    """A part of a pass: `function(x[rows], *(state[graphs] for state in states))`.
+
+    Args:
+        function: Gives a tuple of tensors.
+        rows: Rows of the chunk.
+        graphs: The graphs that they belong to.
+    """
+
+    function: Callable[..., tuple[Tensor, ...]]
+    rows: slice
+    graphs: slice = slice(0)
+
+    def places(self, num_inputs: int) -> list[slice]:
+        """Where its share of each input lies."""
+        return [self.rows, *[self.graphs] * (num_inputs - 1)]
+
+
+class _Surroundings:
+    """Autocast and random numbers as a pass finds them."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.device = x.device.type
+        # Copies of weights must not be cached: they are made here without a graph, and
+        # would be found by later layers that need one.
+        self.autocast = partial(
+            torch.autocast,
+            self.device,
+            torch.get_autocast_dtype(self.device),
+            torch.is_autocast_enabled(self.device),
+            cache_enabled=False,
+        )
+        self.random = torch.get_rng_state()
+        self.devices, self.device_random = get_device_states(x)
+
+    @contextmanager
+    def same_random_numbers(self) -> Iterator[None]:
+        """Draw the same numbers again, and leave no trace."""
+        with torch.random.fork_rng(self.devices, device_type=self.device):
+            torch.set_rng_state(self.random)
+            set_device_states(self.devices, self.device_random, device_type=self.device)
+            yield
+
+
+class _Cut(torch.autograd.Function):
+    """The identity, which lets no gradient through until it has healed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, healed: list[bool]) -> Tensor:
+        ctx.healed = healed
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
+        return grads[0] if ctx.healed else None, None
+
+
+def _gradients(
+    chunk: Chunk,
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    around: _Surroundings,
+    weigh: Weigh,
+) -> list[Tensor | None]:
+    """Compute a chunk again, and its direct gradients by inputs and parameters.
+
+    An input may have been computed from the parameters or from another input. That way
+    to the gradient belongs to whoever computed it, so inputs are cut off. The cut heals
+    afterwards, since these gradients may be differentiated themselves.
+    """
+    differentiable = torch.is_grad_enabled()
+    healed: list[bool] = []
+    leaves: list[Tensor] = []
+    for t, place in zip(inputs, chunk.places(len(inputs)), strict=True):
+        if differentiable:
+            leaves.append(_Cut.apply(t[place], healed))  # type: ignore[no-untyped-call]
+        else:
+            leaves.append(t[place].detach().requires_grad_(t.requires_grad))
+    with torch.enable_grad(), around.autocast():
+        outputs = chunk.function(*leaves)
+    weighted = [
+        (output, weight)
+        for output, weight in zip(outputs, weigh(chunk, *outputs), strict=True)
+        if output.requires_grad
+    ]
+    wanted = [t.requires_grad for t in (*leaves, *parameters)]
+    if not weighted:
+        return [None] * len(wanted)
+    found = iter(
+        torch.autograd.grad(
+            [output for output, _ in weighted],
+            [t for t in (*leaves, *parameters) if t.requires_grad],
+            [weight for _, weight in weighted],
+            create_graph=differentiable,
+            allow_unused=True,
+        )
+    )
+    healed.append(True)
+    return [next(found) if want else None for want in wanted]
+
+
+def _backward(
+    chunks: Sequence[Chunk],
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    around: _Surroundings,
+    weigh: Weigh,
+) -> list[Tensor | None]:
+    """Gradients of a pass by its inputs and parameters."""
+    targets = [*inputs, *parameters]
+    totals: list[Tensor | None] = [None] * len(targets)
+    with around.same_random_numbers():
+        for chunk in chunks:
+            places: list[Any] = [*chunk.places(len(inputs)), *[...] * len(parameters)]
+            grads = _gradients(chunk, inputs, parameters, around, weigh)
+            for i, grad in enumerate(grads):
+                if grad is not None:
+                    total = totals[i]
+                    if total is None:
+                        total = totals[i] = torch.zeros_like(targets[i])
+                    total[places[i]].add_(grad)
+    return totals
+
+
+class _EncodePass(torch.autograd.Function):
+    """The states of all graphs from those of the chunks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        chunks: Sequence[Chunk],
+        around: _Surroundings,
+        num_graphs: int,
+        x: Tensor,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        total = None
+        for chunk in chunks:
+            with around.autocast():
+                part = LatentState(*chunk.function(x[chunk.rows]))
+            total = merge_into(total, part, chunk.graphs, num_graphs)
+        assert total is not None
+        value, lse = total.value.to(part.value.dtype), total.lse.to(part.lse.dtype)
+        ctx.save_for_backward(x, value, lse, *parameters)
+        ctx.chunks, ctx.around = chunks, around
+        return value, lse
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_value, grad_lse = grads
+        x, value, lse, *parameters = ctx.saved_tensors
+
+        def weigh(chunk: Chunk, part: Tensor, part_lse: Tensor) -> Sequence[Tensor]:
+            # The derivative of merging: a chunk has its share of the whole sum.
+            here = chunk.graphs
+            whole = torch.where(lse[here] == -torch.inf, 0.0, lse[here])
+            share = (part_lse - whole).exp()
+            excess = (grad_value[here] * (part - value[here])).sum(dim=-1)
+            return (
+                share.unsqueeze(-1) * grad_value[here],
+                share * (excess + grad_lse[here]),
+            )
+
+        found = _backward(ctx.chunks, [x], parameters, ctx.around, weigh)
+        return None, None, None, *found
+
+
+class _MapPass(torch.autograd.Function):
+    """What is pointwise, given the states of the graphs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        chunks: Sequence[Chunk],
+        around: _Surroundings,
+        num_inputs: int,
+        *tensors: Tensor,
+    ) -> Tensor:
+        inputs = tensors[:num_inputs]
+        out = None
+        for chunk in chunks:
+            places = chunk.places(num_inputs)
+            with around.autocast():
+                (part,) = chunk.function(
+                    *(t[place] for t, place in zip(inputs, places, strict=True))
+                )
+            if out is None:
+                out = part.new_empty(inputs[0].size(0), *part.shape[1:])
+            out[chunk.rows] = part
+        assert out is not None
+        ctx.save_for_backward(*tensors)
+        ctx.chunks, ctx.around, ctx.num_inputs = chunks, around, num_inputs
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, split = ctx.saved_tensors, ctx.num_inputs
+
+        def weigh(chunk: Chunk, part: Tensor) -> Sequence[Tensor]:
+            return (grads[0][chunk.rows],)
+
+        found = _backward(
+            ctx.chunks, tensors[:split], tensors[split:], ctx.around, weigh
+        )
+        return None, None, None, *found
+
+
+def merge_into(
+    total: LatentState | None, part: LatentState, graphs: slice, num_graphs: int
+) -> LatentState:
+    """Merge the states of some graphs into those of all, in place.
+
+    Sums are in double precision: thousands of merges would add up their rounding.
+
+    Args:
+        total: The states of all graphs so far; `None` at first.
+        part: The states of some graphs.
+        graphs: Which they are.
+        num_graphs: Number of all graphs.
+
+    Returns:
+        The states of all graphs.
+    """
+    if total is None:
+        exact = torch.float32 if part.value.device.type == "mps" else torch.float64
+        shape = num_graphs, *part.value.shape[1:]
+        like = part.value.new_empty(0, dtype=exact)
+        total = LatentState.empty(*shape, like=like)
+    value, lse = total
+    here = LatentState(value[graphs], lse[graphs])
+    merged = here.merge(LatentState(*(t.to(value.dtype) for t in part)))
+    value[graphs], lse[graphs] = merged
+    return total
+
+
+def encode_pass(
+    chunks: Sequence[Chunk], x: Tensor, num_graphs: int, parameters: Iterable[Tensor]
+) -> LatentState:
+    """Merge the states that the chunks give.
+
+    Args:
+        chunks: At least one; each gives the state of its graphs from its rows alone.
+        x: Rows.
+        num_graphs: Number of graphs.
+        parameters: All that the chunks' functions depend on besides their arguments.
+
+    Returns:
+        The states of all graphs. May be differentiated any number of times.
+    """
+    tracked = [p for p in parameters if p.requires_grad]
+    value, lse = _EncodePass.apply(  # type: ignore[no-untyped-call]
+        chunks, _Surroundings(x), num_graphs, x, *tracked
+    )
+    return LatentState(value, lse)
+
+
+def map_pass(
+    chunks: Sequence[Chunk],
+    x: Tensor,
+    states: Sequence[Tensor],
+    parameters: Iterable[Tensor],
+) -> Tensor:
+    """Join the rows that the chunks give.
+
+    Args:
+        chunks: At least one; each gives an output for each of its rows.
+        x: Rows.
+        states: Tensors of which each graph has a row.
+        parameters: All that the chunks' functions depend on besides their arguments.
+
+    Returns:
+        The outputs of all rows. May be differentiated any number of times.
+    """
+    tracked = [p for p in parameters if p.requires_grad]
+    y: Tensor = _MapPass.apply(  # type: ignore[no-untyped-call]
+        chunks, _Surroundings(x), 1 + len(states), x, *states, *tracked
+    )
+    return y
