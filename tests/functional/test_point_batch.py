@@ -75,6 +75,7 @@ def test_negative_sizes():
         (torch.tensor([[0, 0, 0]]), None, "shape"),
         (torch.tensor([-1, 0, 0]), None, "-1"),
         (torch.tensor([0.0, 0.0, 0.0]), None, "torch.float32"),
+        (torch.tensor([False, False, True]), None, "torch.bool"),
         (torch.tensor([0, 0, 5]), 2, "graph 5 but batch_size is 2"),
         (torch.tensor([0, 0, 0]), -3, "-3"),
         (None, 2, "batch_size is 2 but batch is None"),

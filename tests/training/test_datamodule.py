@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,7 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
         "num_samples": 4,
         "max_points": None,
         "sizes_crc32": None,
+        "num_replicas": 1,
         "first_and_last_sample": state["first_and_last_sample"],
     }
     resumed = SurrogateDataModule(samples(4, 0), seed=3)
@@ -105,6 +107,15 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
         SurrogateDataModule(samples(5, 0), seed=3).load_state_dict(state)
     with pytest.raises(ValueError, match="seed=3 but the data has 0"):
         SurrogateDataModule(samples(4, 0)).load_state_dict(state)
+
+
+def test_as_many_devices_share_out_the_epochs_as_before(samples):
+    data = SurrogateDataModule(samples(4, 0))
+    alone = data.state_dict()
+    data.trainer = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2})
+    data.load_state_dict(data.state_dict())
+    with pytest.raises(ValueError, match="among 1 devices .* but now it is 2"):
+        data.load_state_dict(alone)
 
 
 class Lazy:

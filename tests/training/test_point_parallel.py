@@ -23,8 +23,10 @@ from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
     quiet_lightning,
+    read_history,
     shard_points,
 )
+from torch_geometric_flare.training import fit as fit_in_one_call
 from torch_geometric_flare.transforms import Normalizer
 
 
@@ -37,13 +39,15 @@ def make_samples():
     return samples
 
 
-def make_module(seed):
+def make_module(seed, batch_size=1):
     torch.manual_seed(seed)
     model = FLARE(3, 8, 1, num_layers=2, heads=2, num_latents=4).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
-    recipe = Recipe(epochs=2, batch_size=1, learning_rate=1e-2, gradient_clip=0.1)
+    recipe = Recipe(
+        epochs=2, batch_size=batch_size, learning_rate=1e-2, gradient_clip=0.1
+    )
     return SurrogateModule(model, Normalizer([20.0], [7.0]).double(), recipe=recipe)
 
 
@@ -117,6 +121,57 @@ def test_training_on_a_mesh_equals_training_alone(tmp_path, data, points):
         assert measured == pytest.approx(error)
         for name, value in expected.items():
             torch.testing.assert_close(state[name], value, atol=1e-10, rtol=1e-10)
+
+
+class Interrupter(Callback):
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise InterruptedError
+
+
+def train(folder, seed, batch_size, **options):
+    """What a script does."""
+    samples = make_samples()
+    data = SurrogateDataModule(samples, val=samples, batch_size=batch_size)
+    module = make_module(seed, batch_size)
+    options = {"accelerator": "cpu", "progress": False} | options
+    return fit_in_one_call(module, data, folder, **options).state_dict()
+
+
+def train_on_all(folder, points, batch_size):
+    """Once at a stretch, and once interrupted and resumed."""
+    rank = dist.get_rank()
+    os.environ["LOCAL_RANK"] = str(rank)
+
+    def run(name, **options):
+        strategy = "ddp" if points is None else PointParallelStrategy(points)
+        options |= {"devices": dist.get_world_size(), "strategy": strategy}
+        return train(Path(folder) / name, rank, batch_size, **options)
+
+    # As where each process names the folder by the time.
+    whole = run(f"of process {rank}")
+    with pytest.raises(InterruptedError):
+        run("interrupted", callbacks=[Interrupter()])
+    return whole, run("interrupted", resume=True)
+
+
+@pytest.mark.parametrize(("points", "batch_size"), [(None, 1), (2, 2)])
+def test_fit_in_processes_equals_fit_alone(tmp_path, points, batch_size):
+    expected = train(tmp_path / "alone", 0, 2)
+    results = run_processes(train_on_all, 2, str(tmp_path), points, batch_size)
+    for whole, resumed in results:
+        torch.testing.assert_close(whole, expected, atol=1e-10, rtol=1e-10)
+        assert all(torch.equal(whole[name], resumed[name]) for name in expected)
+    # The first process alone has written.
+    history = read_history(tmp_path / "alone")
+    for name, parts in (("of process 0", 1), ("interrupted", 2)):
+        assert read_history(tmp_path / name) == {
+            key: pytest.approx(values) for key, values in history.items()
+        }
+        files = sorted(p.name for p in (tmp_path / name).iterdir())
+        assert files == ["last.ckpt", "metrics"]
+        assert len(list((tmp_path / name / "metrics").iterdir())) == parts
+    assert not (tmp_path / "of process 1").exists()
 
 
 class Group(NamedTuple):

@@ -12,6 +12,7 @@ from torch_geometric.transforms import FixedPoints
 
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.training import (
+    PointParallelStrategy,
     SurrogateDataModule,
     build_trainer,
     evaluate,
@@ -261,8 +262,41 @@ def test_what_makes_no_sense_is_refused(module, samples, tmp_path):
     data = SurrogateDataModule(samples(2, 0), batch_size=1)
     with pytest.raises(ValueError, match="data has batch_size=1 but the recipe has 2"):
         build_trainer(module(), data, tmp_path)
-    with pytest.raises(ValueError, match="validate_every must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="at least 1, got .*validate_every=0"):
         build_trainer(module(), data, tmp_path, validate_every=0)
+    with pytest.raises(ValueError, match="devices=0"):
+        build_trainer(module(), data, tmp_path, devices=0)
+
+
+def test_half_precision_on_a_cpu_is_refused(module, samples, tmp_path):
+    data = SurrogateDataModule(samples(2, 0), batch_size=2)
+    arguments = {"accelerator": "cpu", "precision": "16-true", "progress": False}
+    with pytest.raises(ValueError, match="'16-true' .* 'bf16-true', or '32-true'"):
+        fit(module(), data, tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("devices", "points", "num_batches"),
+    [(4, None, 2), (4, 2, 3), (4, 4, 6), (2, 4, 6)],
+)
+def test_devices_that_share_samples_take_the_steps_of_one(
+    module, samples, tmp_path, monkeypatch, devices, points, num_batches
+):
+    num_steps = []
+    name = "torch_geometric_flare.training.trainer.scaled_ema_decay"
+    monkeypatch.setattr(name, lambda decay, steps: num_steps.append(steps) or decay)
+    trainer = build_trainer(
+        module(epochs=4),
+        SurrogateDataModule(samples(12, 0), batch_size=2),
+        tmp_path,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if points is None else PointParallelStrategy(points),
+    )
+    assert num_steps == [4 * num_batches]
+    assert trainer.log_every_n_steps == num_batches
+    assert trainer.world_size == devices
 
 
 def test_the_progress_bar_works(module, samples, tmp_path, capsys):

@@ -140,16 +140,12 @@ class PointBatch:
             ValueError: If `batch` has another length, is unsorted or negative, or
                 names a graph past `batch_size`.
         """
+        n = x.size(0)
+        check_batch(batch, n, batch_size)
         if batch is None:
-            if batch_size not in (None, 1):
-                raise ValueError(
-                    f"batch_size is {batch_size} but batch is None, which means one "
-                    "graph: pass the batch vector"
-                )
-            n = x.size(0)
             one = (PointGroup((0,), n, n),)
             return cls((n,), one, device=x.device, dtype=_attention_dtype(x))
-        sizes = _sizes(x, batch, batch_size)
+        sizes = torch.bincount(batch, minlength=batch_size or 0).tolist()
         return cls.from_sizes(sizes, x.device, _attention_dtype(x))
 
     @classmethod
@@ -262,12 +258,35 @@ class PointChunk(NamedTuple):
     layout: PointBatch
 
 
-def _sizes(x: Tensor, batch: Tensor, batch_size: int | None) -> list[int]:
-    """Points of each graph, from a checked batch vector."""
-    if batch.dim() != 1 or batch.size(0) != x.size(0):
+def check_batch(
+    batch: Tensor | None, num_points: int, batch_size: int | None = None
+) -> None:
+    """Refuse a batch vector that does not say which points form which graphs.
+
+    Args:
+        batch: Graph of each point, sorted; `None` for a single graph.
+        num_points: Points $N$ that it numbers.
+        batch_size: Number of graphs; by default the largest in `batch` plus one.
+
+    Shapes:
+        - `batch`: $[N]$, integers
+
+    Raises:
+        ValueError: If `batch` has another length, is no integers, unsorted or negative,
+            or names a graph past `batch_size`, or if it is `None` and `batch_size` is
+            not one.
+    """
+    if batch is None:
+        if batch_size not in (None, 1):
+            raise ValueError(
+                f"batch_size is {batch_size} but batch is None, which means one graph: "
+                "pass the batch vector"
+            )
+        return
+    if batch.shape != (num_points,):
         raise ValueError(
-            f"batch has shape {tuple(batch.shape)}, expected ({x.size(0)},): one graph "
-            "number for each row of x"
+            f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
+            "graph number for each point"
         )
     if batch.is_floating_point() or batch.dtype == torch.bool:
         raise ValueError(
@@ -275,12 +294,12 @@ def _sizes(x: Tensor, batch: Tensor, batch_size: int | None) -> list[int]:
         )
     if batch_size is not None and batch_size < 0:
         raise ValueError(f"batch_size is {batch_size}, expected a number of graphs")
-    if batch.numel() == 0:
-        return [0] * (batch_size or 0)
+    if num_points == 0:
+        return
     if bool((batch[1:] < batch[:-1]).any()):
         raise ValueError(
-            "batch is unsorted: rows of one graph must follow one another; sort x and "
-            "batch with `batch.sort(stable=True)`"
+            "batch is unsorted: points of one graph must follow one another; sort the "
+            "points and batch with `batch.sort(stable=True)`"
         )
     first, last = int(batch[0]), int(batch[-1])
     if first < 0:
@@ -290,7 +309,6 @@ def _sizes(x: Tensor, batch: Tensor, batch_size: int | None) -> list[int]:
             f"batch names graph {last} but batch_size is {batch_size}: pass at least "
             f"{last + 1}"
         )
-    return torch.bincount(batch, minlength=batch_size or 0).tolist()
 
 
 def _attention_dtype(x: Tensor) -> torch.dtype:

@@ -1,43 +1,17 @@
-"""A few threads that each run a long sequence of small operations.
-
-Splitting every small operation over the cores, as torch does by itself, costs a barrier
-an operation, and each of them waits for a core that something else keeps busy. Here the
-points are split once and the threads meet once.
-"""
+"""A few threads for a few long calls that run without the interpreter's lock."""
 
 import os
-import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TypeVar
 
 import torch
-
-Result = TypeVar("Result")
-
-# Ranges for each thread.
-_RANGES = 4
 
 
 @lru_cache(maxsize=1)
 def _pool(num_threads: int) -> ThreadPoolExecutor:
-    """Threads whose own operations run on one core each."""
-    ready = threading.Barrier(num_threads + 1)
-
-    def start() -> None:
-        torch.set_num_threads(1)  # of this thread, and the default of later ones
-        ready.wait()
-
-    pool = ThreadPoolExecutor(
-        num_threads, thread_name_prefix="flare", initializer=start
-    )
-    for _ in range(num_threads):
-        pool.submit(ready.wait)
-    ready.wait()
-    ready.wait()
-    torch.set_num_threads(num_threads)
-    return pool
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="flare")
 
 
 # Threads do not survive a fork: the child starts its own.
@@ -45,30 +19,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def over_ranges(
-    function: Callable[[int, int], Result], length: int, block: int
-) -> list[Result]:
-    """Call `function(start, stop)` on consecutive ranges, several for each core.
+def over_ranges(function: Callable[[int], None], count: int) -> None:
+    """Call `function(0)` to `function(count - 1)`, on as many threads as torch has.
 
-    Args:
-        function: Takes a range; its operations run on one core, without gradients.
-        length: Where the last range ends.
-        block: The ranges are cut at multiples of this.
-
-    Returns:
-        What the calls returned, in order of the ranges.
+    The caller's thread takes its part; one that is late gets fewer calls.
     """
-    blocks = max(1, -(-length // block))
-    num_threads = min(torch.get_num_threads(), blocks)
-    if num_threads == 1:
-        return [function(0, length)]
-    inference = torch.is_inference_mode_enabled()
+    todo = deque(range(count))
 
-    def call(start: int) -> Result:
-        with torch.inference_mode(inference), torch.no_grad():
-            return function(start, min(start + step, length))
+    def work() -> None:
+        while True:
+            try:
+                i = todo.popleft()
+            except IndexError:
+                return
+            function(i)
 
-    # More ranges than threads: one on a core that is busy otherwise gets fewer.
-    step = -(-blocks // (_RANGES * num_threads)) * block
-    pool = _pool(torch.get_num_threads())
-    return list(pool.map(call, range(0, length, step)))
+    helpers = []
+    others = min(torch.get_num_threads(), count) - 1
+    if others > 0:
+        pool = _pool(others)
+        helpers = [pool.submit(work) for _ in range(others)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch_geometric.index import index2ptr
 from torch_geometric.utils import segment
 
+from torch_geometric_flare.functional.point_batch import check_batch
+
 
 class _SegmentSum(torch.autograd.Function):
     """`segment` with a gradient that is itself differentiable.
@@ -58,14 +60,9 @@ def graph_sum(
             graph past `batch_size`.
     """
     values = widen(values)
+    check_batch(batch, values.size(0), batch_size)
     if batch is None:
-        if batch_size not in (None, 1):
-            raise ValueError(
-                f"batch_size is {batch_size} but batch is None, which means one graph: "
-                "pass the batch vector"
-            )
         return values.sum(0, keepdim=True)
-    _check(batch, values.size(0), batch_size)
     batch = batch.long()
     if batch_size is None:
         batch_size = int(batch[-1]) + 1 if batch.numel() else 0
@@ -73,28 +70,3 @@ def graph_sum(
         values, batch, index2ptr(batch, batch_size)
     )
     return total
-
-
-def _check(batch: Tensor, num_points: int, batch_size: int | None) -> None:
-    if batch.shape != (num_points,):
-        raise ValueError(
-            f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
-            "graph number for each point"
-        )
-    if batch.is_floating_point() or batch.dtype == torch.bool:
-        raise ValueError(
-            f"batch is {batch.dtype}, expected graph numbers as torch.long"
-        )
-    if batch.numel() == 0:
-        return
-    if bool((batch[1:] < batch[:-1]).any()):
-        raise ValueError(
-            "batch is unsorted: points of one graph must follow one another; sort the "
-            "points and batch with `batch.sort(stable=True)`"
-        )
-    first, last = int(batch[0]), int(batch[-1])
-    if first < 0 or (batch_size is not None and last >= batch_size):
-        raise ValueError(
-            f"batch names graphs {first} to {last}, expected numbers from 0 to below "
-            f"batch_size={batch_size}"
-        )

@@ -174,6 +174,7 @@ class SurrogateDataModule(LightningDataModule):
             "num_samples": len(self.train),
             "max_points": self.max_points,
             "sizes_crc32": self._sizes_crc32(),
+            "num_replicas": self._num_replicas(),
             "first_and_last_sample": self._first_and_last_sample,
         }
 
@@ -184,6 +185,13 @@ class SurrogateDataModule(LightningDataModule):
         return " and ".join(
             _fingerprint(samples[0, index]) for index in (0, len(self.train) - 1)
         )
+
+    def _num_replicas(self) -> int:
+        """How many processes, or groups of them, share out the samples of an epoch."""
+        shares = (
+            None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        )
+        return 1 if shares is None else int(shares["num_replicas"])
 
     def _sizes_crc32(self) -> int | None:
         """Tells whether batches were packed for samples of other sizes."""
@@ -198,11 +206,20 @@ class SurrogateDataModule(LightningDataModule):
         would read ahead in the order of epoch 0.
 
         Raises:
-            ValueError: If the seed, the batch size, the limit on points, or the
-                training samples are others than in the checkpoint: their number, their
-                sizes, or the field of the first and the last.
+            ValueError: If the seed, the batch size, the limit on points, the number of
+                processes with samples of their own, or the training samples are others
+                than in the checkpoint: their number, their sizes, or the field of the
+                first and the last.
         """
         here = self.state_dict()
+        theirs, ours = state_dict.get("num_replicas", 1), here["num_replicas"]
+        if theirs != ours:
+            # The schedule of the learning rate counts the steps of an epoch.
+            raise ValueError(
+                f"the checkpoint's epochs were shared out among {theirs} devices or "
+                f"groups of devices, but now it is {ours}: resume with the same "
+                "devices and strategy, or start a training in another folder"
+            )
         for name in _FIXED:
             theirs = state_dict.get(name)
             if here[name] != theirs:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -20,6 +22,7 @@ from torch_geometric_flare.training.callbacks import (
 from torch_geometric_flare.training.checkpoint import load_surrogate, read_checkpoint
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
 from torch_geometric_flare.training.module import SurrogateModule
+from torch_geometric_flare.training.point_parallel import PointParallelStrategy
 from torch_geometric_flare.training.quiet import quiet_lightning
 from torch_geometric_flare.training.surrogate import Surrogate
 
@@ -31,6 +34,7 @@ def build_trainer(
     *,
     accelerator: str = "auto",
     devices: int = 1,
+    strategy: str | Strategy = "auto",
     precision: str = "32-true",
     deterministic: bool = False,
     validate_every: int = 1,
@@ -49,7 +53,11 @@ def build_trainer(
         folder: Where checkpoint and logs go.
         accelerator: `cpu`, `gpu` and so on, as Lightning names them.
         devices: Number of them. Each takes its share of every epoch, made equal by
-            repeating samples, and the batch size is that of one device.
+            repeating samples, and the batch size is that of one device. With a
+            `PointParallelStrategy` all of this holds for each group of devices that
+            share the points of a sample.
+        strategy: How devices work together, as Lightning names it, or a strategy of
+            Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
         precision: Arithmetic, as Lightning names it.
         deterministic: Let the operations of a GPU be repeatable too, as on a CPU they
             are anyway; needed there for a resumed training to equal an uninterrupted
@@ -59,12 +67,16 @@ def build_trainer(
         callbacks: Further callbacks.
 
     Raises:
-        ValueError: If `validate_every` is below one, or `data` has another batch size
-            than the recipe. That of the recipe does not count where `data` limits the
-            points of a batch alone.
+        ValueError: If `devices` or `validate_every` is below one, `precision` is
+            `16-true` on a CPU, or `data` has another batch size than the recipe. That
+            of the recipe does not count where `data` limits the points of a batch
+            alone.
     """
-    if validate_every < 1:
-        raise ValueError(f"validate_every must be at least 1, got {validate_every}")
+    if devices < 1 or validate_every < 1:
+        raise ValueError(
+            "devices and validate_every must be at least 1, got "
+            f"devices={devices}, validate_every={validate_every}"
+        )
     recipe = module.recipe
     if data.batch_size not in (None, recipe.batch_size):
         raise ValueError(
@@ -73,16 +85,17 @@ def build_trainer(
             "dataclasses.replace(recipe, batch_size=...)"
         )
     own: list[Callback] = [EpochSeed(data.seed), EpochCheckpoint(folder)]
-    num_batches = -(-data.num_batches // devices)
+    num_batches = -(-data.num_batches // _num_replicas(devices, strategy))
     decay = scaled_ema_decay(recipe.ema_decay, recipe.epochs * num_batches)
     if decay > 0:
         # Buffers are copied, not averaged: rounding would move the normalisers.
         own.append(EMAWeightAveraging(decay=decay, use_buffers=False))
     if progress:
         own.append(TQDMProgressBar(refresh_rate=max(1, num_batches // 20)))
-    return Trainer(
+    trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
+        strategy=strategy,
         precision=precision,  # type: ignore[arg-type]
         deterministic=deterministic,
         max_epochs=recipe.epochs,
@@ -97,6 +110,21 @@ def build_trainer(
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
+    if precision == "16-true" and isinstance(trainer.accelerator, CPUAccelerator):
+        # The smallest term of AdamW, 1e-8, is zero there: its steps divide by zero.
+        raise ValueError(
+            "precision='16-true' makes the first step on a CPU nan: take 'bf16-true', "
+            "or '32-true', the default"
+        )
+    return trainer
+
+
+def _num_replicas(devices: int, strategy: str | Strategy) -> int:
+    """How many devices, or groups of them, get different samples."""
+    if isinstance(strategy, PointParallelStrategy):
+        # A number that does not divide is refused once the processes have met.
+        return max(1, devices // strategy.processes_per_sample)
+    return devices
 
 
 def fit(
@@ -107,6 +135,7 @@ def fit(
     resume: bool = False,
     accelerator: str = "auto",
     devices: int = 1,
+    strategy: str | Strategy = "auto",
     precision: str = "32-true",
     deterministic: bool = False,
     validate_every: int = 1,
@@ -121,6 +150,9 @@ def fit(
     an unfinished epoch starts again. The initial weights are the caller's: seed them
     with `torch.manual_seed`.
 
+    With several devices the first process writes the files, and every process returns
+    the surrogate of its checkpoint.
+
     Args:
         module: The training, with its recipe.
         data: The splits.
@@ -128,6 +160,7 @@ def fit(
         resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
         accelerator: See `build_trainer`, as for all that follow.
         devices: Number of them.
+        strategy: How they work together.
         precision: Arithmetic.
         deterministic: Repeatable operations on a GPU.
         validate_every: Epochs from one validation to the next.
@@ -164,6 +197,7 @@ def fit(
             folder,
             accelerator=accelerator,
             devices=devices,
+            strategy=strategy,
             precision=precision,
             deterministic=deterministic,
             validate_every=validate_every,
@@ -176,6 +210,8 @@ def fit(
             ckpt_path=checkpoint if checkpoint.exists() else None,
             weights_only=True,
         )
+    # Where a folder is named by the time, only that of the first process has the file.
+    checkpoint = trainer.strategy.broadcast(checkpoint)
     return load_surrogate(checkpoint, module.surrogate.model)
 
 

@@ -1,0 +1,396 @@
+r"""The passes over the points that FLARE attention on a CPU is made of.
+
+With $E = \exp(s\,KQ^\top)$, $[N, M]$ for each head and never in memory, `gather` sums
+over the points, `scatter` over the latents, and `gradients` is the backward of either
+or of both. Latents come with $s \log_2 e$ applied: $E = 2^{K\hat Q^\top}$.
+
+Every number that a pass makes stays in registers. Where the result is a row for each
+latent, the lanes of a vector are latents; where it is a row for each point, they are
+points, whose numbers are transposed on the way. `gradients` needs both: it transposes
+the gradients of a square of scores at a time.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from torch_geometric_flare.functional.threads import over_ranges
+from torch_geometric_flare.functional.vectors import Code, Value, lanes
+
+# Points whose sums stay in registers: sums of sums lose less of their precision.
+_BLOCK = 256
+
+# Elements of E that are worth another thread.
+_LEAST_WORK = 1 << 17
+
+
+class Scattered(NamedTuple):
+    """What decoding leaves for its backward; `y` and `g` are $[N, H, D]$.
+
+    Args:
+        g: Gradient of the output.
+        y: The output.
+        r: Reciprocals of the sums over latents, from `scatter`.
+        z: Latent values, $[H, M, D]$.
+    """
+
+    g: Tensor
+    y: Tensor
+    r: Tensor
+    z: Tensor
+
+
+class Gathered(NamedTuple):
+    r"""What encoding leaves for its backward.
+
+    Args:
+        v: Values, $[N, H, D]$.
+        grad: Gradient of the sums $E^\top V$, $[H, M, D]$.
+        offset: Gradient of the sums $E^\top 1$, $[H, M]$.
+    """
+
+    v: Tensor
+    grad: Tensor
+    offset: Tensor
+
+
+def gather(q: Tensor, k: Tensor, v: Tensor, r: Tensor | None = None) -> Tensor:
+    r"""Sums over the points, $E^\top [V\;1]$, or $E^\top (r \circ V)$.
+
+    Args:
+        q: Latents.
+        k: Keys.
+        v: Values.
+        r: A weight of each point, as from `scatter`.
+
+    Shapes:
+        - `q`: $[H, M, D]$
+        - `k`, `v`: $[N, H, D]$, numbers of a head side by side
+        - `r`: $[H, \ge N]$
+
+    Returns:
+        $[H, D + 1, M]$, or $[H, D, M]$ with weights.
+    """
+    heads, latents, width = q.shape
+    columns = _padded(q, k.dtype).mT.contiguous()  # [H, D, M']
+    run = _gather_code(width, k.dtype, r is not None)
+    rows = width if r is not None else width + 1
+    ranges = _ranges(k, latents)
+    totals = q.new_zeros(len(ranges), heads, rows, columns.size(-1))
+    weights = (0, 0) if r is None else (r.data_ptr(), r.stride(0))
+
+    def step(i: int) -> None:
+        run(
+            k.data_ptr(),
+            v.data_ptr(),
+            weights[0],
+            columns.data_ptr(),
+            _nth(totals, i),
+            *ranges[i],
+            heads,
+            columns.size(-1),
+            *k.stride()[:2],
+            *v.stride()[:2],
+            weights[1],
+        )
+
+    over_ranges(step, len(ranges))
+    return totals.sum(dim=0)[..., :latents]
+
+
+def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor) -> Tensor:
+    r"""Averages over the latents, $r \circ EZ$ with $r = 1 / E1$.
+
+    Args:
+        q: Latents.
+        k: Keys.
+        z: Latent values.
+        y: Where to write the averages.
+
+    Shapes:
+        - `q`, `z`: $[H, M, D]$
+        - `k`, `y`: $[N, H, D]$, numbers of a head side by side
+
+    Returns:
+        r, $[H, N']$ with $N'$ a little more than $N$.
+    """
+    heads, latents, width = q.shape
+    table = torch.cat([q, z], dim=-1)
+    step_size = lanes(k.dtype)
+    r = k.new_empty(heads, -(-k.size(0) // step_size) * step_size)
+    run = _scatter_code(width, k.dtype)
+    ranges = _ranges(k, latents)
+
+    def step(i: int) -> None:
+        run(
+            k.data_ptr(),
+            table.data_ptr(),
+            y.data_ptr(),
+            r.data_ptr(),
+            *ranges[i],
+            heads,
+            latents,
+            *k.stride()[:2],
+            *y.stride()[:2],
+            r.size(1),
+        )
+
+    over_ranges(step, len(ranges))
+    return r
+
+
+def gradients(
+    q: Tensor,
+    k: Tensor,
+    grad_k: Tensor,
+    encoded: tuple[Gathered, Tensor] | None = None,
+    decoded: Scattered | None = None,
+) -> Tensor:
+    r"""Gradients of encoding, of decoding, or of both with the same scores.
+
+    $\partial S = E \circ (Y' Z^\top - \langle Y', Y\rangle + V Z'^\top + o)$ with
+    $Y' = r \circ g$, $Z'$ the gradient of $E^\top V$ and $o$ that of $E^\top 1$.
+
+    Args:
+        q: Latents.
+        k: Keys.
+        grad_k: Where to write the gradient of the keys.
+        encoded: What encoding left, and where to write the gradient of the values.
+        decoded: What decoding left.
+
+    Shapes:
+        - `q`: $[H, M, D]$
+        - `k`, `grad_k`: $[N, H, D]$, numbers of a head side by side
+
+    Returns:
+        $\partial S^\top K$, $[H, M, D]$: the gradient of the unscaled latents is this
+        times the scale.
+    """
+    heads, latents, width = q.shape
+    nothing = k.new_empty(0, 0, 0)
+    g = y = r = v = grad_v = nothing
+    parts = [q]
+    if decoded is not None:
+        g, y, r, z = decoded
+        parts.append(z)
+    if encoded is not None:
+        (v, grad, offset), grad_v = encoded
+        parts += [grad, offset.unsqueeze(-1)]
+    table = _padded(torch.cat(parts, dim=-1), k.dtype)
+    run = _gradients_code(width, k.dtype, encoded is not None, decoded is not None)
+    ranges = _ranges(k, latents)
+    totals = q.new_zeros(len(ranges), heads, width, table.size(1))
+
+    def step(i: int) -> None:
+        run(
+            *(t.data_ptr() for t in (k, v, g, y, r, table)),
+            _nth(totals, i),
+            grad_k.data_ptr(),
+            grad_v.data_ptr(),
+            *ranges[i],
+            heads,
+            table.size(1),
+            *(n for t in (k, v, g, y, grad_k, grad_v) for n in t.stride()[:2]),
+            r.stride(0),
+        )
+
+    over_ranges(step, len(ranges))
+    return totals.sum(dim=0)[..., :latents].mT
+
+
+def _nth(totals: Tensor, i: int) -> int:
+    """Address of `totals[i]`."""
+    return totals.data_ptr() + i * totals.stride(0) * totals.element_size()
+
+
+def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Latents [H, M, *] up to whole vectors."""
+    return pad(rows, (0, 0, 0, -rows.size(1) % lanes(dtype))).contiguous()
+
+
+def _ranges(k: Tensor, latents: int) -> list[tuple[int, int]]:
+    """Points for each call, several calls for each thread."""
+    points, heads, _ = k.shape
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return [(0, points)]
+    work = points * heads * latents
+    # More ranges than threads: one on a core that is busy otherwise gets fewer.
+    count = max(1, min(4 * threads, work // _LEAST_WORK))
+    size = -(-points // count)
+    size = -(-size // _BLOCK) * _BLOCK if size > _BLOCK else -(-size // 16) * 16
+    return [(i, min(i + size, points)) for i in range(0, points, size)]
+
+
+@lru_cache
+def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Callable[..., None]:
+    c = Code(
+        "gather",
+        dtype,
+        ("k", "v", "r", "q", "total"),
+        ("start", "stop", "heads", "latents")
+        + ("k_row", "k_head", "v_row", "v_head", "r_head"),
+    )
+    stop, latents = c["stop"], c["latents"]
+    rows = width if weighted else width + 1
+    with (
+        c.range(c["start"], stop, _BLOCK) as first,
+        c.range(0, c["heads"]) as h,
+        c.range(0, latents, c.lanes) as m,
+    ):
+        q = [
+            c.load(c.at(c["q"], c.mul(c.add(c.mul(h, width), d), latents), m))
+            for d in range(width)
+        ]
+        sums = c.zeros(rows)
+        with c.range(first, c.min(c.add(first, _BLOCK), stop)) as n:
+            k = c.at(c["k"], c.mul(n, c["k_row"]), c.mul(h, c["k_head"]))
+            v = c.at(c["v"], c.mul(n, c["v_row"]), c.mul(h, c["v_head"]))
+            e = c.exp2(c.dot([c.spread(c.at(k, d)) for d in range(width)], q))
+            if weighted:
+                r = c.spread(c.at(c["r"], c.mul(h, c["r_head"]), n))
+                e = c.builder.fmul(e, r)
+            else:
+                c.accumulate(sums[width], e)
+            for d in range(width):
+                c.accumulate_product(sums[d], e, c.spread(c.at(v, d)))
+        for d in range(rows):
+            row = c.mul(c.add(c.mul(h, rows), d), latents)
+            c.accumulate(c.at(c["total"], row, m), c.load(sums[d]))
+    return c.compile()
+
+
+def _rows(
+    c: Code, pointer: Value, stride: Value, first: Value, elsewhere: Value
+) -> list[Value]:
+    """Pointers to a vector's worth of rows; `elsewhere` for those past the last."""
+    rows = []
+    for i in range(c.lanes):
+        n = c.add(first, i)
+        row = c.at(pointer, c.mul(n, stride))
+        rows.append(c.builder.select(c.less(n, c["stop"]), row, elsewhere))
+    return rows
+
+
+@lru_cache
+def _scatter_code(width: int, dtype: torch.dtype) -> Callable[..., None]:
+    c = Code(
+        "scatter",
+        dtype,
+        ("k", "table", "y", "r"),
+        ("start", "stop", "heads", "latents")
+        + ("k_row", "k_head", "y_row", "y_head", "r_head"),
+    )
+    # Rows past the last are read from `blank` and written to `waste`.
+    blank, waste = (_spare(c, width) for _ in range(2))
+    with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
+        k_head = c.at(c["k"], c.mul(h, c["k_head"]))
+        k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
+        *sums, weight = c.zeros(width + 1)
+        with c.range(0, c["latents"]) as m:
+            row = c.mul(c.add(c.mul(h, c["latents"]), m), 2 * width)
+            q, z = _split(c, c.at(c["table"], row), width, 2)
+            e = c.exp2(c.dot(q, k))
+            c.accumulate(weight, e)
+            for d in range(width):
+                c.accumulate_product(sums[d], e, z[d])
+        r = c.builder.fdiv(c.constant(1.0), c.load(weight))
+        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), n))
+        y_head = c.at(c["y"], c.mul(h, c["y_head"]))
+        c.store_columns(
+            [c.builder.fmul(c.load(total), r) for total in sums],
+            _rows(c, y_head, c["y_row"], n, waste),
+        )
+    return c.compile()
+
+
+def _spare(c: Code, width: int) -> Value:
+    """A row of zeros on the stack."""
+    count = -(-width // c.lanes)
+    spare = c.local(count)
+    for i in range(count):
+        c.store(c.constant(0.0), c.nth(spare, i))
+    return spare
+
+
+def _split(c: Code, row: Value, width: int, parts: int) -> list[list[Value]]:
+    """Parts of a row in memory, each of its numbers in all lanes."""
+    return [
+        [c.spread(c.at(row, part * width + d)) for d in range(width)]
+        for part in range(parts)
+    ]
+
+
+@lru_cache
+def _gradients_code(
+    width: int, dtype: torch.dtype, encoded: bool, decoded: bool
+) -> Callable[..., None]:
+    strided = ("k", "v", "g", "y", "grad_k", "grad_v")
+    c = Code(
+        "gradients",
+        dtype,
+        ("k", "v", "g", "y", "r", "table", "total", "grad_k", "grad_v"),
+        ("start", "stop", "heads", "latents")
+        + tuple(f"{name}_{axis}" for name in strided for axis in ("row", "head"))
+        + ("r_head",),
+    )
+    b, latents = c.builder, c["latents"]
+    size = width * (1 + decoded + encoded) + encoded  # of a row of the table
+    blank, waste = (_spare(c, width) for _ in range(2))
+    square = c.local(c.lanes)
+    with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
+
+        def rows(name: str, elsewhere: Value) -> list[Value]:
+            head = c.at(c[name], c.mul(h, c[f"{name}_head"]))  # noqa: B023
+            return _rows(c, head, c[f"{name}_row"], n, elsewhere)  # noqa: B023
+
+        k_rows = rows("k", blank)
+        k = c.load_columns(k_rows, width)
+        g: Sequence[Value] = []
+        v: Sequence[Value] = []
+        if decoded:
+            r = c.load(c.at(c["r"], c.mul(h, c["r_head"]), n))
+            g = [b.fmul(x, r) for x in c.load_columns(rows("g", blank), width)]
+            y = c.load_columns(rows("y", blank), width)
+            level = b.fsub(c.constant(0.0), c.dot(g, y))
+        if encoded:
+            v = c.load_columns(rows("v", blank), width)
+        grad_k, grad_v = c.zeros(width), c.zeros(width)
+        with c.range(0, latents, c.lanes) as first:
+            with c.range(0, c.lanes) as i:
+                m = c.add(c.mul(h, latents), first, i)
+                row = c.at(c["table"], c.mul(m, size))
+                q, *others = _split(c, row, width, 1 + decoded + encoded)
+                e = c.exp2(c.dot(q, k))
+                grad_s = None
+                if decoded:
+                    grad_s = c.dot(g, others[0], level)
+                if encoded:
+                    offset = c.spread(c.at(row, size - 1))
+                    by_v = c.dot(v, others[-1], offset)
+                    grad_s = by_v if grad_s is None else b.fadd(grad_s, by_v)
+                    for d in range(width):
+                        c.accumulate_product(grad_v[d], e, others[-1][d])
+                grad_s = b.fmul(grad_s, e)
+                c.store(grad_s, c.nth(square, i))
+                for d in range(width):
+                    c.accumulate_product(grad_k[d], grad_s, q[d])
+            by_point = c.transpose(
+                [c.load(c.nth(square, i)) for i in range(c.lanes)], c.stages
+            )
+            for d in range(width):
+                products = c.dot(by_point, [c.spread(c.at(row, d)) for row in k_rows])
+                place = c.mul(c.add(c.mul(h, width), d), latents)
+                c.accumulate(c.at(c["total"], place, first), products)
+        # q came with log2(e) applied.
+        ln2 = c.constant(math.log(2))
+        found = [b.fmul(c.load(total), ln2) for total in grad_k]
+        c.store_columns(found, rows("grad_k", waste))
+        if encoded:
+            c.store_columns([c.load(total) for total in grad_v], rows("grad_v", waste))
+    return c.compile()

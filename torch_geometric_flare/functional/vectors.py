@@ -1,0 +1,343 @@
+"""Vector code for the CPU, written in Python and compiled by LLVM when first used.
+
+torch's own operations read and write whole tensors, so a few dozen operations on every
+element wait for memory. In one function of its own they stay in registers. `llvmlite`
+brings LLVM as a library: no compiler is needed, and compiling takes some 0.1 s.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+try:
+    from llvmlite import binding, ir
+except ImportError:  # a platform without it
+    binding = None
+
+# Values of the code, pointers to numbers, and integers: llvmlite has no types.
+Value = Any
+
+_BITS = {torch.float32: 32, torch.float64: 64}
+
+
+@lru_cache(maxsize=1)
+def target_machine() -> Any | None:
+    """LLVM's idea of this processor, `None` where there is no LLVM for it."""
+    if binding is None:
+        return None
+    try:
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        target = binding.Target.from_default_triple()
+        return target.create_target_machine(
+            cpu=binding.get_host_cpu_name(),
+            # Some processors are said to prefer vectors of half their width.
+            features=f"{_features().flatten()},-prefer-256-bit",
+            opt=3,
+        )
+    except (RuntimeError, OSError):
+        return None
+
+
+def _features() -> Any:
+    return binding.get_host_cpu_features()
+
+
+@lru_cache(maxsize=1)
+def vector_bytes() -> int:
+    """Width of this processor's vectors."""
+    features = _features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") else 16
+
+
+def lanes(dtype: torch.dtype) -> int:
+    """Numbers in a vector of this processor."""
+    return vector_bytes() * 8 // _BITS[dtype]
+
+
+class Code:
+    """A function under construction, on vectors of numbers of one kind.
+
+    Methods append an instruction and give its result. Python loops unroll; a loop at
+    run time is `with code.range(...) as i`.
+
+    Args:
+        name: Its name.
+        dtype: Kind of the numbers, float32 or float64.
+        pointers: Names of the arguments that point to numbers; they come first. None
+            may overlap with another.
+        integers: Names of the other arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dtype: torch.dtype,
+        pointers: Sequence[str],
+        integers: Sequence[str],
+    ) -> None:
+        self.lanes = lanes(dtype)
+        self.bits = _BITS[dtype]
+        self.number = ir.FloatType() if self.bits == 32 else ir.DoubleType()
+        self.vector = ir.VectorType(self.number, self.lanes)
+        self.integer = ir.IntType(64)
+        types = [ir.PointerType()] * len(pointers) + [self.integer] * len(integers)
+        self.module = ir.Module(name)
+        self.function = ir.Function(
+            self.module, ir.FunctionType(ir.VoidType(), types), name
+        )
+        arguments = self.function.args
+        for pointer in arguments[: len(pointers)]:
+            pointer.add_attribute("noalias")
+        self.arguments = dict(zip((*pointers, *integers), arguments, strict=True))
+        self.entry = self.function.append_basic_block("entry")
+        self.body = self.function.append_basic_block("body")
+        self.builder = ir.IRBuilder(self.body)
+
+    def __getitem__(self, name: str) -> Value:
+        """An argument."""
+        return self.arguments[name]
+
+    def compile(self) -> Callable[..., None]:
+        """The function for Python; it runs without the interpreter's lock."""
+        self.builder.ret_void()
+        with self.builder.goto_block(self.entry):
+            self.builder.branch(self.body)
+        machine = target_machine()
+        module = binding.parse_assembly(str(self.module))
+        module.verify()
+        # Loops are as they should be already.
+        options = binding.create_pipeline_tuning_options(speed_level=2)
+        options.loop_unrolling = False
+        options.loop_vectorization = options.slp_vectorization = False
+        passes = binding.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
+        engine = binding.create_mcjit_compiler(module, machine)
+        engine.finalize_object()
+        types = [ctypes.c_int64] * len(self.arguments)
+        function = ctypes.CFUNCTYPE(None, *types)(
+            engine.get_function_address(self.function.name)
+        )
+        function.engine = engine  # type: ignore[attr-defined]  # owns the code
+        return function
+
+    # Integers and addresses
+
+    def whole(self, i: Value) -> Value:
+        """A Python integer as a constant."""
+        return ir.Constant(self.integer, i) if isinstance(i, int) else i
+
+    def add(self, *terms: Value) -> Value:
+        """The sum of integers."""
+        first, *rest = map(self.whole, terms)
+        for term in rest:
+            first = self.builder.add(first, term)
+        return first
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """The product of integers."""
+        return self.builder.mul(self.whole(a), self.whole(b))
+
+    def less(self, a: Value, b: Value) -> Value:
+        """Whether an integer is less than another."""
+        return self.builder.icmp_signed("<", self.whole(a), self.whole(b))
+
+    def min(self, a: Value, b: Value) -> Value:
+        """The lesser of two integers."""
+        return self.builder.select(self.less(a, b), self.whole(a), self.whole(b))
+
+    def at(self, pointer: Value, *offsets: Value) -> Value:
+        """A pointer moved on by a sum of offsets, in numbers."""
+        return self.builder.gep(pointer, [self.add(*offsets)], source_etype=self.number)
+
+    @contextmanager
+    def range(self, start: Value, stop: Value, step: Value = 1) -> Iterator[Value]:
+        """A loop around what is appended meanwhile; gives its index."""
+        builder = self.builder
+        counter = self.local(kind=self.integer)
+        builder.store(self.whole(start), counter)
+        test, body, end = (
+            self.function.append_basic_block(name) for name in ("test", "loop", "end")
+        )
+        builder.branch(test)
+        builder.position_at_end(test)
+        index = builder.load(counter, typ=self.integer)
+        builder.cbranch(self.less(index, stop), body, end)
+        builder.position_at_end(body)
+        yield index
+        builder.store(self.add(index, step), counter)
+        builder.branch(test)
+        builder.position_at_end(end)
+
+    # Memory
+
+    def local(self, count: int = 1, kind: Any = None) -> Value:
+        """A pointer to vectors on the stack; LLVM keeps a single one in a register."""
+        with self.builder.goto_block(self.entry):
+            return self.builder.alloca(kind or self.vector, size=count)
+
+    def nth(self, local: Value, i: Value) -> Value:
+        """A pointer to one of several vectors on the stack."""
+        return self.builder.gep(local, [self.whole(i)], source_etype=self.vector)
+
+    def zeros(self, count: int) -> list[Value]:
+        """Sums to be added to, all zero here."""
+        sums = [self.local() for _ in range(count)]
+        for total in sums:
+            self.store(self.constant(0.0), total)
+        return sums
+
+    def load(self, pointer: Value, kind: Any = None) -> Value:
+        """A vector, anywhere in memory."""
+        return self.builder.load(pointer, typ=kind or self.vector, align=self.bits // 8)
+
+    def store(self, value: Value, pointer: Value) -> None:
+        """Write a vector anywhere in memory."""
+        self.builder.store(value, pointer, align=self.bits // 8)
+
+    def accumulate(self, pointer: Value, value: Value) -> None:
+        """Add to a vector in memory."""
+        self.store(self.builder.fadd(self.load(pointer), value), pointer)
+
+    def accumulate_product(self, pointer: Value, a: Value, b: Value) -> None:
+        """Add a product to a vector in memory."""
+        self.store(self.fma(a, b, self.load(pointer)), pointer)
+
+    def spread(self, pointer: Value) -> Value:
+        """A number of memory in all lanes."""
+        number = self.load(pointer, self.number)
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, number, self.whole(0))
+        return self.shuffle(first, nothing, [0] * self.lanes)
+
+    # Arithmetic
+
+    def constant(self, x: float) -> Value:
+        """A number in all lanes."""
+        return ir.Constant(self.vector, [ir.Constant(self.number, x)] * self.lanes)
+
+    def call(self, name: str, *vectors: Value) -> Value:
+        """One of LLVM's own functions."""
+        name = f"llvm.{name}.v{self.lanes}f{self.bits}"
+        function = self.module.globals.get(name)
+        if function is None:
+            kind = ir.FunctionType(self.vector, [self.vector] * len(vectors))
+            function = ir.Function(self.module, kind, name)
+        return self.builder.call(function, vectors)
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """The product of `a` and `b`, plus `c`."""
+        return self.call("fmuladd", a, b, c)
+
+    def dot(
+        self, a: Sequence[Value], b: Sequence[Value], start: Value | None = None
+    ) -> Value:
+        """A sum of products, on top of `start`."""
+        products = list(zip(a, b, strict=True))
+        if start is None:
+            start = self.builder.fmul(*products.pop(0))
+        for x, y in products:
+            start = self.fma(x, y, start)
+        return start
+
+    def exp2(self, x: Value) -> Value:
+        r"""$2^x$ for results that are normal numbers, to about one unit in the last."""
+        mantissa = 23 if self.bits == 32 else 52
+        # The low bits of this sum are the nearest integer.
+        magic = self.constant(1.5 * 2.0**mantissa)
+        shifted = self.builder.fadd(x, magic)
+        rest = self.builder.fsub(x, self.builder.fsub(shifted, magic))
+        *low, last = _exp2_coefficients(5 if self.bits == 32 else 11)
+        y = self.constant(last)
+        for coefficient in reversed(low):
+            y = self.fma(y, rest, self.constant(coefficient))
+        word = ir.IntType(self.bits)
+        words = ir.VectorType(word, self.lanes)
+        power = self.builder.shl(
+            self.builder.bitcast(shifted, words),
+            ir.Constant(words, [ir.Constant(word, mantissa)] * self.lanes),
+        )
+        bits = self.builder.add(self.builder.bitcast(y, words), power)
+        return self.builder.bitcast(bits, self.vector)
+
+    # Order
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
+        """A vector of some lanes of `a` and, counted on, of `b`."""
+        index = ir.IntType(32)
+        mask = ir.Constant(
+            ir.VectorType(index, len(lanes)), [ir.Constant(index, i) for i in lanes]
+        )
+        return self.builder.shuffle_vector(a, b, mask)
+
+    def resize(self, row: Value, width: int) -> Value:
+        """A vector cut off, or continued by anything."""
+        nothing = ir.Constant(row.type, ir.Undefined)
+        size = row.type.count
+        return self.shuffle(row, nothing, [min(i, size) for i in range(width)])
+
+    def transpose(self, rows: Sequence[Value], stages: Sequence[int]) -> list[Value]:
+        """Exchange rows and lanes, by exchanging blocks of the sizes `stages`.
+
+        Any order of the powers of two is right; with some rows undefined, one that
+        begins or ends with the largest needs fewer instructions.
+        """
+        rows = list(rows)
+        everywhere = range(self.lanes)
+        for s in stages:
+            low = [self.lanes + i - s if i & s else i for i in everywhere]
+            high = [self.lanes + i if i & s else i + s for i in everywhere]
+            for i in everywhere:
+                if not i & s:
+                    a, b = rows[i], rows[i + s]
+                    rows[i] = self.shuffle(a, b, low)
+                    rows[i + s] = self.shuffle(a, b, high)
+        return rows
+
+    @property
+    def stages(self) -> list[int]:
+        """Powers of two below the number of lanes."""
+        return [1 << i for i in range(self.lanes.bit_length() - 1)]
+
+    def load_columns(self, rows: Sequence[Value], width: int) -> list[Value]:
+        """Columns of as many rows as there are lanes, each of `width` numbers."""
+        columns: list[Value] = []
+        for first in range(0, width, self.lanes):
+            size = min(self.lanes, width - first)
+            kind = ir.VectorType(self.number, size)
+            parts = [
+                self.resize(self.load(self.at(row, first), kind), self.lanes)
+                for row in rows
+            ]
+            columns += self.transpose(parts, self.stages[::-1])[:size]
+        return columns
+
+    def store_columns(self, columns: Sequence[Value], rows: Sequence[Value]) -> None:
+        """The reverse of `load_columns`."""
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        for first in range(0, len(columns), self.lanes):
+            part = list(columns[first : first + self.lanes])
+            size = len(part)
+            part += [nothing] * (self.lanes - size)
+            for row, values in zip(
+                rows, self.transpose(part, self.stages), strict=True
+            ):
+                self.store(self.resize(values, size), self.at(row, first))
+
+
+def _exp2_coefficients(degree: int) -> list[float]:
+    """A polynomial that is 2^x at the Chebyshev nodes of [-1/2, 1/2]."""
+    nodes = torch.tensor(
+        [math.cos(math.pi * (i + 0.5) / (degree + 1)) / 2 for i in range(degree + 1)],
+        dtype=torch.float64,
+    )
+    powers = torch.linalg.vander(nodes)
+    found: list[float] = torch.linalg.solve(powers, torch.exp2(nodes)).tolist()
+    return found
