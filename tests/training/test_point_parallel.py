@@ -145,7 +145,8 @@ def train_on_all(folder, points, batch_size):
 
     def run(name, **options):
         strategy = "ddp" if points is None else PointParallelStrategy(points)
-        options |= {"devices": dist.get_world_size(), "strategy": strategy}
+        # Only the first process has a bar, which must not keep the others waiting.
+        options |= {"strategy": strategy, "devices": 2, "progress": True}
         return train(Path(folder) / name, rank, batch_size, **options)
 
     # As where each process names the folder by the time.

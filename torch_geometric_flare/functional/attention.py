@@ -7,9 +7,9 @@ from torch_geometric_flare.functional.encode import empty_state, encode
 from torch_geometric_flare.functional.fused import fused_attention
 from torch_geometric_flare.functional.state import LatentState
 from torch_geometric_flare.functional.tied import (
-    in_range,
     prefers_tied,
     tied_attention,
+    tied_decode,
 )
 
 
@@ -107,7 +107,13 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
             f"z has shape {tuple(z.shape)}, expected {tuple(q.shape[:-1])} + (width,), "
             "one value for each latent"
         )
-    return fused_attention(k, q, z.to(q.dtype), None, scale)
+    return _decode(q, k, z.to(q.dtype), scale)
+
+
+def _decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+    if prefers_tied(q, k, z, None, scale):
+        return tied_decode(q, k, z, scale)
+    return fused_attention(k, q, z, None, scale)
 
 
 def flare_attention(
@@ -158,7 +164,7 @@ def flare_attention(
     """
     q = _check(q, k, v, mask)
     if chunk_size is None:
-        if prefers_tied(q, k, v, mask) and in_range(q, k, scale):
+        if prefers_tied(q, k, v, mask, scale):
             return tied_attention(q, k, v, scale)
         keys = None if mask is None else mask[:, None, None, :]
         z = fused_attention(q, k, v, keys, scale)
@@ -173,4 +179,4 @@ def flare_attention(
     ):
         state = state.merge(encode(q, k_chunk, v_chunk, m_chunk, scale))
     z = state.value.to(v.dtype)
-    return torch.cat([fused_attention(c, q, z, None, scale) for c in chunks], dim=2)
+    return torch.cat([_decode(q, c, z, scale) for c in chunks], dim=2)

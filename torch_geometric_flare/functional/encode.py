@@ -12,6 +12,11 @@ from torch_geometric_flare.functional.fused import (
     is_traced,
 )
 from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.tied import (
+    encode_gradients,
+    encode_sums,
+    prefers_tied,
+)
 
 # Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
 _BLOCK_ELEMENTS = 1 << 22
@@ -95,10 +100,17 @@ class _Encode(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     ) -> tuple[Tensor, Tensor]:
+        ctx.scale = scale
+        ctx.tied = prefers_tied(q, k, v, mask, scale)
+        if ctx.tied:
+            value, weight = encode_sums(q, k, v, scale)
+            state = LatentState(value / weight.unsqueeze(-1), weight.log())
+            ctx.save_for_backward(q, k, v, mask, *state)
+            return state.value, state.lse
         size = _block_size(q)
-        state = _fused(q, k, v, mask, scale)
-        starts = range(0, k.size(-2), size) if state is None else ()
-        state = empty_state(q, v) if state is None else state
+        found = _fused(q, k, v, mask, scale)
+        starts = range(0, k.size(-2), size) if found is None else ()
+        state = empty_state(q, v) if found is None else found
         for start in starts:
             rows = slice(start, start + size)
             mask_block = None if mask is None else mask[:, rows]
@@ -106,7 +118,6 @@ class _Encode(torch.autograd.Function):
                 encode_explicit(q, k[..., rows, :], v[..., rows, :], mask_block, scale)
             )
         ctx.save_for_backward(q, k, v, mask, *state)
-        ctx.scale = scale
         return state.value, state.lse
 
     @staticmethod
@@ -115,6 +126,11 @@ class _Encode(torch.autograd.Function):
         q, k, v, mask, value, lse = ctx.saved_tensors
         size = _block_size(q)
         offset = grad_lse - (grad_value * value).sum(dim=-1)  # [B, H, M]
+        if ctx.tied and not torch.is_grad_enabled():
+            share = (-lse).exp()  # of one point with score zero
+            grad_sums = grad_value * share.unsqueeze(-1)
+            found = encode_gradients(q, k, v, grad_sums, offset * share, ctx.scale)
+            return *found, None, None
         grad_q = torch.zeros_like(q)
         grad_k, grad_v = [], []
         for start in range(0, k.size(-2), size):

@@ -1,12 +1,79 @@
-"""A few threads for a few long calls that run without the interpreter's lock."""
+"""Compiled code on as many threads as torch has, on torch's own if possible."""
 
+import ctypes
 import os
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+
+
+class Parts(NamedTuple):
+    """A range cut into parts of equal length, but for the last.
+
+    Args:
+        number: How many.
+        size: Length of a part.
+        length: Length of the range.
+    """
+
+    number: int
+    size: int
+    length: int
+
+    @classmethod
+    def split(cls, length: int, most: int, multiple: int) -> "Parts":
+        """At most `most` parts, whose lengths are multiples of `multiple`."""
+        size = -(-length // max(1, most))
+        size = -(-size // multiple) * multiple
+        return cls(-(-length // size), size, length)
+
+
+def run_on_threads(worker: Callable[[int], None], task: int, most: int) -> None:
+    """Call `worker(task)` on several threads at once; it divides the work itself.
+
+    Args:
+        worker: A C function of one pointer.
+        task: The pointer.
+        most: The most threads that have anything to do.
+    """
+    threads = min(torch.get_num_threads(), most)
+    if threads <= 1:
+        worker(task)
+        return
+    openmp = _openmp()
+    if openmp is not None:
+        # torch's own threads, which wait for work in a loop for a while: two pools
+        # would disturb each other.
+        openmp.GOMP_parallel(worker, ctypes.c_void_p(task), threads, 0)
+        return
+    pool = _pool(threads - 1)
+    helpers = [pool.submit(worker, task) for _ in range(threads - 1)]
+    worker(task)
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+
+
+@lru_cache(maxsize=1)
+def _openmp() -> Any | None:
+    """The OpenMP library that comes with torch, where its functions are known."""
+    if not torch.backends.openmp.is_available():
+        return None
+    folder = Path(torch.__file__).parent
+    places = sorted((folder / "lib").glob("libgomp*.so*"))
+    places += sorted((folder.parent / "torch.libs").glob("libgomp*.so*"))
+    for place in places:
+        try:
+            library = ctypes.CDLL(str(place))
+            library.GOMP_parallel.restype = None
+            return library
+        except (OSError, AttributeError):
+            continue
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -17,29 +84,3 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
 # Threads do not survive a fork: the child starts its own.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def over_ranges(function: Callable[[int], None], count: int) -> None:
-    """Call `function(0)` to `function(count - 1)`, on as many threads as torch has.
-
-    The caller's thread takes its part; one that is late gets fewer calls.
-    """
-    todo = deque(range(count))
-
-    def work() -> None:
-        while True:
-            try:
-                i = todo.popleft()
-            except IndexError:
-                return
-            function(i)
-
-    helpers = []
-    others = min(torch.get_num_threads(), count) - 1
-    if others > 0:
-        pool = _pool(others)
-        helpers = [pool.submit(work) for _ in range(others)]
-    work()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()

@@ -40,14 +40,17 @@ from torch_geometric_flare.functional.vectors import target_machine
 _LARGEST_SCORE = {torch.float32: 40.0, torch.float64: 300.0}
 
 
-def prefers_tied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
-    """Whether this kernel applies, and is the quicker one for these shapes.
+def prefers_tied(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> bool:
+    """Whether the passes apply, and are the quicker way for these shapes.
 
     Args:
         q: Latent queries, $[B, H, M, D]$.
         k: Keys, $[B, H, N, D]$.
-        v: Values, $[B, H, N, D]$.
+        v: Values of the points or of the latents, $[B, H, *, D]$.
         mask: A mask over the keys.
+        scale: Factor on the scores.
     """
     return (
         not is_traced()
@@ -59,6 +62,7 @@ def prefers_tied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
         and _is_quicker(k.size(2), k.size(3), is_tracked(q, k, v))
         and not torch.is_autocast_enabled("cpu")
         and target_machine() is not None
+        and in_range(q, k, scale)
     )
 
 
@@ -103,23 +107,23 @@ def hat(q: Tensor, scale: float) -> Tensor:
     return q * (scale * math.log2(math.e))
 
 
+def _by_point(x: Tensor) -> Tensor:
+    """[B, H, N, D] as [B, N, H, D], the numbers of a head side by side."""
+    x = x.transpose(1, 2)
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 class _Tied(torch.autograd.Function):
     """The passes, graph by graph; a backward with a graph falls back to the twin."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        graphs, heads, points, width = k.shape
+        value, weight = encode_sums(q, k, v, scale)
         k, v = _by_point(k), _by_point(v)
-        y = k.new_empty(graphs, points, heads, width)
-        rs, zs, weights = [], [], []
-        for i, latents in enumerate(hat(q, scale)):
-            sums = gather(latents, k[i], v[i])
-            weights.append(sums[:, width])
-            zs.append((sums[:, :width] / sums[:, width:]).mT)
-            rs.append(scatter(latents, k[i], zs[i], y[i]))
+        z = value / weight.unsqueeze(-1)
+        y, r = _decode_averages(q, k, z, scale)
         # Nothing but saved tensors: checkpointing then frees all of it.
-        saved = (torch.stack(parts) for parts in (rs, zs, weights))
-        ctx.save_for_backward(q, k, v, y, *saved)
+        ctx.save_for_backward(q, k, v, y, r, z, weight)
         ctx.scale = scale
         return y.transpose(1, 2)
 
@@ -135,29 +139,105 @@ class _Tied(torch.autograd.Function):
             wanted = ctx.needs_input_grad[:3]
             return *differentiable_gradients(again, inputs, wanted, grads[0]), None
         g = _by_point(grads[0])
-        grad_q, grad_k, grad_v = (
-            torch.empty_like(q),
-            k.new_empty(k.shape),
-            v.new_empty(v.shape),
-        )
+        grad_q, grad_k, grad_v = _empty(q, k, v)
         for i, latents in enumerate(hat(q, ctx.scale)):
-            sums = gather(latents, k[i], g[i], r[i])
-            grad_z = sums.mT / weight[i].unsqueeze(-1)
-            offset = -(grad_z * z[i]).sum(dim=-1)
-            grad_q[i] = ctx.scale * gradients(
+            grad_sums = gather(latents, k[i], g[i], r[i]).mT / weight[i].unsqueeze(-1)
+            offset = -(grad_sums * z[i]).sum(dim=-1)
+            grad_q[i] = gradients(
                 latents,
                 k[i],
                 grad_k[i],
-                (Gathered(v[i], grad_z, offset), grad_v[i]),
+                (Gathered(v[i], grad_sums, offset), grad_v[i]),
                 Scattered(g[i], y[i], r[i], z[i]),
             )
-        return grad_q, grad_k.transpose(1, 2), grad_v.transpose(1, 2), None
+        return (
+            grad_q.mul_(ctx.scale),
+            grad_k.transpose(1, 2),
+            grad_v.transpose(1, 2),
+            None,
+        )
 
 
-def _by_point(x: Tensor) -> Tensor:
-    """[B, H, N, D] as [B, N, H, D], the numbers of a head side by side."""
-    x = x.transpose(1, 2)
-    return x if x.stride(-1) == 1 else x.contiguous()
+class _Decode(torch.autograd.Function):
+    """The pass that scatters; a backward with a graph falls back to explicit scores."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+        k = _by_point(k)
+        y, r = _decode_averages(q, k, z, scale)
+        ctx.save_for_backward(q, k, z, y, r)
+        ctx.scale = scale
+        return y.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, z, y, r = ctx.saved_tensors
+        if torch.is_grad_enabled():
+
+            def again(q: Tensor, k: Tensor, z: Tensor) -> Tensor:
+                return softmax_attention(k, q, z, None, ctx.scale)
+
+            inputs = q, k.transpose(1, 2), z
+            wanted = ctx.needs_input_grad[:3]
+            return *differentiable_gradients(again, inputs, wanted, grads[0]), None
+        g = _by_point(grads[0])
+        grad_q, grad_k, grad_z = _empty(q, k, z)
+        for i, latents in enumerate(hat(q, ctx.scale)):
+            grad_z[i] = gather(latents, k[i], g[i], r[i]).mT
+            grad_q[i] = gradients(
+                latents, k[i], grad_k[i], decoded=Scattered(g[i], y[i], r[i], z[i])
+            )
+        return grad_q.mul_(ctx.scale), grad_k.transpose(1, 2), grad_z, None
+
+
+def _empty(*tensors: Tensor) -> list[Tensor]:
+    """Tensors for gradients, contiguous."""
+    return [t.new_empty(t.shape) for t in tensors]
+
+
+def _decode_averages(
+    q: Tensor, k: Tensor, z: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Output [B, N, H, D] and reciprocal sums [B, H, N']; k is [B, N, H, D]."""
+    y = k.new_empty(k.shape)
+    rs = [scatter(latents, k[i], z[i], y[i]) for i, latents in enumerate(hat(q, scale))]
+    return y, torch.stack(rs)
+
+
+def encode_sums(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    r"""$E^\top V$ and $E^\top 1$.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points, at least one; `in_range` must hold.
+        v: Values of the points, as wide as the keys.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[B, H, M, D]$
+        - `k`, `v`: $[B, H, N, D]$
+
+    Returns:
+        $[B, H, M, D]$ and $[B, H, M]$.
+    """
+    width = q.size(-1)
+    k, v = _by_point(k), _by_point(v)
+    sums = torch.stack(
+        [gather(latents, k[i], v[i]) for i, latents in enumerate(hat(q, scale))]
+    )
+    return sums[:, :, :width].mT, sums[:, :, width]
+
+
+def encode_gradients(
+    q: Tensor, k: Tensor, v: Tensor, grad: Tensor, offset: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The backward of `encode_sums`, from the gradients of both sums."""
+    k, v = _by_point(k), _by_point(v)
+    grad_q, grad_k, grad_v = _empty(q, k, v)
+    for i, latents in enumerate(hat(q, scale)):
+        encoded = Gathered(v[i], grad[i], offset[i])
+        grad_q[i] = gradients(latents, k[i], grad_k[i], (encoded, grad_v[i]))
+    return grad_q.mul_(scale), grad_k.transpose(1, 2), grad_v.transpose(1, 2)
 
 
 def tied_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -177,4 +257,24 @@ def tied_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         $[B, H, N, D]$. May be differentiated any number of times.
     """
     out: Tensor = _Tied.apply(q, k, v, scale)  # type: ignore[no-untyped-call]
+    return out
+
+
+def tied_decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+    """Decode in one pass; `in_range` must hold.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points, at least one.
+        z: Latent values, as wide as the keys.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`, `z`: $[B, H, M, D]$
+        - `k`: $[B, H, N, D]$
+
+    Returns:
+        $[B, H, N, D]$. May be differentiated any number of times.
+    """
+    out: Tensor = _Decode.apply(q, k, z, scale)  # type: ignore[no-untyped-call]
     return out

@@ -11,7 +11,7 @@ the gradients of a square of scores at a time.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torch_geometric_flare.functional.threads import over_ranges
-from torch_geometric_flare.functional.vectors import Code, Value, lanes
+from torch_geometric_flare.functional.threads import Parts
+from torch_geometric_flare.functional.vectors import Code, Kernel, Value, lanes
 
 # Points whose sums stay in registers: sums of sums lose less of their precision.
 _BLOCK = 256
@@ -80,26 +80,21 @@ def gather(q: Tensor, k: Tensor, v: Tensor, r: Tensor | None = None) -> Tensor:
     columns = _padded(q, k.dtype).mT.contiguous()  # [H, D, M']
     run = _gather_code(width, k.dtype, r is not None)
     rows = width if r is not None else width + 1
-    ranges = _ranges(k, latents)
-    totals = q.new_zeros(len(ranges), heads, rows, columns.size(-1))
-    weights = (0, 0) if r is None else (r.data_ptr(), r.stride(0))
-
-    def step(i: int) -> None:
-        run(
-            k.data_ptr(),
-            v.data_ptr(),
-            weights[0],
-            columns.data_ptr(),
-            _nth(totals, i),
-            *ranges[i],
-            heads,
-            columns.size(-1),
-            *k.stride()[:2],
-            *v.stride()[:2],
-            weights[1],
-        )
-
-    over_ranges(step, len(ranges))
+    parts = _parts(k, latents)
+    totals = q.new_zeros(parts.number, heads, rows, columns.size(-1))
+    run(
+        parts,
+        k.data_ptr(),
+        v.data_ptr(),
+        0 if r is None else r.data_ptr(),
+        columns.data_ptr(),
+        totals.data_ptr(),
+        heads,
+        columns.size(-1),
+        *k.stride()[:2],
+        *v.stride()[:2],
+        0 if r is None else r.stride(0),
+    )
     return totals.sum(dim=0)[..., :latents]
 
 
@@ -124,23 +119,18 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor) -> Tensor:
     step_size = lanes(k.dtype)
     r = k.new_empty(heads, -(-k.size(0) // step_size) * step_size)
     run = _scatter_code(width, k.dtype)
-    ranges = _ranges(k, latents)
-
-    def step(i: int) -> None:
-        run(
-            k.data_ptr(),
-            table.data_ptr(),
-            y.data_ptr(),
-            r.data_ptr(),
-            *ranges[i],
-            heads,
-            latents,
-            *k.stride()[:2],
-            *y.stride()[:2],
-            r.size(1),
-        )
-
-    over_ranges(step, len(ranges))
+    run(
+        _parts(k, latents),
+        k.data_ptr(),
+        table.data_ptr(),
+        y.data_ptr(),
+        r.data_ptr(),
+        heads,
+        latents,
+        *k.stride()[:2],
+        *y.stride()[:2],
+        r.stride(0),
+    )
     return r
 
 
@@ -174,38 +164,27 @@ def gradients(
     heads, latents, width = q.shape
     nothing = k.new_empty(0, 0, 0)
     g = y = r = v = grad_v = nothing
-    parts = [q]
+    columns = [q]
     if decoded is not None:
         g, y, r, z = decoded
-        parts.append(z)
+        columns.append(z)
     if encoded is not None:
         (v, grad, offset), grad_v = encoded
-        parts += [grad, offset.unsqueeze(-1)]
-    table = _padded(torch.cat(parts, dim=-1), k.dtype)
+        columns += [grad, offset.unsqueeze(-1)]
+    table = _padded(torch.cat(columns, dim=-1), k.dtype)
     run = _gradients_code(width, k.dtype, encoded is not None, decoded is not None)
-    ranges = _ranges(k, latents)
-    totals = q.new_zeros(len(ranges), heads, width, table.size(1))
-
-    def step(i: int) -> None:
-        run(
-            *(t.data_ptr() for t in (k, v, g, y, r, table)),
-            _nth(totals, i),
-            grad_k.data_ptr(),
-            grad_v.data_ptr(),
-            *ranges[i],
-            heads,
-            table.size(1),
-            *(n for t in (k, v, g, y, grad_k, grad_v) for n in t.stride()[:2]),
-            r.stride(0),
-        )
-
-    over_ranges(step, len(ranges))
+    parts = _parts(k, latents)
+    totals = q.new_zeros(parts.number, heads, width, table.size(1))
+    strided = k, v, g, y, grad_k, grad_v
+    run(
+        parts,
+        *(t.data_ptr() for t in (k, v, g, y, r, table, totals, grad_k, grad_v)),
+        heads,
+        table.size(1),
+        *(step for t in strided for step in t.stride()[:2]),
+        r.stride(0),
+    )
     return totals.sum(dim=0)[..., :latents].mT
-
-
-def _nth(totals: Tensor, i: int) -> int:
-    """Address of `totals[i]`."""
-    return totals.data_ptr() + i * totals.stride(0) * totals.element_size()
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -213,28 +192,23 @@ def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
     return pad(rows, (0, 0, 0, -rows.size(1) % lanes(dtype))).contiguous()
 
 
-def _ranges(k: Tensor, latents: int) -> list[tuple[int, int]]:
+def _parts(k: Tensor, latents: int) -> Parts:
     """Points for each call, several calls for each thread."""
     points, heads, _ = k.shape
     threads = torch.get_num_threads()
-    if threads == 1:
-        return [(0, points)]
     work = points * heads * latents
-    # More ranges than threads: one on a core that is busy otherwise gets fewer.
-    count = max(1, min(4 * threads, work // _LEAST_WORK))
-    size = -(-points // count)
-    size = -(-size // _BLOCK) * _BLOCK if size > _BLOCK else -(-size // 16) * 16
-    return [(i, min(i + size, points)) for i in range(0, points, size)]
+    # More parts than threads: one on a core that is busy otherwise takes fewer.
+    most = min(4 * threads, work // _LEAST_WORK) if threads > 1 else 1
+    return Parts.split(points, most, _BLOCK if points > 4 * _BLOCK else 16)
 
 
 @lru_cache
-def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Callable[..., None]:
+def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
     c = Code(
         "gather",
         dtype,
         ("k", "v", "r", "q", "total"),
-        ("start", "stop", "heads", "latents")
-        + ("k_row", "k_head", "v_row", "v_head", "r_head"),
+        ("heads", "latents") + ("k_row", "k_head", "v_row", "v_head", "r_head"),
     )
     stop, latents = c["stop"], c["latents"]
     rows = width if weighted else width + 1
@@ -260,8 +234,9 @@ def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Callable[...
             for d in range(width):
                 c.accumulate_product(sums[d], e, c.spread(c.at(v, d)))
         for d in range(rows):
-            row = c.mul(c.add(c.mul(h, rows), d), latents)
-            c.accumulate(c.at(c["total"], row, m), c.load(sums[d]))
+            row = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), rows), d)
+            place = c.at(c["total"], c.mul(row, latents), m)
+            c.accumulate(place, c.load(sums[d]))
     return c.compile()
 
 
@@ -278,13 +253,12 @@ def _rows(
 
 
 @lru_cache
-def _scatter_code(width: int, dtype: torch.dtype) -> Callable[..., None]:
+def _scatter_code(width: int, dtype: torch.dtype) -> Kernel:
     c = Code(
         "scatter",
         dtype,
         ("k", "table", "y", "r"),
-        ("start", "stop", "heads", "latents")
-        + ("k_row", "k_head", "y_row", "y_head", "r_head"),
+        ("heads", "latents") + ("k_row", "k_head", "y_row", "y_head", "r_head"),
     )
     # Rows past the last are read from `blank` and written to `waste`.
     blank, waste = (_spare(c, width) for _ in range(2))
@@ -329,13 +303,13 @@ def _split(c: Code, row: Value, width: int, parts: int) -> list[list[Value]]:
 @lru_cache
 def _gradients_code(
     width: int, dtype: torch.dtype, encoded: bool, decoded: bool
-) -> Callable[..., None]:
+) -> Kernel:
     strided = ("k", "v", "g", "y", "grad_k", "grad_v")
     c = Code(
         "gradients",
         dtype,
         ("k", "v", "g", "y", "r", "table", "total", "grad_k", "grad_v"),
-        ("start", "stop", "heads", "latents")
+        ("heads", "latents")
         + tuple(f"{name}_{axis}" for name in strided for axis in ("row", "head"))
         + ("r_head",),
     )
@@ -385,8 +359,9 @@ def _gradients_code(
             )
             for d in range(width):
                 products = c.dot(by_point, [c.spread(c.at(row, d)) for row in k_rows])
-                place = c.mul(c.add(c.mul(h, width), d), latents)
-                c.accumulate(c.at(c["total"], place, first), products)
+                row = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), width), d)
+                place = c.at(c["total"], c.mul(row, latents), first)
+                c.accumulate(place, products)
         # q came with log2(e) applied.
         ln2 = c.constant(math.log(2))
         found = [b.fmul(c.load(total), ln2) for total in grad_k]

@@ -7,12 +7,14 @@ brings LLVM as a library: no compiler is needed, and compiling takes some 0.1 s.
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import torch
+
+from torch_geometric_flare.functional.threads import Parts, run_on_threads
 
 try:
     from llvmlite import binding, ir
@@ -62,18 +64,37 @@ def lanes(dtype: torch.dtype) -> int:
     return vector_bytes() * 8 // _BITS[dtype]
 
 
+class Kernel:
+    """Compiled code that is called for the parts of a range.
+
+    Args:
+        engine: Owns the code.
+        worker: Address of the function that `Code` appends.
+    """
+
+    def __init__(self, engine: Any, worker: int) -> None:
+        self.engine = engine
+        self.worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
+
+    def __call__(self, parts: Parts, *arguments: int) -> None:
+        """Work on all parts, on as many threads as torch has."""
+        task = (ctypes.c_int64 * (4 + len(arguments)))(0, *parts, *arguments)
+        run_on_threads(self.worker, ctypes.addressof(task), parts.number)
+
+
 class Code:
     """A function under construction, on vectors of numbers of one kind.
 
+    It works on a part of a range, from `start` to `stop`; `part` says which one.
     Methods append an instruction and give its result. Python loops unroll; a loop at
     run time is `with code.range(...) as i`.
 
     Args:
         name: Its name.
         dtype: Kind of the numbers, float32 or float64.
-        pointers: Names of the arguments that point to numbers; they come first. None
+        pointers: Names of the arguments that point to numbers; none that is written to
             may overlap with another.
-        integers: Names of the other arguments.
+        integers: Names of the arguments that come behind.
     """
 
     def __init__(
@@ -88,15 +109,16 @@ class Code:
         self.number = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         self.vector = ir.VectorType(self.number, self.lanes)
         self.integer = ir.IntType(64)
-        types = [ir.PointerType()] * len(pointers) + [self.integer] * len(integers)
+        types = [self.integer] * 3 + [ir.PointerType()] * len(pointers)
+        types += [self.integer] * len(integers)
         self.module = ir.Module(name)
         self.function = ir.Function(
             self.module, ir.FunctionType(ir.VoidType(), types), name
         )
-        arguments = self.function.args
-        for pointer in arguments[: len(pointers)]:
-            pointer.add_attribute("noalias")
-        self.arguments = dict(zip((*pointers, *integers), arguments, strict=True))
+        names = "part", "start", "stop", *pointers, *integers
+        self.arguments = dict(zip(names, self.function.args, strict=True))
+        for name in pointers:
+            self.arguments[name].add_attribute("noalias")
         self.entry = self.function.append_basic_block("entry")
         self.body = self.function.append_basic_block("body")
         self.builder = ir.IRBuilder(self.body)
@@ -105,11 +127,12 @@ class Code:
         """An argument."""
         return self.arguments[name]
 
-    def compile(self) -> Callable[..., None]:
-        """The function for Python; it runs without the interpreter's lock."""
+    def compile(self) -> "Kernel":
+        """Machine code; see `Kernel` for how it is called."""
         self.builder.ret_void()
         with self.builder.goto_block(self.entry):
             self.builder.branch(self.body)
+        self._append_worker()
         machine = target_machine()
         module = binding.parse_assembly(str(self.module))
         module.verify()
@@ -121,12 +144,46 @@ class Code:
         passes.getModulePassManager().run(module, passes)
         engine = binding.create_mcjit_compiler(module, machine)
         engine.finalize_object()
-        types = [ctypes.c_int64] * len(self.arguments)
-        function = ctypes.CFUNCTYPE(None, *types)(
-            engine.get_function_address(self.function.name)
+        return Kernel(engine, engine.get_function_address("worker"))
+
+    def _append_worker(self) -> None:
+        """A function that takes parts of a task until none is left.
+
+        Its argument is an array of integers: the next part, the number of parts, their
+        length, the total length, and the function's arguments behind its first three.
+        """
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
+        worker = ir.Function(self.module, kind, "worker")
+        (task,) = worker.args
+        entry_block, enter, work, leave = (
+            worker.append_basic_block(name)
+            for name in ("entry", "enter", "work", "leave")
         )
-        function.engine = engine  # type: ignore[attr-defined]  # owns the code
-        return function
+        ir.IRBuilder(entry_block).branch(enter)
+        builder = ir.IRBuilder(enter)
+
+        def entry(i: int) -> Value:
+            offset = [self.whole(i)]
+            place = builder.gep(task, offset, source_etype=self.integer)
+            return builder.load(place, typ=self.integer)
+
+        part = builder.atomic_rmw("add", task, self.whole(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", part, entry(1)), work, leave)
+        builder.position_at_end(work)
+        start = builder.mul(part, entry(2))
+        stop = builder.add(start, entry(2))
+        last = entry(3)
+        stop = builder.select(builder.icmp_signed("<", stop, last), stop, last)
+        values = [part, start, stop]
+        for i, argument in enumerate(self.function.args[3:]):
+            value = entry(4 + i)
+            if argument.type != self.integer:
+                value = builder.inttoptr(value, argument.type)
+            values.append(value)
+        builder.call(self.function, values)
+        builder.branch(enter)
+        builder.position_at_end(leave)
+        builder.ret_void()
 
     # Integers and addresses
 
@@ -246,6 +303,13 @@ class Code:
         for x, y in products:
             start = self.fma(x, y, start)
         return start
+
+    def clamp(self, x: Value, limit: Value) -> Value:
+        """`x` between `-limit` and `limit`; `limit` for NaN."""
+        builder = self.builder
+        x = builder.select(builder.fcmp_ordered("<", x, limit), x, limit)
+        low = builder.fneg(limit)
+        return builder.select(builder.fcmp_ordered(">", x, low), x, low)
 
     def exp2(self, x: Value) -> Value:
         r"""$2^x$ for results that are normal numbers, to about one unit in the last."""

@@ -69,6 +69,9 @@ class EpochCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoint and put it in the old one's place."""
+        # The progress bar of the first process has averaged the metrics over all; the
+        # others must do so before they wait for it.
+        _ = trainer.callback_metrics
         unfinished = self.path.with_suffix(".ckpt.part")
         trainer.save_checkpoint(unfinished, weights_only=False)
         if trainer.is_global_zero:

@@ -111,7 +111,7 @@ def build_trainer(
         enable_model_summary=False,
     )
     if precision == "16-true" and isinstance(trainer.accelerator, CPUAccelerator):
-        # The smallest term of AdamW, 1e-8, is zero there: its steps divide by zero.
+        # AdamW's epsilon of 1e-8 rounds to zero there, so its steps divide by zero.
         raise ValueError(
             "precision='16-true' makes the first step on a CPU nan: take 'bf16-true', "
             "or '32-true', the default"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
-from torch_geometric_flare.functional.gelu import linear_gelu
+from torch_geometric_flare.functional.gelu_layer import gelu_layer
 from torch_geometric_flare.nn.checks import check_layers, check_positive
 
 Activation = str | Callable[[Tensor], Tensor]
@@ -127,11 +127,9 @@ class ResidualMLP(nn.Module):
 
     def _activated(self, layer: nn.Linear, x: Tensor, residual: bool) -> Tensor:
         """One hidden layer."""
-        y = None
         if self.act == "gelu":
-            y = linear_gelu(x, layer.weight, layer.bias)
-        if y is None:
-            y = self.activation(layer(x))
+            return gelu_layer(x, layer.weight, layer.bias, residual)
+        y: Tensor = self.activation(layer(x))
         return x + y if residual else y
 
     def __repr__(self) -> str:
