@@ -12,7 +12,7 @@ from torch.nn.functional import gelu, linear
 
 from torch_geometric_flare.functional.fused import differentiable_gradients, is_traced
 from torch_geometric_flare.functional.gelu import add_gelu, gelu_gradient
-from torch_geometric_flare.functional.vectors import target_machine
+from torch_geometric_flare.functional.vectors import is_available
 
 # A smaller layer is done before Python has chosen.
 _LEAST_ELEMENTS = 1 << 14
@@ -58,6 +58,7 @@ class _GeluLayer(torch.autograd.Function):
             def again(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
                 return _twin(x, weight, bias, ctx.residual)
 
+            wanted = wanted[: len(inputs)]
             found = differentiable_gradients(again, inputs, wanted, grads[0])
             return *found, *[None] * (4 - len(found))
         g = grads[0].contiguous()
@@ -76,7 +77,7 @@ class _GeluLayer(torch.autograd.Function):
 
 def gelu_layer(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: bool
-) -> Tensor:
+) -> Tensor | None:
     r"""$\mathrm{gelu}(xW^\top + b)$, tanh-approximated, plus $x$ if `residual`.
 
     Args:
@@ -91,7 +92,8 @@ def gelu_layer(
         - `bias`: $[C']$
 
     Returns:
-        $[*, C']$. May be differentiated any number of times.
+        $[*, C']$, which may be differentiated any number of times; `None` where the
+        operations of torch are the better way.
     """
     if (
         is_traced()
@@ -100,9 +102,9 @@ def gelu_layer(
         or x.dtype != weight.dtype
         or x.numel() // x.size(-1) * weight.size(0) < _LEAST_ELEMENTS
         or torch.is_autocast_enabled("cpu")
-        or target_machine() is None
+        or not is_available()
     ):
-        return _twin(x, weight, bias, residual)
+        return None
     rows = x.reshape(-1, x.size(-1)).contiguous()
     y: Tensor = _GeluLayer.apply(  # type: ignore[no-untyped-call]
         rows, weight, bias, residual

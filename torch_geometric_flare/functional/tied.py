@@ -23,7 +23,6 @@ from torch import Tensor
 from torch_geometric_flare.functional.fused import (
     differentiable_gradients,
     is_traced,
-    is_tracked,
     softmax_attention,
 )
 from torch_geometric_flare.functional.tied_passes import (
@@ -33,7 +32,12 @@ from torch_geometric_flare.functional.tied_passes import (
     gradients,
     scatter,
 )
-from torch_geometric_flare.functional.vectors import target_machine
+from torch_geometric_flare.functional.vectors import is_available
+
+# Measured by `examples/benchmarks/tied.py`: the passes are quicker from some 300
+# points on. Wider heads take long to compile, and gain less.
+_LEAST_POINTS = 512
+_LARGEST_WIDTH = 64
 
 # With |score| below this, sums over 10^8 points, their reciprocals and products with
 # gradients of any usual size are normal numbers.
@@ -59,16 +63,12 @@ def prefers_tied(
         and q.dtype == k.dtype == v.dtype
         and mask is None
         and v.size(-1) == k.size(-1)
-        and _is_quicker(k.size(2), k.size(3), is_tracked(q, k, v))
+        and k.size(2) >= _LEAST_POINTS
+        and k.size(3) <= _LARGEST_WIDTH
         and not torch.is_autocast_enabled("cpu")
-        and target_machine() is not None
+        and is_available()
         and in_range(q, k, scale)
     )
-
-
-def _is_quicker(points: int, width: int, tracked: bool) -> bool:
-    """Thresholds measured by `examples/benchmarks/tied.py`."""
-    return points >= 256 and width <= 32
 
 
 def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
@@ -119,7 +119,6 @@ class _Tied(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         value, weight = encode_sums(q, k, v, scale)
-        k, v = _by_point(k), _by_point(v)
         z = value / weight.unsqueeze(-1)
         y, r = _decode_averages(q, k, z, scale)
         # Nothing but saved tensors: checkpointing then frees all of it.
@@ -135,10 +134,9 @@ class _Tied(torch.autograd.Function):
             def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return twin(q, k, v, ctx.scale)
 
-            inputs = q, k.transpose(1, 2), v.transpose(1, 2)
             wanted = ctx.needs_input_grad[:3]
-            return *differentiable_gradients(again, inputs, wanted, grads[0]), None
-        g = _by_point(grads[0])
+            return *differentiable_gradients(again, (q, k, v), wanted, grads[0]), None
+        k, v, g = _by_point(k), _by_point(v), _by_point(grads[0])
         grad_q, grad_k, grad_v = _empty(q, k, v)
         for i, latents in enumerate(hat(q, ctx.scale)):
             grad_sums = gather(latents, k[i], g[i], r[i]).mT / weight[i].unsqueeze(-1)
@@ -163,7 +161,6 @@ class _Decode(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
-        k = _by_point(k)
         y, r = _decode_averages(q, k, z, scale)
         ctx.save_for_backward(q, k, z, y, r)
         ctx.scale = scale
@@ -177,10 +174,9 @@ class _Decode(torch.autograd.Function):
             def again(q: Tensor, k: Tensor, z: Tensor) -> Tensor:
                 return softmax_attention(k, q, z, None, ctx.scale)
 
-            inputs = q, k.transpose(1, 2), z
             wanted = ctx.needs_input_grad[:3]
-            return *differentiable_gradients(again, inputs, wanted, grads[0]), None
-        g = _by_point(grads[0])
+            return *differentiable_gradients(again, (q, k, z), wanted, grads[0]), None
+        k, g = _by_point(k), _by_point(grads[0])
         grad_q, grad_k, grad_z = _empty(q, k, z)
         for i, latents in enumerate(hat(q, ctx.scale)):
             grad_z[i] = gather(latents, k[i], g[i], r[i]).mT
@@ -198,7 +194,8 @@ def _empty(*tensors: Tensor) -> list[Tensor]:
 def _decode_averages(
     q: Tensor, k: Tensor, z: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Output [B, N, H, D] and reciprocal sums [B, H, N']; k is [B, N, H, D]."""
+    """Output [B, N, H, D] and reciprocal sums [B, H, N'], from keys [B, H, N, D]."""
+    k = _by_point(k)
     y = k.new_empty(k.shape)
     rs = [scatter(latents, k[i], z[i], y[i]) for i, latents in enumerate(hat(q, scale))]
     return y, torch.stack(rs)

@@ -11,8 +11,8 @@ the gradients of a square of scores at a time.
 """
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,9 @@ from torch_geometric_flare.functional.vectors import Code, Kernel, Value, lanes
 
 # Points whose sums stay in registers: sums of sums lose less of their precision.
 _BLOCK = 256
+
+# Latents whose exponentials are kept at a time.
+_LATENTS = 64
 
 # Elements of E that are worth another thread.
 _LEAST_WORK = 1 << 17
@@ -202,41 +205,99 @@ def _parts(k: Tensor, latents: int) -> Parts:
     return Parts.split(points, most, _BLOCK if points > 4 * _BLOCK else 16)
 
 
+Step = Callable[[Value], None]
+Row = Callable[[Value], Value]
+
+
+def _chunks(width: int) -> list[range]:
+    """Columns that a loop can keep in registers."""
+    return [range(i, min(i + 8, width)) for i in range(0, width, 8)]
+
+
+def _dots(
+    c: Code,
+    columns: Sequence[Value],
+    row: Row,
+    out: Value,
+    start: Row | None = None,
+    finish: Callable[[Value, Value], Value] = lambda i, dot: dot,
+) -> list[Step]:
+    """Products of vectors with a row of numbers, into the i-th vector of `out`."""
+    chunks = _chunks(len(columns))
+
+    def step(chunk: range, i: Value) -> None:
+        total = start(i) if start is not None else None
+        if chunk is not chunks[0]:
+            total = c.load(c.nth(out, i))
+        numbers = [c.spread(c.at(row(i), d)) for d in chunk]
+        total = c.dot(numbers, [columns[d] for d in chunk], total)
+        if chunk is chunks[-1]:
+            total = finish(i, total)
+        c.store(total, c.nth(out, i))
+
+    return [partial(step, chunk) for chunk in chunks]
+
+
+def _sums(c: Code, sums: Sequence[Value], factors: Value, row: Row) -> list[Step]:
+    """Add the i-th vector of `factors` times a row of numbers to sums."""
+
+    def step(chunk: range, i: Value) -> None:
+        factor = c.load(c.nth(factors, i))
+        for d in chunk:
+            c.accumulate_product(sums[d], factor, c.spread(c.at(row(i), d)))
+
+    return [partial(step, chunk) for chunk in _chunks(len(sums))]
+
+
+def _loops(c: Code, stop: Value, steps: Sequence[Step]) -> None:
+    """A loop for each step: one for all would need more registers than there are."""
+    for step in steps:
+        with c.range(0, stop) as i:
+            step(i)
+
+
 @lru_cache
 def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
     c = Code(
         "gather",
         dtype,
         ("k", "v", "r", "q", "total"),
-        ("heads", "latents") + ("k_row", "k_head", "v_row", "v_head", "r_head"),
+        ("heads", "latents", "k_row", "k_head", "v_row", "v_head", "r_head"),
     )
-    stop, latents = c["stop"], c["latents"]
+    b, stop, latents = c.builder, c["stop"], c["latents"]
     rows = width if weighted else width + 1
+    tile = c.local(_BLOCK)
     with (
         c.range(c["start"], stop, _BLOCK) as first,
         c.range(0, c["heads"]) as h,
         c.range(0, latents, c.lanes) as m,
     ):
-        q = [
-            c.load(c.at(c["q"], c.mul(c.add(c.mul(h, width), d), latents), m))
+        places = [
+            c.at(c["q"], c.mul(c.add(c.mul(h, width), d), latents), m)
             for d in range(width)
         ]
         sums = c.zeros(rows)
-        with c.range(first, c.min(c.add(first, _BLOCK), stop)) as n:
-            k = c.at(c["k"], c.mul(n, c["k_row"]), c.mul(h, c["k_head"]))
-            v = c.at(c["v"], c.mul(n, c["v_row"]), c.mul(h, c["v_head"]))
-            e = c.exp2(c.dot([c.spread(c.at(k, d)) for d in range(width)], q))
-            if weighted:
-                r = c.spread(c.at(c["r"], c.mul(h, c["r_head"]), n))
-                e = c.builder.fmul(e, r)
-            else:
-                c.accumulate(sums[width], e)
-            for d in range(width):
-                c.accumulate_product(sums[d], e, c.spread(c.at(v, d)))
+
+        def row(name: str, i: Value) -> Value:
+            n = c.mul(c.add(first, i), c[f"{name}_row"])  # noqa: B023
+            return c.at(c[name], n, c.mul(h, c[f"{name}_head"]))  # noqa: B023
+
+        def exponential(i: Value, score: Value) -> Value:
+            e = c.exp2(score)
+            if not weighted:
+                c.accumulate(sums[width], e)  # noqa: B023
+                return e
+            place = c.at(c["r"], c.mul(h, c["r_head"]), first, i)  # noqa: B023
+            return b.fmul(e, c.spread(place))
+
+        q = [c.load(place) for place in places]
+        steps = _dots(c, q, partial(row, "k"), tile, finish=exponential)
+        steps += _sums(c, sums[:width], tile, partial(row, "v"))
+        count = c.min(_BLOCK, c.sub(stop, first))
+        _loops(c, count, steps)
         for d in range(rows):
-            row = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), rows), d)
-            place = c.at(c["total"], c.mul(row, latents), m)
-            c.accumulate(place, c.load(sums[d]))
+            place = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), rows), d)
+            c.accumulate(c.at(c["total"], c.mul(place, latents), m), c.load(sums[d]))
     return c.compile()
 
 
@@ -252,37 +313,6 @@ def _rows(
     return rows
 
 
-@lru_cache
-def _scatter_code(width: int, dtype: torch.dtype) -> Kernel:
-    c = Code(
-        "scatter",
-        dtype,
-        ("k", "table", "y", "r"),
-        ("heads", "latents") + ("k_row", "k_head", "y_row", "y_head", "r_head"),
-    )
-    # Rows past the last are read from `blank` and written to `waste`.
-    blank, waste = (_spare(c, width) for _ in range(2))
-    with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
-        k_head = c.at(c["k"], c.mul(h, c["k_head"]))
-        k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
-        *sums, weight = c.zeros(width + 1)
-        with c.range(0, c["latents"]) as m:
-            row = c.mul(c.add(c.mul(h, c["latents"]), m), 2 * width)
-            q, z = _split(c, c.at(c["table"], row), width, 2)
-            e = c.exp2(c.dot(q, k))
-            c.accumulate(weight, e)
-            for d in range(width):
-                c.accumulate_product(sums[d], e, z[d])
-        r = c.builder.fdiv(c.constant(1.0), c.load(weight))
-        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), n))
-        y_head = c.at(c["y"], c.mul(h, c["y_head"]))
-        c.store_columns(
-            [c.builder.fmul(c.load(total), r) for total in sums],
-            _rows(c, y_head, c["y_row"], n, waste),
-        )
-    return c.compile()
-
-
 def _spare(c: Code, width: int) -> Value:
     """A row of zeros on the stack."""
     count = -(-width // c.lanes)
@@ -292,12 +322,44 @@ def _spare(c: Code, width: int) -> Value:
     return spare
 
 
-def _split(c: Code, row: Value, width: int, parts: int) -> list[list[Value]]:
-    """Parts of a row in memory, each of its numbers in all lanes."""
-    return [
-        [c.spread(c.at(row, part * width + d)) for d in range(width)]
-        for part in range(parts)
-    ]
+@lru_cache
+def _scatter_code(width: int, dtype: torch.dtype) -> Kernel:
+    c = Code(
+        "scatter",
+        dtype,
+        ("k", "table", "y", "r"),
+        ("heads", "latents", "k_row", "k_head", "y_row", "y_head", "r_head"),
+    )
+    # Rows past the last are read from `blank` and written to `waste`.
+    blank, waste = (_spare(c, width) for _ in range(2))
+    tile = c.local(_LATENTS)
+    with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
+        k_head = c.at(c["k"], c.mul(h, c["k_head"]))
+        k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
+        *sums, weight = c.zeros(width + 1)
+        with c.range(0, c["latents"], _LATENTS) as first:
+
+            def row(part: int, i: Value) -> Value:
+                m = c.add(c.mul(h, c["latents"]), first, i)  # noqa: B023
+                return c.at(c["table"], c.mul(m, 2 * width), part * width)
+
+            def exponential(i: Value, score: Value) -> Value:
+                e = c.exp2(score)
+                c.accumulate(weight, e)  # noqa: B023
+                return e
+
+            steps = _dots(c, k, partial(row, 0), tile, finish=exponential)
+            steps += _sums(c, sums, tile, partial(row, 1))
+            count = c.min(_LATENTS, c.sub(c["latents"], first))
+            _loops(c, count, steps)
+        r = c.builder.fdiv(c.constant(1.0), c.load(weight))
+        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), n))
+        y_head = c.at(c["y"], c.mul(h, c["y_head"]))
+        c.store_columns(
+            [c.builder.fmul(c.load(total), r) for total in sums],
+            _rows(c, y_head, c["y_row"], n, waste),
+        )
+    return c.compile()
 
 
 @lru_cache
@@ -316,7 +378,7 @@ def _gradients_code(
     b, latents = c.builder, c["latents"]
     size = width * (1 + decoded + encoded) + encoded  # of a row of the table
     blank, waste = (_spare(c, width) for _ in range(2))
-    square = c.local(c.lanes)
+    es, grads = c.local(c.lanes), c.local(c.lanes)
     with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
 
         def rows(name: str, elsewhere: Value) -> list[Value]:
@@ -325,43 +387,45 @@ def _gradients_code(
 
         k_rows = rows("k", blank)
         k = c.load_columns(k_rows, width)
-        g: Sequence[Value] = []
-        v: Sequence[Value] = []
+        grad_k, grad_v = c.zeros(width), c.zeros(width)
         if decoded:
             r = c.load(c.at(c["r"], c.mul(h, c["r_head"]), n))
             g = [b.fmul(x, r) for x in c.load_columns(rows("g", blank), width)]
             y = c.load_columns(rows("y", blank), width)
-            level = b.fsub(c.constant(0.0), c.dot(g, y))
+            level = b.fneg(c.dot(g, y))
         if encoded:
             v = c.load_columns(rows("v", blank), width)
-        grad_k, grad_v = c.zeros(width), c.zeros(width)
         with c.range(0, latents, c.lanes) as first:
-            with c.range(0, c.lanes) as i:
-                m = c.add(c.mul(h, latents), first, i)
-                row = c.at(c["table"], c.mul(m, size))
-                q, *others = _split(c, row, width, 1 + decoded + encoded)
-                e = c.exp2(c.dot(q, k))
-                grad_s = None
-                if decoded:
-                    grad_s = c.dot(g, others[0], level)
-                if encoded:
-                    offset = c.spread(c.at(row, size - 1))
-                    by_v = c.dot(v, others[-1], offset)
-                    grad_s = by_v if grad_s is None else b.fadd(grad_s, by_v)
-                    for d in range(width):
-                        c.accumulate_product(grad_v[d], e, others[-1][d])
-                grad_s = b.fmul(grad_s, e)
-                c.store(grad_s, c.nth(square, i))
-                for d in range(width):
-                    c.accumulate_product(grad_k[d], grad_s, q[d])
+
+            def row(column: int, i: Value) -> Value:
+                m = c.add(c.mul(h, latents), first, i)  # noqa: B023
+                return c.at(c["table"], c.mul(m, size), column)
+
+            def offset(i: Value) -> Value:
+                start = c.spread(c.at(row(0, i), size - 1))  # noqa: B023
+                return b.fadd(start, c.load(c.nth(grads, i))) if decoded else start
+
+            def times_e(i: Value, dot: Value) -> Value:
+                return b.fmul(dot, c.load(c.nth(es, i)))
+
+            q_row, z_row = partial(row, 0), partial(row, width)
+            v_row = partial(row, width * (1 + decoded))
+            steps = _dots(c, k, q_row, es, finish=lambda i, score: c.exp2(score))
+            if decoded:
+                last = {} if encoded else {"finish": times_e}
+                steps += _dots(c, g, z_row, grads, lambda i: level, **last)  # noqa: B023
+            if encoded:
+                steps += _dots(c, v, v_row, grads, offset, times_e)
+                steps += _sums(c, grad_v, es, v_row)
+            steps += _sums(c, grad_k, grads, q_row)
+            _loops(c, c.lanes, steps)
             by_point = c.transpose(
-                [c.load(c.nth(square, i)) for i in range(c.lanes)], c.stages
+                [c.load(c.nth(grads, i)) for i in range(c.lanes)], c.stages
             )
             for d in range(width):
-                products = c.dot(by_point, [c.spread(c.at(row, d)) for row in k_rows])
-                row = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), width), d)
-                place = c.at(c["total"], c.mul(row, latents), first)
-                c.accumulate(place, products)
+                products = c.dot(by_point, [c.spread(c.at(k, d)) for k in k_rows])
+                place = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), width), d)
+                c.accumulate(c.at(c["total"], c.mul(place, latents), first), products)
         # q came with log2(e) applied.
         ln2 = c.constant(math.log(2))
         found = [b.fmul(c.load(total), ln2) for total in grad_k]

@@ -28,22 +28,27 @@ _BITS = {torch.float32: 32, torch.float64: 64}
 
 
 @lru_cache(maxsize=1)
-def target_machine() -> Any | None:
-    """LLVM's idea of this processor, `None` where there is no LLVM for it."""
+def is_available() -> bool:
+    """Whether there is an LLVM, and it knows this processor."""
     if binding is None:
-        return None
+        return False
     try:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
-        target = binding.Target.from_default_triple()
-        return target.create_target_machine(
-            cpu=binding.get_host_cpu_name(),
-            # Some processors are said to prefer vectors of half their width.
-            features=f"{_features().flatten()},-prefer-256-bit",
-            opt=3,
-        )
+        _target_machine()
     except (RuntimeError, OSError):
-        return None
+        return False
+    return True
+
+
+def _target_machine() -> Any:
+    """LLVM's idea of this processor; the engine that is made with it will own it."""
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(),
+        # Some processors are said to prefer vectors of half their width.
+        features=f"{_features().flatten()},-prefer-256-bit",
+        opt=3,
+    )
 
 
 def _features() -> Any:
@@ -133,11 +138,11 @@ class Code:
         with self.builder.goto_block(self.entry):
             self.builder.branch(self.body)
         self._append_worker()
-        machine = target_machine()
+        machine = _target_machine()
         module = binding.parse_assembly(str(self.module))
         module.verify()
         # Loops are as they should be already.
-        options = binding.create_pipeline_tuning_options(speed_level=2)
+        options = binding.create_pipeline_tuning_options(speed_level=1)
         options.loop_unrolling = False
         options.loop_vectorization = options.slp_vectorization = False
         passes = binding.create_pass_builder(machine, options)
@@ -197,6 +202,10 @@ class Code:
         for term in rest:
             first = self.builder.add(first, term)
         return first
+
+    def sub(self, a: Value, b: Value) -> Value:
+        """The difference of integers."""
+        return self.builder.sub(self.whole(a), self.whole(b))
 
     def mul(self, a: Value, b: Value) -> Value:
         """The product of integers."""

@@ -23,6 +23,27 @@ def test_residuals_only_where_widths_match(num_layers):
     assert not mlp(torch.randn(7, 3)).any()
 
 
+def test_hooks_and_replaced_layers_are_called():
+    mlp, x = ResidualMLP(64, 64, 64), torch.randn(1000, 64)
+    y = mlp(x)
+    seen = []
+    hook = mlp.layers[1].register_forward_hook(lambda *a: seen.append(a))
+    torch.testing.assert_close(mlp(x), y)
+    hook.remove()
+    assert len(seen) == 1
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    mlp.layers[0] = Doubled(64, 64)
+    expected = x + gelu(mlp.layers[0](x), approximate="tanh")
+    for layer in mlp.layers[1:-1]:
+        expected = expected + gelu(layer(expected), approximate="tanh")
+    expected = expected + mlp.layers[-1](expected)
+    torch.testing.assert_close(mlp(x), expected)
+
+
 def test_residuals_can_be_switched_off():
     x = torch.randn(7, 4)
     for options, expected in [

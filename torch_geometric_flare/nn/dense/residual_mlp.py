@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
@@ -36,6 +37,16 @@ def reset_linear(linear: nn.Linear) -> None:
     nn.init.normal_(linear.weight, std=0.02)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether nobody has replaced the module or looks on."""
+    return type(module) in (nn.Linear, nn.GELU) and not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 class ResidualMLP(nn.Module):
@@ -127,9 +138,12 @@ class ResidualMLP(nn.Module):
 
     def _activated(self, layer: nn.Linear, x: Tensor, residual: bool) -> Tensor:
         """One hidden layer."""
-        if self.act == "gelu":
-            return gelu_layer(x, layer.weight, layer.bias, residual)
-        y: Tensor = self.activation(layer(x))
+        y = None
+        if self.act == "gelu" and _is_plain(layer) and _is_plain(self.activation):
+            y = gelu_layer(x, layer.weight, layer.bias, residual)
+        if y is not None:
+            return y
+        y = self.activation(layer(x))
         return x + y if residual else y
 
     def __repr__(self) -> str:
