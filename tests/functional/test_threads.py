@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from torch_geometric_flare.functional import threads
-from torch_geometric_flare.functional.threads import Parts, run_on_threads
+from torch_geometric_flare.functional.threads import run_on_threads
 
 
 @pytest.fixture(params=["of torch", "of Python"])
@@ -22,15 +22,6 @@ def num_threads(request):
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("length", [1, 15, 16, 17, 1000])
-@pytest.mark.parametrize("most", [0, 1, 3, 1000])
-def test_parts_cover_the_range(length, most):
-    parts = Parts.split(length, most, 16)
-    assert parts.size % 16 == 0
-    assert (parts.number - 1) * parts.size < length <= parts.number * parts.size
-    assert parts.number <= max(1, most)
 
 
 def test_every_thread_is_called(pool, num_threads):

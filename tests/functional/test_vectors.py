@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from torch_geometric_flare.functional import vectors
-from torch_geometric_flare.functional.threads import Parts
 
 pytestmark = pytest.mark.skipif(
     not vectors.is_available(), reason="there is no LLVM for this processor"
@@ -24,7 +23,10 @@ def pointwise(dtype, body):
 
     def apply(x):
         y = torch.empty_like(x)
-        kernel(Parts.split(len(x), 3, c.lanes), x.data_ptr(), y.data_ptr())
+        third = len(x) // 3 // c.lanes * c.lanes
+        bounds = [0, third, 2 * third, len(x)]
+        tasks = [[0, a, b, 0] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        kernel(torch.tensor(tasks), 3, x.data_ptr(), y.data_ptr())
         return y
 
     return apply
@@ -65,8 +67,8 @@ def test_columns_are_loaded_and_stored(width, dtype, columns):
     kernel = c.compile()
     x = torch.randn(64, columns + 2, dtype=dtype)
     y = torch.zeros_like(x)
-    parts = Parts.split(64, 1, c.lanes)
-    kernel(parts, x.data_ptr(), y.data_ptr(), x.stride(0))
+    tasks = torch.tensor([[0, 0, 64, 0]])
+    kernel(tasks, 1, x.data_ptr(), y.data_ptr(), x.stride(0))
     assert torch.equal(y[:, :columns], 2 * x[:, :columns].flip(1))
     assert not y[:, columns:].any()
 

@@ -11,6 +11,7 @@ from torch_geometric_flare.functional.tied import (
     tied_attention,
     tied_decode,
 )
+from torch_geometric_flare.functional.tied_passes import Tasks
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:
@@ -110,9 +111,17 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
     return _decode(q, k, z.to(q.dtype), scale)
 
 
+def _rows(x: Tensor) -> Tensor:
+    """[B, H, N, D] as [B * N, H, D], which is how layers lay it out."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
 def _decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
-    if prefers_tied(q, k, z, None, scale):
-        return tied_decode(q, k, z, scale)
+    rows = _rows(k)
+    if prefers_tied(q, rows, z, scale):
+        tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
+        y = tied_decode(q, rows, z, tasks, scale)
+        return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
     return fused_attention(k, q, z, None, scale)
 
 
@@ -164,8 +173,12 @@ def flare_attention(
     """
     q = _check(q, k, v, mask)
     if chunk_size is None:
-        if prefers_tied(q, k, v, mask, scale):
-            return tied_attention(q, k, v, scale)
+        if mask is None:
+            rows_k, rows_v = _rows(k), _rows(v)
+            if prefers_tied(q, rows_k, rows_v, scale):
+                tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
+                y = tied_attention(q, rows_k, rows_v, tasks, scale)
+                return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
         keys = None if mask is None else mask[:, None, None, :]
         z = fused_attention(q, k, v, keys, scale)
         return fused_attention(k, q, z, None, scale)

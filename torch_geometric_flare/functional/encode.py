@@ -12,11 +12,8 @@ from torch_geometric_flare.functional.fused import (
     is_traced,
 )
 from torch_geometric_flare.functional.state import LatentState
-from torch_geometric_flare.functional.tied import (
-    encode_gradients,
-    encode_sums,
-    prefers_tied,
-)
+from torch_geometric_flare.functional.tied import prefers_tied, tied_encode
+from torch_geometric_flare.functional.tied_passes import Tasks
 
 # Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
 _BLOCK_ELEMENTS = 1 << 22
@@ -100,17 +97,10 @@ class _Encode(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     ) -> tuple[Tensor, Tensor]:
-        ctx.scale = scale
-        ctx.tied = prefers_tied(q, k, v, mask, scale)
-        if ctx.tied:
-            value, weight = encode_sums(q, k, v, scale)
-            state = LatentState(value / weight.unsqueeze(-1), weight.log())
-            ctx.save_for_backward(q, k, v, mask, *state)
-            return state.value, state.lse
         size = _block_size(q)
-        found = _fused(q, k, v, mask, scale)
-        starts = range(0, k.size(-2), size) if found is None else ()
-        state = empty_state(q, v) if found is None else found
+        state = _fused(q, k, v, mask, scale)
+        starts = range(0, k.size(-2), size) if state is None else ()
+        state = empty_state(q, v) if state is None else state
         for start in starts:
             rows = slice(start, start + size)
             mask_block = None if mask is None else mask[:, rows]
@@ -118,6 +108,7 @@ class _Encode(torch.autograd.Function):
                 encode_explicit(q, k[..., rows, :], v[..., rows, :], mask_block, scale)
             )
         ctx.save_for_backward(q, k, v, mask, *state)
+        ctx.scale = scale
         return state.value, state.lse
 
     @staticmethod
@@ -126,11 +117,6 @@ class _Encode(torch.autograd.Function):
         q, k, v, mask, value, lse = ctx.saved_tensors
         size = _block_size(q)
         offset = grad_lse - (grad_value * value).sum(dim=-1)  # [B, H, M]
-        if ctx.tied and not torch.is_grad_enabled():
-            share = (-lse).exp()  # of one point with score zero
-            grad_sums = grad_value * share.unsqueeze(-1)
-            found = encode_gradients(q, k, v, grad_sums, offset * share, ctx.scale)
-            return *found, None, None
         grad_q = torch.zeros_like(q)
         grad_k, grad_v = [], []
         for start in range(0, k.size(-2), size):
@@ -157,6 +143,11 @@ def encode(
     if is_traced():
         return encode_explicit(q, k, v, mask, scale)
     with _no_autocast(q.device.type):
+        if mask is None:
+            rows_k, rows_v = (t.transpose(1, 2).flatten(0, 1) for t in (k, v))
+            if prefers_tied(q, rows_k, rows_v, scale):
+                tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
+                return tied_encode(q, rows_k, rows_v, tasks, scale)
         value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
             q, k, v, mask, scale
         )

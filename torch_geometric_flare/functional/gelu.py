@@ -10,7 +10,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.threads import Parts
 from torch_geometric_flare.functional.vectors import Code, Kernel, Value, lanes
 
 # Elements that are worth another thread.
@@ -40,9 +39,17 @@ def _over_elements(run: Kernel, h: Tensor, x: Tensor | None, y: Tensor) -> None:
     size = h.numel()
     if size < lanes(h.dtype):
         raise ValueError(f"{size} elements, expected at least {lanes(h.dtype)}")
-    most = min(torch.get_num_threads(), size // _LEAST_WORK)
-    parts = Parts.split(size, most, lanes(h.dtype))
-    run(parts, h.data_ptr(), 0 if x is None else x.data_ptr(), y.data_ptr())
+    pointers = h.data_ptr(), 0 if x is None else x.data_ptr(), y.data_ptr()
+    threads = min(torch.get_num_threads(), size // _LEAST_WORK)
+    run(_ranges(size, max(1, threads)), threads, *pointers)
+
+
+@lru_cache(maxsize=8)
+def _ranges(size: int, count: int) -> Tensor:
+    """The tasks."""
+    bounds = [size * i // count for i in range(count + 1)]
+    pairs = zip(bounds[:-1], bounds[1:], strict=True)
+    return torch.tensor([[0, start, stop, 0] for start, stop in pairs])
 
 
 def _sigmoid(c: Code, h: Value) -> tuple[Value, Value]:

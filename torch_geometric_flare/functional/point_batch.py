@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from torch_geometric_flare.functional.tied_passes import Tasks
 
 # Padding rows that cost about as much as one more attention call.
 _CALL_ROWS = 256
@@ -187,6 +189,16 @@ class PointBatch:
             starts[moved] - new_starts, counts[moved]
         )
         return build(order=order.to(device), inverse=order.argsort().to(device))
+
+    @cached_property
+    def sequence(self) -> list[int]:
+        """The graphs in the order of the layout; empty ones are in no group."""
+        return [graph for group in self.groups for graph in group.graphs]
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """What the passes over points on a CPU are called for, in that order."""
+        return Tasks.from_sizes([self.sizes[graph] for graph in self.sequence])
 
     @property
     def num_graphs(self) -> int:

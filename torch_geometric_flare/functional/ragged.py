@@ -15,6 +15,12 @@ from torch_geometric_flare.functional.encode import empty_state
 from torch_geometric_flare.functional.naive import naive_flare_weights
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.tied import (
+    prefers_tied,
+    tied_attention,
+    tied_decode,
+    tied_encode,
+)
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -50,6 +56,8 @@ def ragged_flare_attention(
     # The kernel takes these widths; otherwise its one group is padded.
     if batch.varlen and varlen_attn is not None and k.size(-1) in range(8, 257, 8):
         return _varlen_attention(q, k, v, batch, scale)
+    if prefers_tied(q[None], k, v, scale):
+        return tied_attention(q[None], k, v, batch.tasks, scale)
     return batch.join(
         [
             _heads_first(
@@ -115,6 +123,13 @@ def ragged_flare_encode(
         an empty graph has the state of no points.
     """
     value, lse = empty_state(q.expand(batch.num_graphs, *q.shape), v)
+    if prefers_tied(q[None], k, v, scale):
+        graphs = torch.tensor(batch.sequence)
+        state = tied_encode(q[None], k, v, batch.tasks, scale)
+        return LatentState(
+            value.index_copy(0, graphs, state.value),
+            lse.index_copy(0, graphs, state.lse),
+        )
     for group, k_block, v_block in zip(
         batch.groups, batch.split(k), batch.split(v), strict=True
     ):
@@ -184,6 +199,8 @@ def ragged_flare_decode(
     """
     if not batch.groups:
         return k.new_empty(*k.shape[:-1], z.size(-1))
+    if prefers_tied(q[None], k, z, scale):
+        return tied_decode(q[None], k, z[batch.sequence], batch.tasks, scale)
     return batch.join(
         [
             _heads_first(

@@ -6,30 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-
-
-class Parts(NamedTuple):
-    """A range cut into parts of equal length, but for the last.
-
-    Args:
-        number: How many.
-        size: Length of a part.
-        length: Length of the range.
-    """
-
-    number: int
-    size: int
-    length: int
-
-    @classmethod
-    def split(cls, length: int, most: int, multiple: int) -> "Parts":
-        """At most `most` parts, whose lengths are multiples of `multiple`."""
-        size = -(-length // max(1, most))
-        size = -(-size // multiple) * multiple
-        return cls(-(-length // size), size, length)
 
 
 def run_on_threads(worker: Callable[[int], None], task: int, most: int) -> None:

@@ -15,6 +15,7 @@ whether they are for certain.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,11 +24,12 @@ from torch import Tensor
 from torch_geometric_flare.functional.fused import (
     differentiable_gradients,
     is_traced,
-    softmax_attention,
 )
+from torch_geometric_flare.functional.state import LatentState
 from torch_geometric_flare.functional.tied_passes import (
     Gathered,
     Scattered,
+    Tasks,
     gather,
     gradients,
     scatter,
@@ -44,27 +46,28 @@ _LARGEST_WIDTH = 64
 _LARGEST_SCORE = {torch.float32: 40.0, torch.float64: 300.0}
 
 
-def prefers_tied(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> bool:
-    """Whether the passes apply, and are the quicker way for these shapes.
+def prefers_tied(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
+    """Whether the passes apply, and are the quicker way.
 
     Args:
-        q: Latent queries, $[B, H, M, D]$.
-        k: Keys, $[B, H, N, D]$.
-        v: Values of the points or of the latents, $[B, H, *, D]$.
-        mask: A mask over the keys.
+        q: Latent queries.
+        k: Keys of the points.
+        v: Values of the points or of the latents.
         scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[*, H, M, D]$
+        - `k`: $[N, H, D]$
+        - `v`: $[*, D]$
     """
     return (
         not is_traced()
         and k.device.type == "cpu"
         and k.dtype in _LARGEST_SCORE
         and q.dtype == k.dtype == v.dtype
-        and mask is None
         and v.size(-1) == k.size(-1)
-        and k.size(2) >= _LEAST_POINTS
-        and k.size(3) <= _LARGEST_WIDTH
+        and k.size(0) >= _LEAST_POINTS
+        and k.size(-1) <= _LARGEST_WIDTH
         and not torch.is_autocast_enabled("cpu")
         and is_available()
         and in_range(q, k, scale)
@@ -76,202 +79,248 @@ def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
 
     Args:
         q: Latent queries.
-        k: Keys.
+        k: Keys of the points.
         scale: Factor on the scores.
 
     Shapes:
-        - `q`: $[B, H, M, D]$
-        - `k`: $[B, H, N, D]$
+        - `q`: $[*, H, M, D]$
+        - `k`: $[N, H, D]$
     """
-    if k.size(2) == 0:
+    if k.size(0) == 0:
         return False
+    q, k = q.detach(), k.detach()
     largest = _LARGEST_SCORE[k.dtype]
-    longest_q = torch.linalg.vector_norm(q.detach(), dim=-1).amax(-1)  # [B, H]
+    longest_q = torch.linalg.vector_norm(q, dim=-1).amax(dim=(0, 2))  # [H]
     # The largest component bounds a length, in one quick pass.
-    low, high = torch.aminmax(k.detach())
+    low, high = torch.aminmax(k)
     length = max(-float(low), float(high)) * k.size(-1) ** 0.5
     if abs(scale) * float(longest_q.amax()) * length <= largest:  # false for NaN
         return True
-    longest_k = torch.linalg.vector_norm(k.detach(), dim=-1).amax(-1)
+    longest_k = torch.linalg.vector_norm(k, dim=-1).amax(dim=0)
     return abs(scale) * float((longest_q * longest_k).amax()) <= largest
 
 
-def twin(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """The same function by explicit scores, differentiable any number of times."""
-    z = softmax_attention(q, k, v, None, scale)
-    return softmax_attention(k, q, z, None, scale)
+def twin(q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float) -> Tensor:
+    """`tied_attention` by explicit scores, differentiable any number of times."""
+    z = explicit_encode(q, k, v, tasks, scale).value
+    return explicit_decode(q, k, z, tasks, scale)
 
 
-def hat(q: Tensor, scale: float) -> Tensor:
-    """Latents as the passes want them: scores are then exponents of two."""
-    return q * (scale * math.log2(math.e))
+def _graphs(tasks: Tasks, q: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The rows and the latents of each graph."""
+    stop = 0
+    for graph, size in enumerate(tasks.sizes):
+        start, stop = stop, stop + size
+        yield slice(start, stop), q[graph if q.size(0) > 1 else 0]
 
 
-def _by_point(x: Tensor) -> Tensor:
-    """[B, H, N, D] as [B, N, H, D], the numbers of a head side by side."""
-    x = x.transpose(1, 2)
-    return x if x.stride(-1) == 1 else x.contiguous()
+def explicit_encode(
+    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+) -> LatentState:
+    """`tied_encode` by explicit scores, differentiable any number of times."""
+    states = []
+    for rows, latents in _graphs(tasks, q):
+        scores = scale * torch.einsum("hmd,nhd->hmn", latents, k[rows])
+        value = torch.einsum("hmn,nhd->hmd", scores.softmax(dim=-1), v[rows])
+        states.append((value, scores.logsumexp(dim=-1)))
+    values, lses = zip(*states, strict=True)
+    return LatentState(torch.stack(values), torch.stack(lses))
+
+
+def explicit_decode(
+    q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float
+) -> Tensor:
+    """`tied_decode` by explicit scores, differentiable any number of times."""
+    return torch.cat(
+        [
+            torch.einsum(
+                "nhm,hmd->nhd",
+                (scale * torch.einsum("nhd,hmd->nhm", k[rows], latents)).softmax(-1),
+                values,
+            )
+            for (rows, latents), values in zip(_graphs(tasks, q), z, strict=True)
+        ]
+    )
 
 
 class _Tied(torch.autograd.Function):
-    """The passes, graph by graph; a backward with a graph falls back to the twin."""
+    """The passes; a backward with a graph falls back to the twin."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        value, weight = encode_sums(q, k, v, scale)
-        z = value / weight.unsqueeze(-1)
-        y, r = _decode_averages(q, k, z, scale)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+    ) -> Tensor:
+        hat = _hat(q, scale)
+        sums = gather(hat, k, v, tasks)
+        weight = sums[:, :, -1]
+        z = _mean(sums)
+        y = torch.empty_like(k, memory_format=torch.contiguous_format)
+        r = scatter(hat, k, z, y, tasks)
         # Nothing but saved tensors: checkpointing then frees all of it.
         ctx.save_for_backward(q, k, v, y, r, z, weight)
-        ctx.scale = scale
-        return y.transpose(1, 2)
+        ctx.tasks, ctx.scale = tasks, scale
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, y, r, z, weight = ctx.saved_tensors
+        tasks, scale = ctx.tasks, ctx.scale
         if torch.is_grad_enabled():
 
             def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return twin(q, k, v, ctx.scale)
+                return twin(q, k, v, tasks, scale)
 
             wanted = ctx.needs_input_grad[:3]
-            return *differentiable_gradients(again, (q, k, v), wanted, grads[0]), None
-        k, v, g = _by_point(k), _by_point(v), _by_point(grads[0])
-        grad_q, grad_k, grad_v = _empty(q, k, v)
-        for i, latents in enumerate(hat(q, ctx.scale)):
-            grad_sums = gather(latents, k[i], g[i], r[i]).mT / weight[i].unsqueeze(-1)
-            offset = -(grad_sums * z[i]).sum(dim=-1)
-            grad_q[i] = gradients(
-                latents,
-                k[i],
-                grad_k[i],
-                (Gathered(v[i], grad_sums, offset), grad_v[i]),
-                Scattered(g[i], y[i], r[i], z[i]),
-            )
-        return (
-            grad_q.mul_(ctx.scale),
-            grad_k.transpose(1, 2),
-            grad_v.transpose(1, 2),
-            None,
+            found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
+            return *found, None, None
+        hat, g = _hat(q, scale), _side_by_side(grads[0])
+        grad_sums = gather(hat, k, g, tasks, r).mT / weight.unsqueeze(-1)
+        offset = -(grad_sums * z).sum(dim=-1)
+        grad_k, grad_v = torch.empty_like(y), torch.empty_like(y)
+        grad_q = gradients(
+            hat,
+            k,
+            grad_k,
+            tasks,
+            (Gathered(v, grad_sums, offset), grad_v),
+            Scattered(g, y, r, z),
         )
+        return _total(grad_q, q, scale), grad_k, grad_v, None, None
 
 
 class _Decode(torch.autograd.Function):
     """The pass that scatters; a backward with a graph falls back to explicit scores."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
-        y, r = _decode_averages(q, k, z, scale)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float
+    ) -> Tensor:
+        y = torch.empty_like(k, memory_format=torch.contiguous_format)
+        r = scatter(_hat(q, scale), k, z, y, tasks)
         ctx.save_for_backward(q, k, z, y, r)
-        ctx.scale = scale
-        return y.transpose(1, 2)
+        ctx.tasks, ctx.scale = tasks, scale
+        return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, z, y, r = ctx.saved_tensors
+        tasks, scale = ctx.tasks, ctx.scale
         if torch.is_grad_enabled():
 
             def again(q: Tensor, k: Tensor, z: Tensor) -> Tensor:
-                return softmax_attention(k, q, z, None, ctx.scale)
+                return explicit_decode(q, k, z, tasks, scale)
 
             wanted = ctx.needs_input_grad[:3]
-            return *differentiable_gradients(again, (q, k, z), wanted, grads[0]), None
-        k, g = _by_point(k), _by_point(grads[0])
-        grad_q, grad_k, grad_z = _empty(q, k, z)
-        for i, latents in enumerate(hat(q, ctx.scale)):
-            grad_z[i] = gather(latents, k[i], g[i], r[i]).mT
-            grad_q[i] = gradients(
-                latents, k[i], grad_k[i], decoded=Scattered(g[i], y[i], r[i], z[i])
-            )
-        return grad_q.mul_(ctx.scale), grad_k.transpose(1, 2), grad_z, None
+            found = differentiable_gradients(again, (q, k, z), wanted, grads[0])
+            return *found, None, None
+        hat, g = _hat(q, scale), _side_by_side(grads[0])
+        grad_z = gather(hat, k, g, tasks, r).mT
+        grad_k = torch.empty_like(y)
+        decoded = Scattered(g, y, r, z)
+        grad_q = gradients(hat, k, grad_k, tasks, decoded=decoded)
+        return _total(grad_q, q, scale), grad_k, grad_z, None, None
 
 
-def _empty(*tensors: Tensor) -> list[Tensor]:
-    """Tensors for gradients, contiguous."""
-    return [t.new_empty(t.shape) for t in tensors]
+class _Encode(torch.autograd.Function):
+    """The pass that gathers; a backward with a graph falls back to explicit scores."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        sums = gather(_hat(q, scale), k, v, tasks)
+        value, lse = _mean(sums), sums[:, :, -1].log()
+        ctx.save_for_backward(q, k, v, value, lse)
+        ctx.tasks, ctx.scale = tasks, scale
+        return value, lse
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, value, lse = ctx.saved_tensors
+        tasks, scale = ctx.tasks, ctx.scale
+        grad_value, grad_lse = grads
+        if torch.is_grad_enabled():
+
+            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                value, lse = explicit_encode(q, k, v, tasks, scale)
+                lse = lse.masked_fill(lse == -torch.inf, 0.0)
+                return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
+
+            grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
+            wanted = ctx.needs_input_grad[:3]
+            found = differentiable_gradients(again, (q, k, v), wanted, grad)
+            return *found, None, None
+        # The share of a point of score zero; a graph without points has none.
+        share = (-lse.masked_fill(lse == -torch.inf, torch.inf)).exp()
+        offset = share * (grad_lse - (grad_value * value).sum(dim=-1))
+        grad_sums = share.unsqueeze(-1) * grad_value
+        grad_k, grad_v = (
+            torch.empty_like(t, memory_format=torch.contiguous_format) for t in (k, v)
+        )
+        encoded = Gathered(v, grad_sums, offset), grad_v
+        grad_q = gradients(_hat(q, scale), k, grad_k, tasks, encoded)
+        return _total(grad_q, q, scale), grad_k, grad_v, None, None
 
 
-def _decode_averages(
-    q: Tensor, k: Tensor, z: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Output [B, N, H, D] and reciprocal sums [B, H, N'], from keys [B, H, N, D]."""
-    k = _by_point(k)
-    y = k.new_empty(k.shape)
-    rs = [scatter(latents, k[i], z[i], y[i]) for i, latents in enumerate(hat(q, scale))]
-    return y, torch.stack(rs)
+def _hat(q: Tensor, scale: float) -> Tensor:
+    """Latents as the passes want them: scores are then exponents of two."""
+    return q * (scale * math.log2(math.e))
 
 
-def encode_sums(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    r"""$E^\top V$ and $E^\top 1$.
+def _mean(sums: Tensor) -> Tensor:
+    """Latent values [B, H, M, D] from the sums; zero for a graph without points."""
+    weight = sums[:, :, -1:]
+    return (sums[:, :, :-1] / weight.masked_fill(weight == 0, 1.0)).mT.contiguous()
+
+
+def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
+    """The gradient of the latents, which may be those of all graphs."""
+    return grad.sum_to_size(q.shape) * scale
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """Points [N, H, D] with the numbers of a head side by side."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def tied_attention(
+    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+) -> Tensor:
+    """FLARE attention within each graph by shared exponentials; `in_range` must hold.
 
     Args:
-        q: Latent queries.
-        k: Keys of the points, at least one; `in_range` must hold.
+        q: Latent queries of each graph, or of all.
+        k: Keys of the points.
         v: Values of the points, as wide as the keys.
+        tasks: The graphs.
         scale: Factor on the scores.
 
     Shapes:
-        - `q`: $[B, H, M, D]$
-        - `k`, `v`: $[B, H, N, D]$
+        - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
+        - `k`, `v`: $[N, H, D]$
 
     Returns:
-        $[B, H, M, D]$ and $[B, H, M]$.
+        $[N, H, D]$. May be differentiated any number of times.
     """
-    width = q.size(-1)
-    k, v = _by_point(k), _by_point(v)
-    sums = torch.stack(
-        [gather(latents, k[i], v[i]) for i, latents in enumerate(hat(q, scale))]
+    y: Tensor = _Tied.apply(  # type: ignore[no-untyped-call]
+        q, _side_by_side(k), _side_by_side(v), tasks, scale
     )
-    return sums[:, :, :width].mT, sums[:, :, width]
+    return y
 
 
-def encode_gradients(
-    q: Tensor, k: Tensor, v: Tensor, grad: Tensor, offset: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The backward of `encode_sums`, from the gradients of both sums."""
-    k, v = _by_point(k), _by_point(v)
-    grad_q, grad_k, grad_v = _empty(q, k, v)
-    for i, latents in enumerate(hat(q, scale)):
-        encoded = Gathered(v[i], grad[i], offset[i])
-        grad_q[i] = gradients(latents, k[i], grad_k[i], (encoded, grad_v[i]))
-    return grad_q.mul_(scale), grad_k.transpose(1, 2), grad_v.transpose(1, 2)
+def tied_encode(
+    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+) -> LatentState:
+    """`tied_attention` up to the state of each graph."""
+    value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
+        q, _side_by_side(k), _side_by_side(v), tasks, scale
+    )
+    return LatentState(value, lse)
 
 
-def tied_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """FLARE attention by shared exponentials; `in_range` must hold.
-
-    Args:
-        q: Latent queries.
-        k: Keys of the points, at least one.
-        v: Values of the points, as wide as the keys.
-        scale: Factor on the scores.
-
-    Shapes:
-        - `q`: $[B, H, M, D]$
-        - `k`, `v`: $[B, H, N, D]$
-
-    Returns:
-        $[B, H, N, D]$. May be differentiated any number of times.
-    """
-    out: Tensor = _Tied.apply(q, k, v, scale)  # type: ignore[no-untyped-call]
-    return out
-
-
-def tied_decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
-    """Decode in one pass; `in_range` must hold.
-
-    Args:
-        q: Latent queries.
-        k: Keys of the points, at least one.
-        z: Latent values, as wide as the keys.
-        scale: Factor on the scores.
-
-    Shapes:
-        - `q`, `z`: $[B, H, M, D]$
-        - `k`: $[B, H, N, D]$
-
-    Returns:
-        $[B, H, N, D]$. May be differentiated any number of times.
-    """
-    out: Tensor = _Decode.apply(q, k, z, scale)  # type: ignore[no-untyped-call]
-    return out
+def tied_decode(q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float) -> Tensor:
+    """`tied_attention` from the values `z` of the state of each graph, [B, H, M, D]."""
+    y: Tensor = _Decode.apply(  # type: ignore[no-untyped-call]
+        q, _side_by_side(k), z, tasks, scale
+    )
+    return y

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torch_geometric_flare.functional.threads import Parts
 from torch_geometric_flare.functional.vectors import Code, Kernel, Value, lanes
 
 # Points whose sums stay in registers: sums of sums lose less of their precision.
@@ -31,6 +30,13 @@ _LATENTS = 64
 # Elements of E that are worth another thread.
 _LEAST_WORK = 1 << 17
 
+# A graph is cut into so many tasks, but none of fewer rows than this.
+_MOST_TASKS = 32
+_LEAST_ROWS = 512
+
+# Numbers of the widest vector.
+_LANES = 16
+
 
 class Scattered(NamedTuple):
     """What decoding leaves for its backward; `y` and `g` are $[N, H, D]$.
@@ -39,7 +45,7 @@ class Scattered(NamedTuple):
         g: Gradient of the output.
         y: The output.
         r: Reciprocals of the sums over latents, from `scatter`.
-        z: Latent values, $[H, M, D]$.
+        z: Latent values of each graph, $[B, H, M, D]$.
     """
 
     g: Tensor
@@ -53,8 +59,8 @@ class Gathered(NamedTuple):
 
     Args:
         v: Values, $[N, H, D]$.
-        grad: Gradient of the sums $E^\top V$, $[H, M, D]$.
-        offset: Gradient of the sums $E^\top 1$, $[H, M]$.
+        grad: Gradient of the sums $E^\top V$, $[B, H, M, D]$.
+        offset: Gradient of the sums $E^\top 1$, $[B, H, M]$.
     """
 
     v: Tensor
@@ -62,31 +68,85 @@ class Gathered(NamedTuple):
     offset: Tensor
 
 
-def gather(q: Tensor, k: Tensor, v: Tensor, r: Tensor | None = None) -> Tensor:
-    r"""Sums over the points, $E^\top [V\;1]$, or $E^\top (r \circ V)$.
+class Tasks(NamedTuple):
+    """The rows of several graphs, cut into tasks.
+
+    How a graph is cut depends on nothing but its size, and so do its results, to the
+    last bit: neither on other graphs nor on the number of threads.
 
     Args:
-        q: Latents.
+        table: Graph, first row, last row plus one, and first column of `scatter`'s
+            weights, `[T, 4]`.
+        sizes: Rows of each graph.
+        num_columns: Columns of the weights.
+        whole: Whether every graph is one task.
+    """
+
+    table: Tensor
+    sizes: tuple[int, ...]
+    num_columns: int
+    whole: bool
+
+    @classmethod
+    def from_sizes(cls, sizes: Sequence[int]) -> "Tasks":
+        """Tasks for graphs of these numbers of points, which follow one another."""
+        table = []
+        first = columns = 0
+        for graph, size in enumerate(sizes):
+            length = max(_LEAST_ROWS, -(-size // (_MOST_TASKS * _BLOCK)) * _BLOCK)
+            for start in range(0, size, length):
+                stop = min(start + length, size)
+                table.append((graph, first + start, first + stop, columns + start))
+            first += size
+            columns += -(-size // _LANES) * _LANES
+        whole = [row[0] for row in table] == list(range(len(sizes)))
+        return cls(
+            torch.tensor(table, dtype=torch.long).view(-1, 4),
+            tuple(sizes),
+            columns,
+            whole,
+        )
+
+    def threads(self, q: Tensor) -> int:
+        """The most threads that are worth it."""
+        elements = sum(self.sizes) * q.size(-3) * q.size(-2)
+        return int(min(torch.get_num_threads(), elements // _LEAST_WORK))
+
+    def by_graph(self, totals: Tensor) -> Tensor:
+        """Sums over the tasks of each graph."""
+        if self.whole:
+            return totals
+        sums = totals.new_zeros(len(self.sizes), *totals.shape[1:])
+        return sums.index_add_(0, self.table[:, 0], totals)
+
+
+def gather(
+    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, r: Tensor | None = None
+) -> Tensor:
+    r"""Sums over the points of each graph, $E^\top [V\;1]$, or $E^\top (r \circ V)$.
+
+    Args:
+        q: Latents of each graph, or of all.
         k: Keys.
         v: Values.
-        r: A weight of each point, as from `scatter`.
+        tasks: The graphs.
+        r: A weight of each point, from `scatter`.
 
     Shapes:
-        - `q`: $[H, M, D]$
+        - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `v`: $[N, H, D]$, numbers of a head side by side
-        - `r`: $[H, \ge N]$
 
     Returns:
-        $[H, D + 1, M]$, or $[H, D, M]$ with weights.
+        $[B, H, D + 1, M]$, or $[B, H, D, M]$ with weights.
     """
-    heads, latents, width = q.shape
-    columns = _padded(q, k.dtype).mT.contiguous()  # [H, D, M']
+    _, heads, latents, width = q.shape
+    columns = _padded(q, k.dtype).mT.contiguous()  # [*, H, D, M']
     run = _gather_code(width, k.dtype, r is not None)
     rows = width if r is not None else width + 1
-    parts = _parts(k, latents)
-    totals = q.new_zeros(parts.number, heads, rows, columns.size(-1))
+    totals = k.new_zeros(tasks.table.size(0), heads, rows, columns.size(-1))
     run(
-        parts,
+        tasks.table,
+        tasks.threads(q),
         k.data_ptr(),
         v.data_ptr(),
         0 if r is None else r.data_ptr(),
@@ -97,35 +157,39 @@ def gather(q: Tensor, k: Tensor, v: Tensor, r: Tensor | None = None) -> Tensor:
         *k.stride()[:2],
         *v.stride()[:2],
         0 if r is None else r.stride(0),
+        _graph_stride(columns),
     )
-    return totals.sum(dim=0)[..., :latents]
+    return tasks.by_graph(totals)[..., :latents]
 
 
-def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor) -> Tensor:
-    r"""Averages over the latents, $r \circ EZ$ with $r = 1 / E1$.
+def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: Tasks) -> Tensor:
+    r"""Averages over the latents of each graph, $r \circ EZ$ with $r = 1 / E1$.
 
     Args:
-        q: Latents.
+        q: Latents of each graph, or of all.
         k: Keys.
-        z: Latent values.
+        z: Latent values of each graph.
         y: Where to write the averages.
+        tasks: The graphs.
 
     Shapes:
-        - `q`, `z`: $[H, M, D]$
+        - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
+        - `z`: $[B, H, M, D]$
         - `k`, `y`: $[N, H, D]$, numbers of a head side by side
 
     Returns:
-        r, $[H, N']$ with $N'$ a little more than $N$.
+        r, $[H, N']$ with $N'$ a little more than $N$; `tasks` has its columns.
     """
-    heads, latents, width = q.shape
-    table = torch.cat([q, z], dim=-1)
-    step_size = lanes(k.dtype)
-    r = k.new_empty(heads, -(-k.size(0) // step_size) * step_size)
+    _, heads, latents, width = q.shape
+    q, z = q.contiguous(), z.contiguous()
+    r = k.new_empty(heads, tasks.num_columns)
     run = _scatter_code(width, k.dtype)
     run(
-        _parts(k, latents),
+        tasks.table,
+        tasks.threads(q),
         k.data_ptr(),
-        table.data_ptr(),
+        q.data_ptr(),
+        z.data_ptr(),
         y.data_ptr(),
         r.data_ptr(),
         heads,
@@ -133,6 +197,7 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor) -> Tensor:
         *k.stride()[:2],
         *y.stride()[:2],
         r.stride(0),
+        _graph_stride(q),
     )
     return r
 
@@ -141,6 +206,7 @@ def gradients(
     q: Tensor,
     k: Tensor,
     grad_k: Tensor,
+    tasks: Tasks,
     encoded: tuple[Gathered, Tensor] | None = None,
     decoded: Scattered | None = None,
 ) -> Tensor:
@@ -150,59 +216,56 @@ def gradients(
     $Y' = r \circ g$, $Z'$ the gradient of $E^\top V$ and $o$ that of $E^\top 1$.
 
     Args:
-        q: Latents.
+        q: Latents of each graph, or of all.
         k: Keys.
         grad_k: Where to write the gradient of the keys.
+        tasks: The graphs.
         encoded: What encoding left, and where to write the gradient of the values.
         decoded: What decoding left.
 
     Shapes:
-        - `q`: $[H, M, D]$
+        - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `grad_k`: $[N, H, D]$, numbers of a head side by side
 
     Returns:
-        $\partial S^\top K$, $[H, M, D]$: the gradient of the unscaled latents is this
-        times the scale.
+        $\partial S^\top K$, $[B, H, M, D]$: times the scale, the gradient of each
+        graph's latents.
     """
-    heads, latents, width = q.shape
+    _, heads, latents, width = q.shape
     nothing = k.new_empty(0, 0, 0)
-    g = y = r = v = grad_v = nothing
-    columns = [q]
+    g = y = r = v = grad_v = z = grad = offset = nothing
     if decoded is not None:
         g, y, r, z = decoded
-        columns.append(z)
+        z = _padded(z, k.dtype)
     if encoded is not None:
         (v, grad, offset), grad_v = encoded
-        columns += [grad, offset.unsqueeze(-1)]
-    table = _padded(torch.cat(columns, dim=-1), k.dtype)
+        grad, offset = (_padded(t, k.dtype) for t in (grad, offset.unsqueeze(-1)))
+    q = _padded(q, k.dtype)
     run = _gradients_code(width, k.dtype, encoded is not None, decoded is not None)
-    parts = _parts(k, latents)
-    totals = q.new_zeros(parts.number, heads, width, table.size(1))
+    totals = k.new_zeros(tasks.table.size(0), heads, width, q.size(2))
+    pointers = k, v, g, y, r, q, z, grad, offset, totals, grad_k, grad_v
     strided = k, v, g, y, grad_k, grad_v
     run(
-        parts,
-        *(t.data_ptr() for t in (k, v, g, y, r, table, totals, grad_k, grad_v)),
+        tasks.table,
+        tasks.threads(q),
+        *(t.data_ptr() for t in pointers),
         heads,
-        table.size(1),
+        q.size(2),
         *(step for t in strided for step in t.stride()[:2]),
         r.stride(0),
+        _graph_stride(q),
     )
-    return totals.sum(dim=0)[..., :latents].mT
+    return tasks.by_graph(totals)[..., :latents].mT
+
+
+def _graph_stride(latents: Tensor) -> int:
+    """Numbers from the latents of a graph to those of the next."""
+    return latents.stride(0) if latents.size(0) > 1 else 0
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Latents [H, M, *] up to whole vectors."""
-    return pad(rows, (0, 0, 0, -rows.size(1) % lanes(dtype))).contiguous()
-
-
-def _parts(k: Tensor, latents: int) -> Parts:
-    """Points for each call, several calls for each thread."""
-    points, heads, _ = k.shape
-    threads = torch.get_num_threads()
-    work = points * heads * latents
-    # More parts than threads: one on a core that is busy otherwise takes fewer.
-    most = min(4 * threads, work // _LEAST_WORK) if threads > 1 else 1
-    return Parts.split(points, most, _BLOCK if points > 4 * _BLOCK else 16)
+    """Latents [*, H, M, *] up to whole vectors."""
+    return pad(rows, (0, 0, 0, -rows.size(-2) % lanes(dtype))).contiguous()
 
 
 Step = Callable[[Value], None]
@@ -262,7 +325,7 @@ def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
         "gather",
         dtype,
         ("k", "v", "r", "q", "total"),
-        ("heads", "latents", "k_row", "k_head", "v_row", "v_head", "r_head"),
+        ("heads", "latents", "k_row", "k_head", "v_row", "v_head", "r_head", "q_graph"),
     )
     b, stop, latents = c.builder, c["stop"], c["latents"]
     rows = width if weighted else width + 1
@@ -273,7 +336,12 @@ def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
         c.range(0, latents, c.lanes) as m,
     ):
         places = [
-            c.at(c["q"], c.mul(c.add(c.mul(h, width), d), latents), m)
+            c.at(
+                c["q"],
+                c.mul(c["graph"], c["q_graph"]),
+                c.mul(c.add(c.mul(h, width), d), latents),
+                m,
+            )
             for d in range(width)
         ]
         sums = c.zeros(rows)
@@ -287,8 +355,8 @@ def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
             if not weighted:
                 c.accumulate(sums[width], e)  # noqa: B023
                 return e
-            place = c.at(c["r"], c.mul(h, c["r_head"]), first, i)  # noqa: B023
-            return b.fmul(e, c.spread(place))
+            n = c.add(c["place"], c.sub(first, c["start"]), i)  # noqa: B023
+            return b.fmul(e, c.spread(c.at(c["r"], c.mul(h, c["r_head"]), n)))  # noqa: B023
 
         q = [c.load(place) for place in places]
         steps = _dots(c, q, partial(row, "k"), tile, finish=exponential)
@@ -296,7 +364,7 @@ def _gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
         count = c.min(_BLOCK, c.sub(stop, first))
         _loops(c, count, steps)
         for d in range(rows):
-            place = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), rows), d)
+            place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), rows), d)
             c.accumulate(c.at(c["total"], c.mul(place, latents), m), c.load(sums[d]))
     return c.compile()
 
@@ -327,8 +395,8 @@ def _scatter_code(width: int, dtype: torch.dtype) -> Kernel:
     c = Code(
         "scatter",
         dtype,
-        ("k", "table", "y", "r"),
-        ("heads", "latents", "k_row", "k_head", "y_row", "y_head", "r_head"),
+        ("k", "q", "z", "y", "r"),
+        ("heads", "latents", "k_row", "k_head", "y_row", "y_head", "r_head", "q_graph"),
     )
     # Rows past the last are read from `blank` and written to `waste`.
     blank, waste = (_spare(c, width) for _ in range(2))
@@ -339,21 +407,28 @@ def _scatter_code(width: int, dtype: torch.dtype) -> Kernel:
         *sums, weight = c.zeros(width + 1)
         with c.range(0, c["latents"], _LATENTS) as first:
 
-            def row(part: int, i: Value) -> Value:
+            def q_row(i: Value) -> Value:
                 m = c.add(c.mul(h, c["latents"]), first, i)  # noqa: B023
-                return c.at(c["table"], c.mul(m, 2 * width), part * width)
+                graph = c.mul(c["graph"], c["q_graph"])
+                return c.at(c["q"], graph, c.mul(m, width))
+
+            def z_row(i: Value) -> Value:
+                head = c.add(c.mul(c["graph"], c["heads"]), h)  # noqa: B023
+                m = c.add(c.mul(head, c["latents"]), first, i)  # noqa: B023
+                return c.at(c["z"], c.mul(m, width))
 
             def exponential(i: Value, score: Value) -> Value:
                 e = c.exp2(score)
                 c.accumulate(weight, e)  # noqa: B023
                 return e
 
-            steps = _dots(c, k, partial(row, 0), tile, finish=exponential)
-            steps += _sums(c, sums, tile, partial(row, 1))
+            steps = _dots(c, k, q_row, tile, finish=exponential)
+            steps += _sums(c, sums, tile, z_row)
             count = c.min(_LATENTS, c.sub(c["latents"], first))
             _loops(c, count, steps)
         r = c.builder.fdiv(c.constant(1.0), c.load(weight))
-        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), n))
+        column = c.add(c["place"], c.sub(n, c["start"]))
+        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), column))
         y_head = c.at(c["y"], c.mul(h, c["y_head"]))
         c.store_columns(
             [c.builder.fmul(c.load(total), r) for total in sums],
@@ -370,13 +445,13 @@ def _gradients_code(
     c = Code(
         "gradients",
         dtype,
-        ("k", "v", "g", "y", "r", "table", "total", "grad_k", "grad_v"),
+        ("k", "v", "g", "y", "r", "q", "z", "grad", "offset")
+        + ("total", "grad_k", "grad_v"),
         ("heads", "latents")
         + tuple(f"{name}_{axis}" for name in strided for axis in ("row", "head"))
-        + ("r_head",),
+        + ("r_head", "q_graph"),
     )
     b, latents = c.builder, c["latents"]
-    size = width * (1 + decoded + encoded) + encoded  # of a row of the table
     blank, waste = (_spare(c, width) for _ in range(2))
     es, grads = c.local(c.lanes), c.local(c.lanes)
     with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
@@ -389,7 +464,8 @@ def _gradients_code(
         k = c.load_columns(k_rows, width)
         grad_k, grad_v = c.zeros(width), c.zeros(width)
         if decoded:
-            r = c.load(c.at(c["r"], c.mul(h, c["r_head"]), n))
+            column = c.add(c["place"], c.sub(n, c["start"]))
+            r = c.load(c.at(c["r"], c.mul(h, c["r_head"]), column))
             g = [b.fmul(x, r) for x in c.load_columns(rows("g", blank), width)]
             y = c.load_columns(rows("y", blank), width)
             level = b.fneg(c.dot(g, y))
@@ -397,19 +473,24 @@ def _gradients_code(
             v = c.load_columns(rows("v", blank), width)
         with c.range(0, latents, c.lanes) as first:
 
-            def row(column: int, i: Value) -> Value:
+            def q_row(i: Value) -> Value:
                 m = c.add(c.mul(h, latents), first, i)  # noqa: B023
-                return c.at(c["table"], c.mul(m, size), column)
+                graph = c.mul(c["graph"], c["q_graph"])
+                return c.at(c["q"], graph, c.mul(m, width))
+
+            def row(name: str, width: int, i: Value) -> Value:
+                head = c.add(c.mul(c["graph"], c["heads"]), h)  # noqa: B023
+                m = c.add(c.mul(head, latents), first, i)  # noqa: B023
+                return c.at(c[name], c.mul(m, width))
 
             def offset(i: Value) -> Value:
-                start = c.spread(c.at(row(0, i), size - 1))  # noqa: B023
+                start = c.spread(row("offset", 1, i))  # noqa: B023
                 return b.fadd(start, c.load(c.nth(grads, i))) if decoded else start
 
             def times_e(i: Value, dot: Value) -> Value:
                 return b.fmul(dot, c.load(c.nth(es, i)))
 
-            q_row, z_row = partial(row, 0), partial(row, width)
-            v_row = partial(row, width * (1 + decoded))
+            z_row, v_row = (partial(row, name, width) for name in ("z", "grad"))
             steps = _dots(c, k, q_row, es, finish=lambda i, score: c.exp2(score))
             if decoded:
                 last = {} if encoded else {"finish": times_e}
@@ -424,7 +505,7 @@ def _gradients_code(
             )
             for d in range(width):
                 products = c.dot(by_point, [c.spread(c.at(k, d)) for k in k_rows])
-                place = c.add(c.mul(c.add(c.mul(c["part"], c["heads"]), h), width), d)
+                place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), width), d)
                 c.accumulate(c.at(c["total"], c.mul(place, latents), first), products)
         # q came with log2(e) applied.
         ln2 = c.constant(math.log(2))

@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from torch_geometric_flare.functional.threads import Parts, run_on_threads
+from torch_geometric_flare.functional.threads import run_on_threads
 
 try:
     from llvmlite import binding, ir
@@ -33,8 +34,6 @@ def is_available() -> bool:
     if binding is None:
         return False
     try:
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
         _target_machine()
     except (RuntimeError, OSError):
         return False
@@ -43,6 +42,8 @@ def is_available() -> bool:
 
 def _target_machine() -> Any:
     """LLVM's idea of this processor; the engine that is made with it will own it."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
     return binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(),
         # Some processors are said to prefer vectors of half their width.
@@ -70,7 +71,7 @@ def lanes(dtype: torch.dtype) -> int:
 
 
 class Kernel:
-    """Compiled code that is called for the parts of a range.
+    """Compiled code that is called for each of several tasks.
 
     Args:
         engine: Owns the code.
@@ -81,18 +82,28 @@ class Kernel:
         self.engine = engine
         self.worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
 
-    def __call__(self, parts: Parts, *arguments: int) -> None:
-        """Work on all parts, on as many threads as torch has."""
-        task = (ctypes.c_int64 * (4 + len(arguments)))(0, *parts, *arguments)
-        run_on_threads(self.worker, ctypes.addressof(task), parts.number)
+    def __call__(self, tasks: Tensor, threads: int, *arguments: int) -> None:
+        """Do all tasks.
+
+        Args:
+            tasks: Graph, start, stop and place of each, `[T, 4]`, integers.
+            threads: The most threads that are worth it.
+            arguments: Pointers and integers of the code.
+        """
+        count = tasks.size(0)
+        work = (ctypes.c_int64 * (3 + len(arguments)))(
+            0, count, tasks.data_ptr(), *arguments
+        )
+        run_on_threads(self.worker, ctypes.addressof(work), min(threads, count))
 
 
 class Code:
     """A function under construction, on vectors of numbers of one kind.
 
-    It works on a part of a range, from `start` to `stop`; `part` says which one.
-    Methods append an instruction and give its result. Python loops unroll; a loop at
-    run time is `with code.range(...) as i`.
+    It does one of several tasks: the rows from `start` to `stop` of one `graph`; `task`
+    is its number and `place` whatever the caller has put there. Methods append an
+    instruction and give its result. Python loops unroll; a loop at run time is
+    `with code.range(...) as i`.
 
     Args:
         name: Its name.
@@ -114,13 +125,14 @@ class Code:
         self.number = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         self.vector = ir.VectorType(self.number, self.lanes)
         self.integer = ir.IntType(64)
-        types = [self.integer] * 3 + [ir.PointerType()] * len(pointers)
+        own = "task", "graph", "start", "stop", "place"
+        types = [self.integer] * len(own) + [ir.PointerType()] * len(pointers)
         types += [self.integer] * len(integers)
         self.module = ir.Module(name)
         self.function = ir.Function(
             self.module, ir.FunctionType(ir.VoidType(), types), name
         )
-        names = "part", "start", "stop", *pointers, *integers
+        names = *own, *pointers, *integers
         self.arguments = dict(zip(names, self.function.args, strict=True))
         for name in pointers:
             self.arguments[name].add_attribute("noalias")
@@ -152,40 +164,39 @@ class Code:
         return Kernel(engine, engine.get_function_address("worker"))
 
     def _append_worker(self) -> None:
-        """A function that takes parts of a task until none is left.
+        """A function that does tasks until none is left.
 
-        Its argument is an array of integers: the next part, the number of parts, their
-        length, the total length, and the function's arguments behind its first three.
+        Its argument is an array of integers: the next task, their number, the address
+        of their table, and what the code takes besides.
         """
         kind = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
         worker = ir.Function(self.module, kind, "worker")
-        (task,) = worker.args
-        entry_block, enter, work, leave = (
-            worker.append_basic_block(name)
-            for name in ("entry", "enter", "work", "leave")
+        entry, enter, body, leave = (
+            worker.append_basic_block(name) for name in ("entry", "next", "do", "leave")
         )
-        ir.IRBuilder(entry_block).branch(enter)
-        builder = ir.IRBuilder(enter)
+        builder = ir.IRBuilder(entry)
 
-        def entry(i: int) -> Value:
-            offset = [self.whole(i)]
-            place = builder.gep(task, offset, source_etype=self.integer)
+        def number(array: Value, i: Value) -> Value:
+            place = builder.gep(array, [self.whole(i)], source_etype=self.integer)
             return builder.load(place, typ=self.integer)
 
-        part = builder.atomic_rmw("add", task, self.whole(1), "monotonic")
-        builder.cbranch(builder.icmp_signed("<", part, entry(1)), work, leave)
-        builder.position_at_end(work)
-        start = builder.mul(part, entry(2))
-        stop = builder.add(start, entry(2))
-        last = entry(3)
-        stop = builder.select(builder.icmp_signed("<", stop, last), stop, last)
-        values = [part, start, stop]
-        for i, argument in enumerate(self.function.args[3:]):
-            value = entry(4 + i)
+        (work,) = worker.args
+        count = number(work, 1)
+        table = builder.inttoptr(number(work, 2), ir.PointerType())
+        arguments = []
+        for i, argument in enumerate(self.function.args[5:]):
+            value = number(work, 3 + i)
             if argument.type != self.integer:
                 value = builder.inttoptr(value, argument.type)
-            values.append(value)
-        builder.call(self.function, values)
+            arguments.append(value)
+        builder.branch(enter)
+        builder.position_at_end(enter)
+        task = builder.atomic_rmw("add", work, self.whole(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", task, count), body, leave)
+        builder.position_at_end(body)
+        row = builder.mul(task, self.whole(4))
+        values = [number(table, builder.add(row, self.whole(i))) for i in range(4)]
+        builder.call(self.function, [task, *values, *arguments])
         builder.branch(enter)
         builder.position_at_end(leave)
         builder.ret_void()
