@@ -127,6 +127,16 @@ def run_network(
     return results
 
 
+def run_networks(seconds: float, quick: bool = False) -> list[NetworkResult]:
+    """The sizes of the report."""
+    if quick:
+        return run_network(200, 4, seconds, channels=16, layers=2, heads=2)
+    results = []
+    for latents in (64, 256):
+        results += run_network(10_000, latents, seconds)
+    return results + run_network(100_000, 64, seconds)
+
+
 def main(argv=None):
     """Print a row a size."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch_geometric
+from network import NetworkResult
 from ragged import RaggedResult
 from scaling import MODES, Result, growth
 
@@ -54,7 +55,9 @@ def load_average() -> str:
         return "unknown"
 
 
-def write_csv(path: Path, results: Sequence[Result | RaggedResult]) -> None:
+def write_csv(
+    path: Path, results: Sequence[Result | RaggedResult | NetworkResult]
+) -> None:
     """One row a result."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -66,6 +69,7 @@ def markdown(
     facts: dict[str, str],
     scaling: Sequence[Result],
     ragged: Sequence[RaggedResult],
+    networks: Sequence[NetworkResult],
 ) -> str:
     """All tables as text."""
     lines = ["| | |", "|---|---|"]
@@ -92,6 +96,16 @@ def markdown(
         f"| {r.batch} | {r.layer} | {_seconds(r.seconds)} | {r.times_flare:.2f} | "
         f"{_bytes(r.peak_bytes)} | {r.peak_bytes / max(1.0, own[r.batch]):.2f} |"
         for r in ragged
+    ]
+    lines += ["", "### The whole network", ""]
+    lines += [
+        "| Points | Latents | | FLARE | As usual | Times as fast |",
+        "|--:|--:|---|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {r.num_points:,} | {r.num_latents} | {r.mode} | {_seconds(r.seconds)} | "
+        f"{_seconds(r.usual_seconds)} | {r.times_as_fast:.2f} |"
+        for r in networks
     ]
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import report
 import torch
+from network import run_networks
 from operators import Shape
 from ragged import run_ragged
 from scaling import run_scaling
@@ -54,16 +55,18 @@ def main(argv: list[str] | None = None) -> None:
         shape, sizes, seconds=0.1 if args.quick else 6.0, patience=8.0
     )
     ragged = run_ragged(seconds=0.1 if args.quick else 20.0, quick=args.quick)
+    networks = run_networks(seconds=0.1 if args.quick else 12.0, quick=args.quick)
 
     facts["load average after"] = report.load_average()
     facts["duration"] = f"{time.perf_counter() - start:.0f} s"
     args.out.mkdir(parents=True, exist_ok=True)
     report.write_csv(args.out / "scaling.csv", scaling)
     report.write_csv(args.out / "ragged.csv", ragged)
+    report.write_csv(args.out / "networks.csv", networks)
     title = ", ".join(facts[name] for name in ("processor", "dtype", "shape"))
     title += f", threads: {facts['threads']}"
     report.plot(args.out / "scaling.png", scaling, title)
-    text = report.markdown(facts, scaling, ragged)
+    text = report.markdown(facts, scaling, ragged, networks)
     (args.out / "benchmarks.md").write_text(text, encoding="utf-8")
     print(text)
     print(f"{args.out}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -71,6 +74,19 @@ def test_columns_are_loaded_and_stored(width, dtype, columns):
     kernel(tasks, 1, x.data_ptr(), y.data_ptr(), x.stride(0))
     assert torch.equal(y[:, :columns], 2 * x[:, :columns].flip(1))
     assert not y[:, columns:].any()
+
+
+def test_the_package_runs_without_llvm():
+    code = """
+import sys
+sys.modules["llvmlite"] = None
+import torch
+from torch_geometric_flare import FLARE
+from torch_geometric_flare.functional import vectors
+FLARE(3, 16, 1, num_layers=1, heads=2)(torch.rand(2000, 3)).sum().backward()
+assert not vectors.is_available()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 def test_without_llvm_nothing_is_compiled(monkeypatch):
