@@ -129,7 +129,7 @@ def prepare(name: str, sizes: Sequence[int]) -> Step:
 def probe(name: str, sizes: Sequence[int], threads: int) -> int:
     """Peak memory of one run; for a process of its own."""
     torch.set_num_threads(threads)
-    prepare(name, [5, 3])()  # libraries and threads
+    prepare(name, [600, 3])()  # libraries and threads
     return peak_of(prepare(name, sizes))
 
 

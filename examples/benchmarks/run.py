@@ -52,10 +52,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:20} {value}", flush=True)
 
     scaling = run_scaling(
-        shape, sizes, seconds=0.1 if args.quick else 6.0, patience=8.0
+        shape, sizes, seconds=0.1 if args.quick else 5.0, patience=8.0
     )
-    ragged = run_ragged(seconds=0.1 if args.quick else 20.0, quick=args.quick)
-    networks = run_networks(seconds=0.1 if args.quick else 12.0, quick=args.quick)
+    ragged = run_ragged(seconds=0.1 if args.quick else 12.0, quick=args.quick)
+    networks = run_networks(seconds=0.1 if args.quick else 8.0, quick=args.quick)
 
     facts["load average after"] = report.load_average()
     facts["duration"] = f"{time.perf_counter() - start:.0f} s"

@@ -56,7 +56,7 @@ def prepare(name: str, shape: Shape, backward: bool) -> Step:
 def probe(name: str, shape: Shape, backward: bool, threads: int) -> int:
     """Peak memory of one run; for a process of its own."""
     torch.set_num_threads(threads)
-    prepare(name, replace(shape, num_points=64), backward)()  # libraries and threads
+    prepare(name, replace(shape, num_points=1024), backward)()  # libraries and threads
     return peak_of(prepare(name, shape, backward))
 
 

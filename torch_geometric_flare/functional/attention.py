@@ -117,10 +117,9 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
-    rows = _rows(k)
-    if prefers_tied(q, rows, z, scale):
+    if prefers_tied(q, k.transpose(1, 2), z, scale):
         tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
-        y = tied_decode(q, rows, z, tasks, scale)
+        y = tied_decode(q, _rows(k), z, tasks, scale)
         return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
     return fused_attention(k, q, z, None, scale)
 
@@ -173,12 +172,10 @@ def flare_attention(
     """
     q = _check(q, k, v, mask)
     if chunk_size is None:
-        if mask is None:
-            rows_k, rows_v = _rows(k), _rows(v)
-            if prefers_tied(q, rows_k, rows_v, scale):
-                tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
-                y = tied_attention(q, rows_k, rows_v, tasks, scale)
-                return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
+        if mask is None and prefers_tied(q, k.transpose(1, 2), v, scale):
+            tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
+            y = tied_attention(q, _rows(k), _rows(v), tasks, scale)
+            return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
         keys = None if mask is None else mask[:, None, None, :]
         z = fused_attention(q, k, v, keys, scale)
         return fused_attention(k, q, z, None, scale)

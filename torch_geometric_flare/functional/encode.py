@@ -143,11 +143,10 @@ def encode(
     if is_traced():
         return encode_explicit(q, k, v, mask, scale)
     with _no_autocast(q.device.type):
-        if mask is None:
+        if mask is None and prefers_tied(q, k.transpose(1, 2), v, scale):
             rows_k, rows_v = (t.transpose(1, 2).flatten(0, 1) for t in (k, v))
-            if prefers_tied(q, rows_k, rows_v, scale):
-                tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
-                return tied_encode(q, rows_k, rows_v, tasks, scale)
+            tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
+            return tied_encode(q, rows_k, rows_v, tasks, scale)
         value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
             q, k, v, mask, scale
         )

@@ -15,7 +15,7 @@ whether they are for certain.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ def prefers_tied(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
 
     Shapes:
         - `q`: $[*, H, M, D]$
-        - `k`: $[N, H, D]$
+        - `k`: $[*, H, D]$
         - `v`: $[*, D]$
     """
     return (
@@ -66,7 +66,7 @@ def prefers_tied(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
         and k.dtype in _LARGEST_SCORE
         and q.dtype == k.dtype == v.dtype
         and v.size(-1) == k.size(-1)
-        and k.size(0) >= _LEAST_POINTS
+        and k[..., 0, 0].numel() >= _LEAST_POINTS
         and k.size(-1) <= _LARGEST_WIDTH
         and not torch.is_autocast_enabled("cpu")
         and is_available()
@@ -84,9 +84,9 @@ def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
 
     Shapes:
         - `q`: $[*, H, M, D]$
-        - `k`: $[N, H, D]$
+        - `k`: $[*, H, D]$
     """
-    if k.size(0) == 0:
+    if k.numel() == 0:
         return False
     q, k = q.detach(), k.detach()
     largest = _LARGEST_SCORE[k.dtype]
@@ -96,11 +96,13 @@ def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
     length = max(-float(low), float(high)) * k.size(-1) ** 0.5
     if abs(scale) * float(longest_q.amax()) * length <= largest:  # false for NaN
         return True
-    longest_k = torch.linalg.vector_norm(k, dim=-1).amax(dim=0)
+    longest_k = torch.linalg.vector_norm(k, dim=-1).flatten(0, -2).amax(dim=0)
     return abs(scale) * float((longest_q * longest_k).amax()) <= largest
 
 
-def twin(q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float) -> Tensor:
+def explicit_attention(
+    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+) -> Tensor:
     """`tied_attention` by explicit scores, differentiable any number of times."""
     z = explicit_encode(q, k, v, tasks, scale).value
     return explicit_decode(q, k, z, tasks, scale)
@@ -143,8 +145,20 @@ def explicit_decode(
     )
 
 
+def _with_graph(
+    ctx: Any, function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """A backward that can itself be differentiated."""
+
+    def again(*inputs: Tensor) -> Tensor:
+        return function(*inputs, ctx.tasks, ctx.scale)
+
+    wanted = ctx.needs_input_grad[:3]
+    return *differentiable_gradients(again, inputs, wanted, grad), None, None
+
+
 class _Tied(torch.autograd.Function):
-    """The passes; a backward with a graph falls back to the twin."""
+    """The passes; a backward with a graph falls back to explicit scores."""
 
     @staticmethod
     def forward(
@@ -166,13 +180,7 @@ class _Tied(torch.autograd.Function):
         q, k, v, y, r, z, weight = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if torch.is_grad_enabled():
-
-            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return twin(q, k, v, tasks, scale)
-
-            wanted = ctx.needs_input_grad[:3]
-            found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
-            return *found, None, None
+            return _with_graph(ctx, explicit_attention, (q, k, v), grads[0])
         hat, g = _hat(q, scale), _side_by_side(grads[0])
         grad_sums = gather(hat, k, g, tasks, r).mT / weight.unsqueeze(-1)
         offset = -(grad_sums * z).sum(dim=-1)
@@ -206,13 +214,7 @@ class _Decode(torch.autograd.Function):
         q, k, z, y, r = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if torch.is_grad_enabled():
-
-            def again(q: Tensor, k: Tensor, z: Tensor) -> Tensor:
-                return explicit_decode(q, k, z, tasks, scale)
-
-            wanted = ctx.needs_input_grad[:3]
-            found = differentiable_gradients(again, (q, k, z), wanted, grads[0])
-            return *found, None, None
+            return _with_graph(ctx, explicit_decode, (q, k, z), grads[0])
         hat, g = _hat(q, scale), _side_by_side(grads[0])
         grad_z = gather(hat, k, g, tasks, r).mT
         grad_k = torch.empty_like(y)
@@ -241,15 +243,13 @@ class _Encode(torch.autograd.Function):
         grad_value, grad_lse = grads
         if torch.is_grad_enabled():
 
-            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                value, lse = explicit_encode(q, k, v, tasks, scale)
+            def joined(*arguments: Any) -> Tensor:
+                value, lse = explicit_encode(*arguments)
                 lse = lse.masked_fill(lse == -torch.inf, 0.0)
                 return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
 
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
-            wanted = ctx.needs_input_grad[:3]
-            found = differentiable_gradients(again, (q, k, v), wanted, grad)
-            return *found, None, None
+            return _with_graph(ctx, joined, (q, k, v), grad)
         # The share of a point of score zero; a graph without points has none.
         share = (-lse.masked_fill(lse == -torch.inf, torch.inf)).exp()
         offset = share * (grad_lse - (grad_value * value).sum(dim=-1))
