@@ -6,16 +6,21 @@ import torch
 from torch_geometric_flare.functional import (
     attention,
     flare_attention,
+    llvm,
     naive_flare_attention,
+    tasks,
     tied,
-    tied_passes,
-    vectors,
+    tied_code,
 )
-from torch_geometric_flare.functional.tied_passes import Tasks
+from torch_geometric_flare.functional.tasks import Tasks
+from torch_geometric_flare.functional.tied_explicit import (
+    explicit_decode,
+    explicit_encode,
+)
 from torch_geometric_flare.testing import assert_same_function
 
 pytestmark = pytest.mark.skipif(
-    not vectors.is_available(), reason="there is no LLVM for this processor"
+    not llvm.is_available(), reason="there is no LLVM for this processor"
 )
 
 
@@ -31,13 +36,13 @@ def threads(request):
 def vector_width(request, monkeypatch):
     """The code for other processors; LLVM splits vectors that are too wide here."""
     caches = (
-        tied_passes._gather_code,
-        tied_passes._scatter_code,
-        tied_passes._gradients_code,
+        tied_code.gather_code,
+        tied_code.scatter_code,
+        tied_code.gradients_code,
     )
     for cache in caches:
         cache.cache_clear()
-    monkeypatch.setattr(vectors, "vector_bytes", lambda: request.param)
+    monkeypatch.setattr(llvm, "vector_bytes", lambda: request.param)
     yield
     for cache in caches:
         cache.cache_clear()
@@ -46,7 +51,7 @@ def vector_width(request, monkeypatch):
 @pytest.fixture
 def any_size(monkeypatch):
     monkeypatch.setattr(tied, "_LEAST_POINTS", 1)
-    monkeypatch.setattr(tied_passes, "_LEAST_WORK", 1)  # on all threads
+    monkeypatch.setattr(tasks, "_LEAST_WORK", 1)  # on all threads
 
 
 def draw(*sizes, shared=True, heads=3, latents=5, width=4, dtype=torch.float64):
@@ -133,14 +138,14 @@ def test_encoding_and_decoding_alone(sizes, threads, any_size):
 
     assert_same_function(
         lambda q, k, v: flat(tied.tied_encode(q, k, v, tasks, 0.7)),
-        lambda q, k, v: flat(tied.explicit_encode(q, k, v, tasks, 0.7)),
+        lambda q, k, v: flat(explicit_encode(q, k, v, tasks, 0.7)),
         (q, k, v),
         second_order=True,
     )
     z = torch.randn(len(sizes), *q.shape[1:], dtype=q.dtype)
     assert_same_function(
         lambda q, k, z: tied.tied_decode(q, k, z, tasks, 0.7),
-        lambda q, k, z: tied.explicit_decode(q, k, z, tasks, 0.7),
+        lambda q, k, z: explicit_decode(q, k, z, tasks, 0.7),
         (q, k, z),
         second_order=True,
     )

@@ -1,19 +1,16 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 
-from torch_geometric_flare.functional import vectors
+from torch_geometric_flare.functional import llvm, vectors
 
 pytestmark = pytest.mark.skipif(
-    not vectors.is_available(), reason="there is no LLVM for this processor"
+    not llvm.is_available(), reason="there is no LLVM for this processor"
 )
 
 
 @pytest.fixture(params=[16, 32, 64], ids=lambda n: f"{n}_bytes")
 def width(request, monkeypatch):
-    monkeypatch.setattr(vectors, "vector_bytes", lambda: request.param)
+    monkeypatch.setattr(llvm, "vector_bytes", lambda: request.param)
     return request.param
 
 
@@ -74,25 +71,3 @@ def test_columns_are_loaded_and_stored(width, dtype, columns):
     kernel(tasks, 1, x.data_ptr(), y.data_ptr(), x.stride(0))
     assert torch.equal(y[:, :columns], 2 * x[:, :columns].flip(1))
     assert not y[:, columns:].any()
-
-
-def test_the_package_runs_without_llvm():
-    code = """
-import sys
-sys.modules["llvmlite"] = None
-import torch
-from torch_geometric_flare import FLARE
-from torch_geometric_flare.functional import vectors
-FLARE(3, 16, 1, num_layers=1, heads=2)(torch.rand(2000, 3)).sum().backward()
-assert not vectors.is_available()
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
-
-
-def test_without_llvm_nothing_is_compiled(monkeypatch):
-    vectors.is_available.cache_clear()
-    try:
-        monkeypatch.setattr(vectors, "binding", None)
-        assert not vectors.is_available()
-    finally:
-        vectors.is_available.cache_clear()

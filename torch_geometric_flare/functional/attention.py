@@ -6,12 +6,12 @@ from torch import Tensor
 from torch_geometric_flare.functional.encode import empty_state, encode
 from torch_geometric_flare.functional.fused import fused_attention
 from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.tasks import Tasks
 from torch_geometric_flare.functional.tied import (
     prefers_tied,
     tied_attention,
     tied_decode,
 )
-from torch_geometric_flare.functional.tied_passes import Tasks
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -12,8 +12,8 @@ from torch_geometric_flare.functional.fused import (
     is_traced,
 )
 from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.tasks import Tasks
 from torch_geometric_flare.functional.tied import prefers_tied, tied_encode
-from torch_geometric_flare.functional.tied_passes import Tasks
 
 # Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
 _BLOCK_ELEMENTS = 1 << 22

@@ -10,7 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.vectors import Code, Kernel, Value, lanes
+from torch_geometric_flare.functional.llvm import Kernel, lanes
+from torch_geometric_flare.functional.vectors import Code, Value
 
 # Elements that are worth another thread.
 _LEAST_WORK = 1 << 18

@@ -12,7 +12,7 @@ from torch.nn.functional import gelu, linear
 
 from torch_geometric_flare.functional.fused import differentiable_gradients, is_traced
 from torch_geometric_flare.functional.gelu import add_gelu, gelu_gradient
-from torch_geometric_flare.functional.vectors import is_available
+from torch_geometric_flare.functional.llvm import is_available
 
 # A smaller layer is done before Python has chosen.
 _LEAST_ELEMENTS = 1 << 14

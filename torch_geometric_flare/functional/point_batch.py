@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.tied_passes import Tasks
+from torch_geometric_flare.functional.tasks import Tasks
 
 # Padding rows that cost about as much as one more attention call.
 _CALL_ROWS = 256

@@ -1,100 +1,25 @@
-"""Vector code for the CPU, written in Python and compiled by LLVM when first used.
+"""Vector code for the CPU, written in Python.
 
 torch's own operations read and write whole tensors, so a few dozen operations on every
-element wait for memory. In one function of its own they stay in registers. `llvmlite`
-brings LLVM as a library: no compiler is needed, and compiling takes some 0.1 s.
+element wait for memory. In one function of its own they stay in registers.
 """
 
-import ctypes
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from torch_geometric_flare.functional.threads import run_on_threads
+from torch_geometric_flare.functional.llvm import WORKER, Kernel, lanes
 
 try:
-    from llvmlite import binding, ir
+    from llvmlite import ir
 except ImportError:  # a platform without it
-    binding = None
+    ir = None
 
 # Values of the code, pointers to numbers, and integers: llvmlite has no types.
 Value = Any
-
-_BITS = {torch.float32: 32, torch.float64: 64}
-
-
-@lru_cache(maxsize=1)
-def is_available() -> bool:
-    """Whether there is an LLVM, and it knows this processor."""
-    if binding is None:
-        return False
-    try:
-        _target_machine()
-    except (RuntimeError, OSError):
-        return False
-    return True
-
-
-def _target_machine() -> Any:
-    """LLVM's idea of this processor; the engine that is made with it will own it."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        # Some processors are said to prefer vectors of half their width.
-        features=f"{_features().flatten()},-prefer-256-bit",
-        opt=3,
-    )
-
-
-def _features() -> Any:
-    return binding.get_host_cpu_features()
-
-
-@lru_cache(maxsize=1)
-def vector_bytes() -> int:
-    """Width of this processor's vectors."""
-    features = _features()
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx2") else 16
-
-
-def lanes(dtype: torch.dtype) -> int:
-    """Numbers in a vector of this processor."""
-    return vector_bytes() * 8 // _BITS[dtype]
-
-
-class Kernel:
-    """Compiled code that is called for each of several tasks.
-
-    Args:
-        engine: Owns the code.
-        worker: Address of the function that `Code` appends.
-    """
-
-    def __init__(self, engine: Any, worker: int) -> None:
-        self.engine = engine
-        self.worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(worker)
-
-    def __call__(self, tasks: Tensor, threads: int, *arguments: int) -> None:
-        """Do all tasks.
-
-        Args:
-            tasks: Graph, start, stop and place of each, `[T, 4]`, integers.
-            threads: The most threads that are worth it.
-            arguments: Pointers and integers of the code.
-        """
-        count = tasks.size(0)
-        work = (ctypes.c_int64 * (3 + len(arguments)))(
-            0, count, tasks.data_ptr(), *arguments
-        )
-        run_on_threads(self.worker, ctypes.addressof(work), min(threads, count))
 
 
 class Code:
@@ -121,7 +46,7 @@ class Code:
         integers: Sequence[str],
     ) -> None:
         self.lanes = lanes(dtype)
-        self.bits = _BITS[dtype]
+        self.bits = 8 * dtype.itemsize
         self.number = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         self.vector = ir.VectorType(self.number, self.lanes)
         self.integer = ir.IntType(64)
@@ -150,27 +75,15 @@ class Code:
         with self.builder.goto_block(self.entry):
             self.builder.branch(self.body)
         self._append_worker()
-        machine = _target_machine()
-        module = binding.parse_assembly(str(self.module))
-        module.verify()
-        # Loops are as they should be already.
-        options = binding.create_pipeline_tuning_options(speed_level=1)
-        options.loop_unrolling = False
-        options.loop_vectorization = options.slp_vectorization = False
-        passes = binding.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(module, passes)
-        engine = binding.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-        return Kernel(engine, engine.get_function_address("worker"))
+        return Kernel(str(self.module))
 
     def _append_worker(self) -> None:
         """A function that does tasks until none is left.
 
-        Its argument is an array of integers: the next task, their number, the address
-        of their table, and what the code takes besides.
+        See `Kernel` for its argument.
         """
         kind = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
-        worker = ir.Function(self.module, kind, "worker")
+        worker = ir.Function(self.module, kind, WORKER)
         entry, enter, body, leave = (
             worker.append_basic_block(name) for name in ("entry", "next", "do", "leave")
         )

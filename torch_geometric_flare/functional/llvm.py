@@ -1,0 +1,102 @@
+"""LLVM as a library, by way of `llvmlite`: code for the processor at hand.
+
+No compiler is needed, and compiling a function takes some 0.1 s.
+"""
+
+import ctypes
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.threads import run_on_threads
+
+try:
+    from llvmlite import binding
+except ImportError:  # a platform without it
+    binding = None
+
+# What a kernel's code calls the function that does tasks until none is left.
+WORKER = "worker"
+
+
+@lru_cache(maxsize=1)
+def is_available() -> bool:
+    """Whether there is an LLVM, and it knows this processor."""
+    if binding is None:
+        return False
+    try:
+        _target_machine()
+    except (RuntimeError, OSError):
+        return False
+    return True
+
+
+def _target_machine() -> Any:
+    """LLVM's idea of this processor; the engine that is made with it will own it."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    found = binding.get_host_cpu_features()
+    features = found.flatten()
+    if found.get("avx512f"):
+        # Some processors are said to prefer vectors of half their width.
+        features += ",-prefer-256-bit"
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=features, opt=3
+    )
+
+
+@lru_cache(maxsize=1)
+def vector_bytes() -> int:
+    """Width of this processor's vectors."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") else 16
+
+
+def lanes(dtype: torch.dtype) -> int:
+    """Numbers in a vector of this processor."""
+    return vector_bytes() // dtype.itemsize
+
+
+class Kernel:
+    """Compiled code that is called for each of several tasks.
+
+    Args:
+        code: LLVM's text. Its function `WORKER` takes a pointer to an array of integers:
+            the next task, their number, the address of their table, the arguments.
+    """
+
+    def __init__(self, code: str) -> None:
+        machine = _target_machine()
+        module = binding.parse_assembly(code)
+        module.verify()
+        # Loops are as they should be already.
+        options = binding.create_pipeline_tuning_options(speed_level=1)
+        options.loop_unrolling = False
+        options.loop_vectorization = options.slp_vectorization = False
+        passes = binding.create_pass_builder(machine, options)
+        passes.getModulePassManager().run(module, passes)
+        self.engine = binding.create_mcjit_compiler(module, machine)  # owns the code
+        self.engine.finalize_object()
+        address = self.engine.get_function_address(WORKER)
+        self.worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+
+    def __call__(self, tasks: Tensor, threads: int, *arguments: int) -> None:
+        """Do all tasks.
+
+        Args:
+            tasks: Graph, start, stop and place of each, integers.
+            threads: The most threads that are worth it.
+            arguments: Pointers and integers of the code.
+
+        Shapes:
+            - `tasks`: $[T, 4]$
+        """
+        count = tasks.size(0)
+        work = (ctypes.c_int64 * (3 + len(arguments)))(
+            0, count, tasks.data_ptr(), *arguments
+        )
+        run_on_threads(self.worker, ctypes.addressof(work), min(threads, count))

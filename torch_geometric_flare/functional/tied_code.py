@@ -1,0 +1,270 @@
+"""Vector code of the passes over the points, see `tied_passes`.
+
+Every number that a pass makes stays in registers. Where the result is a row for each
+latent, the lanes of a vector are latents; where it is a row for each point, they are
+points, whose numbers are transposed on the way. `gradients_code` needs both: it
+transposes the gradients of a square of scores at a time.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+import torch
+
+from torch_geometric_flare.functional.llvm import Kernel
+from torch_geometric_flare.functional.tasks import BLOCK
+from torch_geometric_flare.functional.vectors import Code, Value
+
+# Latents whose exponentials are kept at a time.
+_LATENTS = 64
+
+Step = Callable[[Value], None]
+Row = Callable[[Value], Value]
+
+
+def _chunks(width: int) -> list[range]:
+    """Columns that a loop can keep in registers."""
+    return [range(i, min(i + 8, width)) for i in range(0, width, 8)]
+
+
+def _dots(
+    c: Code,
+    columns: Sequence[Value],
+    row: Row,
+    out: Value,
+    start: Row | None = None,
+    finish: Callable[[Value, Value], Value] = lambda i, dot: dot,
+) -> list[Step]:
+    """Products of vectors with a row of numbers, into the i-th vector of `out`."""
+    chunks = _chunks(len(columns))
+
+    def step(chunk: range, i: Value) -> None:
+        total = start(i) if start is not None else None
+        if chunk is not chunks[0]:
+            total = c.load(c.nth(out, i))
+        numbers = [c.spread(c.at(row(i), d)) for d in chunk]
+        total = c.dot(numbers, [columns[d] for d in chunk], total)
+        if chunk is chunks[-1]:
+            total = finish(i, total)
+        c.store(total, c.nth(out, i))
+
+    return [partial(step, chunk) for chunk in chunks]
+
+
+def _sums(c: Code, sums: Sequence[Value], factors: Value, row: Row) -> list[Step]:
+    """Add the i-th vector of `factors` times a row of numbers to sums."""
+
+    def step(chunk: range, i: Value) -> None:
+        factor = c.load(c.nth(factors, i))
+        for d in chunk:
+            c.accumulate_product(sums[d], factor, c.spread(c.at(row(i), d)))
+
+    return [partial(step, chunk) for chunk in _chunks(len(sums))]
+
+
+def _loops(c: Code, stop: Value, steps: Sequence[Step]) -> None:
+    """A loop for each step: one for all would need more registers than there are."""
+    for step in steps:
+        with c.range(0, stop) as i:
+            step(i)
+
+
+@lru_cache
+def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
+    """Code of `gather`, of each task: with weights of the points, or also their sum."""
+    c = Code(
+        "gather",
+        dtype,
+        ("k", "v", "r", "q", "total"),
+        ("heads", "latents", "k_row", "k_head", "v_row", "v_head", "r_head", "q_graph"),
+    )
+    b, stop, latents = c.builder, c["stop"], c["latents"]
+    rows = width if weighted else width + 1
+    tile = c.local(BLOCK)
+    with (
+        c.range(c["start"], stop, BLOCK) as first,
+        c.range(0, c["heads"]) as h,
+        c.range(0, latents, c.lanes) as m,
+    ):
+        places = [
+            c.at(
+                c["q"],
+                c.mul(c["graph"], c["q_graph"]),
+                c.mul(c.add(c.mul(h, width), d), latents),
+                m,
+            )
+            for d in range(width)
+        ]
+        sums = c.zeros(rows)
+
+        def row(name: str, i: Value) -> Value:
+            n = c.mul(c.add(first, i), c[f"{name}_row"])  # noqa: B023
+            return c.at(c[name], n, c.mul(h, c[f"{name}_head"]))  # noqa: B023
+
+        def exponential(i: Value, score: Value) -> Value:
+            e = c.exp2(score)
+            if not weighted:
+                c.accumulate(sums[width], e)  # noqa: B023
+                return e
+            n = c.add(c["place"], c.sub(first, c["start"]), i)  # noqa: B023
+            return b.fmul(e, c.spread(c.at(c["r"], c.mul(h, c["r_head"]), n)))  # noqa: B023
+
+        q = [c.load(place) for place in places]
+        steps = _dots(c, q, partial(row, "k"), tile, finish=exponential)
+        steps += _sums(c, sums[:width], tile, partial(row, "v"))
+        count = c.min(BLOCK, c.sub(stop, first))
+        _loops(c, count, steps)
+        for d in range(rows):
+            place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), rows), d)
+            c.accumulate(c.at(c["total"], c.mul(place, latents), m), c.load(sums[d]))
+    return c.compile()
+
+
+def _rows(
+    c: Code, pointer: Value, stride: Value, first: Value, elsewhere: Value
+) -> list[Value]:
+    """Pointers to a vector's worth of rows; `elsewhere` for those past the last."""
+    rows = []
+    for i in range(c.lanes):
+        n = c.add(first, i)
+        row = c.at(pointer, c.mul(n, stride))
+        rows.append(c.builder.select(c.less(n, c["stop"]), row, elsewhere))
+    return rows
+
+
+def _spare(c: Code, width: int) -> Value:
+    """A row of zeros on the stack."""
+    count = -(-width // c.lanes)
+    spare = c.local(count)
+    for i in range(count):
+        c.store(c.constant(0.0), c.nth(spare, i))
+    return spare
+
+
+@lru_cache
+def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
+    """Code of `scatter`."""
+    c = Code(
+        "scatter",
+        dtype,
+        ("k", "q", "z", "y", "r"),
+        ("heads", "latents", "k_row", "k_head", "y_row", "y_head", "r_head", "q_graph"),
+    )
+    # Rows past the last are read from `blank` and written to `waste`.
+    blank, waste = (_spare(c, width) for _ in range(2))
+    tile = c.local(_LATENTS)
+    with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
+        k_head = c.at(c["k"], c.mul(h, c["k_head"]))
+        k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
+        *sums, weight = c.zeros(width + 1)
+        with c.range(0, c["latents"], _LATENTS) as first:
+
+            def q_row(i: Value) -> Value:
+                m = c.add(c.mul(h, c["latents"]), first, i)  # noqa: B023
+                graph = c.mul(c["graph"], c["q_graph"])
+                return c.at(c["q"], graph, c.mul(m, width))
+
+            def z_row(i: Value) -> Value:
+                head = c.add(c.mul(c["graph"], c["heads"]), h)  # noqa: B023
+                m = c.add(c.mul(head, c["latents"]), first, i)  # noqa: B023
+                return c.at(c["z"], c.mul(m, width))
+
+            def exponential(i: Value, score: Value) -> Value:
+                e = c.exp2(score)
+                c.accumulate(weight, e)  # noqa: B023
+                return e
+
+            steps = _dots(c, k, q_row, tile, finish=exponential)
+            steps += _sums(c, sums, tile, z_row)
+            count = c.min(_LATENTS, c.sub(c["latents"], first))
+            _loops(c, count, steps)
+        r = c.builder.fdiv(c.constant(1.0), c.load(weight))
+        column = c.add(c["place"], c.sub(n, c["start"]))
+        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), column))
+        y_head = c.at(c["y"], c.mul(h, c["y_head"]))
+        c.store_columns(
+            [c.builder.fmul(c.load(total), r) for total in sums],
+            _rows(c, y_head, c["y_row"], n, waste),
+        )
+    return c.compile()
+
+
+@lru_cache
+def gradients_code(
+    width: int, dtype: torch.dtype, encoded: bool, decoded: bool
+) -> Kernel:
+    """Code of `gradients`, by what they are gradients of."""
+    strided = ("k", "v", "g", "y", "grad_k", "grad_v")
+    c = Code(
+        "gradients",
+        dtype,
+        ("k", "v", "g", "y", "r", "q", "z", "grad", "offset")
+        + ("total", "grad_k", "grad_v"),
+        ("heads", "latents")
+        + tuple(f"{name}_{axis}" for name in strided for axis in ("row", "head"))
+        + ("r_head", "q_graph"),
+    )
+    b, latents = c.builder, c["latents"]
+    blank, waste = (_spare(c, width) for _ in range(2))
+    es, grads = c.local(c.lanes), c.local(c.lanes)
+    with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
+
+        def rows(name: str, elsewhere: Value) -> list[Value]:
+            head = c.at(c[name], c.mul(h, c[f"{name}_head"]))  # noqa: B023
+            return _rows(c, head, c[f"{name}_row"], n, elsewhere)  # noqa: B023
+
+        k_rows = rows("k", blank)
+        k = c.load_columns(k_rows, width)
+        grad_k, grad_v = c.zeros(width), c.zeros(width)
+        if decoded:
+            column = c.add(c["place"], c.sub(n, c["start"]))
+            r = c.load(c.at(c["r"], c.mul(h, c["r_head"]), column))
+            g = [b.fmul(x, r) for x in c.load_columns(rows("g", blank), width)]
+            y = c.load_columns(rows("y", blank), width)
+            level = b.fneg(c.dot(g, y))
+        if encoded:
+            v = c.load_columns(rows("v", blank), width)
+        with c.range(0, latents, c.lanes) as first:
+
+            def q_row(i: Value) -> Value:
+                m = c.add(c.mul(h, latents), first, i)  # noqa: B023
+                graph = c.mul(c["graph"], c["q_graph"])
+                return c.at(c["q"], graph, c.mul(m, width))
+
+            def row(name: str, width: int, i: Value) -> Value:
+                head = c.add(c.mul(c["graph"], c["heads"]), h)  # noqa: B023
+                m = c.add(c.mul(head, latents), first, i)  # noqa: B023
+                return c.at(c[name], c.mul(m, width))
+
+            def offset(i: Value) -> Value:
+                start = c.spread(row("offset", 1, i))  # noqa: B023
+                return b.fadd(start, c.load(c.nth(grads, i))) if decoded else start
+
+            def times_e(i: Value, dot: Value) -> Value:
+                return b.fmul(dot, c.load(c.nth(es, i)))
+
+            z_row, v_row = (partial(row, name, width) for name in ("z", "grad"))
+            steps = _dots(c, k, q_row, es, finish=lambda i, score: c.exp2(score))
+            if decoded:
+                last = {} if encoded else {"finish": times_e}
+                steps += _dots(c, g, z_row, grads, lambda i: level, **last)  # noqa: B023
+            if encoded:
+                steps += _dots(c, v, v_row, grads, offset, times_e)
+                steps += _sums(c, grad_v, es, v_row)
+            steps += _sums(c, grad_k, grads, q_row)
+            _loops(c, c.lanes, steps)
+            by_point = c.transpose(
+                [c.load(c.nth(grads, i)) for i in range(c.lanes)], c.stages
+            )
+            for d in range(width):
+                products = c.dot(by_point, [c.spread(c.at(k, d)) for k in k_rows])
+                place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), width), d)
+                c.accumulate(c.at(c["total"], c.mul(place, latents), first), products)
+        # q came with log2(e) applied.
+        ln2 = c.constant(math.log(2))
+        found = [b.fmul(c.load(total), ln2) for total in grad_k]
+        c.store_columns(found, rows("grad_k", waste))
+        if encoded:
+            c.store_columns([c.load(total) for total in grad_v], rows("grad_v", waste))
+    return c.compile()
