@@ -65,8 +65,8 @@ class Kernel:
     """Compiled code that is called for each of several tasks.
 
     Args:
-        code: LLVM's text. Its function `WORKER` takes a pointer to an array of integers:
-            the next task, their number, the address of their table, the arguments.
+        code: LLVM's text. Its function `WORKER` takes a pointer to integers: the next
+            task, their number, the address of their table, the arguments.
     """
 
     def __init__(self, code: str) -> None:
