@@ -249,3 +249,50 @@ def test_nothing_but_saved_tensors_is_kept():
     for node in seen:
         held = [v for v in getattr(node, "__dict__", {}).values()]
         assert not any(isinstance(v, (torch.Tensor, tuple, list)) for v in held), held
+
+
+def _heads_first(t):
+    return t.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _heads_first,
+        lambda t: t.mT.contiguous().mT,  # a column's points side by side
+        lambda t: t.repeat_interleave(2, dim=-1)[..., ::2],
+    ],
+)
+@pytest.mark.parametrize(
+    ("points", "width", "masked", "factor"),
+    [(100, 8, False, 1), (600, 8, True, 1), (600, 72, False, 1), (600, 8, False, 400)],
+)
+def test_memory_layout_does_not_matter(change, points, width, masked, factor):
+    q = factor / width**0.5 * torch.randn(2, 3, 5, width, dtype=torch.float64)
+    k, v = torch.randn(2, 2, 3, points, width, dtype=torch.float64)
+    mask = torch.rand(2, points) < 0.7 if masked else None
+    rows = slice(None) if mask is None else mask[:, None, :, None].double()
+
+    def attention(q, k, v):
+        return (
+            flare_attention(q, k, v, mask=mask) * rows
+            if masked
+            else (flare_attention(q, k, v))
+        )
+
+    def twin(q, k, v):
+        y = naive_flare_attention(q, k, v, mask=mask)
+        return y * rows if masked else y
+
+    def changed(*tensors):
+        return attention(*map(change, tensors))
+
+    assert_same_function(changed, twin, (q, k, v), atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(changed(q, k, v), twin(q, k, v))
+        found = flare_encode(*map(change, (q, k, v)), mask=mask)
+        torch.testing.assert_close(found, flare_encode(q, k, v, mask=mask))
+        torch.testing.assert_close(
+            flare_decode(change(q), change(k), change(found.value)),
+            flare_decode(q, k, found.value),
+        )

@@ -236,3 +236,35 @@ def test_block():
     layout = PointBatch.from_sizes((30, 0, 50))
     x = torch.randn(80, 8, dtype=torch.float64)
     torch.testing.assert_close(block.stream(x, layout, 13), block(x, layout))
+
+
+def test_parameters_that_are_lent_for_a_forward():
+    model, x = network(chunk_size=40).double(), torch.randn(100, 3, dtype=torch.float64)
+    lent = {
+        name: (2 * p.detach() + 0.1).requires_grad_()
+        for name, p in model.named_parameters()
+    }
+    results = []
+    for size in (40, None):
+        model.chunk_size = size
+        y = torch.func.functional_call(model, lent, (x,))
+        results.append([y, *torch.autograd.grad(y.square().sum(), lent.values())])
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
+
+
+def test_function_transforms_see_all_at_once():
+    model, x = network(chunk_size=40), torch.randn(100, 3)
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters):
+        return torch.func.functional_call(model, parameters, (x,)).square().sum()
+
+    found = torch.func.grad(loss)(parameters)
+    loss(parameters).backward()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-4, rtol=1e-3)
+    conv, query = model.blocks[0].mixer, torch.randn(50, 16)
+    conv.chunk_size = 30
+    _, tangent = torch.func.jvp(conv, (query,), (torch.ones_like(query),))
+    assert tangent.isfinite().all()

@@ -69,6 +69,11 @@ def is_tracked(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
+def side_by_side(x: Tensor) -> Tensor:
+    """Rows whose numbers lie next to each other, as CPU kernels take for granted."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 def flash_on_cpu(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -76,6 +81,7 @@ def flash_on_cpu(
 
     Takes at least one key, and values as wide as the keys; `mask` is added.
     """
+    q, k, v = map(side_by_side, (q, k, v))
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, False, attn_mask=mask, scale=scale
     )
@@ -119,10 +125,7 @@ class _FusedAttention(torch.autograd.Function):
         backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         return (
             *backward(
-                grads[0],
-                q,
-                k,
-                v,
+                *map(side_by_side, (grads[0], q, k, v)),
                 out,
                 lse,
                 0.0,

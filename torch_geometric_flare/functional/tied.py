@@ -24,6 +24,7 @@ from torch import Tensor
 from torch_geometric_flare.functional.fused import (
     differentiable_gradients,
     is_traced,
+    side_by_side,
 )
 from torch_geometric_flare.functional.llvm import is_available
 from torch_geometric_flare.functional.state import LatentState
@@ -141,7 +142,7 @@ class _Tied(torch.autograd.Function):
         tasks, scale = ctx.tasks, ctx.scale
         if torch.is_grad_enabled():
             return _with_graph(ctx, explicit_attention, (q, k, v), grads[0])
-        hat, g = _hat(q, scale), _side_by_side(grads[0])
+        hat, g = _hat(q, scale), side_by_side(grads[0])
         grad_sums = gather(hat, k, g, tasks, r).mT / weight.unsqueeze(-1)
         offset = -(grad_sums * z).sum(dim=-1)
         grad_k, grad_v = torch.empty_like(y), torch.empty_like(y)
@@ -175,7 +176,7 @@ class _Decode(torch.autograd.Function):
         tasks, scale = ctx.tasks, ctx.scale
         if torch.is_grad_enabled():
             return _with_graph(ctx, explicit_decode, (q, k, z), grads[0])
-        hat, g = _hat(q, scale), _side_by_side(grads[0])
+        hat, g = _hat(q, scale), side_by_side(grads[0])
         grad_z = gather(hat, k, g, tasks, r).mT
         grad_k = torch.empty_like(y)
         decoded = Scattered(g, y, r, z)
@@ -238,11 +239,6 @@ def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
     return grad.sum_to_size(q.shape) * scale
 
 
-def _side_by_side(x: Tensor) -> Tensor:
-    """Points [N, H, D] with the numbers of a head side by side."""
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
 def tied_attention(
     q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
 ) -> Tensor:
@@ -263,7 +259,7 @@ def tied_attention(
         $[N, H, D]$. May be differentiated any number of times.
     """
     y: Tensor = _Tied.apply(  # type: ignore[no-untyped-call]
-        q, _side_by_side(k), _side_by_side(v), tasks, scale
+        q, side_by_side(k), side_by_side(v), tasks, scale
     )
     return y
 
@@ -273,7 +269,7 @@ def tied_encode(
 ) -> LatentState:
     """`tied_attention` up to the state of each graph."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
-        q, _side_by_side(k), _side_by_side(v), tasks, scale
+        q, side_by_side(k), side_by_side(v), tasks, scale
     )
     return LatentState(value, lse)
 
@@ -281,6 +277,6 @@ def tied_encode(
 def tied_decode(q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float) -> Tensor:
     """`tied_attention` from the values `z` of the state of each graph, [B, H, M, D]."""
     y: Tensor = _Decode.apply(  # type: ignore[no-untyped-call]
-        q, _side_by_side(k), z, tasks, scale
+        q, side_by_side(k), z, tasks, scale
     )
     return y

@@ -67,12 +67,8 @@ class ResidualBlock(nn.Module):
             y: Tensor = part + self.feed_forward(self.feed_forward_norm(part))
             return y
 
-        state = encode_chunks(
-            encode, x, layout, size, group, parameters=self.parameters()
-        )
-        return decode_chunks(
-            decode, state, x, layout, size, parameters=self.parameters()
-        )
+        state = encode_chunks(encode, x, layout, size, group, module=self)
+        return decode_chunks(decode, state, x, layout, size, module=self)
 
     def forward(
         self,

@@ -6,13 +6,14 @@ a chunk, small tensors that outlive their chunk would lie between the temporary 
 the next, and leave the heap full of holes: ten times the memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from torch_geometric_flare.functional import LatentState
@@ -39,10 +40,28 @@ class Chunk(NamedTuple):
         return [self.rows, *[self.graphs] * (num_inputs - 1)]
 
 
-class _Surroundings:
-    """Autocast and random numbers as a pass finds them."""
+class _Bound(nn.Module):
+    """Functions of a module's parameters, to be called with others."""
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(
+        self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        return function(*inputs)
+
+
+class _Surroundings:
+    """Parameters, autocast and random numbers as a pass finds them."""
+
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
+        self.module = module
+        self.names, self.parameters = [], []
+        for name, parameter in module.named_parameters():
+            self.names.append(name)
+            self.parameters.append(parameter)
         self.device = x.device.type
         # Copies of weights must not be cached: they are made here without a graph, and
         # would be found by later layers that need one.
@@ -55,6 +74,19 @@ class _Surroundings:
         )
         self.random = torch.get_rng_state()
         self.devices, self.device_random = get_device_states(x)
+
+    def bind(self, parameters: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+        """Call functions of the module with the parameters that forward saw.
+
+        The module may have others by now: `functional_call` lends them for a forward.
+        """
+        own = dict(self.module.named_parameters())
+        pairs = list(zip(self.names, parameters, strict=True))
+        if all(own.get(name) is parameter for name, parameter in pairs):
+            return lambda function, *inputs: function(*inputs)
+        bound = _Bound(self.module)
+        seen = {f"module.{name}": parameter for name, parameter in pairs}
+        return lambda *arguments: functional_call(bound, seen, arguments)
 
     @contextmanager
     def same_random_numbers(self) -> Iterator[None]:
@@ -83,6 +115,7 @@ def _gradients(
     inputs: Sequence[Tensor],
     parameters: Sequence[Tensor],
     around: _Surroundings,
+    call: Callable[..., tuple[Tensor, ...]],
     weigh: Weigh,
 ) -> list[Tensor | None]:
     """Compute a chunk again, and its direct gradients by inputs and parameters.
@@ -100,7 +133,7 @@ def _gradients(
         else:
             leaves.append(t[place].detach().requires_grad_(t.requires_grad))
     with torch.enable_grad(), around.autocast():
-        outputs = chunk.function(*leaves)
+        outputs = call(chunk.function, *leaves)
     weighted = [
         (output, weight)
         for output, weight in zip(outputs, weigh(chunk, *outputs), strict=True)
@@ -132,10 +165,11 @@ def _backward(
     """Gradients of a pass by its inputs and parameters."""
     targets = [*inputs, *parameters]
     totals: list[Tensor | None] = [None] * len(targets)
+    call = around.bind(parameters)
     with around.same_random_numbers():
         for chunk in chunks:
             places: list[Any] = [*chunk.places(len(inputs)), *[...] * len(parameters)]
-            grads = _gradients(chunk, inputs, parameters, around, weigh)
+            grads = _gradients(chunk, inputs, parameters, around, call, weigh)
             for i, grad in enumerate(grads):
                 if grad is not None:
                     total = totals[i]
@@ -257,7 +291,7 @@ def merge_into(
 
 
 def encode_pass(
-    chunks: Sequence[Chunk], x: Tensor, num_graphs: int, parameters: Iterable[Tensor]
+    chunks: Sequence[Chunk], x: Tensor, num_graphs: int, module: nn.Module
 ) -> LatentState:
     """Merge the states that the chunks give.
 
@@ -265,14 +299,15 @@ def encode_pass(
         chunks: At least one; each gives the state of its graphs from its rows alone.
         x: Rows.
         num_graphs: Number of graphs.
-        parameters: All that the chunks' functions depend on besides their arguments.
+        module: Its parameters are all that the chunks' functions depend on besides
+            their arguments.
 
     Returns:
         The states of all graphs. May be differentiated any number of times.
     """
-    tracked = [p for p in parameters if p.requires_grad]
+    around = _Surroundings(module, x)
     value, lse = _EncodePass.apply(  # type: ignore[no-untyped-call]
-        chunks, _Surroundings(x), num_graphs, x, *tracked
+        chunks, around, num_graphs, x, *around.parameters
     )
     return LatentState(value, lse)
 
@@ -281,7 +316,7 @@ def map_pass(
     chunks: Sequence[Chunk],
     x: Tensor,
     states: Sequence[Tensor],
-    parameters: Iterable[Tensor],
+    module: nn.Module,
 ) -> Tensor:
     """Join the rows that the chunks give.
 
@@ -289,13 +324,14 @@ def map_pass(
         chunks: At least one; each gives an output for each of its rows.
         x: Rows.
         states: Tensors of which each graph has a row.
-        parameters: All that the chunks' functions depend on besides their arguments.
+        module: Its parameters are all that the chunks' functions depend on besides
+            their arguments.
 
     Returns:
         The outputs of all rows. May be differentiated any number of times.
     """
-    tracked = [p for p in parameters if p.requires_grad]
+    around = _Surroundings(module, x)
     y: Tensor = _MapPass.apply(  # type: ignore[no-untyped-call]
-        chunks, _Surroundings(x), 1 + len(states), x, *states, *tracked
+        chunks, around, 1 + len(states), x, *states, *around.parameters
     )
     return y

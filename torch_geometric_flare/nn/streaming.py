@@ -5,11 +5,12 @@ one that decodes. What is pointwise is computed again in backward: a layer keeps
 input and its latents, and nothing else that grows with the points.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from torch_geometric_flare.functional import (
     LatentState,
@@ -25,33 +26,32 @@ Encode = Callable[[Tensor, PointBatch], LatentState]
 Decode = Callable[[LatentState, Tensor, PointBatch], Tensor]
 
 
-def map_points(
-    function: Callable[[Tensor], Tensor],
-    x: Tensor,
-    size: int,
-    parameters: Iterable[Tensor],
-) -> Tensor:
-    """Apply a pointwise function to chunks of points.
+def in_chunks(chunk_size: int | None) -> bool:
+    """Whether to compute in chunks: not where `torch.func` must see every operation."""
+    return chunk_size is not None and not torch._C._are_functorch_transforms_active()
+
+
+def map_points(module: nn.Module, x: Tensor, size: int) -> Tensor:
+    """Apply a pointwise module to chunks of points.
 
     Args:
-        function: Acts on each row by itself.
+        module: Acts on each row by itself.
         x: Rows.
         size: Rows of a chunk.
-        parameters: All that `function` depends on besides its argument.
 
     Shapes:
         - `x`: $[N, C]$
 
     Returns:
-        `function(x)`.
+        `module(x)`.
     """
 
     def step(part: Tensor) -> tuple[Tensor]:
-        return (function(part),)
+        return (module(part),)
 
     starts = range(0, max(1, x.size(0)), size)
     chunks = [Chunk(step, slice(start, start + size)) for start in starts]
-    return map_pass(chunks, x, (), parameters)
+    return map_pass(chunks, x, (), module)
 
 
 def encode_chunks(
@@ -61,7 +61,7 @@ def encode_chunks(
     size: int,
     group: "ProcessGroup | None" = None,
     *,
-    parameters: Iterable[Tensor],
+    module: nn.Module,
 ) -> LatentState:
     """Encode all chunks of a batch and merge their states.
 
@@ -71,7 +71,7 @@ def encode_chunks(
         layout: The graphs.
         size: Rows of a chunk.
         group: Processes that hold the other points of these graphs, if there are any.
-        parameters: All that `encode` depends on besides its arguments.
+        module: Its parameters are all that `encode` depends on besides its arguments.
 
     Shapes:
         - `x`: $[N, C]$
@@ -89,7 +89,7 @@ def encode_chunks(
     ]
     if not chunks:
         return distributed_merge(encode(x, layout), group)
-    state = encode_pass(chunks, x, layout.num_graphs, parameters)
+    state = encode_pass(chunks, x, layout.num_graphs, module)
     return distributed_merge(state, group)
 
 
@@ -100,7 +100,7 @@ def decode_chunks(
     layout: PointBatch,
     size: int,
     *,
-    parameters: Iterable[Tensor],
+    module: nn.Module,
 ) -> Tensor:
     """Decode the states of the graphs of a batch at each of its chunks.
 
@@ -110,7 +110,7 @@ def decode_chunks(
         x: Rows in the batch's own order.
         layout: The graphs.
         size: Rows of a chunk.
-        parameters: All that `decode` depends on besides its arguments.
+        module: Its parameters are all that `decode` depends on besides its arguments.
 
     Shapes:
         - `x`: $[N, C]$
@@ -131,4 +131,4 @@ def decode_chunks(
     ]
     if not chunks:
         return decode(state, x, layout)
-    return map_pass(chunks, x, state, parameters)
+    return map_pass(chunks, x, state, module)

@@ -19,7 +19,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
     reset_linear,
 )
 from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
-from torch_geometric_flare.nn.streaming import decode_chunks, encode_chunks
+from torch_geometric_flare.nn.streaming import decode_chunks, encode_chunks, in_chunks
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -177,7 +177,7 @@ class FLAREConv(nn.Module):
             return self._decode_chunks(state, x[1], query)
         if isinstance(batch, tuple):
             raise ValueError("batch is a pair but x is not: pass one batch vector")
-        if self.chunk_size is not None:
+        if in_chunks(self.chunk_size):
             state = self._encode_chunks(x, batch, batch_size, group)
             return self._decode_chunks(state, x, batch)
         check_points(x, self.in_channels)
@@ -268,26 +268,26 @@ class FLAREConv(nn.Module):
         group: "ProcessGroup | None",
     ) -> LatentState:
         """`encode`, in chunks if so set."""
-        if self.chunk_size is None:
+        if not in_chunks(self.chunk_size):
             return self.encode(x, batch, batch_size, group)
+        assert self.chunk_size is not None
         check_positive(chunk_size=self.chunk_size)
         check_points(x, self.in_channels)
         layout = point_layout(x, batch, batch_size, group)
         x = layout.unsort(x) if layout is batch else x
         return encode_chunks(
-            self.encode, x, layout, self.chunk_size, group, parameters=self.parameters()
+            self.encode, x, layout, self.chunk_size, group, module=self
         )
 
     def _decode_chunks(self, state: LatentState, x: Tensor, batch: Batch) -> Tensor:
         """`decode`, in chunks if so set."""
-        if self.chunk_size is None:
+        if not in_chunks(self.chunk_size):
             return self.decode(state, x, batch)
+        assert self.chunk_size is not None
         check_points(x, self.in_channels)
         layout = point_layout(x, batch, state.value.size(0))
         x = layout.unsort(x) if layout is batch else x
-        y = decode_chunks(
-            self.decode, state, x, layout, self.chunk_size, parameters=self.parameters()
-        )
+        y = decode_chunks(self.decode, state, x, layout, self.chunk_size, module=self)
         return layout.sort(y) if layout is batch else y
 
     def attention_weights(

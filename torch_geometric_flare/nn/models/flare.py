@@ -9,7 +9,7 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
-from torch_geometric_flare.nn.streaming import map_points
+from torch_geometric_flare.nn.streaming import in_chunks, map_points
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -158,7 +158,8 @@ class FLARE(nn.Module):
         if group is not None:
             batch_size = distributed_batch_size(batch, batch_size, group, x.device)
         layout = PointBatch.from_batch(x, batch, batch_size)
-        if self.chunk_size is not None:
+        if in_chunks(self.chunk_size):
+            assert self.chunk_size is not None
             return self._stream(x, layout, self.chunk_size, group)
         x = self.lift(layout.sort(x))
         for block in self.blocks:
@@ -169,12 +170,11 @@ class FLARE(nn.Module):
         self, x: Tensor, layout: PointBatch, size: int, group: "ProcessGroup | None"
     ) -> Tensor:
         check_positive(chunk_size=size)
-        x = map_points(self.lift, x, size, self.lift.parameters())
+        x = map_points(self.lift, x, size)
         for block in self.blocks:
             assert isinstance(block, ResidualBlock)
             x = block.stream(x, layout, size, group)
-        head = [*self.norm.parameters(), *self.head.parameters()]
-        return map_points(lambda part: self.head(self.norm(part)), x, size, head)
+        return map_points(nn.Sequential(self.norm, self.head), x, size)
 
     def __repr__(self) -> str:
         return (
