@@ -40,6 +40,8 @@ def parse_args(argv=None):
     add("--residual", choices=["memory", "file"], default="memory")
     add("--residual-dtype", choices=HALF, default="model")
     args = parser.parse_args(argv)
+    if args.points is not None and args.points < 1:
+        parser.error(f"--points must be at least 1, got {args.points}")
     args.points = args.points or (10_000_000 if args.predict else 1_000_000)
     return args
 

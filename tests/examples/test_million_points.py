@@ -65,6 +65,12 @@ def test_files_are_removed_unless_asked_for(main, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_points_are_refused(main, capsys):
+    with pytest.raises(SystemExit):
+        main(["--points=0"])
+    assert "--points must be at least 1, got 0" in capsys.readouterr().err
+
+
 def peak(*arguments):
     command = [sys.executable, str(SCRIPT)]
     done = subprocess.run(

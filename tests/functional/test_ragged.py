@@ -69,3 +69,19 @@ def test_on_cuda(dtype):
     torch.testing.assert_close(
         layout.unsort(y).double(), expected, atol=tolerance, rtol=tolerance
     )
+
+
+def test_shapes_that_do_not_agree_are_refused():
+    q, k, v = draw((700,))
+    layout = PointBatch.from_sizes((700,))
+    for arguments, message in (
+        ((q.transpose(0, 1), k, v, layout), "q has shape"),
+        ((q[..., :2], k, v, layout), "q has shape"),
+        ((q, k, v[:10], layout), "v has shape"),
+        ((q, k, v, PointBatch.from_sizes((701,))), "the layout is of 701 points"),
+    ):
+        for function in (ragged_flare_attention, ragged_flare_encode):
+            with pytest.raises(ValueError, match=message):
+                function(*arguments)
+    with pytest.raises(ValueError, match="z has shape"):
+        ragged_flare_decode(q, k, torch.randn(1, 3, 2, 4), layout)

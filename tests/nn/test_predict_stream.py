@@ -249,6 +249,8 @@ def test_model_and_gradients_are_left_alone():
         ({"sink": np.empty((50, 2), np.int64)}, "sink has dtype int64"),
         ({"chunk_size": 0}, "chunk_size is 0, expected a positive"),
         ({"chunk_size": -4}, "chunk_size is -4, expected a positive"),
+        ({"chunk_size": None}, "chunk_size is None, .* at once call the model"),
+        ({"residual_dtype": "half"}, "residual_dtype is 'half', .* torch.float16"),
         ({"residual_dtype": torch.int8}, "residual_dtype is torch.int8"),
     ],
 )
@@ -261,6 +263,21 @@ def test_wrong_arguments(change, message):
     }
     with pytest.raises(ValueError, match=message):
         predict_stream(network(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": [[0.0, 0.0, 0.0]]}, "source is a list, expected an array"),
+        ({"sink": [[0.0, 0.0]]}, "sink is a list, expected an array"),
+        ({"model": nn.Sequential(nn.Linear(3, 2))}, "is a Sequential without .* lift"),
+    ],
+)
+def test_wrong_types(change, message):
+    x, y = torch.rand(1, 3), torch.empty(1, 2)
+    arguments = {"model": network(), "source": x, "sink": y, "chunk_size": 1, **change}
+    with pytest.raises(TypeError, match=message):
+        predict_stream(**arguments)
 
 
 def test_folder_must_exist(tmp_path):

@@ -35,7 +35,7 @@ def deviation(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("chunk_size", [1, 17, 256, 10_000])
+@pytest.mark.parametrize("chunk_size", [1, 17, 256, 510])
 @pytest.mark.parametrize("module", [FLAREConv(3, 8, heads=2, num_latents=5), network()])
 def test_chunks_change_nothing(module, chunk_size):
     sizes = (1, 2, 0, 0, 7, 3) if chunk_size == 1 else SIZES

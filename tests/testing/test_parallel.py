@@ -61,6 +61,8 @@ def test_shards_must_be_all_points():
         assert_point_parallel(Centred(True), 3, sizes=(8,), shards=(3, 4))
     with pytest.raises(ValueError, match="expected 3 numbers"):
         assert_point_parallel(Centred(True), 3, 3, sizes=(8,), shards=(4, 4))
+    with pytest.raises(ValueError, match="world_size is 0, expected a positive"):
+        assert_point_parallel(Centred(True), 3, world_size=0)
 
 
 def report(offset, name):

@@ -175,6 +175,79 @@ def test_fit_in_processes_equals_fit_alone(tmp_path, points, batch_size):
     assert not (tmp_path / "of process 1").exists()
 
 
+class Order(Callback):
+    """Notes the samples of each batch."""
+
+    def __init__(self):
+        self.batches = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.batches.append(batch.number.tolist())
+
+
+def train_on_many(folder, seed, strategy="auto", **limits):
+    """Weights in double precision after two epochs, and the batches of each."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for number, n in enumerate((5, 30, 100, 40, 10)):
+        x = torch.rand(n, 3, generator=generator)
+        y = 20 + 10 * torch.sin(3 * x.sum(1, keepdim=True))
+        samples.append(Data(x=x, y=y, number=number))
+    data = SurrogateDataModule(samples, seed=2, **limits)
+    order = Order()
+    surrogate = fit_in_one_call(
+        make_module(seed).float(),
+        data,
+        folder,
+        accelerator="cpu",
+        devices=1 if strategy == "auto" else 2,
+        strategy=strategy,
+        precision="64-true",
+        progress=False,
+        callbacks=[order],
+    )
+    half = len(order.batches) // 2
+    return surrogate.state_dict(), [order.batches[:half], order.batches[half:]]
+
+
+LIMITS = [{"batch_size": 1}, {"max_points": 60}]
+
+
+def train_on_many_together(folder):
+    os.environ["LOCAL_RANK"] = str(dist.get_rank())
+    return [
+        train_on_many(
+            f"{folder}/{points} {number}",
+            dist.get_rank(),
+            "ddp" if points is None else PointParallelStrategy(points),
+            **limits,
+        )
+        for points in (2, None)
+        for number, limits in enumerate(LIMITS)
+    ]
+
+
+def test_the_order_is_that_of_one_process(tmp_path):
+    alone = [
+        train_on_many(tmp_path / str(number), 0, **limits)
+        for number, limits in enumerate(LIMITS)
+    ]
+    assert all(first != second for _, (first, second) in alone)
+    together = run_processes(train_on_many_together, 2, str(tmp_path))
+    for results in together:
+        for (state, epochs), (expected, order) in zip(results[:2], alone, strict=True):
+            assert epochs == order
+            torch.testing.assert_close(state, expected, atol=1e-10, rtol=1e-10)
+    # Processes with samples of their own take turns; the first ones come once more.
+    for (_, first), (_, second), (_, order) in zip(
+        together[0][2:], together[1][2:], alone, strict=True
+    ):
+        for mine, others, whole in zip(first, second, order, strict=True):
+            turns = [batch for both in zip(mine, others, strict=True) for batch in both]
+            assert turns == whole + whole[: len(turns) - len(whole)]
+            assert len(turns) - len(whole) < 2
+
+
 class Group(NamedTuple):
     """Stands for a process group."""
 
@@ -221,9 +294,10 @@ def test_edges_are_refused():
         shard_points(sample, Group(0, 2))
 
 
-def test_points_must_be_shared_by_some_process():
-    with pytest.raises(ValueError, match="processes_per_sample must be at least 1"):
-        PointParallelStrategy(0)
+@pytest.mark.parametrize("number", [0, 1.5, "a"])
+def test_points_must_be_shared_by_some_process(number):
+    with pytest.raises(ValueError, match=f"processes_per_sample is {number!r}, expect"):
+        PointParallelStrategy(number)
 
 
 class Deaf(nn.Module):

@@ -123,14 +123,14 @@ def test_processes_share_out_the_batches_of_an_epoch():
     [
         (([], 5, 0), "at least one"),
         (([3, -1], 5, 0), "none negative"),
-        (([3], 0, 0), "max_points must be at least 1, got 0"),
+        (([3], 0, 0), "max_points is 0, expected a positive integer"),
         (([3], 5, -1), "negative"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PointBatchSampler(*arguments)
-    with pytest.raises(ValueError, match="max_samples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_samples is 0, expected a positive"):
         PointBatchSampler([3], 5, 0, max_samples=0)
 
 

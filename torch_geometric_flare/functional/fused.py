@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -24,13 +26,25 @@ def softmax_attention(
     return weights @ v
 
 
+def needs_twin(*grads: Tensor) -> bool:
+    """Whether a backward from `grads` must be made of operations to be seen into.
+
+    A batch of gradients, `is_grads_batched=True`, shows in their having no memory.
+    """
+    return (
+        torch.is_grad_enabled()
+        or is_transformed()
+        or not all(map(torch._C._has_storage, grads))
+    )
+
+
 def differentiable_gradients(
     function: Callable[..., Tensor],
     inputs: Sequence[Tensor],
     wanted: Sequence[bool],
     grad: Tensor,
 ) -> list[Tensor | None]:
-    """Gradients of `function` that carry a graph, for a backward of a backward.
+    """Gradients of `function`; they carry a graph in a backward of a backward.
 
     Args:
         function: Differentiable any number of times.
@@ -43,25 +57,47 @@ def differentiable_gradients(
     """
     # Views, so that an input computed from another (here v from k, as in decoding)
     # counts with its direct part alone.
-    inputs = [t.view_as(t) for t in inputs]
-    out = function(*inputs)
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if again:
+            inputs = [t.view_as(t) for t in inputs]
+        else:
+            inputs = [t.detach().requires_grad_() for t in inputs]
+        out = function(*inputs)
     found = iter(
         torch.autograd.grad(
             out,
             [t for t, want in zip(inputs, wanted, strict=True) if want],
             grad.to(out.dtype),
-            create_graph=True,
+            create_graph=again,
         )
     )
     return [next(found) if want else None for want in wanted]
 
 
 def is_traced() -> bool:
-    """Whether `torch.compile`, `torch.export` or `torch.func` looks on.
+    """Whether `torch.compile`, `torch.export`, `torch.func` or a mode looks on.
 
     A Python autograd function would hide its operations from them.
     """
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or is_transformed()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` or forward-mode differentiation looks on."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether code may go by the addresses of `tensors` on a CPU."""
+    return all(
+        type(t) in (Tensor, Parameter) and t.device.type == "cpu" for t in tensors
+    )
 
 
 def is_tracked(*tensors: Tensor) -> bool:
@@ -71,6 +107,7 @@ def is_tracked(*tensors: Tensor) -> bool:
 
 def side_by_side(x: Tensor) -> Tensor:
     """Rows whose numbers lie next to each other, as CPU kernels take for granted."""
+    x = x.resolve_neg()
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -114,7 +151,7 @@ class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask, out, lse = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if needs_twin(grads[0]):
 
             def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return softmax_attention(q, k, v, mask, ctx.scale)
@@ -161,7 +198,7 @@ def fused_attention(
     Returns:
         $[B, H, N_q, D]$; zero where a query sees no key.
     """
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return softmax_attention(q, k, v, mask, scale)
     if not is_tracked(q, k, v) or is_traced() or q.device.type != "cpu":
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)

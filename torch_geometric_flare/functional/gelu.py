@@ -19,6 +19,9 @@ _LEAST_WORK = 1 << 18
 _FACTOR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
+# From here on the GELU is zero or its argument, to the last digit.
+_FAR = 1000.0
+
 
 def add_gelu(h: Tensor, x: Tensor | None) -> Tensor:
     """The GELU of `h`, plus `x` if given; contiguous tensors of one shape."""
@@ -38,6 +41,8 @@ def gelu_gradient(h: Tensor, g: Tensor) -> Tensor:
 def _over_elements(run: Kernel, h: Tensor, x: Tensor | None, y: Tensor) -> None:
     """Apply to all elements; a last vector that is not full overlaps the one before."""
     size = h.numel()
+    if y.shape != h.shape or (x is not None and x.shape != h.shape):
+        raise ValueError(f"tensors of other shapes than {tuple(h.shape)}")
     if size < lanes(h.dtype):
         raise ValueError(f"{size} elements, expected at least {lanes(h.dtype)}")
     pointers = h.data_ptr(), 0 if x is None else x.data_ptr(), y.data_ptr()
@@ -50,7 +55,7 @@ def _ranges(size: int, count: int) -> Tensor:
     """The tasks."""
     bounds = [size * i // count for i in range(count + 1)]
     pairs = zip(bounds[:-1], bounds[1:], strict=True)
-    return torch.tensor([[0, start, stop, 0] for start, stop in pairs])
+    return torch.tensor([[0, start, stop, 0] for start, stop in pairs], device="cpu")
 
 
 def _sigmoid(c: Code, h: Value) -> tuple[Value, Value]:
@@ -80,6 +85,9 @@ def _gelu_code(dtype: torch.dtype, residual: bool) -> Kernel:
         i = c.min(i, last)
         h = c.load(c.at(c["h"], i))
         sigmoid, _ = _sigmoid(c, h)
+        # Far below zero the sigmoid is not quite zero.
+        low = c.constant(-_FAR)
+        h = c.builder.select(c.builder.fcmp_ordered("<", h, low), low, h)
         if residual:
             y = c.fma(h, sigmoid, c.load(c.at(c["x"], i)))
         else:
@@ -95,7 +103,7 @@ def _gradient_code(dtype: torch.dtype) -> Kernel:
     loop, last = _elements(c)
     with loop as i:
         i = c.min(i, last)
-        h = c.load(c.at(c["h"], i))
+        h = c.clamp(c.load(c.at(c["h"], i)), c.constant(_FAR))
         sigmoid, square = _sigmoid(c, h)
         # sigmoid + h sigmoid (1 - sigmoid) 2u'
         slope = c.fma(square, c.constant(3 * _FACTOR * _CUBIC), c.constant(_FACTOR))

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
-from torch_geometric_flare.functional.fused import differentiable_gradients, is_traced
+from torch_geometric_flare.functional.fused import (
+    differentiable_gradients,
+    is_plain,
+    is_traced,
+    needs_twin,
+)
 from torch_geometric_flare.functional.gelu import add_gelu, gelu_gradient
 from torch_geometric_flare.functional.llvm import is_available
 
@@ -52,7 +57,7 @@ class _GeluLayer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, h = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
+        if needs_twin(*grads):
             inputs = [x, weight] if bias is None else [x, weight, bias]
 
             def again(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -61,7 +66,7 @@ class _GeluLayer(torch.autograd.Function):
             wanted = wanted[: len(inputs)]
             found = differentiable_gradients(again, inputs, wanted, grads[0])
             return *found, *[None] * (4 - len(found))
-        g = grads[0].contiguous()
+        g, h = (t.resolve_neg().contiguous() for t in (grads[0], h))
         grad_h = gelu_gradient(h, g)
         grad_x = grad_weight = grad_bias = None
         if wanted[0]:
@@ -97,15 +102,18 @@ def gelu_layer(
     """
     if (
         is_traced()
-        or x.device.type != "cpu"
+        or not is_plain(x, weight, *(() if bias is None else (bias,)))
         or x.dtype not in (torch.float32, torch.float64)
         or x.dtype != weight.dtype
-        or x.numel() // x.size(-1) * weight.size(0) < _LEAST_ELEMENTS
+        or x.dim() == 0
+        or x.size(-1) != weight.size(1)
+        or x[..., 0].numel() * weight.size(0) < _LEAST_ELEMENTS
+        or (bias is not None and bias.dtype != x.dtype)
         or torch.is_autocast_enabled("cpu")
         or not is_available()
     ):
         return None
-    rows = x.reshape(-1, x.size(-1)).contiguous()
+    rows = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
     y: Tensor = _GeluLayer.apply(  # type: ignore[no-untyped-call]
         rows, weight, bias, residual
     )

@@ -14,7 +14,7 @@ from torch_geometric_flare.functional.threads import run_on_threads
 
 try:
     from llvmlite import binding
-except ImportError:  # a platform without it
+except (ImportError, OSError):  # a platform without it
     binding = None
 
 # What a kernel's code calls the function that does tasks until none is left.
@@ -27,8 +27,8 @@ def is_available() -> bool:
     if binding is None:
         return False
     try:
-        _target_machine()
-    except (RuntimeError, OSError):
+        Kernel(f"define void @{WORKER}(ptr %0) {{ ret void }}")
+    except (RuntimeError, OSError, AttributeError):
         return False
     return True
 

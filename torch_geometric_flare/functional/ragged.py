@@ -28,6 +28,33 @@ except ImportError:  # an older torch
     varlen_attn = None  # type: ignore[assignment]
 
 
+def _check(
+    q: Tensor, k: Tensor, batch: PointBatch, v: Tensor | None, z: Tensor | None = None
+) -> None:
+    """Refuse shapes that do not agree."""
+    if k.dim() != 3 or q.dim() != 3 or (q.size(0), q.size(2)) != tuple(k.shape[1:]):
+        raise ValueError(
+            f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: expected [H, M, D] "
+            "and [N, H, D]"
+        )
+    if v is not None and (v.dim() != 3 or v.shape[:2] != k.shape[:2]):
+        raise ValueError(
+            f"v has shape {tuple(v.shape)}, expected {tuple(k.shape[:2])} + (width,), "
+            "one value for each key"
+        )
+    if z is not None and (
+        z.dim() != 4 or z.shape[:3] != (batch.num_graphs, *q.shape[:2])
+    ):
+        raise ValueError(
+            f"z has shape {tuple(z.shape)}, expected "
+            f"{(batch.num_graphs, *q.shape[:2])} + (width,), one for each latent"
+        )
+    if sum(batch.sizes) != k.size(0):
+        raise ValueError(
+            f"the layout is of {sum(batch.sizes)} points but k has {k.size(0)} rows"
+        )
+
+
 def _heads_first(x: Tensor) -> Tensor:
     return x.transpose(1, 2)  # [B, n, H, D] <-> [B, H, n, D]
 
@@ -50,7 +77,11 @@ def ragged_flare_attention(
 
     Returns:
         $[N, H, D]$: what `flare_attention` gives for each graph alone.
+
+    Raises:
+        ValueError: If the shapes do not agree.
     """
+    _check(q, k, batch, v)
     if not batch.groups:
         return v
     # The kernel takes these widths; otherwise its one group is padded.
@@ -121,10 +152,14 @@ def ragged_flare_encode(
     Returns:
         Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$, graphs in the batch's order;
         an empty graph has the state of no points.
+
+    Raises:
+        ValueError: If the shapes do not agree.
     """
+    _check(q, k, batch, v)
     value, lse = empty_state(q.expand(batch.num_graphs, *q.shape), v)
     if prefers_tied(q[None], k, v, scale):
-        graphs = torch.tensor(batch.sequence)
+        graphs = torch.tensor(batch.sequence, device=q.device)
         state = tied_encode(q[None], k, v, batch.tasks, scale)
         return LatentState(
             value.index_copy(0, graphs, state.value),
@@ -196,7 +231,11 @@ def ragged_flare_decode(
 
     Returns:
         $[N, H, D]$
+
+    Raises:
+        ValueError: If the shapes do not agree.
     """
+    _check(q, k, batch, None, z)
     if not batch.groups:
         return k.new_empty(*k.shape[:-1], z.size(-1))
     if prefers_tied(q[None], k, z, scale):

@@ -53,7 +53,7 @@ class Tasks(NamedTuple):
             columns += -(-size // _LANES) * _LANES
         whole = [row[0] for row in table] == list(range(len(sizes)))
         return cls(
-            torch.tensor(table, dtype=torch.long).view(-1, 4),
+            torch.tensor(table, dtype=torch.long, device="cpu").view(-1, 4),
             tuple(sizes),
             columns,
             whole,

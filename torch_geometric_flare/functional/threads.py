@@ -3,7 +3,8 @@
 import ctypes
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,16 @@ def run_on_threads(worker: Callable[[int], None], task: int, most: int) -> None:
         # would disturb each other.
         openmp.GOMP_parallel(worker, ctypes.c_void_p(task), threads, 0)
         return
-    pool = _pool(threads - 1)
-    helpers = [pool.submit(worker, task) for _ in range(threads - 1)]
-    worker(task)
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    helpers: list[Future[None]] = []
+    try:
+        with suppress(RuntimeError):  # the interpreter shuts down
+            helpers += [
+                _pool(threads - 1).submit(worker, task) for _ in range(threads - 1)
+            ]
+        worker(task)
+    finally:
+        # The task's memory must outlive them, whatever interrupts this thread.
+        wait([helper for helper in helpers if not helper.cancel()])
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,9 @@ from torch import Tensor
 
 from torch_geometric_flare.functional.fused import (
     differentiable_gradients,
+    is_plain,
     is_traced,
+    needs_twin,
     side_by_side,
 )
 from torch_geometric_flare.functional.llvm import is_available
@@ -48,8 +50,8 @@ _LEAST_POINTS = 512
 _LARGEST_WIDTH = 64
 
 # With |score| below this, sums over 10^8 points, their reciprocals and products with
-# gradients of any usual size are normal numbers.
-_LARGEST_SCORE = {torch.float32: 40.0, torch.float64: 300.0}
+# gradients from 1e-15 to 1e15 are normal numbers.
+_LARGEST_SCORE = {torch.float32: 30.0, torch.float64: 300.0}
 
 
 def prefers_tied(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
@@ -68,7 +70,8 @@ def prefers_tied(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
     """
     return (
         not is_traced()
-        and k.device.type == "cpu"
+        and is_plain(q, k, v)
+        and isinstance(scale, int | float)
         and k.dtype in _LARGEST_SCORE
         and q.dtype == k.dtype == v.dtype
         and v.size(-1) == k.size(-1)
@@ -92,17 +95,19 @@ def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
         - `q`: $[*, H, M, D]$
         - `k`: $[*, H, D]$
     """
-    if k.numel() == 0:
+    if k.numel() == 0 or q.numel() == 0:
         return False
     q, k = q.detach(), k.detach()
     largest = _LARGEST_SCORE[k.dtype]
-    longest_q = torch.linalg.vector_norm(q, dim=-1).amax(dim=(0, 2))  # [H]
+    # What the squares of small numbers lose by underflow.
+    lost = (k.size(-1) * torch.finfo(k.dtype).tiny) ** 0.5
+    longest_q = lost + torch.linalg.vector_norm(q, dim=-1).amax(dim=(0, 2))  # [H]
     # The largest component bounds a length, in one quick pass.
     low, high = torch.aminmax(k)
     length = max(-float(low), float(high)) * k.size(-1) ** 0.5
     if abs(scale) * float(longest_q.amax()) * length <= largest:  # false for NaN
         return True
-    longest_k = torch.linalg.vector_norm(k, dim=-1).flatten(0, -2).amax(dim=0)
+    longest_k = lost + torch.linalg.vector_norm(k, dim=-1).flatten(0, -2).amax(dim=0)
     return abs(scale) * float((longest_q * longest_k).amax()) <= largest
 
 
@@ -129,7 +134,7 @@ class _Tied(torch.autograd.Function):
         sums = gather(hat, k, v, tasks)
         weight = sums[:, :, -1]
         z = _mean(sums)
-        y = torch.empty_like(k, memory_format=torch.contiguous_format)
+        y = _empty(k)
         r = scatter(hat, k, z, y, tasks)
         # Nothing but saved tensors: checkpointing then frees all of it.
         ctx.save_for_backward(q, k, v, y, r, z, weight)
@@ -140,12 +145,14 @@ class _Tied(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, y, r, z, weight = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
-        if torch.is_grad_enabled():
+        if needs_twin(*grads):
             return _with_graph(ctx, explicit_attention, (q, k, v), grads[0])
         hat, g = _hat(q, scale), side_by_side(grads[0])
+        # Whoever keeps saved tensors elsewhere may bring them back in another layout.
+        k, v, y, r = map(side_by_side, (k, v, y, r))
         grad_sums = gather(hat, k, g, tasks, r).mT / weight.unsqueeze(-1)
         offset = -(grad_sums * z).sum(dim=-1)
-        grad_k, grad_v = torch.empty_like(y), torch.empty_like(y)
+        grad_k, grad_v = (_empty(t) for t in (k, v))
         grad_q = gradients(
             hat,
             k,
@@ -164,7 +171,7 @@ class _Decode(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float
     ) -> Tensor:
-        y = torch.empty_like(k, memory_format=torch.contiguous_format)
+        y = _empty(k)
         r = scatter(_hat(q, scale), k, z, y, tasks)
         ctx.save_for_backward(q, k, z, y, r)
         ctx.tasks, ctx.scale = tasks, scale
@@ -174,11 +181,12 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, z, y, r = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
-        if torch.is_grad_enabled():
+        if needs_twin(*grads):
             return _with_graph(ctx, explicit_decode, (q, k, z), grads[0])
         hat, g = _hat(q, scale), side_by_side(grads[0])
+        k, y, r = map(side_by_side, (k, y, r))
         grad_z = gather(hat, k, g, tasks, r).mT
-        grad_k = torch.empty_like(y)
+        grad_k = _empty(k)
         decoded = Scattered(g, y, r, z)
         grad_q = gradients(hat, k, grad_k, tasks, decoded=decoded)
         return _total(grad_q, q, scale), grad_k, grad_z, None, None
@@ -202,7 +210,7 @@ class _Encode(torch.autograd.Function):
         q, k, v, value, lse = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         grad_value, grad_lse = grads
-        if torch.is_grad_enabled():
+        if needs_twin(*grads):
 
             def joined(*arguments: Any) -> Tensor:
                 value, lse = explicit_encode(*arguments)
@@ -211,13 +219,12 @@ class _Encode(torch.autograd.Function):
 
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
             return _with_graph(ctx, joined, (q, k, v), grad)
+        k, v = side_by_side(k), side_by_side(v)
         # The share of a point of score zero; a graph without points has none.
         share = (-lse.masked_fill(lse == -torch.inf, torch.inf)).exp()
         offset = share * (grad_lse - (grad_value * value).sum(dim=-1))
         grad_sums = share.unsqueeze(-1) * grad_value
-        grad_k, grad_v = (
-            torch.empty_like(t, memory_format=torch.contiguous_format) for t in (k, v)
-        )
+        grad_k, grad_v = (_empty(t) for t in (k, v))
         encoded = Gathered(v, grad_sums, offset), grad_v
         grad_q = gradients(_hat(q, scale), k, grad_k, tasks, encoded)
         return _total(grad_q, q, scale), grad_k, grad_v, None, None
@@ -226,6 +233,11 @@ class _Encode(torch.autograd.Function):
 def _hat(q: Tensor, scale: float) -> Tensor:
     """Latents as the passes want them: scores are then exponents of two."""
     return q * (scale * math.log2(math.e))
+
+
+def _empty(x: Tensor) -> Tensor:
+    """A contiguous tensor like `x`, not filled."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _mean(sums: Tensor) -> Tensor:

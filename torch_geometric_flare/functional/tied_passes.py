@@ -111,7 +111,7 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: Tasks) -> Tensor:
         r, $[H, N']$ with $N'$ a little more than $N$; `tasks` has its columns.
     """
     _, heads, latents, width = q.shape
-    q, z = q.contiguous(), z.contiguous()
+    q, z = q.contiguous(), z.resolve_neg().contiguous()
     r = k.new_empty(heads, tasks.num_columns)
     run = scatter_code(width, k.dtype)
     run(

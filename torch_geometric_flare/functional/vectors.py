@@ -15,7 +15,7 @@ from torch_geometric_flare.functional.llvm import WORKER, Kernel, lanes
 
 try:
     from llvmlite import ir
-except ImportError:  # a platform without it
+except (ImportError, OSError):  # a platform without it
     ir = None
 
 # Values of the code, pointers to numbers, and integers: llvmlite has no types.
@@ -238,11 +238,11 @@ class Code:
         return start
 
     def clamp(self, x: Value, limit: Value) -> Value:
-        """`x` between `-limit` and `limit`; `limit` for NaN."""
+        """`x` between `-limit` and `limit`; NaN stays."""
         builder = self.builder
-        x = builder.select(builder.fcmp_ordered("<", x, limit), x, limit)
         low = builder.fneg(limit)
-        return builder.select(builder.fcmp_ordered(">", x, low), x, low)
+        x = builder.select(builder.fcmp_ordered(">", x, limit), limit, x)
+        return builder.select(builder.fcmp_ordered("<", x, low), low, x)
 
     def exp2(self, x: Value) -> Value:
         r"""$2^x$ for results that are normal numbers, to about one unit in the last."""
@@ -334,6 +334,7 @@ def _exp2_coefficients(degree: int) -> list[float]:
     nodes = torch.tensor(
         [math.cos(math.pi * (i + 0.5) / (degree + 1)) / 2 for i in range(degree + 1)],
         dtype=torch.float64,
+        device="cpu",
     )
     powers = torch.linalg.vander(nodes)
     found: list[float] = torch.linalg.solve(powers, torch.exp2(nodes)).tolist()

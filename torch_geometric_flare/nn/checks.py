@@ -1,15 +1,30 @@
 """User errors that every module reports the same way."""
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric import is_debug_enabled
 
+# What else may be passed where the caller takes no number at all.
+_OTHERWISE = {"chunk_size": " or None for all points at once"}
+
+
+def is_positive(value: Any) -> bool:
+    """Whether `value` is an integer of at least one, and no bool."""
+    whole = not isinstance(value, bool) and isinstance(value, Integral)
+    return whole and int(value) >= 1
+
 
 def check_positive(**values: int) -> None:
-    """Raise `ValueError` naming the first of `values` that is below one."""
+    """Raise `ValueError` naming the first of `values` that is no positive integer."""
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}, expected a positive number")
+        if not is_positive(value):
+            raise ValueError(
+                f"{name} is {value!r}, expected a positive integer"
+                f"{_OTHERWISE.get(name, '')}"
+            )
 
 
 def check_layers(**values: int) -> None:

@@ -13,11 +13,22 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import LatentState
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.checks import check_points, is_positive
 from torch_geometric_flare.nn.models.flare import FLARE
 from torch_geometric_flare.nn.passes import merge_into
 
 Features = Callable[[slice], Tensor]
+
+# What is used of a model.
+_PARTS = (
+    "in_channels",
+    "hidden_channels",
+    "out_channels",
+    "lift",
+    "blocks",
+    "norm",
+    "head",
+)
 
 
 class _Residual(Protocol):
@@ -102,6 +113,7 @@ def predict_stream(
         - `sink`: $[N, C_\text{out}]$
 
     Raises:
+        TypeError: If `model` is no such network, or `source` or `sink` no array.
         ValueError: If a shape or `chunk_size` is wrong, `sink` is read-only or of
             integers, `residual_dtype` is no floating-point type, or, in PyTorch
             Geometric's debug mode, `source` is not finite.
@@ -114,11 +126,19 @@ def predict_stream(
         >>> torch.allclose(y, model(x), atol=1e-6)
         True
     """
-    check_positive(chunk_size=chunk_size)
-    _check_arrays(model, source, sink)
-    if residual_dtype is not None and not residual_dtype.is_floating_point:
+    _check_model(model)
+    if not is_positive(chunk_size):
         raise ValueError(
-            f"residual_dtype is {residual_dtype}, expected a floating-point type"
+            f"chunk_size is {chunk_size!r}, expected a positive integer; for all "
+            "points at once call the model"
+        )
+    _check_arrays(model, source, sink)
+    if residual_dtype is not None and not (
+        isinstance(residual_dtype, torch.dtype) and residual_dtype.is_floating_point
+    ):
+        raise ValueError(
+            f"residual_dtype is {residual_dtype!r}, expected a floating-point type "
+            "such as torch.float16"
         )
     if residual_dir is not None and not Path(residual_dir).is_dir():
         raise FileNotFoundError(f"residual_dir={str(residual_dir)!r} is no folder")
@@ -192,7 +212,23 @@ def _decoder(
     return features
 
 
+def _check_model(model: FLARE) -> None:
+    # By its parts, as compiled models and look-alikes do as well.
+    missing = [name for name in _PARTS if not hasattr(model, name)]
+    if missing:
+        raise TypeError(
+            f"model is a {type(model).__name__} without {', '.join(missing)}: pass a "
+            "FLARE, which of a Surrogate is its attribute `model`"
+        )
+
+
 def _check_arrays(model: FLARE, source: Any, sink: Any) -> None:
+    for name, array in (("source", source), ("sink", sink)):
+        if not hasattr(array, "shape"):
+            raise TypeError(
+                f"{name} is a {type(array).__name__}, expected an array with a shape, "
+                "such as a tensor or a NumPy array"
+            )
     shape = tuple(source.shape)
     if len(shape) != 2 or shape[1] != model.in_channels:
         raise ValueError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import LatentState
+from torch_geometric_flare.nn.checks import check_positive
 
 
 def _gradients(
@@ -124,14 +125,23 @@ def assert_chunk_invariant(
         module: Has an attribute `chunk_size`, and is called as
             `module(x, batch, batch_size)`. Use float64.
         in_channels: Width of its input.
-        chunk_size: Points of a chunk, to be compared with all at once.
+        chunk_size: Points of a chunk, fewer than there are, to be compared with all
+            at once.
         sizes: Points of each graph; zero is an empty graph.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
     Raises:
+        ValueError: If `chunk_size` is no positive integer, or one chunk would hold all
+            points.
         AssertionError: If an output or a gradient depends on the chunks.
     """
+    check_positive(chunk_size=chunk_size)
+    if chunk_size >= sum(sizes):
+        raise ValueError(
+            f"chunk_size is {chunk_size} for {sum(sizes)} points in all, which one "
+            "chunk would hold: lower it, or raise sizes"
+        )
     x, batch, parameters = _ragged_input(module, in_channels, sizes)
     before = module.chunk_size
     results = []

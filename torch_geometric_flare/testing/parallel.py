@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import distributed_sum, reduce_gradients
+from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.testing.laws import _gradients, _ragged_input
 
 
@@ -152,10 +153,12 @@ def assert_point_parallel(
         timeout: Seconds that one process waits for another.
 
     Raises:
-        ValueError: If `shards` is not one number a process that add up to all points.
+        ValueError: If `world_size` is no positive integer, or `shards` is not one
+            number a process that add up to all points.
         AssertionError: If anything differs.
         RuntimeError: If a process fails.
     """
+    check_positive(world_size=world_size)
     x, batch, parameters = _ragged_input(module, in_channels, sizes)
     if shards is None:
         shards = _unequal(len(x), world_size)

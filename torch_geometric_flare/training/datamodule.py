@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DistributedSampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.training.point_sampling import (
     PointBatchSampler,
     sample_sizes,
@@ -27,6 +29,20 @@ _FIXED = (
 )
 
 
+class _Loader(DataLoader):
+    """Keeps the order of its sampler where processes share it out.
+
+    For that Lightning builds the loader again with a sampler around its own, which in
+    training would shuffle once more: processes that share each sample would then take
+    other steps than one process.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.sampler, DistributedSampler):
+            self.sampler.shuffle = False
+
+
 class SurrogateDataModule(LightningDataModule):
     """Batches whose order and augmentation depend on (seed, epoch) alone.
 
@@ -35,6 +51,12 @@ class SurrogateDataModule(LightningDataModule):
     it runs under generators seeded from (seed, epoch, index). Each epoch takes every
     training sample once, the last batch being smaller if need be. The validation and
     test samples are the same in every pass.
+
+    Processes that train together, or groups of them that share each sample, take turns
+    in the order of the epoch: of two, the first gets every other sample (with
+    `max_points`, every other batch) and the second those between. Where they do not
+    come out even, the first ones of the order are repeated at its end. One such group
+    has the order of one process.
 
     With `max_points`, batches of unequal samples take equal memory: each holds as many
     samples as fit, other ones in each epoch, but always the same number of batches an
@@ -57,9 +79,9 @@ class SurrogateDataModule(LightningDataModule):
             transform changes them, as in `sizes=[1000] * len(train)`.
 
     Raises:
-        ValueError: If `train` is empty, `batch_size` or `max_points` is below one, a
-            number is negative, or `sizes` is given without `max_points`, is not one
-            number a sample, or is missing where `train` does not tell.
+        ValueError: If `train` is empty, `batch_size` or `max_points` is no positive
+            integer, a number is negative, or `sizes` is given without `max_points`, is
+            not one number a sample, or is missing where `train` does not tell.
     """
 
     def __init__(
@@ -79,8 +101,10 @@ class SurrogateDataModule(LightningDataModule):
             raise ValueError("train is empty: pass at least one sample")
         if batch_size is None and max_points is None:
             batch_size = 1
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size is not None:
+            check_positive(batch_size=batch_size)
+        if max_points is not None:
+            check_positive(max_points=max_points)
         if seed < 0 or num_workers < 0:
             raise ValueError(
                 "seed and num_workers must not be negative, got "
@@ -154,7 +178,7 @@ class SurrogateDataModule(LightningDataModule):
         batch_size: int | None,
         transform: Callable[[Data], Data] | None,
     ) -> DataLoader:
-        return DataLoader(
+        return _Loader(
             SeededDataset(dataset, self.seed, transform),
             batch_size=batch_size,
             sampler=sampler,

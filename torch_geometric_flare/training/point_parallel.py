@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch_geometric.data import Data
 
 from torch_geometric_flare.functional import reduce_gradients
+from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.training.module import SurrogateModule
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class PointParallelStrategy(ModelParallelStrategy):
 
     Every process holds all weights, those of the first at the start, so checkpoints are
     the usual ones. Lightning's class by itself neither reduces gradients of such
-    weights nor loads a checkpoint of them.
+    weights nor loads a checkpoint of them. A `Trainer` of your own refuses
+    `precision="64-true"` for this class: pass it `plugins=DoublePrecision()`, of
+    `lightning.pytorch.plugins`, as `fit` does.
 
     Batches are `Data` with the process group as the field `group`. `SurrogateModule`
     hands it to a model whose forward names it, and to its loss. In a module of your own
@@ -83,8 +86,8 @@ class PointParallelStrategy(ModelParallelStrategy):
             on CPUs.
 
     Raises:
-        ValueError: If `processes_per_sample` is below one or, in `fit`, does not
-            divide the number of processes, or the model's forward names no `group`.
+        ValueError: If `processes_per_sample` is no positive integer or, in `fit`, does
+            not divide the number of processes, or the model's forward names no `group`.
     """
 
     def __init__(
@@ -93,10 +96,7 @@ class PointParallelStrategy(ModelParallelStrategy):
         timeout: timedelta = timedelta(minutes=30),
         process_group_backend: str | None = None,
     ) -> None:
-        if processes_per_sample < 1:
-            raise ValueError(
-                f"processes_per_sample must be at least 1, got {processes_per_sample}"
-            )
+        check_positive(processes_per_sample=processes_per_sample)
         super().__init__(
             tensor_parallel_size=processes_per_sample,
             timeout=timeout,

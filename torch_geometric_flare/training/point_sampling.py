@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Sampler, Subset
 from torch_geometric.data import Data, InMemoryDataset
 
+from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.training.sampling import ORDER, TRIAL, Key, derive_seed
 
 # Random orders that are packed to find how many batches an epoch needs.
@@ -67,8 +68,8 @@ class PointBatchSampler(Sampler[list[Key]]):
         epoch: The first epoch.
 
     Raises:
-        ValueError: If `sizes` is empty or holds a negative number, or a limit is below
-            one.
+        ValueError: If `sizes` is empty or holds a negative number, or a limit is no
+            positive integer.
     """
 
     def __init__(
@@ -85,10 +86,9 @@ class PointBatchSampler(Sampler[list[Key]]):
                 "sizes must hold the points of each sample, at least one and none "
                 f"negative, got {list(sizes)[:10]}"
             )
-        if max_points < 1:
-            raise ValueError(f"max_points must be at least 1, got {max_points}")
-        if max_samples is not None and max_samples < 1:
-            raise ValueError(f"max_samples must be at least 1, got {max_samples}")
+        check_positive(max_points=max_points)
+        if max_samples is not None:
+            check_positive(max_samples=max_samples)
         self.sizes = [int(size) for size in sizes]
         self.max_points = max_points
         self.seed = seed

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torch_geometric.data import Data
@@ -52,10 +54,10 @@ def build_trainer(
         data: The splits.
         folder: Where checkpoint and logs go.
         accelerator: `cpu`, `gpu` and so on, as Lightning names them.
-        devices: Number of them. Each takes its share of every epoch, made equal by
-            repeating samples, and the batch size is that of one device. With a
-            `PointParallelStrategy` all of this holds for each group of devices that
-            share the points of a sample.
+        devices: Number of them. They take turns in the order of every epoch, shares
+            made equal by repeating samples, and the batch size is that of one device.
+            With a `PointParallelStrategy` all of this holds for each group of devices
+            that share the points of a sample.
         strategy: How devices work together, as Lightning names it, or a strategy of
             Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
         precision: Arithmetic, as Lightning names it.
@@ -92,11 +94,17 @@ def build_trainer(
         own.append(EMAWeightAveraging(decay=decay, use_buffers=False))
     if progress:
         own.append(TQDMProgressBar(refresh_rate=max(1, num_batches // 20)))
+    plugins: list[Any] = []
+    if precision == "64-true" and isinstance(strategy, PointParallelStrategy):
+        # By that name Lightning refuses it to the class of weights that are themselves
+        # distributed; here every process holds all of them.
+        plugins.append(DoublePrecision())
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
         strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]
+        precision=None if plugins else precision,  # type: ignore[arg-type]
+        plugins=plugins,
         deterministic=deterministic,
         max_epochs=recipe.epochs,
         gradient_clip_val=recipe.gradient_clip,

@@ -31,6 +31,22 @@ def test_hooks_and_replaced_layers_are_called():
     torch.testing.assert_close(mlp(x), y)
     hook.remove()
     assert len(seen) == 1
+    seen.clear()
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda *a: seen.append(type(a[0]))
+    )
+    mlp(x)
+    hook.remove()
+    assert seen.count(torch.nn.Linear) == len(mlp.layers)
+    seen.clear()
+    forward = mlp.layers[0].forward
+    mlp.layers[0].forward = lambda x: seen.append(x) or forward(x)
+    mlp(x)
+    assert len(seen) == 1
+    mlp.activation = torch.nn.GELU()
+    exact = mlp(x)
+    assert not torch.equal(exact, y)
+    mlp.activation = torch.nn.GELU(approximate="tanh")
 
     class Doubled(torch.nn.Linear):
         def forward(self, x):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare.functional.gelu_layer import gelu_layer
@@ -39,13 +40,21 @@ def reset_linear(linear: nn.Linear) -> None:
         nn.init.zeros_(linear.bias)
 
 
+_FORWARD = {kind: kind.forward for kind in (nn.Linear, nn.GELU)}
+
+
 def _is_plain(module: Any) -> bool:
-    """Whether nobody has replaced the module or looks on."""
-    return type(module) in (nn.Linear, nn.GELU) and not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+    """Whether nobody has replaced the module or its method, or looks on."""
+    return (
+        _FORWARD.get(type(module)) is type(module).forward
+        and "forward" not in vars(module)
+        and not (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or _has_any_global_hook()
+        )
     )
 
 
@@ -127,23 +136,26 @@ class ResidualMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
         *hidden, last = self.layers
-        residual = self.input_residual
+        residual = self.input_residual and self.in_channels == self.hidden_channels
         for layer in hidden:
-            assert isinstance(layer, nn.Linear)
-            residual = residual and layer.in_features == layer.out_features
             x = self._activated(layer, x, residual)
             residual = True
         y: Tensor = last(x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
 
-    def _activated(self, layer: nn.Linear, x: Tensor, residual: bool) -> Tensor:
+    def _activated(self, layer: nn.Module, x: Tensor, residual: bool) -> Tensor:
         """One hidden layer."""
-        y = None
-        if self.act == "gelu" and _is_plain(layer) and _is_plain(self.activation):
-            y = gelu_layer(x, layer.weight, layer.bias, residual)
-        if y is not None:
-            return y
-        y = self.activation(layer(x))
+        if (
+            self.act == "gelu"
+            and _is_plain(layer)
+            and _is_plain(self.activation)
+            and getattr(self.activation, "approximate", None) == "tanh"
+        ):
+            assert isinstance(layer, nn.Linear)
+            found = gelu_layer(x, layer.weight, layer.bias, residual)
+            if found is not None:
+                return found
+        y: Tensor = self.activation(layer(x))
         return x + y if residual else y
 
     def __repr__(self) -> str:
