@@ -13,18 +13,11 @@ from unittest.mock import patch
 
 import torch
 from measure import make_step, time_interleaved
-from torch.nn.functional import scaled_dot_product_attention
+from operators import two_calls
 
 from torch_geometric_flare.functional import flare_attention, tied
 
 HEADS = 8
-
-
-def two_calls(q, k, v):
-    """FLARE as two calls."""
-    return scaled_dot_product_attention(
-        k, q, scaled_dot_product_attention(q, k, v, scale=1.0), scale=1.0
-    )
 
 
 def shared_scores(q, k, v):

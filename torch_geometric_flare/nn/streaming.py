@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import (
@@ -17,6 +16,7 @@ from torch_geometric_flare.functional import (
     PointBatch,
     distributed_merge,
 )
+from torch_geometric_flare.functional.fused import is_transformed
 from torch_geometric_flare.nn.passes import Chunk, encode_pass, map_pass
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Decode = Callable[[LatentState, Tensor, PointBatch], Tensor]
 
 def in_chunks(chunk_size: int | None) -> bool:
     """Whether to compute in chunks: not where `torch.func` must see every operation."""
-    return chunk_size is not None and not torch._C._are_functorch_transforms_active()
+    return chunk_size is not None and not is_transformed()
 
 
 def map_points(module: nn.Module, x: Tensor, size: int) -> Tensor:
