@@ -10,8 +10,8 @@ with warnings.catch_warnings():
     import torch_geometric  # noqa: F401
 
 from torch_geometric_flare.functional import (
-    LatentState,
     PointBatch,
+    SoftmaxState,
     flare_attention,
     flare_decode,
     flare_encode,
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FLARE",
     "FLAREConv",
-    "LatentState",
+    "SoftmaxState",
     "PointBatch",
     "ResidualMLP",
     "flare_attention",

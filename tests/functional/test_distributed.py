@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from torch_geometric_flare.functional import (
-    LatentState,
+    SoftmaxState,
     PointBatch,
     distributed_batch_size,
     distributed_merge,
@@ -59,7 +59,7 @@ def merge_all(ends):
     close(tuple(merged), tuple(t.detach() for t in state))
     # Scores that would overflow, were the largest not taken off.
     lse = merged.lse.detach()
-    far = distributed_merge(LatentState(merged.value.detach(), lse + 1000), group)
+    far = distributed_merge(SoftmaxState(merged.value.detach(), lse + 1000), group)
     close(far.lse, lse + 1000 + math.log(group.size()))
     # Each process holds a part of one loss.
     share = (rank + 1) / sum(range(group.size() + 1))
@@ -145,15 +145,15 @@ def want_gradient_on_one():
     here = group.rank() == 0
     torch.manual_seed(group.rank())
     value = draw(2, 5, 3).requires_grad_(here)
-    state = distributed_merge(LatentState(value, draw(2, 5)), group)
+    state = distributed_merge(SoftmaxState(value, draw(2, 5)), group)
     assert state.value.requires_grad
     state.value.sum().backward()
     assert (value.grad is not None) == here
     # Nowhere, then nothing to wait for; nor where gradients are off.
-    state = distributed_merge(LatentState(value.detach(), draw(2, 5)), group)
+    state = distributed_merge(SoftmaxState(value.detach(), draw(2, 5)), group)
     assert not state.value.requires_grad
     with torch.no_grad():
-        state = distributed_merge(LatentState(value, draw(2, 5)), group)
+        state = distributed_merge(SoftmaxState(value, draw(2, 5)), group)
     assert not state.value.requires_grad
     return value.grad
 
@@ -246,7 +246,7 @@ def test_gradients_are_summed_over_points_and_averaged_over_samples():
 def die_or_stall(how):
     """The second process is gone before the second exchange."""
     group = dist.group.WORLD
-    state = LatentState(draw(2, 5, 3), draw(2, 5))
+    state = SoftmaxState(draw(2, 5, 3), draw(2, 5))
     distributed_merge(state, group)
     if group.rank() == 1:
         if how == "die":

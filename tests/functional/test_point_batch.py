@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from torch_geometric_flare.functional import PointBatch, group_graphs
+from torch_geometric_flare.functional import PointBatch, pack_graphs
 
 
 def batch_of(sizes):
@@ -23,13 +23,13 @@ def batch_of(sizes):
     ],
 )
 def test_groups(sizes, groups):
-    assert group_graphs(sizes) == (groups, False)
+    assert pack_graphs(sizes) == (groups, False)
 
 
 def test_groups_on_cuda():
-    assert group_graphs([10, 0, 9000], "cuda", torch.bfloat16) == ([[0, 2]], True)
-    assert group_graphs([10, 0, 9000], "cuda", torch.float32) == ([[0], [2]], False)
-    assert group_graphs([10, 10], "cuda", torch.bfloat16) == ([[0, 1]], False)
+    assert pack_graphs([10, 0, 9000], "cuda", torch.bfloat16) == ([[0, 2]], True)
+    assert pack_graphs([10, 0, 9000], "cuda", torch.float32) == ([[0], [2]], False)
+    assert pack_graphs([10, 10], "cuda", torch.bfloat16) == ([[0, 1]], False)
 
 
 @pytest.mark.parametrize(

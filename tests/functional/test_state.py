@@ -3,14 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torch_geometric_flare.functional import LatentState, flare_encode
+from torch_geometric_flare.functional import SoftmaxState, flare_encode
 from torch_geometric_flare.testing import assert_merge_associative
 
 SHAPE = (2, 3, 4, 5)
 
 
 def random_state(shift=0.0):
-    return LatentState(
+    return SoftmaxState(
         torch.randn(SHAPE, dtype=torch.float64),
         torch.randn(SHAPE[:-1], dtype=torch.float64) + shift,
     )
@@ -37,7 +37,7 @@ def test_empty_is_neutral_without_nan_in_gradients():
     state = random_state()
     state.value.requires_grad_()
     state.lse.requires_grad_()
-    empty = LatentState.empty(*SHAPE, like=state.value)
+    empty = SoftmaxState.empty(*SHAPE, like=state.value)
     empty.value.requires_grad_()
     empty.lse.requires_grad_()
     for merged in (empty.merge(empty), state.merge(empty).merge(empty)):
@@ -51,6 +51,6 @@ def test_empty_is_neutral_without_nan_in_gradients():
 
 
 def test_shapes_must_agree():
-    other = LatentState.empty(2, 3, 4, 6, like=torch.empty(0))
+    other = SoftmaxState.empty(2, 3, 4, 6, like=torch.empty(0))
     with pytest.raises(ValueError, match=r"\(2, 3, 4, 6\), expected \(2, 3, 4, 5\)"):
         random_state().merge(other)

@@ -1,10 +1,15 @@
 """Tensors in, tensors out: the FLARE operator and the layout of ragged batches."""
 
-from torch_geometric_flare.functional.attention import (
-    flare_attention,
-    flare_decode,
-    flare_encode,
+from torch_geometric_flare.functional.backend import (
+    AttentionBackend,
+    attention_backend,
 )
+from torch_geometric_flare.functional.batch_vector import check_batch
+from torch_geometric_flare.functional.definition import (
+    naive_flare_attention,
+    naive_flare_weights,
+)
+from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
 from torch_geometric_flare.functional.distributed import (
     distributed_batch_size,
     distributed_copy,
@@ -12,22 +17,29 @@ from torch_geometric_flare.functional.distributed import (
     distributed_sum,
     reduce_gradients,
 )
-from torch_geometric_flare.functional.naive import (
-    naive_flare_attention,
-    naive_flare_weights,
+from torch_geometric_flare.functional.flare_attention import (
+    flare_attention,
+    flare_decode,
+    flare_encode,
 )
-from torch_geometric_flare.functional.point_batch import PointBatch, group_graphs
+from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.ragged import (
     ragged_flare_attention,
     ragged_flare_decode,
     ragged_flare_encode,
     ragged_flare_weights,
 )
-from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.state import SoftmaxState, State, SumState
 
 __all__ = [
-    "LatentState",
+    "AttentionBackend",
+    "DenseBatch",
     "PointBatch",
+    "SoftmaxState",
+    "State",
+    "SumState",
+    "attention_backend",
+    "check_batch",
     "distributed_batch_size",
     "distributed_copy",
     "distributed_merge",
@@ -35,9 +47,9 @@ __all__ = [
     "flare_attention",
     "flare_decode",
     "flare_encode",
-    "group_graphs",
     "naive_flare_attention",
     "naive_flare_weights",
+    "pack_graphs",
     "ragged_flare_attention",
     "ragged_flare_decode",
     "ragged_flare_encode",

@@ -1,4 +1,4 @@
-r"""One set of points over many processes: sums and latent states of the whole.
+r"""One set of points over many processes: sums and states of the whole.
 
 Each process of a group holds some of the points, perhaps none. What it computes from
 its own points is *local*; what all processes hold alike is *shared*. The gradient of
@@ -7,26 +7,26 @@ local losses that are meant to be summed, backward on every process leaves gradi
 whose sum over the group is that of the whole.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from torch_geometric_flare.functional.fused import is_tracked
-from torch_geometric_flare.functional.point_batch import PointBatch
-from torch_geometric_flare.functional.ragged import (
-    ragged_flare_decode,
-    ragged_flare_encode,
-)
-from torch_geometric_flare.functional.state import LatentState
+from torch_geometric_flare.functional.autograd import any_requires_grad
+from torch_geometric_flare.functional.state import State
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 # In place of a number of graphs that a process does not name.
 _UNNAMED = 1 << 62
+
+# Numbers beside that of graphs which processes compare.
+_CHECKSUMS = 3
+
+S = TypeVar("S", bound=State)
 
 
 def _all_reduce(x: Tensor, op: Any, group: "ProcessGroup") -> None:
@@ -119,10 +119,11 @@ def distributed_copy(x: Tensor, group: "ProcessGroup | None") -> Tensor:
     return copy
 
 
-def distributed_merge(state: LatentState, group: "ProcessGroup | None") -> LatentState:
-    r"""The state of all points of a group, from the state of each process's own.
+def distributed_merge(state: S, group: "ProcessGroup | None") -> S:
+    r"""Merge the states of all processes of a group: the state of all of their points.
 
-    It is `LatentState.merge` over all processes at once: with $t$ the largest $\ell_r$,
+    It is `merge` over all processes at once. For a `SoftmaxState`, with $t$ the largest
+    $\ell_r$,
 
     $$Z = \frac{\sum_r e^{\ell_r - t} Z_r}{\sum_r e^{\ell_r - t}}, \qquad
       \ell = t + \log \sum_r e^{\ell_r - t}$$
@@ -136,7 +137,7 @@ def distributed_merge(state: LatentState, group: "ProcessGroup | None") -> Laten
     the merged state requires one on all of them.
 
     Args:
-        state: The state of this process's points; of the same shape and dtype on
+        state: The state of this process's points; of the same class, shape and dtype on
             every process.
         group: The processes that hold the points; `None` for this one alone.
 
@@ -149,25 +150,16 @@ def distributed_merge(state: LatentState, group: "ProcessGroup | None") -> Laten
     """
     if group is None:
         return state
-    value, lse = state
-    tracked = is_tracked(value, lse)
-    # The result does not depend on the shift, so it needs no gradient.
-    maxima = torch.cat([lse.detach().flatten(), lse.new_full((1,), float(tracked))])
+    tracked = any_requires_grad(*state)
+    extrema = state.extrema()
+    maxima = torch.cat([extrema.flatten(), extrema.new_full((1,), float(tracked))])
     _all_reduce(maxima, dist.ReduceOp.MAX, group)
+    top = maxima[:-1].view_as(extrema)
+    local = state.sums(top)
     if torch.is_grad_enabled() and not tracked and maxima[-1] > 0:
-        value = value + value.new_zeros((), requires_grad=True)
-    top = maxima[:-1].view_as(lse)
-    shift = torch.where(top == -torch.inf, 0.0, top)
-    weight = (lse - shift).exp().unsqueeze(-1)
-    local = torch.cat([weight * value, weight], dim=-1)
+        local = local + local.new_zeros((), requires_grad=True)
     sums = distributed_copy(distributed_sum(local, group), group)
-    value, total = sums[..., :-1], sums[..., -1]
-    nothing = total == 0
-    total = torch.where(nothing, 1.0, total)
-    return LatentState(
-        value / total.unsqueeze(-1),
-        torch.where(nothing, -torch.inf, total.log() + shift),
-    )
+    return state.from_sums(sums, top)
 
 
 def distributed_batch_size(
@@ -175,15 +167,18 @@ def distributed_batch_size(
     batch_size: int | None,
     group: "ProcessGroup",
     device: torch.device | str = "cpu",
+    checksums: Mapping[str, int] | None = None,
 ) -> int:
-    """The number of graphs in a batch whose points are spread over a group.
+    """Agree on the number of graphs in a batch whose points are spread over a group.
 
     Args:
         batch: Graph of each of this process's points, sorted; `None` for one graph.
         batch_size: Number of graphs, the same on every process that names it; `None`
             for the largest in `batch`, over all processes, plus one.
         group: The processes that hold the points.
-        device: Where the exchange of 16 bytes takes place.
+        device: Where the exchange of 64 bytes takes place.
+        checksums: Up to three numbers that must be the same on every process, by what
+            they stand for, such as `"weights"`.
 
     Returns:
         The number, the same on every process.
@@ -194,43 +189,38 @@ def distributed_batch_size(
     """
     named = 1 if batch is None and batch_size is None else batch_size
     found = 0 if batch is None or not len(batch) else int(batch[-1]) + 1
-    named_here = _UNNAMED if named is None else named
-    numbers = torch.tensor([max(found, named or 0), -named_here], device=device)
+    sums = dict(checksums or {})
+    # One size for all, or processes that differ could not even exchange this.
+    values = [*sums.values(), *[0] * (_CHECKSUMS - len(sums))]
+    numbers = torch.tensor(
+        [
+            max(found, named or 0),
+            -(_UNNAMED if named is None else named),
+            *values,
+            *[-value for value in values],
+        ],
+        device=device,
+    )
     _all_reduce(numbers, dist.ReduceOp.MAX, group)
-    largest, smallest = numbers[0].item(), -numbers[1].item()
-    if smallest < largest:
+    largest, smallest, *rest = numbers.tolist()
+    highest, lowest = rest[:_CHECKSUMS], [-value for value in rest[_CHECKSUMS:]]
+    different = [
+        name
+        for name, low, high in zip(sums, lowest, highest, strict=False)
+        if low != high
+    ]
+    if different:
         raise ValueError(
-            f"batch_size is {smallest} on one process but another has {largest} "
+            f"the processes of this group differ in {' and '.join(different)}: build "
+            "the module with the same arguments everywhere, broadcast its weights from "
+            "one process, and pass points of one dtype"
+        )
+    if -smallest < largest:
+        raise ValueError(
+            f"batch_size is {-smallest} on one process but another has {largest} "
             "graphs: pass the number of graphs of the whole batch on all of them"
         )
     return int(largest)
-
-
-def shard_encode(
-    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, *, scale: float = 1.0
-) -> LatentState:
-    """`ragged_flare_encode`, whose result depends on its inputs even without points.
-
-    Otherwise a process without points would not take part in backward, and the others
-    would wait for it.
-    """
-    value, lse = ragged_flare_encode(q, k, v, batch, scale=scale)
-    return LatentState(value if len(k) else _tie(value, q, k, v), lse)
-
-
-def shard_decode(
-    q: Tensor, k: Tensor, z: Tensor, batch: PointBatch, *, scale: float = 1.0
-) -> Tensor:
-    """`ragged_flare_decode`, whose result depends on its inputs even without points."""
-    y = ragged_flare_decode(q, k, z, batch, scale=scale)
-    return y if len(k) else _tie(y, q, k, z)
-
-
-def _tie(x: Tensor, *sources: Tensor) -> Tensor:
-    """`x` with edges of the graph, but no values, from `sources`."""
-    for source in sources:
-        x = x + source[:0].sum()
-    return x
 
 
 def reduce_gradients(

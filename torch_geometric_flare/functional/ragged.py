@@ -1,78 +1,90 @@
-"""FLARE attention over ragged batches: one dense call for each group of graphs."""
+"""FLARE attention over ragged batches: within each graph, whatever the sizes.
 
-from functools import partial
-from typing import cast
+Each verb chooses a backend once. What one backend cannot compute, such as a graph whose
+scores leave the range of the kernels, is computed by another, graph by graph.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.attention import (
-    flare_attention,
-    flare_decode,
-    flare_encode,
+from torch_geometric_flare.functional.backend import (
+    AttentionBackend,
+    choose_backend,
 )
-from torch_geometric_flare.functional.encode import empty_state
-from torch_geometric_flare.functional.naive import naive_flare_weights
+from torch_geometric_flare.functional.checks import check_strided
+from torch_geometric_flare.functional.definition import naive_flare_weights
+from torch_geometric_flare.functional.dense import (
+    dense_attention,
+    dense_decode,
+    dense_encode,
+    no_autocast,
+)
 from torch_geometric_flare.functional.point_batch import PointBatch
-from torch_geometric_flare.functional.state import LatentState
-from torch_geometric_flare.functional.tied import (
-    prefers_tied,
-    tied_attention,
-    tied_decode,
-    tied_encode,
+from torch_geometric_flare.functional.shared_scores import (
+    shared_attention,
+    shared_decode,
+    shared_encode,
 )
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # an older torch
-    varlen_attn = None  # type: ignore[assignment]
+from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+from torch_geometric_flare.functional.varlen import varlen_attention
 
 
 def _check(
     q: Tensor, k: Tensor, batch: PointBatch, v: Tensor | None, z: Tensor | None = None
-) -> None:
-    """Refuse shapes that do not agree."""
-    if k.dim() != 3 or q.dim() != 3 or (q.size(0), q.size(2)) != tuple(k.shape[1:]):
+) -> Tensor:
+    """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
+    check_strided(q=q, k=k, v=v, z=z)
+    if (
+        k.dim() != 3
+        or q.dim() not in (3, 4)
+        or (q.size(-3), q.size(-1)) != tuple(k.shape[1:])
+        or (q.dim() == 4 and q.size(0) != batch.num_graphs)
+    ):
         raise ValueError(
-            f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: expected [H, M, D] "
-            "and [N, H, D]"
+            f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: expected [H, M, D], "
+            f"or [{batch.num_graphs}, H, M, D] for {batch.num_graphs} graphs, and "
+            "[N, H, D]"
+        )
+    if 0 in k.shape[1:]:
+        raise ValueError(
+            f"k has shape {tuple(k.shape)}, expected [N, H, D] with at least one head "
+            "and one channel"
         )
     if v is not None and (v.dim() != 3 or v.shape[:2] != k.shape[:2]):
         raise ValueError(
             f"v has shape {tuple(v.shape)}, expected {tuple(k.shape[:2])} + (width,), "
             "one value for each key"
         )
-    if z is not None and (
-        z.dim() != 4 or z.shape[:3] != (batch.num_graphs, *q.shape[:2])
-    ):
+    latents = (batch.num_graphs, *q.shape[-3:-1])
+    if z is not None and (z.dim() != 4 or z.shape[:3] != latents):
         raise ValueError(
-            f"z has shape {tuple(z.shape)}, expected "
-            f"{(batch.num_graphs, *q.shape[:2])} + (width,), one for each latent"
+            f"z has shape {tuple(z.shape)}, expected {latents} + (width,), one for "
+            "each latent"
         )
-    if sum(batch.sizes) != k.size(0):
+    if batch.num_points != k.size(0):
         raise ValueError(
-            f"the layout is of {sum(batch.sizes)} points but k has {k.size(0)} rows"
+            f"the layout is of {batch.num_points} points but k has {k.size(0)} rows"
         )
-
-
-def _heads_first(x: Tensor) -> Tensor:
-    return x.transpose(1, 2)  # [B, n, H, D] <-> [B, H, n, D]
+    return q if q.dim() == 4 else q.unsqueeze(0)
 
 
 def ragged_flare_attention(
     q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, *, scale: float = 1.0
 ) -> Tensor:
-    r"""FLARE attention within each graph of a batch.
+    r"""Compute FLARE attention within each graph of a batch.
 
     Args:
-        q: Latent queries.
+        q: Latent queries of all graphs, or of each.
         k: Keys of the points, in the order of the layout.
         v: Values of the points, in the order of the layout.
         batch: The layout.
         scale: Factor on the scores.
 
     Shapes:
-        - `q`: $[H, M, D]$
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[N, H, D]$
 
     Returns:
@@ -81,72 +93,26 @@ def ragged_flare_attention(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    _check(q, k, batch, v)
-    if not batch.groups:
-        return v
-    # The kernel takes these widths; otherwise its one group is padded.
-    if batch.varlen and varlen_attn is not None and k.size(-1) in range(8, 257, 8):
-        return _varlen_attention(q, k, v, batch, scale)
-    if prefers_tied(q[None], k, v, scale):
-        return tied_attention(q[None], k, v, batch.tasks, scale)
-    return batch.join(
-        [
-            _heads_first(
-                flare_attention(
-                    q,
-                    _heads_first(k_block),
-                    _heads_first(v_block),
-                    scale=scale,
-                    mask=group.mask,
-                )
-            )
-            for group, k_block, v_block in zip(
-                batch.groups, batch.split(k), batch.split(v), strict=True
-            )
-        ]
-    )
-
-
-def _varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
-) -> Tensor:
-    """Two calls of the fused CUDA kernel for ragged sequences."""
-    (group,) = batch.groups
-    num_latents = q.size(1)
-    sizes = torch.tensor([batch.sizes[g] for g in group.graphs])
-    # Cumulative positions, which the kernel wants in 32 bits.
-    points = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    points = points.to(q.device, torch.int32)
-    latents = num_latents * torch.arange(
-        len(group.graphs) + 1, device=q.device, dtype=torch.int32
-    )
-    queries = q.transpose(0, 1).repeat(len(group.graphs), 1, 1)  # [B * M, H, D]
-    # One split: with more, the rounding of a graph depends on the largest in the batch.
-    attend = partial(varlen_attn, scale=scale, num_splits=1)
-    z = cast(
-        Tensor,
-        attend(queries, k, v, latents, points, num_latents, group.size),
-    )
-    return cast(
-        Tensor,
-        attend(k, queries, z, points, latents, group.size, num_latents),
-    )
+    q = _check(q, k, batch, v)
+    if k.size(0) == 0:
+        return v + _no_points(q, k)
+    return ragged_attention(_in_sequence(q, batch), k, v, batch, scale)
 
 
 def ragged_flare_encode(
     q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, *, scale: float = 1.0
-) -> LatentState:
-    r"""The state of each graph of a batch.
+) -> SoftmaxState:
+    r"""Compute the state of each graph of a batch.
 
     Args:
-        q: Latent queries.
+        q: Latent queries of all graphs, or of each.
         k: Keys of the points, in the order of the layout.
         v: Values of the points, in the order of the layout.
         batch: The layout.
         scale: Factor on the scores.
 
     Shapes:
-        - `q`: $[H, M, D]$
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[N, H, D]$
 
     Returns:
@@ -156,60 +122,19 @@ def ragged_flare_encode(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    _check(q, k, batch, v)
-    value, lse = empty_state(q.expand(batch.num_graphs, *q.shape), v)
-    if prefers_tied(q[None], k, v, scale):
-        graphs = torch.tensor(batch.sequence, device=q.device)
-        state = tied_encode(q[None], k, v, batch.tasks, scale)
-        return LatentState(
-            value.index_copy(0, graphs, state.value),
-            lse.index_copy(0, graphs, state.lse),
-        )
-    for group, k_block, v_block in zip(
-        batch.groups, batch.split(k), batch.split(v), strict=True
-    ):
-        state = flare_encode(
-            q,
-            _heads_first(k_block),
-            _heads_first(v_block),
-            scale=scale,
-            mask=group.mask,
-        )
-        graphs = torch.tensor(group.graphs, device=q.device)
-        value = value.index_copy(0, graphs, state.value)
-        lse = lse.index_copy(0, graphs, state.lse)
-    return LatentState(value, lse)
-
-
-def ragged_flare_weights(
-    q: Tensor, k: Tensor, batch: PointBatch, *, scale: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    r"""`naive_flare_weights` within each graph of a batch.
-
-    Args:
-        q: Latent queries.
-        k: Keys of the points, in the order of the layout.
-        batch: The layout.
-        scale: Factor on the scores.
-
-    Shapes:
-        - `q`: $[H, M, D]$
-        - `k`: $[N, H, D]$
-
-    Returns:
-        Gather and scatter weights, both $[N, H, M]$.
-    """
-    gathers, scatters = [], []
-    for group, block in zip(batch.groups, batch.split(k), strict=True):
-        gather, scatter = naive_flare_weights(
-            q, _heads_first(block), scale=scale, mask=group.mask
-        )
-        gathers.append(gather.permute(0, 3, 1, 2))  # [B, n, H, M]
-        scatters.append(_heads_first(scatter))
-    if not gathers:
-        nothing = k.new_empty(0, *q.shape[:2])
-        return nothing, nothing
-    return batch.join(gathers), batch.join(scatters)
+    q = _check(q, k, batch, v)
+    if k.size(0) > 0:
+        state = ragged_encode(_in_sequence(q, batch), k, v, batch, scale)
+        if len(batch.sequence) == batch.num_graphs and batch.order is None:
+            return state
+    shape = batch.num_graphs, *q.shape[1:3], v.size(-1)
+    like = q.new_empty(0, dtype=state_dtype(q.dtype))
+    empty = SoftmaxState.empty(*shape, like=like)
+    if k.size(0) == 0:
+        return SoftmaxState(empty.value + _no_points(q, k, v), empty.lse)
+    graphs = torch.tensor(batch.sequence, device=q.device)
+    pairs = zip(empty, state, strict=True)
+    return SoftmaxState(*(to.index_copy(0, graphs, part) for to, part in pairs))
 
 
 def ragged_flare_decode(
@@ -218,14 +143,14 @@ def ragged_flare_decode(
     r"""Decode the state of each graph at that graph's points.
 
     Args:
-        q: Latent queries.
+        q: Latent queries of all graphs, or of each.
         k: Keys of the points to decode at, in the order of the layout.
-        z: Latent values, one set a graph.
+        z: Latent values of each graph.
         batch: The layout of `k`.
         scale: Factor on the scores.
 
     Shapes:
-        - `q`: $[H, M, D]$
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`: $[N, H, D]$
         - `z`: $[B, H, M, D]$
 
@@ -235,16 +160,202 @@ def ragged_flare_decode(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    _check(q, k, batch, None, z)
-    if not batch.groups:
-        return k.new_empty(*k.shape[:-1], z.size(-1))
-    if prefers_tied(q[None], k, z, scale):
-        return tied_decode(q[None], k, z[batch.sequence], batch.tasks, scale)
-    return batch.join(
-        [
-            _heads_first(
-                flare_decode(q, _heads_first(block), z[list(group.graphs)], scale=scale)
-            )
-            for group, block in zip(batch.groups, batch.split(k), strict=True)
-        ]
+    q = _check(q, k, batch, None, z)
+    if k.size(0) == 0:
+        return k.new_empty(*k.shape[:-1], z.size(-1)) + _no_points(q, k, z)
+    q, z = _in_sequence(q, batch), _in_sequence(z, batch)
+    return ragged_decode(q, k, z, batch, scale)
+
+
+def ragged_flare_weights(
+    q: Tensor, k: Tensor, batch: PointBatch, *, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""Compute `naive_flare_weights` within each graph of a batch.
+
+    Args:
+        q: Latent queries of all graphs, or of each.
+        k: Keys of the points, in the order of the layout.
+        batch: The layout.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
+        - `k`: $[N, H, D]$
+
+    Returns:
+        Gather and scatter weights, both $[N, H, M]$.
+
+    Raises:
+        ValueError: If the shapes do not agree.
+    """
+    q = _in_sequence(_check(q, k, batch, None), batch)
+    if k.size(0) == 0:
+        nothing = k.new_empty(0, *q.shape[1:3])
+        return nothing, nothing
+    weights = [
+        naive_flare_weights(latents, keys, scale=scale, mask=mask)
+        for latents, keys, mask in zip(
+            _latent_blocks(batch, q), _row_blocks(batch, k), _masks(batch), strict=True
+        )
+    ]
+    gathers, scatters = zip(*weights, strict=True)  # [B, H, M, n], [B, H, n, M]
+    return _join(batch, [gather.mT for gather in gathers]), _join(batch, scatters)
+
+
+def _no_points(*sources: Tensor) -> Tensor:
+    """Return zero, with edges of the graph to `sources`.
+
+    A process that holds no points must still take part in backward, where the others
+    wait for it.
+    """
+    zero = sources[0].new_zeros(())
+    for source in sources:
+        zero = zero + source[:0].sum().to(zero.dtype)
+    return zero
+
+
+def _in_sequence(latents: Tensor, batch: PointBatch) -> Tensor:
+    """Bring latents [B, H, M, D] into the order of the layout, without empty graphs."""
+    if latents.size(0) == 1 or batch.sequence == list(range(latents.size(0))):
+        return latents
+    return latents[batch.sequence]
+
+
+def _latent_blocks(batch: PointBatch, latents: Tensor) -> list[Tensor]:
+    """Return latents in the order of the layout as [B, H, M, D] per dense batch."""
+    counts = [len(dense.graphs) for dense in batch.dense_batches]
+    if latents.size(0) == 1:
+        return [latents.expand(count, -1, -1, -1) for count in counts]
+    return list(latents.split(counts))
+
+
+def _row_blocks(batch: PointBatch, rows: Tensor) -> list[Tensor]:
+    """Return rows in the order of the layout as [B, H, n, D] per dense batch."""
+    return [block.transpose(1, 2) for block in batch.split(rows)]
+
+
+def _join(batch: PointBatch, blocks: Sequence[Tensor]) -> Tensor:
+    """Return [B, H, n, D] per dense batch as rows, the inverse of `_row_blocks`."""
+    return batch.join([block.transpose(1, 2) for block in blocks])
+
+
+def _masks(batch: PointBatch) -> list[Tensor | None]:
+    return [dense.mask for dense in batch.dense_batches]
+
+
+class _Part(NamedTuple):
+    """Some graphs of a batch: their places in its sequence, rows, and layout."""
+
+    places: list[int]
+    rows: Tensor
+    layout: PointBatch
+
+    def latents(self, latents: Tensor) -> Tensor:
+        return latents if latents.size(0) == 1 else latents[self.places]
+
+
+def _parts(batch: PointBatch, fits: list[bool]) -> list[_Part]:
+    """Split a batch into the graphs that fit a backend and those that do not."""
+    parts = []
+    for wanted in (True, False):
+        places = [i for i, fit in enumerate(fits) if fit is wanted]
+        rows, layout = batch.select(places)
+        parts.append(_Part([places[i] for i in layout.sequence], rows, layout))
+    return parts
+
+
+def _join_parts(parts: Sequence[_Part], rows: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(rows))[torch.cat([part.rows for part in parts]).argsort()]
+
+
+def ragged_attention(
+    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
+) -> Tensor:
+    """Compute `ragged_flare_attention` of at least one point, unchecked.
+
+    Args:
+        q: Latent queries [1, H, M, D] of all graphs, or [B, H, M, D] in the order of
+            the layout, without empty graphs.
+        k: Keys [N, H, D] in the order of the layout.
+        v: Values [N, H, D] in the order of the layout.
+        batch: The layout.
+        scale: Factor on the scores.
+    """
+    choice = choose_backend("attention", q, k, v, scale, batch)
+    if choice.fits is not None:
+        parts = _parts(batch, choice.fits)
+        return _join_parts(
+            parts,
+            [
+                ragged_attention(p.latents(q), k[p.rows], v[p.rows], p.layout, scale)
+                for p in parts
+            ],
+        )
+    if choice.backend is AttentionBackend.SHARED_SCORES:
+        return shared_attention(q, k, v, batch.tasks, scale)
+    if choice.backend is AttentionBackend.VARLEN:
+        return varlen_attention(q, k, v, batch, scale)
+    blocks = zip(
+        _latent_blocks(batch, q),
+        _row_blocks(batch, k),
+        _row_blocks(batch, v),
+        _masks(batch),
+        strict=True,
     )
+    return _join(batch, [dense_attention(choice, *block, scale) for block in blocks])
+
+
+def ragged_encode(
+    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
+) -> SoftmaxState:
+    """Compute `ragged_flare_encode` as `ragged_attention`, states in the same order."""
+    choice = choose_backend("encode", q, k, v, scale, batch)
+    if choice.fits is not None:
+        parts = _parts(batch, choice.fits)
+        states = [
+            ragged_encode(p.latents(q), k[p.rows], v[p.rows], p.layout, scale)
+            for p in parts
+        ]
+        order = torch.tensor(sum((p.places for p in parts), [])).argsort()
+        return SoftmaxState(
+            *(torch.cat(list(t))[order] for t in zip(*states, strict=True))
+        )
+    if choice.backend is AttentionBackend.SHARED_SCORES:
+        with no_autocast(q.device.type):
+            return shared_encode(q, k, v, batch.tasks, scale)
+    blocks = zip(
+        _latent_blocks(batch, q),
+        _row_blocks(batch, k),
+        _row_blocks(batch, v),
+        _masks(batch),
+        strict=True,
+    )
+    states = [dense_encode(choice, *block, scale) for block in blocks]
+    if len(states) == 1:
+        return states[0]
+    return SoftmaxState(*(torch.cat(list(t)) for t in zip(*states, strict=True)))
+
+
+def ragged_decode(
+    q: Tensor, k: Tensor, z: Tensor, batch: PointBatch, scale: float
+) -> Tensor:
+    """Compute `ragged_flare_decode` as `ragged_attention`; `z` as `q` of each graph."""
+    choice = choose_backend("decode", q, k, z, scale, batch)
+    if choice.fits is not None:
+        parts = _parts(batch, choice.fits)
+        return _join_parts(
+            parts,
+            [
+                ragged_decode(p.latents(q), k[p.rows], z[p.places], p.layout, scale)
+                for p in parts
+            ],
+        )
+    if choice.backend is AttentionBackend.SHARED_SCORES:
+        return shared_decode(q, k, z, batch.tasks, scale)
+    blocks = zip(
+        _latent_blocks(batch, q),
+        _row_blocks(batch, k),
+        z.split([len(dense.graphs) for dense in batch.dense_batches]),
+        strict=True,
+    )
+    return _join(batch, [dense_decode(choice, *block, scale) for block in blocks])

@@ -1,16 +1,69 @@
-"""What a set of points leaves behind in the latents, and how two sets join."""
+"""What a set of points leaves behind in the latents, and how two sets merge."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 
-class LatentState(NamedTuple):
-    r"""The result of `flare_encode`: all that decoding needs of a set of points.
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a state: sums over many points need at least float32."""
+    return torch.promote_types(dtype, torch.float32)
 
-    States of disjoint sets merge into the state of their union, in any order:
-    batches, chunks of a stream and processes are all this one law.
+
+class State(Protocol):
+    """What encoding a set of points leaves: a tuple of tensors with a row per graph.
+
+    States of disjoint sets merge into the state of their union, in any order: they form
+    a commutative monoid. Batches of unequal graphs, chunks of points, points spread
+    over processes, and prediction from file to file are all this one law, so they are
+    written once, for any class with these methods. Its instances are tuples of tensors
+    whose first dimension is the graph.
+
+    The law has one form for two states and for many: `extrema` of the parts are
+    combined by their maximum, `sums` relative to that maximum are added up, and
+    `from_sums` gives the state of the whole.
+    """
+
+    def __iter__(self) -> Any:
+        """Iterate over the tensors."""
+
+    def empty_like(self: "S", num_graphs: int, dtype: torch.dtype) -> "S":
+        """Return the state of no points for so many graphs."""
+
+    def extrema(self) -> Tensor:
+        """Return what the sums are taken relative to, detached; perhaps no numbers."""
+
+    def sums(self, extrema: Tensor) -> Tensor:
+        """Return the state as sums over points, relative to `extrema`."""
+
+    def from_sums(self: "S", sums: Tensor, extrema: Tensor) -> "S":
+        """Return the state of the whole, from sums over all of its parts."""
+
+    def merge(self: "S", other: "S") -> "S":
+        """Return the state of the union of two disjoint sets of points."""
+
+    def part_gradients(self: "S", whole: "S", grads: "S") -> "S":
+        """Return the gradients of a part, from those of the whole it merged into."""
+
+
+S = TypeVar("S", bound=State)
+
+
+def _merge(a: S, b: S) -> S:
+    mine, theirs = tuple(a), tuple(b)
+    for name, x, y in zip(getattr(a, "_fields", ()), mine, theirs, strict=True):
+        if x.shape != y.shape:
+            raise ValueError(
+                f"other.{name} has shape {tuple(y.shape)}, expected {tuple(x.shape)}: "
+                "merge states of the same latents"
+            )
+    top = torch.maximum(a.extrema(), b.extrema())
+    return a.from_sums(a.sums(top) + b.sums(top), top)
+
+
+class SoftmaxState(NamedTuple):
+    r"""The state of a softmax over points: all that FLARE's decoding needs of them.
 
     Attributes:
         value: $Z = \mathrm{softmax}(s\,QK^\top)V$, shape $[\ldots, M, D]$.
@@ -22,8 +75,8 @@ class LatentState(NamedTuple):
     lse: Tensor
 
     @classmethod
-    def empty(cls, *shape: int, like: Tensor) -> "LatentState":
-        """The state of no points, the neutral element of `merge`.
+    def empty(cls, *shape: int, like: Tensor) -> "SoftmaxState":
+        """Return the state of no points, the neutral element of `merge`.
 
         Args:
             *shape: Shape of `value`, $[..., M, D]$.
@@ -31,8 +84,34 @@ class LatentState(NamedTuple):
         """
         return cls(like.new_zeros(shape), like.new_full(shape[:-1], -torch.inf))
 
-    def merge(self, other: "LatentState") -> "LatentState":
-        r"""The state of the union of two disjoint sets of points.
+    def empty_like(self, num_graphs: int, dtype: torch.dtype) -> "SoftmaxState":
+        """Return the state of no points for so many graphs, with the same latents."""
+        like = self.value.new_empty(0, dtype=dtype)
+        return SoftmaxState.empty(num_graphs, *self.value.shape[1:], like=like)
+
+    def extrema(self) -> Tensor:
+        """Return the log-sum-exp; a result does not depend on it, so detached."""
+        return self.lse.detach()
+
+    def sums(self, extrema: Tensor) -> Tensor:
+        r"""Return $e^{\ell - t} [Z\;1]$, shape $[\ldots, M, D + 1]$."""
+        shift = torch.where(extrema == -torch.inf, 0.0, extrema)
+        weight = (self.lse - shift).exp().unsqueeze(-1)
+        return torch.cat([weight * self.value, weight], dim=-1)
+
+    def from_sums(self, sums: Tensor, extrema: Tensor) -> "SoftmaxState":
+        """Return the state of the whole; free of NaN where it has no points."""
+        shift = torch.where(extrema == -torch.inf, 0.0, extrema)
+        value, total = sums[..., :-1], sums[..., -1]
+        nothing = total == 0
+        total = torch.where(nothing, 1.0, total)
+        return SoftmaxState(
+            value / total.unsqueeze(-1),
+            torch.where(nothing, -torch.inf, total.log() + shift),
+        )
+
+    def merge(self, other: "SoftmaxState") -> "SoftmaxState":
+        r"""Return the state of the union of two disjoint sets of points.
 
         With $L = \mathrm{logaddexp}(l_a, l_b)$ it is
         $(e^{l_a - L} Z_a + e^{l_b - L} Z_b,\; L)$. Associative, commutative,
@@ -48,20 +127,75 @@ class LatentState(NamedTuple):
         Raises:
             ValueError: If the shapes differ.
         """
-        if self.value.shape != other.value.shape:
-            raise ValueError(
-                f"other.value has shape {tuple(other.value.shape)}, expected "
-                f"{tuple(self.value.shape)}: merge states of the same latents"
-            )
-        # The result does not depend on the shift, so it needs no gradient.
-        top = torch.maximum(self.lse, other.lse).detach()
-        shift = torch.where(top == -torch.inf, 0.0, top)
-        weight_a = (self.lse - shift).exp()
-        weight_b = (other.lse - shift).exp()
-        total = weight_a + weight_b
-        nothing = total == 0
-        total = torch.where(nothing, 1.0, total)
-        value = (
-            weight_a.unsqueeze(-1) * self.value + weight_b.unsqueeze(-1) * other.value
-        ) / total.unsqueeze(-1)
-        return LatentState(value, torch.where(nothing, -torch.inf, total.log() + shift))
+        return _merge(self, other)
+
+    def part_gradients(
+        self, whole: "SoftmaxState", grads: "SoftmaxState"
+    ) -> "SoftmaxState":
+        """Return the gradients of this part, whose share of all points is `exp`."""
+        shift = torch.where(whole.lse == -torch.inf, 0.0, whole.lse)
+        share = (self.lse - shift).exp()
+        excess = (grads.value * (self.value - whole.value)).sum(dim=-1)
+        return SoftmaxState(
+            share.unsqueeze(-1) * grads.value, share * (excess + grads.lse)
+        )
+
+
+class SumState(NamedTuple):
+    r"""Sums over points of weighted features, and of the weights.
+
+    The state of attention whose weights do not depend on other points, such as
+    Transolver's slices. It merges by addition.
+
+    Attributes:
+        total: $\sum_n w_n f_n^\top$, shape $[\ldots, G, D]$.
+        weight: $\sum_n w_n$, shape $[\ldots, G]$.
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    @classmethod
+    def empty(cls, *shape: int, like: Tensor) -> "SumState":
+        """Return the state of no points, the neutral element of `merge`.
+
+        Args:
+            *shape: Shape of `total`, $[..., G, D]$.
+            like: A tensor whose dtype and device are taken.
+        """
+        return cls(like.new_zeros(shape), like.new_zeros(shape[:-1]))
+
+    def empty_like(self, num_graphs: int, dtype: torch.dtype) -> "SumState":
+        """Return the state of no points for so many graphs, with the same slices."""
+        like = self.total.new_empty(0, dtype=dtype)
+        return SumState.empty(num_graphs, *self.total.shape[1:], like=like)
+
+    def extrema(self) -> Tensor:
+        """Return no numbers: sums need no reference."""
+        return self.weight.new_empty(0)
+
+    def sums(self, extrema: Tensor) -> Tensor:
+        r"""Return $\sum_n w_n [f_n\;1]$, shape $[\ldots, G, D + 1]$."""
+        return torch.cat([self.total, self.weight.unsqueeze(-1)], dim=-1)
+
+    def from_sums(self, sums: Tensor, extrema: Tensor) -> "SumState":
+        """Return the state of the whole."""
+        return SumState(sums[..., :-1], sums[..., -1])
+
+    def merge(self, other: "SumState") -> "SumState":
+        """Return the state of the union of two disjoint sets of points.
+
+        Args:
+            other: A state of the same shape.
+
+        Returns:
+            The sum of both.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        return _merge(self, other)
+
+    def part_gradients(self, whole: "SumState", grads: "SumState") -> "SumState":
+        """Return the gradients of this part: those of the sum."""
+        return grads

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import LatentState, PointBatch
-from torch_geometric_flare.nn.streaming import decode_chunks, encode_chunks
+from torch_geometric_flare.functional import PointBatch, State
+from torch_geometric_flare.nn.stage import Latents, Stage, is_stage
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -20,6 +20,8 @@ class ResidualBlock(nn.Module):
     Args:
         channels: Width of the features.
         mixer: Called as `mixer(x, batch)`; the only part that sees several points.
+            With the methods of a `PointMixer` the block runs in chunks, on points
+            spread over processes, and from file to file as well.
         feed_forward: Called as `feed_forward(x)`, on each point by itself.
 
     Shapes:
@@ -41,34 +43,35 @@ class ResidualBlock(nn.Module):
         for module in self.children():
             module.reset_parameters()  # type: ignore[operator]
 
-    def stream(
-        self,
-        x: Tensor,
-        layout: PointBatch,
-        size: int,
-        group: "ProcessGroup | None" = None,
-    ) -> Tensor:
-        """As `forward`, in chunks of points; the mixer must `encode` and `decode`.
+    @property
+    def num_encodes(self) -> int:
+        """How often the mixer encodes, see `nn.stage.Stage`."""
+        return self._stage.num_encodes
 
-        Args:
-            x: Features of the points, in the batch's own order.
-            layout: The graphs.
-            size: Points of a chunk.
-            group: Processes that hold the other points of these graphs.
-        """
-        mixer: Any = self.mixer
+    @property
+    def _stage(self) -> Stage:
+        if not is_stage(self.mixer):
+            raise ValueError(
+                f"the mixer {type(self.mixer).__name__} has no encode_rows, process "
+                "and decode_rows: it sees all points at once, so it cannot run in "
+                "chunks, on points spread over processes, or from file to file"
+            )
+        return self.mixer
 
-        def encode(part: Tensor, layout: PointBatch) -> LatentState:
-            state: LatentState = mixer.encode(self.mixer_norm(part), layout)
-            return state
+    def encode_rows(
+        self, x: Tensor, layout: PointBatch, latents: Latents = ()
+    ) -> State:
+        """Return the state that the mixer makes of points."""
+        return self._stage.encode_rows(self.mixer_norm(x), layout, latents)
 
-        def decode(state: LatentState, part: Tensor, layout: PointBatch) -> Tensor:
-            part = part + mixer.decode(state, self.mixer_norm(part), layout)
-            y: Tensor = part + self.feed_forward(self.feed_forward_norm(part))
-            return y
+    def process(self, state: Any, latents: Latents = ()) -> Latents:
+        """Return what the mixer makes of the state of each graph."""
+        return self._stage.process(state, latents)
 
-        state = encode_chunks(encode, x, layout, size, group, module=self)
-        return decode_chunks(decode, state, x, layout, size, module=self)
+    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
+        """Return the rows that leave the block."""
+        y = self._stage.decode_rows(latents, self.mixer_norm(x), layout)
+        return self._update(x, y)
 
     def forward(
         self,
@@ -85,6 +88,10 @@ class ResidualBlock(nn.Module):
                 any; handed to the mixer as `mixer(x, batch, group=group)`.
         """
         shared = {} if group is None else {"group": group}
-        x = x + self.mixer(self.mixer_norm(x), batch, **shared)
+        return self._update(x, self.mixer(self.mixer_norm(x), batch, **shared))
+
+    def _update(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Both residual steps, given what the mixer gives."""
+        x = x + mixed
         y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return y

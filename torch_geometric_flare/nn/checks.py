@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torch_geometric import is_debug_enabled
 
+from torch_geometric_flare.functional.checks import check_strided
+
 # What else may be passed where the caller takes no number at all.
 _OTHERWISE = {"chunk_size": " or None for all points at once"}
 
 
 def is_positive(value: Any) -> bool:
-    """Whether `value` is an integer of at least one, and no bool."""
+    """Return whether `value` is an integer of at least one, and no bool."""
     whole = not isinstance(value, bool) and isinstance(value, Integral)
     return whole and int(value) >= 1
 
@@ -42,6 +44,7 @@ def check_points(x: Tensor, channels: int, name: str = "x") -> None:
         channels: The expected width.
         name: What the caller calls `x`.
     """
+    check_strided(**{name: x})
     if x.dim() != 2 or x.size(-1) != channels:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; lay the "

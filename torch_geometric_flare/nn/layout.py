@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, distributed_batch_size
+from torch_geometric_flare.nn.consistency import module_checksums
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -13,14 +14,16 @@ Batch = Tensor | PointBatch | None
 
 
 def point_layout(
+    module: nn.Module,
     x: Tensor,
     batch: Batch,
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
 ) -> PointBatch:
-    """The layout of `batch`, which may be one already.
+    """Return the layout of `batch`, which may be one already.
 
     Args:
+        module: The module that is called, which must be the same on all processes.
         x: Points.
         batch: Graph of each point, sorted; `None` for a single graph; or the layout.
         batch_size: Number of graphs, where trailing ones may be empty.
@@ -32,15 +35,18 @@ def point_layout(
 
     Raises:
         ValueError: If `batch` does not fit `x` or `batch_size`, or the processes
-            disagree on the number of graphs.
+            disagree on the number of graphs, or run different modules.
     """
     if not isinstance(batch, PointBatch):
         if group is not None:
-            batch_size = distributed_batch_size(batch, batch_size, group, x.device)
+            sums = module_checksums(module, x)
+            batch_size = distributed_batch_size(
+                batch, batch_size, group, x.device, sums
+            )
         return PointBatch.from_batch(x, batch, batch_size)
-    if sum(batch.sizes) != x.size(0):
+    if batch.num_points != x.size(0):
         raise ValueError(
-            f"batch lays out {sum(batch.sizes)} points but x has {x.size(0)} rows"
+            f"batch lays out {batch.num_points} points but x has {x.size(0)} rows"
         )
     if batch_size not in (None, batch.num_graphs):
         raise ValueError(
@@ -49,10 +55,13 @@ def point_layout(
     return batch
 
 
-def count_graphs(batch: Batch, x: Tensor, group: "ProcessGroup | None" = None) -> int:
-    """Graphs that `batch` names, on all processes of a group.
+def count_graphs(
+    module: nn.Module, batch: Batch, x: Tensor, group: "ProcessGroup | None" = None
+) -> int:
+    """Return how many graphs `batch` names, on all processes of a group.
 
     Args:
+        module: The module that is called.
         batch: As in `point_layout`.
         x: Points.
         group: Processes that hold the other points of these graphs.
@@ -60,7 +69,8 @@ def count_graphs(batch: Batch, x: Tensor, group: "ProcessGroup | None" = None) -
     if isinstance(batch, PointBatch):
         return batch.num_graphs
     if group is not None:
-        return distributed_batch_size(batch, None, group, x.device)
+        sums = module_checksums(module, x)
+        return distributed_batch_size(batch, None, group, x.device, sums)
     if batch is None:
         return 1
     return int(batch.max()) + 1 if batch.numel() else 0

@@ -1,4 +1,4 @@
-"""Inference past memory: points in from a file, fields out to a file."""
+"""Predict past memory: points from a file, fields to a file."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,18 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import LatentState
-from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.functional import PointBatch, State
+from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_points, is_positive
-from torch_geometric_flare.nn.models.flare import FLARE
-from torch_geometric_flare.nn.passes import merge_into
+from torch_geometric_flare.nn.chunk_loops import merge_into
+from torch_geometric_flare.nn.stage import Latents, is_stage, run_stage
 
 Features = Callable[[slice], Tensor]
 
 # What is used of a model.
 _PARTS = (
     "in_channels",
-    "hidden_channels",
     "out_channels",
     "lift",
     "blocks",
@@ -32,7 +31,7 @@ _PARTS = (
 
 
 class _Residual(Protocol):
-    """The features of all points, between two passes over them."""
+    """The features of all points, between two blocks over them."""
 
     def read(self, rows: slice) -> Tensor: ...
 
@@ -77,7 +76,7 @@ def _bytes(features: Tensor) -> Any:
 
 
 def predict_stream(
-    model: FLARE,
+    model: Backbone,
     source: Any,
     sink: Any,
     chunk_size: int,
@@ -88,23 +87,23 @@ def predict_stream(
     r"""Predict one graph of any size, reading and writing a chunk of points at a time.
 
     The result is that of `model` in evaluation mode on all points at once. Each block
-    passes over the points once: it decodes the block before at a chunk, stores the
-    features that result, and encodes them. The features between two passes,
+    goes over the points once: it decodes the block before at a chunk, stores the
+    features that result, and encodes them. The features between two blocks,
     $4NC$ bytes in float32, are all that is kept; `residual_dir` keeps them on the disk.
-    Writing to `sink` begins in the last pass, so `sink` may be `source` where widths
-    match. Autocast holds as it does in `model`.
+    Writing to `sink` begins after the last block, so `sink` may be `source` where
+    widths match. Autocast holds as it does in `model`.
 
     Args:
-        model: The network.
+        model: The network, a `Backbone` such as `FLARE`.
         source: Features of the points: a tensor, a NumPy array or memory map, a Zarr
             array, or anything else with a `shape` that is sliced by rows. It is
             converted to the precision of the model.
         sink: Where the fields go, an array of the same kinds. Flush and close it as
             its kind demands.
         chunk_size: Points of a chunk.
-        residual_dir: Folder of a temporary file for the features between two passes,
+        residual_dir: Folder of a temporary file for the features between two blocks,
             removed at the end; `None` keeps them in memory.
-        residual_dtype: Precision of the features between two passes; `None` for that
+        residual_dtype: Precision of the features between two blocks; `None` for that
             of the model. `torch.float16` and `torch.bfloat16` halve them, and round
             once a block: relative errors of about $10^{-3}$ and $10^{-2}$.
 
@@ -154,14 +153,15 @@ def predict_stream(
         stack.enter_context(torch.inference_mode())
         stack.enter_context(_evaluating(model))
         # Under autocast not the precision of the parameters.
-        dtype = model.lift(like.new_empty(0, model.in_channels)).dtype
+        probe = model.lift(like.new_empty(0, model.in_channels))
+        width, dtype = probe.size(1), probe.dtype
         stored = residual_dtype or dtype
         residual: _Residual
         if residual_dir is None:
-            residual = _MemoryResidual(points, model.hidden_channels, stored)
+            residual = _MemoryResidual(points, width, stored)
         else:
             file = stack.enter_context(TemporaryFile(dir=residual_dir))
-            residual = _FileResidual(file, model.hidden_channels, stored)
+            residual = _FileResidual(file, width, stored)
 
         def lifted(rows: slice) -> Tensor:
             x = _read(source, rows, like)
@@ -171,58 +171,71 @@ def predict_stream(
 
         features: Features = lifted
         for block in model.blocks:
-            assert isinstance(block, ResidualBlock)
-            state = _encode(block, features, residual, chunks)
-            features = _decoder(block, state, residual, like.device, dtype)
+            features = _run_block(block, features, residual, chunks, like, dtype)
         for rows in chunks:
             _write(sink, rows, model.head(model.norm(features(rows))))
 
 
-def _encode(
-    block: ResidualBlock, features: Features, residual: _Residual, chunks: list[slice]
-) -> LatentState:
-    """Store the features that enter a block, and their state."""
-    mixer: Any = block.mixer
-    total: LatentState | None = None
-    for rows in chunks:
-        x = features(rows)
-        residual.write(rows, x)
-        part = mixer.encode(block.mixer_norm(x))
-        total = merge_into(total, part, slice(1), 1)
-    assert total is not None
-    return LatentState(total.value.to(part.value), total.lse.to(part.lse))
-
-
-def _decoder(
-    block: ResidualBlock,
-    state: LatentState,
+def _run_block(
+    block: Any,
+    features: Features,
     residual: _Residual,
-    device: torch.device,
+    chunks: list[slice],
+    like: Tensor,
     dtype: torch.dtype,
 ) -> Features:
-    """The features that leave a block, from those stored."""
-    mixer: Any = block.mixer
+    """Store the features that enter a block; return those that leave it."""
 
-    def features(rows: slice) -> Tensor:
-        x = residual.read(rows).to(device, dtype)
-        x = x + mixer.decode(state, block.mixer_norm(x))
-        y: Tensor = x + block.feed_forward(block.feed_forward_norm(x))
-        return y
+    def stored(rows: slice) -> Tensor:
+        return residual.read(rows).to(like.device, dtype)
 
-    return features
+    def encode(latents: Latents) -> State:
+        total: State | None = None
+        for rows in chunks:
+            if latents:
+                x = stored(rows)
+            else:  # the first time
+                x = features(rows)
+                residual.write(rows, x)
+            part = block.encode_rows(x, _layout(x), latents)
+            total = merge_into(total, part, slice(1), 1)
+        assert total is not None
+        kind: Any = type(part)
+        whole: State = kind(*(t.to(p.dtype) for t, p in zip(total, part, strict=True)))
+        return whole
+
+    def decode(latents: Latents) -> Features:
+        def leaving(rows: slice) -> Tensor:
+            x = stored(rows)
+            y: Tensor = block.decode_rows(latents, x, _layout(x))
+            return y
+
+        return leaving
+
+    return run_stage(block, encode, decode)
 
 
-def _check_model(model: FLARE) -> None:
+def _layout(x: Tensor) -> PointBatch:
+    return PointBatch.from_batch(x)
+
+
+def _check_model(model: Backbone) -> None:
     # By its parts, as compiled models and look-alikes do as well.
     missing = [name for name in _PARTS if not hasattr(model, name)]
     if missing:
         raise TypeError(
             f"model is a {type(model).__name__} without {', '.join(missing)}: pass a "
-            "FLARE, which of a Surrogate is its attribute `model`"
+            "Backbone such as FLARE, which of a Surrogate is its attribute `model`"
         )
+    for block in model.blocks:
+        if not is_stage(block):
+            raise TypeError(
+                f"a block of the model is a {type(block).__name__} without "
+                "encode_rows, process and decode_rows: it sees all points at once"
+            )
 
 
-def _check_arrays(model: FLARE, source: Any, sink: Any) -> None:
+def _check_arrays(model: Backbone, source: Any, sink: Any) -> None:
     for name, array in (("source", source), ("sink", sink)):
         if not hasattr(array, "shape"):
             raise TypeError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import LatentState
+from torch_geometric_flare.functional import SoftmaxState
 from torch_geometric_flare.nn.checks import check_positive
 
 
@@ -186,9 +186,9 @@ def assert_permutation_equivariant(
 
 
 def assert_merge_associative(
-    a: LatentState,
-    b: LatentState,
-    c: LatentState,
+    a: SoftmaxState,
+    b: SoftmaxState,
+    c: SoftmaxState,
     *,
     atol: float = 1e-10,
     rtol: float = 1e-10,
@@ -205,7 +205,7 @@ def assert_merge_associative(
     Raises:
         AssertionError: If the order of merging matters.
     """
-    empty = LatentState.empty(*a.value.shape, like=a.value)
+    empty = SoftmaxState.empty(*a.value.shape, like=a.value)
     expected = a.merge(b).merge(c)
     for state in (
         a.merge(b.merge(c)),

@@ -1,17 +1,24 @@
 """Attention between slices of a point cloud, the mixer of Transolver."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import PointBatch
-from torch_geometric_flare.nn.checks import check_points, check_positive
-from torch_geometric_flare.nn.layout import point_layout
+from torch_geometric_flare.functional import PointBatch, SumState, distributed_merge
+from torch_geometric_flare.functional.state import state_dtype
+from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.mixer import PointMixer
+from torch_geometric_flare.nn.stage import Latents
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 # Keeps the mean of a slice that no point belongs to finite.
 _EPS = 1e-5
 
 
-class PhysicsAttention(nn.Module):
+class PhysicsAttention(PointMixer):
     r"""Physics attention: points pool into slices, and the slices attend to each other.
 
     From Transolver, [arXiv 2402.02366](https://arxiv.org/abs/2402.02366), in the form
@@ -31,6 +38,8 @@ class PhysicsAttention(nn.Module):
         heads: Attention heads $H$.
         num_slices: Slices $G$ of each head.
         head_channels: Width $D$ of a head; by default `channels // heads`.
+        chunk_size: Points to compute at a time, forward and backward, with the same
+            result; `None` for all at once. May be set on an existing module.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -53,9 +62,15 @@ class PhysicsAttention(nn.Module):
         heads: int = 8,
         num_slices: int = 64,
         head_channels: int | None = None,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        check_positive(channels=channels, heads=heads, num_slices=num_slices)
+        check_positive(
+            channels=channels,
+            heads=heads,
+            num_slices=num_slices,
+            chunk_size=1 if chunk_size is None else chunk_size,
+        )
         if head_channels is None:
             if channels % heads:
                 raise ValueError(
@@ -64,10 +79,11 @@ class PhysicsAttention(nn.Module):
                 )
             head_channels = channels // heads
         check_positive(head_channels=head_channels)
-        self.channels = channels
+        self.channels = self.in_channels = channels
         self.heads = heads
         self.num_slices = num_slices
         self.head_channels = head_channels
+        self.chunk_size = chunk_size
 
         width = heads * head_channels
         self.temperature = nn.Parameter(torch.empty(heads))
@@ -91,72 +107,77 @@ class PhysicsAttention(nn.Module):
         # Slices start out as different as they can be.
         nn.init.orthogonal_(self.slice.weight)
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | PointBatch | None = None,
-        batch_size: int | None = None,
-    ) -> Tensor:
-        """Mix the points of each graph.
+    def encode_rows(
+        self, x: Tensor, layout: PointBatch, latents: Latents = ()
+    ) -> SumState:
+        r"""Pool points into slices: $\sum w f$ $[B, H, G, D]$, $\sum w$ $[B, H, G]$."""
+        return self._pool(self._weights(x), self._split_heads(self.feature(x)), layout)
 
-        Args:
-            x: Features of the points.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-
-        Shapes:
-            - `x`: $[N, C]$
-            - `batch`: $[N]$
-
-        Returns:
-            $[N, C]$
-
-        Raises:
-            ValueError: If the width of `x` is not `channels`, or `batch` is unsorted,
-                of another length, or out of range.
-        """
-        check_points(x, self.channels)
-        layout = point_layout(x, batch, batch_size)
-        if layout is not batch:
-            x = layout.sort(x)
-        y = self.attend(
-            self._split_heads(self.point(x)), self._split_heads(self.feature(x)), layout
-        )
-        y = self.out(y.flatten(-2))
-        return y if layout is batch else layout.unsort(y)
-
-    def attend(self, point: Tensor, feature: Tensor, batch: PointBatch) -> Tensor:
-        r"""The part between the linear maps of $x$ and the one of the output.
-
-        Args:
-            point: What decides the slices of each point, $p$, in the order of the
-                layout.
-            feature: What the slices take from each point, $f$.
-            batch: The layout.
-
-        Shapes:
-            - `point`, `feature`: $[N, H, D]$
-
-        Returns:
-            $y$ of shape $[N, H, D]$.
-        """
-        if not batch.groups:
-            return feature
-        logits = self.slice(point) / self.temperature.unsqueeze(-1)
-        weights = logits.softmax(dim=-1)  # [N, H, G]
-        blocks = zip(batch.split(weights), batch.split(feature), strict=True)
-        return batch.join([self._mix(weight, block) for weight, block in blocks])
-
-    def _mix(self, weights: Tensor, feature: Tensor) -> Tensor:
-        """One dense block, [B, n, H, G] and [B, n, H, D], whose padding is zero."""
-        weights = weights.transpose(1, 2)  # [B, H, n, G]
-        total = weights.sum(dim=2).unsqueeze(-1) + _EPS
-        token = weights.mT @ feature.transpose(1, 2) / total  # [B, H, G, D]
+    def process(self, state: SumState, latents: Latents = ()) -> Latents:
+        """Let the slices of each graph attend to each other, $[B, H, G, D]$."""
+        token = state.total / (state.weight.unsqueeze(-1) + _EPS)
+        token = token.to(self.query.weight.dtype)
         scores = self.query(token) @ self.key(token).mT / self.head_channels**0.5
-        token = scores.softmax(dim=-1) @ self.value(token)
-        y: Tensor = (weights @ token).transpose(1, 2)
-        return y
+        return (scores.softmax(dim=-1) @ self.value(token),)
+
+    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
+        """Give each point the tokens of its slices."""
+        return self._scatter(self._weights(x), latents[0], layout)
+
+    def mix_rows(
+        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
+    ) -> Tensor:
+        """Pool and scatter with the same weights."""
+        weights = self._weights(x)
+        state = self._pool(weights, self._split_heads(self.feature(x)), layout)
+        (token,) = self.process(distributed_merge(state, group))
+        return self._scatter(weights, token, layout)
+
+    def _weights(self, x: Tensor) -> Tensor:
+        """How much each point belongs to each slice, [N, H, G]."""
+        logits = self.slice(self._split_heads(self.point(x)))
+        weights: Tensor = (logits / self.temperature.unsqueeze(-1)).softmax(dim=-1)
+        return weights
+
+    def _pool(self, weights: Tensor, feature: Tensor, layout: PointBatch) -> SumState:
+        """Sum over the points of each graph; padding adds zero."""
+        dtype = state_dtype(feature.dtype)
+        shape = layout.num_graphs, self.heads, self.num_slices
+        total = feature.new_zeros(*shape, self.head_channels, dtype=dtype)
+        weight = feature.new_zeros(shape, dtype=dtype)
+        blocks = zip(
+            layout.dense_batches,
+            layout.split(weights.to(dtype)) if layout.num_points else (),
+            layout.split(feature.to(dtype)) if layout.num_points else (),
+            strict=True,
+        )
+        for dense, w, f in blocks:  # [B, n, H, G] and [B, n, H, D]
+            graphs = torch.tensor(dense.graphs, device=w.device)
+            w = w.transpose(1, 2)
+            total = total.index_copy(0, graphs, w.mT @ f.transpose(1, 2))
+            weight = weight.index_copy(0, graphs, w.sum(dim=2))
+        if layout.num_points == 0:
+            # A process without points takes part in backward all the same.
+            total = total + weights.sum() + feature.sum()
+        return SumState(total, weight)
+
+    def _scatter(self, weights: Tensor, token: Tensor, layout: PointBatch) -> Tensor:
+        """Average the tokens of a graph at each of its points."""
+        if layout.num_points == 0:
+            y = self._split_heads(weights.new_empty(0, self.heads * self.head_channels))
+            y = y + weights.sum() + token[:0].sum()
+        else:
+            token = token.to(weights.dtype)
+            y = layout.join(
+                [
+                    (w.transpose(1, 2) @ token[list(dense.graphs)]).transpose(1, 2)
+                    for dense, w in zip(
+                        layout.dense_batches, layout.split(weights), strict=True
+                    )
+                ]
+            )
+        out: Tensor = self.out(y.flatten(-2))
+        return out
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.reshape(x.size(0), self.heads, self.head_channels)

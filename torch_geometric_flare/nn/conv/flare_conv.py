@@ -6,26 +6,29 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import (
-    LatentState,
+    PointBatch,
+    SoftmaxState,
     distributed_merge,
     ragged_flare_attention,
+    ragged_flare_decode,
+    ragged_flare_encode,
     ragged_flare_weights,
 )
-from torch_geometric_flare.functional.distributed import shard_decode, shard_encode
 from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
     ResidualMLP,
     reset_linear,
 )
-from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
-from torch_geometric_flare.nn.streaming import decode_chunks, encode_chunks, in_chunks
+from torch_geometric_flare.nn.layout import Batch, point_layout
+from torch_geometric_flare.nn.mixer import PointMixer
+from torch_geometric_flare.nn.stage import Latents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-class FLAREConv(nn.Module):
+class FLAREConv(PointMixer):
     r"""Low-rank global attention between the points of each graph, at linear cost.
 
     From the Fast Low-rank Attention Routing Engine,
@@ -68,6 +71,8 @@ class FLAREConv(nn.Module):
         >>> conv(x, batch).shape
         torch.Size([100, 16])
     """
+
+    no_weight_decay = ("latents",)
 
     def __init__(
         self,
@@ -132,168 +137,39 @@ class FLAREConv(nn.Module):
             if isinstance(norm, nn.LayerNorm):
                 norm.reset_parameters()
 
-    def forward(
-        self,
-        x: Tensor | tuple[Tensor, Tensor],
-        batch: Batch | tuple[Batch, Batch] = None,
-        batch_size: int | None = None,
-        group: "ProcessGroup | None" = None,
+    def encode_rows(
+        self, x: Tensor, layout: PointBatch, latents: Latents = ()
+    ) -> SoftmaxState:
+        """Gather points into latents: value $[B, H, M, D]$, log-sum-exp $[B, H, M]$."""
+        k, v = self._keys(x), self._values(x)
+        q = self._queries(k)
+        return ragged_flare_encode(q, k, v, layout, scale=self.scale)
+
+    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
+        """Scatter the values of the latents to points."""
+        k = self._keys(x)
+        z = latents[0].to(k.dtype)
+        y = ragged_flare_decode(self._queries(k), k, z, layout, scale=self.scale)
+        return self._merge_heads(y)
+
+    def mix_rows(
+        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
     ) -> Tensor:
-        """Route every point's features to every point of its graph.
-
-        Args:
-            x: Features of the points; or a pair of the points to encode and the
-                points to decode at.
-            batch: Graph of each point, sorted; `None` for a single graph; a pair
-                where `x` is one. A `PointBatch` says that the rows of `x` are in
-                its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs; each passes
-                its own points, perhaps none, and gets the output there. `None` if
-                all points are here. A `PointBatch` must then lay out as many graphs
-                on every process.
-
-        Shapes:
-            - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$
-            - `batch`: $[N]$ or $[N_s], [N_q]$
-
-        Returns:
-            $[N, C']$ or $[N_q, C']$. A query in a graph without source points
-            gets the value of an empty sum.
-
-        Raises:
-            ValueError: If the width of `x` is not `in_channels`, or `batch` is
-                unsorted, of another length, or out of range, or the processes of
-                `group` disagree on the number of graphs.
-            RuntimeError: If a process of `group` is lost.
-        """
-        if isinstance(x, tuple):
-            source, query = batch if isinstance(batch, tuple) else (batch, batch)
-            if batch_size is None:
-                batch_size = max(
-                    count_graphs(source, x[0], group), count_graphs(query, x[1], group)
-                )
-            state = self._encode_chunks(x[0], source, batch_size, group)
-            return self._decode_chunks(state, x[1], query)
-        if isinstance(batch, tuple):
-            raise ValueError("batch is a pair but x is not: pass one batch vector")
-        if in_chunks(self.chunk_size):
-            state = self._encode_chunks(x, batch, batch_size, group)
-            return self._decode_chunks(state, x, batch)
-        check_points(x, self.in_channels)
-        layout = point_layout(x, batch, batch_size, group)
-        if layout is not batch:
-            x = layout.sort(x)
+        """Gather and scatter with the same keys."""
         k, v = self._keys(x), self._values(x)
         q = self._queries(k)
         if group is None:
             y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
         else:
-            state = shard_encode(q, k, v, layout, scale=self.scale)
+            state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
             z = distributed_merge(state, group).value.to(k.dtype)
-            y = shard_decode(q, k, z, layout, scale=self.scale)
-        y = self._merge_heads(y)
-        return y if layout is batch else layout.unsort(y)
-
-    def encode(
-        self,
-        x: Tensor,
-        batch: Batch = None,
-        batch_size: int | None = None,
-        group: "ProcessGroup | None" = None,
-    ) -> LatentState:
-        """The state of each graph: all that decoding needs of its points.
-
-        Args:
-            x: Features of the points.
-            batch: Graph of each point, or the layout.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs, if the state
-                is to be that of all points.
-
-        Shapes:
-            - `x`: $[N, C]$
-            - `batch`: $[N]$
-
-        Returns:
-            Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$. States of parts of one
-            graph merge into the state of the whole.
-
-        Raises:
-            ValueError: As `forward`.
-        """
-        check_points(x, self.in_channels)
-        layout = point_layout(x, batch, batch_size, group)
-        if layout is not batch:
-            x = layout.sort(x)
-        k, v = self._keys(x), self._values(x)
-        state = shard_encode(self._queries(k), k, v, layout, scale=self.scale)
-        return distributed_merge(state, group)
-
-    def decode(self, state: LatentState, x: Tensor, batch: Batch = None) -> Tensor:
-        """Decode the state of each graph at points of that graph.
-
-        Args:
-            state: One state a graph, from `encode`.
-            x: Features of the points to decode at.
-            batch: Graph of each point, or the layout.
-
-        Shapes:
-            - `x`: $[N, C]$
-            - `batch`: $[N]$
-
-        Returns:
-            $[N, C']$
-
-        Raises:
-            ValueError: As `forward`; also if the number of graphs is not that of
-                the state.
-        """
-        check_points(x, self.in_channels)
-        layout = point_layout(x, batch, state.value.size(0))
-        if layout is not batch:
-            x = layout.sort(x)
-        k = self._keys(x)
-        q = self._queries(k)
-        z = state.value.to(k.dtype)
-        y = shard_decode(q, k, z, layout, scale=self.scale)
-        y = self._merge_heads(y)
-        return y if layout is batch else layout.unsort(y)
-
-    def _encode_chunks(
-        self,
-        x: Tensor,
-        batch: Batch,
-        batch_size: int | None,
-        group: "ProcessGroup | None",
-    ) -> LatentState:
-        """`encode`, in chunks if so set."""
-        if not in_chunks(self.chunk_size):
-            return self.encode(x, batch, batch_size, group)
-        assert self.chunk_size is not None
-        check_positive(chunk_size=self.chunk_size)
-        check_points(x, self.in_channels)
-        layout = point_layout(x, batch, batch_size, group)
-        x = layout.unsort(x) if layout is batch else x
-        return encode_chunks(
-            self.encode, x, layout, self.chunk_size, group, module=self
-        )
-
-    def _decode_chunks(self, state: LatentState, x: Tensor, batch: Batch) -> Tensor:
-        """`decode`, in chunks if so set."""
-        if not in_chunks(self.chunk_size):
-            return self.decode(state, x, batch)
-        assert self.chunk_size is not None
-        check_points(x, self.in_channels)
-        layout = point_layout(x, batch, state.value.size(0))
-        x = layout.unsort(x) if layout is batch else x
-        y = decode_chunks(self.decode, state, x, layout, self.chunk_size, module=self)
-        return layout.sort(y) if layout is batch else y
+            y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
+        return self._merge_heads(y)
 
     def attention_weights(
         self, x: Tensor, batch: Batch = None, batch_size: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        r"""What each latent gathers from, and each point receives from, whom.
+        r"""Return what each latent gathers from points, and each point from latents.
 
         Args:
             x: Features of the points.
@@ -312,7 +188,7 @@ class FLAREConv(nn.Module):
             ValueError: As `forward`.
         """
         check_points(x, self.in_channels)
-        layout = point_layout(x, batch, batch_size)
+        layout = point_layout(self, x, batch, batch_size)
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)

@@ -1,21 +1,24 @@
 """The residual MLP that FLARE is made of."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch_geometric.nn.resolver import activation_resolver
 
-from torch_geometric_flare.functional.gelu_layer import gelu_layer
+from torch_geometric_flare.functional.residual_layers import (
+    gelu_layer,
+    prefers_gelu_layers,
+)
 from torch_geometric_flare.nn.checks import check_layers, check_positive
 
 Activation = str | Callable[[Tensor], Tensor]
 
 
 def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
-    """A name or a callable as a callable.
+    """Return the activation that a name or a callable stands for.
 
     Args:
         act: `"gelu"`, here the tanh approximation as in the papers; any other name
@@ -34,7 +37,7 @@ def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
 
 
 def reset_linear(linear: nn.Linear) -> None:
-    r"""Weight from $\mathcal{N}(0, 0.02^2)$ and bias zero, as the papers start."""
+    r"""Draw the weight from $\mathcal{N}(0, 0.02^2)$, and set the bias to zero."""
     nn.init.normal_(linear.weight, std=0.02)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -43,19 +46,19 @@ def reset_linear(linear: nn.Linear) -> None:
 _FORWARD = {kind: kind.forward for kind in (nn.Linear, nn.GELU)}
 
 
-def _is_plain(module: Any) -> bool:
-    """Whether nobody has replaced the module or its method, or looks on."""
-    return (
-        _FORWARD.get(type(module)) is type(module).forward
-        and "forward" not in vars(module)
-        and not (
-            module._forward_hooks
+def _is_unmodified(modules: Iterable[Any]) -> bool:
+    """Return whether nobody has replaced a module or its method, or hooked into it."""
+    for module in modules:
+        if (
+            _FORWARD.get(type(module)) is not type(module).forward
+            or "forward" in vars(module)
+            or module._forward_hooks
             or module._forward_pre_hooks
             or module._backward_hooks
             or module._backward_pre_hooks
-            or _has_any_global_hook()
-        )
-    )
+        ):
+            return False
+    return not _has_any_global_hook()
 
 
 class ResidualMLP(nn.Module):
@@ -135,28 +138,34 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
+        hidden: list[Any]
         *hidden, last = self.layers
         residual = self.input_residual and self.in_channels == self.hidden_channels
-        for layer in hidden:
-            x = self._activated(layer, x, residual)
-            residual = True
+        if hidden and self._prefers_kernel(x, hidden):
+            shape = x.shape[:-1]
+            x = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
+            layer: Any
+            for layer in hidden:
+                x = gelu_layer(x, layer.weight, layer.bias, residual)
+                residual = True
+            x = x.view(*shape, x.size(-1))
+        else:
+            for layer in hidden:
+                h = self.activation(layer(x))
+                x = x + h if residual else h
+                residual = True
         y: Tensor = last(x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
 
-    def _activated(self, layer: nn.Module, x: Tensor, residual: bool) -> Tensor:
-        """One hidden layer."""
+    def _prefers_kernel(self, x: Tensor, hidden: list[Any]) -> bool:
+        """Return whether the hidden layers may be computed without calling them."""
         if (
-            self.act == "gelu"
-            and _is_plain(layer)
-            and _is_plain(self.activation)
-            and getattr(self.activation, "approximate", None) == "tanh"
+            self.act != "gelu"
+            or not _is_unmodified((*hidden, self.activation))
+            or getattr(self.activation, "approximate", None) != "tanh"
         ):
-            assert isinstance(layer, nn.Linear)
-            found = gelu_layer(x, layer.weight, layer.bias, residual)
-            if found is not None:
-                return found
-        y: Tensor = self.activation(layer(x))
-        return x + y if residual else y
+            return False
+        return prefers_gelu_layers(x, [(m.weight, m.bias) for m in hidden])
 
     def __repr__(self) -> str:
         return (

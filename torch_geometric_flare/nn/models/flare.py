@@ -1,21 +1,15 @@
 """The FLARE network."""
 
-from typing import TYPE_CHECKING
+from torch import nn
 
-from torch import Tensor, nn
-
-from torch_geometric_flare.functional import PointBatch, distributed_batch_size
+from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
+from torch_geometric_flare.nn.checks import check_layers, check_positive
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
-from torch_geometric_flare.nn.streaming import in_chunks, map_points
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
-class FLARE(nn.Module):
+class FLARE(Backbone):
     r"""The FLARE surrogate: features of points in, fields at those points out.
 
     From [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). A residual MLP lifts
@@ -118,63 +112,6 @@ class FLARE(nn.Module):
         self.head = ResidualMLP(
             width, width, out_channels, 2, act, output_residual=False
         )
-
-    def reset_parameters(self) -> None:
-        """Draw new parameters."""
-        for module in (self.lift, *self.blocks, self.norm, self.head):
-            module.reset_parameters()
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Tensor | None = None,
-        batch_size: int | None = None,
-        group: "ProcessGroup | None" = None,
-    ) -> Tensor:
-        r"""Predict the fields at every point.
-
-        Args:
-            x: Features of the points, normalised coordinates included.
-            batch: Graph of each point, sorted; `None` for a single graph.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs; each passes
-                its own points, perhaps none, and gets the fields there. `None` if all
-                points are here.
-
-        Shapes:
-            - `x`: $[N, C_\text{in}]$
-            - `batch`: $[N]$
-
-        Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
-
-        Raises:
-            ValueError: If the width of `x` is not `in_channels`, or `batch` is
-                unsorted, of another length, or out of range, or the processes of
-                `group` disagree on the number of graphs.
-            RuntimeError: If a process of `group` is lost.
-        """
-        check_points(x, self.in_channels)
-        if group is not None:
-            batch_size = distributed_batch_size(batch, batch_size, group, x.device)
-        layout = PointBatch.from_batch(x, batch, batch_size)
-        if in_chunks(self.chunk_size):
-            assert self.chunk_size is not None
-            return self._stream(x, layout, self.chunk_size, group)
-        x = self.lift(layout.sort(x))
-        for block in self.blocks:
-            x = block(x, layout, group)
-        return layout.unsort(self.head(self.norm(x)))
-
-    def _stream(
-        self, x: Tensor, layout: PointBatch, size: int, group: "ProcessGroup | None"
-    ) -> Tensor:
-        check_positive(chunk_size=size)
-        x = map_points(self.lift, x, size)
-        for block in self.blocks:
-            assert isinstance(block, ResidualBlock)
-            x = block.stream(x, layout, size, group)
-        return map_points(nn.Sequential(self.norm, self.head), x, size)
 
     def __repr__(self) -> str:
         return (

@@ -1,8 +1,8 @@
-"""Passes over chunks of points, each a single node of the autograd graph.
+"""Loops over chunks of points, each loop a single node of the autograd graph.
 
-Backward computes each chunk again: a pass keeps its input and the latents, and nothing
-else that grows with the points. It reads and writes tensors of all points. With a node
-a chunk, small tensors that outlive their chunk would lie between the temporary ones of
+Backward recomputes each chunk: a loop keeps its input and the latents, and nothing else
+that grows with the points. It reads and writes tensors of all points. With one node per
+chunk, small tensors that outlive their chunk would lie between the temporary ones of
 the next, and leave the heap full of holes: ten times the memory.
 """
 
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from torch_geometric_flare.functional import LatentState
+from torch_geometric_flare.functional import State
 
 # The gradients of what a chunk gives, from the chunk and what it gives.
 Weigh = Callable[..., Sequence[Tensor]]
 
 
 class Chunk(NamedTuple):
-    """A part of a pass: `function(x[rows], *(state[graphs] for state in states))`.
+    """A part of a loop: `function(x[rows], *(t[graphs] for t in latents))`.
 
     Args:
         function: Gives a tuple of tensors.
@@ -31,12 +31,12 @@ class Chunk(NamedTuple):
         graphs: The graphs that they belong to.
     """
 
-    function: Callable[..., tuple[Tensor, ...]]
+    function: Callable[..., Any]
     rows: slice
     graphs: slice = slice(0)
 
     def places(self, num_inputs: int) -> list[slice]:
-        """Where its share of each input lies."""
+        """Return where its share of each input lies."""
         return [self.rows, *[self.graphs] * (num_inputs - 1)]
 
 
@@ -54,10 +54,12 @@ class _Bound(nn.Module):
 
 
 class _Surroundings:
-    """Parameters, autocast and random numbers as a pass finds them."""
+    """Parameters, autocast and random numbers as a loop finds them."""
 
     def __init__(self, module: nn.Module, x: Tensor) -> None:
         self.module = module
+        # Class of the states, known once the first chunk is encoded.
+        self.state_class: Callable[..., Any] | None = None
         self.names, self.parameters = [], []
         for name, parameter in module.named_parameters():
             self.names.append(name)
@@ -118,7 +120,7 @@ def _gradients(
     call: Callable[..., tuple[Tensor, ...]],
     weigh: Weigh,
 ) -> list[Tensor | None]:
-    """Compute a chunk again, and its direct gradients by inputs and parameters.
+    """Recompute a chunk, and its direct gradients by inputs and parameters.
 
     An input may have been computed from the parameters or from another input. That way
     to the gradient belongs to whoever computed it, so inputs are cut off. The cut heals
@@ -162,7 +164,7 @@ def _backward(
     around: _Surroundings,
     weigh: Weigh,
 ) -> list[Tensor | None]:
-    """Gradients of a pass by its inputs and parameters."""
+    """Return gradients of a loop by its inputs and parameters."""
     targets = [*inputs, *parameters]
     totals: list[Tensor | None] = [None] * len(targets)
     call = around.bind(parameters)
@@ -179,7 +181,7 @@ def _backward(
     return totals
 
 
-class _EncodePass(torch.autograd.Function):
+class _EncodeChunks(torch.autograd.Function):
     """The states of all graphs from those of the chunks."""
 
     @staticmethod
@@ -188,41 +190,46 @@ class _EncodePass(torch.autograd.Function):
         chunks: Sequence[Chunk],
         around: _Surroundings,
         num_graphs: int,
-        x: Tensor,
-        *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        total = None
+        num_inputs: int,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        inputs = tensors[:num_inputs]
+        total: Any = None
         for chunk in chunks:
+            places = chunk.places(num_inputs)
             with around.autocast():
-                part = LatentState(*chunk.function(x[chunk.rows]))
+                part: Any = chunk.function(
+                    *(t[place] for t, place in zip(inputs, places, strict=True))
+                )
             total = merge_into(total, part, chunk.graphs, num_graphs)
-        assert total is not None
-        value, lse = total.value.to(part.value.dtype), total.lse.to(part.lse.dtype)
-        ctx.save_for_backward(x, value, lse, *parameters)
+        whole = type(part)(
+            *(t.to(like.dtype) for t, like in zip(total, part, strict=True))
+        )
+        ctx.save_for_backward(*tensors, *whole)
+        around.state_class = type(part)
         ctx.chunks, ctx.around = chunks, around
-        return value, lse
+        ctx.num_inputs, ctx.num_tensors = num_inputs, len(tensors)
+        return tuple(whole)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_value, grad_lse = grads
-        x, value, lse, *parameters = ctx.saved_tensors
+        saved, split = ctx.saved_tensors, ctx.num_inputs
+        tensors, whole = saved[: ctx.num_tensors], saved[ctx.num_tensors :]
 
-        def weigh(chunk: Chunk, part: Tensor, part_lse: Tensor) -> Sequence[Tensor]:
-            # The derivative of merging: a chunk has its share of the whole sum.
-            here = chunk.graphs
-            whole = torch.where(lse[here] == -torch.inf, 0.0, lse[here])
-            share = (part_lse - whole).exp()
-            excess = (grad_value[here] * (part - value[here])).sum(dim=-1)
-            return (
-                share.unsqueeze(-1) * grad_value[here],
-                share * (excess + grad_lse[here]),
-            )
+        def weigh(chunk: Chunk, *part: Tensor) -> Sequence[Tensor]:
+            # The derivative of merging: a chunk has its share of the whole.
+            kind = ctx.around.state_class
+            here = [kind(*(t[chunk.graphs] for t in ts)) for ts in (whole, grads)]
+            found: Sequence[Tensor] = kind(*part).part_gradients(*here)
+            return found
 
-        found = _backward(ctx.chunks, [x], parameters, ctx.around, weigh)
-        return None, None, None, *found
+        found = _backward(
+            ctx.chunks, tensors[:split], tensors[split:], ctx.around, weigh
+        )
+        return None, None, None, None, *found
 
 
-class _MapPass(torch.autograd.Function):
+class _MapChunks(torch.autograd.Function):
     """What is pointwise, given the states of the graphs."""
 
     @staticmethod
@@ -234,7 +241,7 @@ class _MapPass(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Tensor:
         inputs = tensors[:num_inputs]
-        out = None
+        out: Tensor | None = None
         for chunk in chunks:
             places = chunk.places(num_inputs)
             with around.autocast():
@@ -263,8 +270,8 @@ class _MapPass(torch.autograd.Function):
 
 
 def merge_into(
-    total: LatentState | None, part: LatentState, graphs: slice, num_graphs: int
-) -> LatentState:
+    total: State | None, part: State, graphs: slice, num_graphs: int
+) -> State:
     """Merge the states of some graphs into those of all, in place.
 
     Sums are in double precision: thousands of merges would add up their rounding.
@@ -278,26 +285,31 @@ def merge_into(
     Returns:
         The states of all graphs.
     """
+    first: Tensor = next(iter(part))
+    exact = torch.float32 if first.device.type == "mps" else torch.float64
     if total is None:
-        exact = torch.float32 if part.value.device.type == "mps" else torch.float64
-        shape = num_graphs, *part.value.shape[1:]
-        like = part.value.new_empty(0, dtype=exact)
-        total = LatentState.empty(*shape, like=like)
-    value, lse = total
-    here = LatentState(value[graphs], lse[graphs])
-    merged = here.merge(LatentState(*(t.to(value.dtype) for t in part)))
-    value[graphs], lse[graphs] = merged
+        total = part.empty_like(num_graphs, exact)
+    kind: Any = type(part)
+    here = kind(*(t[graphs] for t in total))
+    merged = here.merge(kind(*(t.to(exact) for t in part)))
+    for t, value in zip(total, merged, strict=True):
+        t[graphs] = value
     return total
 
 
-def encode_pass(
-    chunks: Sequence[Chunk], x: Tensor, num_graphs: int, module: nn.Module
-) -> LatentState:
+def encode_chunks(
+    chunks: Sequence[Chunk],
+    x: Tensor,
+    latents: Sequence[Tensor],
+    num_graphs: int,
+    module: nn.Module,
+) -> State:
     """Merge the states that the chunks give.
 
     Args:
         chunks: At least one; each gives the state of its graphs from its rows alone.
         x: Rows.
+        latents: Tensors of which each graph has a row.
         num_graphs: Number of graphs.
         module: Its parameters are all that the chunks' functions depend on besides
             their arguments.
@@ -306,24 +318,32 @@ def encode_pass(
         The states of all graphs. May be differentiated any number of times.
     """
     around = _Surroundings(module, x)
-    value, lse = _EncodePass.apply(  # type: ignore[no-untyped-call]
-        chunks, around, num_graphs, x, *around.parameters
+    state_tensors = _EncodeChunks.apply(  # type: ignore[no-untyped-call]
+        chunks,
+        around,
+        num_graphs,
+        1 + len(latents),
+        x,
+        *latents,
+        *around.parameters,
     )
-    return LatentState(value, lse)
+    assert around.state_class is not None
+    state: State = around.state_class(*state_tensors)
+    return state
 
 
-def map_pass(
+def map_chunks(
     chunks: Sequence[Chunk],
     x: Tensor,
-    states: Sequence[Tensor],
+    latents: Sequence[Tensor],
     module: nn.Module,
 ) -> Tensor:
     """Join the rows that the chunks give.
 
     Args:
-        chunks: At least one; each gives an output for each of its rows.
+        chunks: At least one; each gives one output per row.
         x: Rows.
-        states: Tensors of which each graph has a row.
+        latents: Tensors of which each graph has a row.
         module: Its parameters are all that the chunks' functions depend on besides
             their arguments.
 
@@ -331,7 +351,7 @@ def map_pass(
         The outputs of all rows. May be differentiated any number of times.
     """
     around = _Surroundings(module, x)
-    y: Tensor = _MapPass.apply(  # type: ignore[no-untyped-call]
-        chunks, around, 1 + len(states), x, *states, *around.parameters
+    y: Tensor = _MapChunks.apply(  # type: ignore[no-untyped-call]
+        chunks, around, 1 + len(latents), x, *latents, *around.parameters
     )
     return y

@@ -1,7 +1,7 @@
-r"""The tanh-approximated GELU in one pass over memory, with a sum; and its gradient.
+r"""The tanh-approximated GELU with a sum, in one read of memory; and its gradient.
 
-$\mathrm{gelu}(h) = h\,\sigma(2u)$ with $u = \sqrt{2/\pi}\,(h + 0.044715\,h^3)$. torch's
-own CPU kernel for it takes several times as long as the one for the exact GELU.
+$\mathrm{gelu}(h) = h\,\sigma(2u)$ with $u = \sqrt{2/\pi}\,(h + 0.044715\,h^3)$. The CPU
+kernel of torch for it takes several times as long as the one for the exact GELU.
 """
 
 import math
@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.llvm import Kernel, lanes
-from torch_geometric_flare.functional.vectors import Code, Value
+from torch_geometric_flare.kernels.llvm import Kernel, lanes
+from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 
 # Elements that are worth another thread.
 _LEAST_WORK = 1 << 18
@@ -24,7 +24,7 @@ _FAR = 1000.0
 
 
 def add_gelu(h: Tensor, x: Tensor | None) -> Tensor:
-    """The GELU of `h`, plus `x` if given; contiguous tensors of one shape."""
+    """Return the GELU of `h`, plus `x` if given; contiguous tensors of one shape."""
     y = torch.empty_like(h)
     run = _gelu_code(h.dtype, x is not None)
     _over_elements(run, h, x, y)
@@ -32,7 +32,7 @@ def add_gelu(h: Tensor, x: Tensor | None) -> Tensor:
 
 
 def gelu_gradient(h: Tensor, g: Tensor) -> Tensor:
-    """The gradient of the GELU at `h` times `g`; contiguous tensors of one shape."""
+    """Return the gradient of the GELU at `h` times `g`; as in `add_gelu`."""
     y = torch.empty_like(h)
     _over_elements(_gradient_code(h.dtype), h, g, y)
     return y
@@ -41,8 +41,13 @@ def gelu_gradient(h: Tensor, g: Tensor) -> Tensor:
 def _over_elements(run: Kernel, h: Tensor, x: Tensor | None, y: Tensor) -> None:
     """Apply to all elements; a last vector that is not full overlaps the one before."""
     size = h.numel()
-    if y.shape != h.shape or (x is not None and x.shape != h.shape):
-        raise ValueError(f"tensors of other shapes than {tuple(h.shape)}")
+    # What follows goes by addresses: the last chance to notice a wrong tensor.
+    for t in (h, y) if x is None else (h, x, y):
+        if t.shape != h.shape or t.dtype != h.dtype or not t.is_contiguous():
+            raise ValueError(
+                f"a tensor is {t.dtype} of shape {tuple(t.shape)} with strides "
+                f"{t.stride()}, expected contiguous {h.dtype} of {tuple(h.shape)}"
+            )
     if size < lanes(h.dtype):
         raise ValueError(f"{size} elements, expected at least {lanes(h.dtype)}")
     pointers = h.data_ptr(), 0 if x is None else x.data_ptr(), y.data_ptr()
@@ -52,14 +57,14 @@ def _over_elements(run: Kernel, h: Tensor, x: Tensor | None, y: Tensor) -> None:
 
 @lru_cache(maxsize=8)
 def _ranges(size: int, count: int) -> Tensor:
-    """The tasks."""
+    """Cut the elements into tasks."""
     bounds = [size * i // count for i in range(count + 1)]
     pairs = zip(bounds[:-1], bounds[1:], strict=True)
     return torch.tensor([[0, start, stop, 0] for start, stop in pairs], device="cpu")
 
 
-def _sigmoid(c: Code, h: Value) -> tuple[Value, Value]:
-    """The sigmoid of 2u, and the square of h."""
+def _sigmoid(c: VectorCode, h: Value) -> tuple[Value, Value]:
+    """Return the sigmoid of 2u, and the square of h."""
     b = c.builder
     square = b.fmul(h, h)
     scale = -_FACTOR * math.log2(math.e)
@@ -71,7 +76,7 @@ def _sigmoid(c: Code, h: Value) -> tuple[Value, Value]:
     return b.fdiv(one, b.fadd(one, c.exp2(power))), square
 
 
-def _elements(c: Code) -> Value:
+def _elements(c: VectorCode) -> Value:
     """Loop over vectors; the last one ends where the range ends."""
     last = c.add(c["stop"], -c.lanes)
     return c.range(c["start"], c["stop"], c.lanes), last
@@ -79,7 +84,7 @@ def _elements(c: Code) -> Value:
 
 @lru_cache
 def _gelu_code(dtype: torch.dtype, residual: bool) -> Kernel:
-    c = Code("gelu", dtype, ("h", "x", "y"), ())
+    c = VectorCode("gelu", dtype, ("h", "x", "y"), ())
     loop, last = _elements(c)
     with loop as i:
         i = c.min(i, last)
@@ -98,7 +103,7 @@ def _gelu_code(dtype: torch.dtype, residual: bool) -> Kernel:
 
 @lru_cache
 def _gradient_code(dtype: torch.dtype) -> Kernel:
-    c = Code("gelu_gradient", dtype, ("h", "g", "y"), ())
+    c = VectorCode("gelu_gradient", dtype, ("h", "g", "y"), ())
     b = c.builder
     loop, last = _elements(c)
     with loop as i:

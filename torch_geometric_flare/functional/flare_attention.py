@@ -3,19 +3,26 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.encode import empty_state, encode
-from torch_geometric_flare.functional.fused import fused_attention
-from torch_geometric_flare.functional.state import LatentState
-from torch_geometric_flare.functional.tasks import Tasks
-from torch_geometric_flare.functional.tied import (
-    prefers_tied,
-    tied_attention,
-    tied_decode,
+from torch_geometric_flare.functional.autograd import is_traced
+from torch_geometric_flare.functional.backend import choose_backend
+from torch_geometric_flare.functional.checks import check_strided
+from torch_geometric_flare.functional.dense import (
+    dense_attention,
+    dense_decode,
+    dense_encode,
 )
+from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.ragged import (
+    ragged_attention,
+    ragged_decode,
+    ragged_encode,
+)
+from torch_geometric_flare.functional.state import SoftmaxState
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:
-    """Validate shapes and give q the rank of k."""
+    """Validate tensors and give q the rank of k."""
+    check_strided(q=q, k=k, v=v, mask=mask)
     if k.dim() != 4 or q.dim() not in (3, 4):
         raise ValueError(
             f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: expected "
@@ -27,6 +34,11 @@ def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tenso
         raise ValueError(
             f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: they must agree "
             "in graphs, heads and head width"
+        )
+    if 0 in (k.size(1), k.size(3)):
+        raise ValueError(
+            f"k has shape {tuple(k.shape)}, expected [B, H, N, D] with at least one "
+            "head and one channel"
         )
     if v is not None and v.shape[:-1] != k.shape[:-1]:
         raise ValueError(
@@ -50,7 +62,7 @@ def flare_encode(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
-) -> LatentState:
+) -> SoftmaxState:
     r"""Gather points into latents, $Z = \mathrm{softmax}_N(s\,QK^\top)V$.
 
     The only step of FLARE that mixes points. Scores are formed in blocks and are
@@ -73,13 +85,17 @@ def flare_encode(
         least. Both may be differentiated, and so may states merged from them.
 
     Raises:
-        ValueError: If the shapes do not agree.
+        ValueError: If the shapes do not agree, or hold no head or no channel.
 
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
     q = _check(q, k, v, mask)
-    return encode(q, k, v, mask, scale)
+    if _as_rows(k, mask):
+        return ragged_encode(q, _rows(k), _rows(v), _layout(k), scale)
+    return dense_encode(
+        choose_backend("encode", q, k, v, scale, None), q, k, v, mask, scale
+    )
 
 
 def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tensor:
@@ -88,7 +104,7 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
     Args:
         q: Latent queries, the same as in `flare_encode`.
         k: Keys of the points to decode at.
-        z: Latent values, `LatentState.value`.
+        z: Latent values, `SoftmaxState.value`.
         scale: Factor $s$ on the scores.
 
     Shapes:
@@ -100,7 +116,7 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
         $[B, H, N, D]$
 
     Raises:
-        ValueError: If the shapes do not agree.
+        ValueError: If the shapes do not agree, or hold no head or no channel.
     """
     q = _check(q, k, None, None)
     if z.shape[:-1] != q.shape[:-1]:
@@ -108,20 +124,10 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
             f"z has shape {tuple(z.shape)}, expected {tuple(q.shape[:-1])} + (width,), "
             "one value for each latent"
         )
-    return _decode(q, k, z.to(q.dtype), scale)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """[B, H, N, D] as [B * N, H, D], which is how layers lay it out."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
-def _decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
-    if prefers_tied(q, k.transpose(1, 2), z, scale):
-        tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
-        y = tied_decode(q, _rows(k), z, tasks, scale)
-        return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
-    return fused_attention(k, q, z, None, scale)
+    z = z.to(q.dtype)
+    if _as_rows(k, None):
+        return _unrows(ragged_decode(q, _rows(k), z, _layout(k), scale), k)
+    return dense_decode(choose_backend("decode", q, k, z, scale, None), q, k, z, scale)
 
 
 def flare_attention(
@@ -131,9 +137,8 @@ def flare_attention(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
-    chunk_size: int | None = None,
 ) -> Tensor:
-    r"""FLARE attention: gather points into latents, scatter them back.
+    r"""Compute FLARE attention: gather points into latents, scatter them back.
 
     $$Y = \mathrm{softmax}_M(s\,KQ^\top)\,\mathrm{softmax}_N(s\,QK^\top)\,V$$
 
@@ -148,8 +153,6 @@ def flare_attention(
         scale: Factor $s$ on the scores, both times.
         mask: True where a point is real; `None` where all are. Masked points
             contribute to no other point; their own rows hold unspecified values.
-        chunk_size: Encode and decode this many points at a time; the result is the
-            same. `None` takes all at once.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -160,7 +163,7 @@ def flare_attention(
         $[B, H, N, D]$
 
     Raises:
-        ValueError: If the shapes do not agree or `chunk_size` is not positive.
+        ValueError: If the shapes do not agree, or hold no head or no channel.
 
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
@@ -171,22 +174,27 @@ def flare_attention(
         torch.Size([1, 8, 1000, 8])
     """
     q = _check(q, k, v, mask)
-    if chunk_size is None:
-        if mask is None and prefers_tied(q, k.transpose(1, 2), v, scale):
-            tasks = Tasks.from_sizes([k.size(2)] * k.size(0))
-            y = tied_attention(q, _rows(k), _rows(v), tasks, scale)
-            return y.view(k.size(0), -1, *y.shape[1:]).transpose(1, 2)
-        keys = None if mask is None else mask[:, None, None, :]
-        z = fused_attention(q, k, v, keys, scale)
-        return fused_attention(k, q, z, None, scale)
-    if chunk_size <= 0:
-        raise ValueError(f"chunk_size is {chunk_size}, expected a positive number")
-    chunks = k.split(chunk_size, dim=2)
-    masks = [None] * len(chunks) if mask is None else mask.split(chunk_size, dim=1)
-    state = empty_state(q, v)
-    for k_chunk, v_chunk, m_chunk in zip(
-        chunks, v.split(chunk_size, dim=2), masks, strict=True
-    ):
-        state = state.merge(encode(q, k_chunk, v_chunk, m_chunk, scale))
-    z = state.value.to(v.dtype)
-    return torch.cat([_decode(q, c, z, scale) for c in chunks], dim=2)
+    if _as_rows(k, mask):
+        return _unrows(ragged_attention(q, _rows(k), _rows(v), _layout(k), scale), k)
+    return dense_attention(
+        choose_backend("attention", q, k, v, scale, None), q, k, v, mask, scale
+    )
+
+
+def _as_rows(k: Tensor, mask: Tensor | None) -> bool:
+    """Return whether this is, eagerly on a CPU, a ragged batch of equal sizes."""
+    return mask is None and k.device.type == "cpu" and k.numel() > 0 and not is_traced()
+
+
+def _layout(k: Tensor) -> PointBatch:
+    return PointBatch.from_sizes([k.size(2)] * k.size(0), k.device, k.dtype)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return [B, H, N, D] as [B * N, H, D], which is how layers lay it out."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _unrows(y: Tensor, k: Tensor) -> Tensor:
+    """Return [B * N, H, D] as [B, H, N, D]."""
+    return y.view(k.size(0), k.size(2), *y.shape[1:]).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Compiled code on as many threads as torch has, on torch's own if possible."""
+"""Run compiled code on as many threads as torch uses, on its own where possible."""
 
 import ctypes
 import os
@@ -12,39 +12,39 @@ from typing import Any
 import torch
 
 
-def run_on_threads(worker: Callable[[int], None], task: int, most: int) -> None:
-    """Call `worker(task)` on several threads at once; it divides the work itself.
+def run_on_threads(worker: Callable[[int], None], address: int, most: int) -> None:
+    """Call `worker(address)` on several threads at once.
 
     Args:
-        worker: A C function of one pointer.
-        task: The pointer.
-        most: The most threads that have anything to do.
+        worker: A C function of one pointer, which divides the work itself.
+        address: The pointer.
+        most: The largest number of threads that have work.
     """
     threads = min(torch.get_num_threads(), most)
     if threads <= 1:
-        worker(task)
+        worker(address)
         return
     openmp = _openmp()
     if openmp is not None:
         # torch's own threads, which wait for work in a loop for a while: two pools
         # would disturb each other.
-        openmp.GOMP_parallel(worker, ctypes.c_void_p(task), threads, 0)
+        openmp.GOMP_parallel(worker, ctypes.c_void_p(address), threads, 0)
         return
     helpers: list[Future[None]] = []
     try:
         with suppress(RuntimeError):  # the interpreter shuts down
             helpers += [
-                _pool(threads - 1).submit(worker, task) for _ in range(threads - 1)
+                _pool(threads - 1).submit(worker, address) for _ in range(threads - 1)
             ]
-        worker(task)
+        worker(address)
     finally:
-        # The task's memory must outlive them, whatever interrupts this thread.
+        # The memory of the tasks must outlive them, whatever interrupts this thread.
         wait([helper for helper in helpers if not helper.cancel()])
 
 
 @lru_cache(maxsize=1)
 def _openmp() -> Any | None:
-    """The OpenMP library that comes with torch, where its functions are known."""
+    """Load the OpenMP library that comes with torch, where its functions are known."""
     if not torch.backends.openmp.is_available():
         return None
     folder = Path(torch.__file__).parent

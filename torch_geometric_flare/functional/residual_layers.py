@@ -1,30 +1,31 @@
-r"""A residual layer of an MLP, $x + \mathrm{gelu}(xW^\top + b)$, as one function.
+r"""Residual layers of an MLP, $x + \mathrm{gelu}(xW^\top + b)$, each as one function.
 
 Such layers are bound by memory: at 64 channels reading and writing takes as long as the
 products. So nothing is written that is not needed later.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
-from torch_geometric_flare.functional.fused import (
+from torch_geometric_flare.functional.autograd import (
     differentiable_gradients,
-    is_plain,
+    has_cpu_memory,
     is_traced,
-    needs_twin,
+    needs_definition,
 )
-from torch_geometric_flare.functional.gelu import add_gelu, gelu_gradient
-from torch_geometric_flare.functional.llvm import is_available
+from torch_geometric_flare.kernels.gelu import add_gelu, gelu_gradient
+from torch_geometric_flare.kernels.llvm import is_available
 
 # A smaller layer is done before Python has chosen.
 _LEAST_ELEMENTS = 1 << 14
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`linear`, by oneDNN where possible: MKL is slow on processors of others."""
+    """Compute `linear`, by oneDNN where possible: MKL is slow on AMD processors."""
     if (
         x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
@@ -36,13 +37,16 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return linear(x, weight, bias)
 
 
-def _twin(x: Tensor, weight: Tensor, bias: Tensor | None, residual: bool) -> Tensor:
+def gelu_layer_by_definition(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: bool
+) -> Tensor:
+    """Compute `gelu_layer` by operations of torch."""
     y = gelu(linear(x, weight, bias), approximate="tanh")
     return x + y if residual else y
 
 
 class _GeluLayer(torch.autograd.Function):
-    """The layer; a backward with a graph falls back to the twin."""
+    """The layer; a backward with a graph takes the definition."""
 
     @staticmethod
     def forward(
@@ -57,11 +61,11 @@ class _GeluLayer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, h = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        if needs_twin(*grads):
+        if needs_definition(*grads):
             inputs = [x, weight] if bias is None else [x, weight, bias]
 
             def again(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-                return _twin(x, weight, bias, ctx.residual)
+                return gelu_layer_by_definition(x, weight, bias, ctx.residual)
 
             wanted = wanted[: len(inputs)]
             found = differentiable_gradients(again, inputs, wanted, grads[0])
@@ -82,39 +86,59 @@ class _GeluLayer(torch.autograd.Function):
 
 def gelu_layer(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: bool
-) -> Tensor | None:
-    r"""$\mathrm{gelu}(xW^\top + b)$, tanh-approximated, plus $x$ if `residual`.
+) -> Tensor:
+    r"""Compute $\mathrm{gelu}(xW^\top + b)$, tanh-approximated, plus $x$ if `residual`.
 
     Args:
-        x: Points.
+        x: Points on a CPU, float32 or float64, contiguous.
         weight: $W$.
         bias: $b$.
         residual: Whether to add `x`.
 
     Shapes:
-        - `x`: $[*, C]$
+        - `x`: $[N, C]$
         - `weight`: $[C', C]$
         - `bias`: $[C']$
 
     Returns:
-        $[*, C']$, which may be differentiated any number of times; `None` where the
-        operations of torch are the better way.
+        $[N, C']$, which may be differentiated any number of times.
+    """
+    y: Tensor = _GeluLayer.apply(  # type: ignore[no-untyped-call]
+        x, weight, bias, residual
+    )
+    return y
+
+
+def prefers_gelu_layers(
+    x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]]
+) -> bool:
+    """Return whether `gelu_layer` can compute these layers, and is the quicker way.
+
+    Args:
+        x: Points.
+        layers: Weight and bias of each layer.
+
+    Shapes:
+        - `x`: $[*, C]$
     """
     if (
-        is_traced()
-        or not is_plain(x, weight, *(() if bias is None else (bias,)))
+        x.dim() == 0
         or x.dtype not in (torch.float32, torch.float64)
-        or x.dtype != weight.dtype
-        or x.dim() == 0
-        or x.size(-1) != weight.size(1)
-        or x[..., 0].numel() * weight.size(0) < _LEAST_ELEMENTS
-        or (bias is not None and bias.dtype != x.dtype)
+        or is_traced()
+        or not has_cpu_memory(x)
         or torch.is_autocast_enabled("cpu")
         or not is_available()
     ):
-        return None
-    rows = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
-    y: Tensor = _GeluLayer.apply(  # type: ignore[no-untyped-call]
-        rows, weight, bias, residual
-    )
-    return y.view(*x.shape[:-1], weight.size(0))
+        return False
+    rows, width = x[..., 0].numel() if x.size(-1) else 0, x.size(-1)
+    for weight, bias in layers:
+        if (
+            not has_cpu_memory(weight, bias)
+            or weight.dtype != x.dtype
+            or (bias is not None and bias.dtype != x.dtype)
+            or weight.size(1) != width
+            or rows * weight.size(0) < _LEAST_ELEMENTS
+        ):
+            return False
+        width = weight.size(0)
+    return True

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Tasks are whole blocks of points, as the passes take them.
+# Tasks are whole blocks of points, as the kernels take them.
 BLOCK = 256
 
 # A graph is cut into so many tasks, but none of fewer rows than this.
@@ -20,7 +20,7 @@ _LANES = 16
 _LEAST_WORK = 1 << 17
 
 
-class Tasks(NamedTuple):
+class RowTasks(NamedTuple):
     """The rows of several graphs, cut into tasks.
 
     How a graph is cut depends on nothing but its size, and so do its results, to the
@@ -40,8 +40,8 @@ class Tasks(NamedTuple):
     whole: bool
 
     @classmethod
-    def from_sizes(cls, sizes: Sequence[int]) -> "Tasks":
-        """Tasks for graphs of these numbers of points, which follow one another."""
+    def from_sizes(cls, sizes: Sequence[int]) -> "RowTasks":
+        """Cut graphs of these numbers of points, whose rows follow one another."""
         table = []
         first = columns = 0
         for graph, size in enumerate(sizes):
@@ -59,13 +59,18 @@ class Tasks(NamedTuple):
             whole,
         )
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of all graphs together."""
+        return sum(self.sizes)
+
     def threads(self, q: Tensor) -> int:
-        """The most threads that are worth it."""
-        elements = sum(self.sizes) * q.size(-3) * q.size(-2)
+        """Return the largest number of threads that is worth it."""
+        elements = self.num_rows * q.size(-3) * q.size(-2)
         return int(min(torch.get_num_threads(), elements // _LEAST_WORK))
 
     def by_graph(self, totals: Tensor) -> Tensor:
-        """Sums over the tasks of each graph."""
+        """Sum over the tasks of each graph."""
         if self.whole:
             return totals
         sums = totals.new_zeros(len(self.sizes), *totals.shape[1:])

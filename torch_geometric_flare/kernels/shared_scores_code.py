@@ -1,9 +1,9 @@
-"""Vector code of the passes over the points, see `tied_passes`.
+"""Vector code of the kernels over shared scores, see `shared_scores`.
 
-Every number that a pass makes stays in registers. Where the result is a row for each
-latent, the lanes of a vector are latents; where it is a row for each point, they are
-points, whose numbers are transposed on the way. `gradients_code` needs both: it
-transposes the gradients of a square of scores at a time.
+Every intermediate number stays in registers. Where the result is one row per latent,
+the lanes of a vector are latents; where it is one row per point, they are points, whose
+rows are transposed when they are loaded. `gradients_code` needs both: it transposes the
+gradients of a square of scores at a time.
 """
 
 import math
@@ -12,9 +12,9 @@ from functools import lru_cache, partial
 
 import torch
 
-from torch_geometric_flare.functional.llvm import Kernel
-from torch_geometric_flare.functional.tasks import BLOCK
-from torch_geometric_flare.functional.vectors import Code, Value
+from torch_geometric_flare.kernels.llvm import Kernel
+from torch_geometric_flare.kernels.row_tasks import BLOCK
+from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 
 # Latents whose exponentials are kept at a time.
 _LATENTS = 64
@@ -24,26 +24,26 @@ Row = Callable[[Value], Value]
 
 
 def _chunks(width: int) -> list[range]:
-    """Columns that a loop can keep in registers."""
+    """Split columns into as many as a loop can keep in registers."""
     return [range(i, min(i + 8, width)) for i in range(0, width, 8)]
 
 
 def _dots(
-    c: Code,
+    c: VectorCode,
     columns: Sequence[Value],
     row: Row,
     out: Value,
     start: Row | None = None,
     finish: Callable[[Value, Value], Value] = lambda i, dot: dot,
 ) -> list[Step]:
-    """Products of vectors with a row of numbers, into the i-th vector of `out`."""
+    """Store the dot product of vectors with the i-th row as i-th vector of `out`."""
     chunks = _chunks(len(columns))
 
     def step(chunk: range, i: Value) -> None:
         total = start(i) if start is not None else None
         if chunk is not chunks[0]:
             total = c.load(c.nth(out, i))
-        numbers = [c.spread(c.at(row(i), d)) for d in chunk]
+        numbers = [c.broadcast(c.at(row(i), d)) for d in chunk]
         total = c.dot(numbers, [columns[d] for d in chunk], total)
         if chunk is chunks[-1]:
             total = finish(i, total)
@@ -52,19 +52,19 @@ def _dots(
     return [partial(step, chunk) for chunk in chunks]
 
 
-def _sums(c: Code, sums: Sequence[Value], factors: Value, row: Row) -> list[Step]:
-    """Add the i-th vector of `factors` times a row of numbers to sums."""
+def _sums(c: VectorCode, sums: Sequence[Value], factors: Value, row: Row) -> list[Step]:
+    """Add the i-th vector of `factors` times the i-th row to `sums`."""
 
     def step(chunk: range, i: Value) -> None:
         factor = c.load(c.nth(factors, i))
         for d in chunk:
-            c.accumulate_product(sums[d], factor, c.spread(c.at(row(i), d)))
+            c.accumulate_product(sums[d], factor, c.broadcast(c.at(row(i), d)))
 
     return [partial(step, chunk) for chunk in _chunks(len(sums))]
 
 
-def _loops(c: Code, stop: Value, steps: Sequence[Step]) -> None:
-    """A loop for each step: one for all would need more registers than there are."""
+def _loops(c: VectorCode, stop: Value, steps: Sequence[Step]) -> None:
+    """Loop over each step: one loop for all would need too many registers."""
     for step in steps:
         with c.range(0, stop) as i:
             step(i)
@@ -72,8 +72,8 @@ def _loops(c: Code, stop: Value, steps: Sequence[Step]) -> None:
 
 @lru_cache
 def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
-    """Code of `gather`, of each task: with weights of the points, or also their sum."""
-    c = Code(
+    """Compile `gather`: with weights of the points, or else with their sum."""
+    c = VectorCode(
         "gather",
         dtype,
         ("k", "v", "r", "q", "total"),
@@ -108,7 +108,7 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
                 c.accumulate(sums[width], e)  # noqa: B023
                 return e
             n = c.add(c["place"], c.sub(first, c["start"]), i)  # noqa: B023
-            return b.fmul(e, c.spread(c.at(c["r"], c.mul(h, c["r_head"]), n)))  # noqa: B023
+            return b.fmul(e, c.broadcast(c.at(c["r"], c.mul(h, c["r_head"]), n)))  # noqa: B023
 
         q = [c.load(place) for place in places]
         steps = _dots(c, q, partial(row, "k"), tile, finish=exponential)
@@ -122,9 +122,9 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
 
 
 def _rows(
-    c: Code, pointer: Value, stride: Value, first: Value, elsewhere: Value
+    c: VectorCode, pointer: Value, stride: Value, first: Value, elsewhere: Value
 ) -> list[Value]:
-    """Pointers to a vector's worth of rows; `elsewhere` for those past the last."""
+    """Return one pointer to a row per lane; `elsewhere` for rows past the last."""
     rows = []
     for i in range(c.lanes):
         n = c.add(first, i)
@@ -133,8 +133,8 @@ def _rows(
     return rows
 
 
-def _spare(c: Code, width: int) -> Value:
-    """A row of zeros on the stack."""
+def _spare(c: VectorCode, width: int) -> Value:
+    """Allocate a row of zeros on the stack."""
     count = -(-width // c.lanes)
     spare = c.local(count)
     for i in range(count):
@@ -144,8 +144,8 @@ def _spare(c: Code, width: int) -> Value:
 
 @lru_cache
 def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
-    """Code of `scatter`."""
-    c = Code(
+    """Compile `scatter`."""
+    c = VectorCode(
         "scatter",
         dtype,
         ("k", "q", "z", "y", "r"),
@@ -194,9 +194,9 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
 def gradients_code(
     width: int, dtype: torch.dtype, encoded: bool, decoded: bool
 ) -> Kernel:
-    """Code of `gradients`, by what they are gradients of."""
+    """Compile `gradients` of encoding, of decoding, or of both."""
     strided = ("k", "v", "g", "y", "grad_k", "grad_v")
-    c = Code(
+    c = VectorCode(
         "gradients",
         dtype,
         ("k", "v", "g", "y", "r", "q", "z", "grad", "offset")
@@ -238,7 +238,7 @@ def gradients_code(
                 return c.at(c[name], c.mul(m, width))
 
             def offset(i: Value) -> Value:
-                start = c.spread(row("offset", 1, i))  # noqa: B023
+                start = c.broadcast(row("offset", 1, i))  # noqa: B023
                 return b.fadd(start, c.load(c.nth(grads, i))) if decoded else start
 
             def times_e(i: Value, dot: Value) -> Value:
@@ -258,7 +258,7 @@ def gradients_code(
                 [c.load(c.nth(grads, i)) for i in range(c.lanes)], c.stages
             )
             for d in range(width):
-                products = c.dot(by_point, [c.spread(c.at(k, d)) for k in k_rows])
+                products = c.dot(by_point, [c.broadcast(c.at(k, d)) for k in k_rows])
                 place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), width), d)
                 c.accumulate(c.at(c["total"], c.mul(place, latents), first), products)
         # q came with log2(e) applied.

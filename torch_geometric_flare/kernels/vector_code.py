@@ -1,7 +1,7 @@
-"""Vector code for the CPU, written in Python.
+"""Build vector code for the CPU in Python.
 
-torch's own operations read and write whole tensors, so a few dozen operations on every
-element wait for memory. In one function of its own they stay in registers.
+The operations of torch read and write whole tensors, so a few dozen operations on every
+element wait for memory. In one compiled function they stay in registers.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from torch_geometric_flare.functional.llvm import WORKER, Kernel, lanes
+from torch_geometric_flare.kernels.llvm import WORKER, Kernel, lanes
 
 try:
     from llvmlite import ir
@@ -22,20 +22,20 @@ except (ImportError, OSError):  # a platform without it
 Value = Any
 
 
-class Code:
-    """A function under construction, on vectors of numbers of one kind.
+class VectorCode:
+    """A function under construction, on vectors of one floating-point type.
 
-    It does one of several tasks: the rows from `start` to `stop` of one `graph`; `task`
-    is its number and `place` whatever the caller has put there. Methods append an
-    instruction and give its result. Python loops unroll; a loop at run time is
-    `with code.range(...) as i`.
+    It computes one of several tasks: the rows from `start` to `stop` of one `graph`;
+    `task` is the number of the task and `place` a number chosen by the caller. Methods
+    append an instruction and return its result. Python loops unroll; a loop at run time
+    is `with code.range(...) as i`.
 
     Args:
-        name: Its name.
-        dtype: Kind of the numbers, float32 or float64.
+        name: Name of the function.
+        dtype: Type of the numbers, float32 or float64.
         pointers: Names of the arguments that point to numbers; none that is written to
             may overlap with another.
-        integers: Names of the arguments that come behind.
+        integers: Names of the integer arguments, which follow the pointers.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Code:
         self.builder = ir.IRBuilder(self.body)
 
     def __getitem__(self, name: str) -> Value:
-        """An argument."""
+        """Return an argument by name."""
         return self.arguments[name]
 
     def compile(self) -> "Kernel":
-        """Machine code; see `Kernel` for how it is called."""
+        """Return the machine code; see `Kernel` for how it is called."""
         self.builder.ret_void()
         with self.builder.goto_block(self.entry):
             self.builder.branch(self.body)
@@ -78,7 +78,7 @@ class Code:
         return Kernel(str(self.module))
 
     def _append_worker(self) -> None:
-        """A function that does tasks until none is left.
+        """Append a function that computes tasks until none is left.
 
         See `Kernel` for its argument.
         """
@@ -117,39 +117,39 @@ class Code:
     # Integers and addresses
 
     def whole(self, i: Value) -> Value:
-        """A Python integer as a constant."""
+        """Return a Python integer as a constant."""
         return ir.Constant(self.integer, i) if isinstance(i, int) else i
 
     def add(self, *terms: Value) -> Value:
-        """The sum of integers."""
+        """Add integers."""
         first, *rest = map(self.whole, terms)
         for term in rest:
             first = self.builder.add(first, term)
         return first
 
     def sub(self, a: Value, b: Value) -> Value:
-        """The difference of integers."""
+        """Subtract one integer from another."""
         return self.builder.sub(self.whole(a), self.whole(b))
 
     def mul(self, a: Value, b: Value) -> Value:
-        """The product of integers."""
+        """Multiply integers."""
         return self.builder.mul(self.whole(a), self.whole(b))
 
     def less(self, a: Value, b: Value) -> Value:
-        """Whether an integer is less than another."""
+        """Compare integers: whether `a` is less than `b`."""
         return self.builder.icmp_signed("<", self.whole(a), self.whole(b))
 
     def min(self, a: Value, b: Value) -> Value:
-        """The lesser of two integers."""
+        """Return the smaller of two integers."""
         return self.builder.select(self.less(a, b), self.whole(a), self.whole(b))
 
     def at(self, pointer: Value, *offsets: Value) -> Value:
-        """A pointer moved on by a sum of offsets, in numbers."""
+        """Advance a pointer by a sum of offsets, counted in numbers."""
         return self.builder.gep(pointer, [self.add(*offsets)], source_etype=self.number)
 
     @contextmanager
     def range(self, start: Value, stop: Value, step: Value = 1) -> Iterator[Value]:
-        """A loop around what is appended meanwhile; gives its index."""
+        """Loop over what is appended inside the `with`; return the index."""
         builder = self.builder
         counter = self.local(kind=self.integer)
         builder.store(self.whole(start), counter)
@@ -169,39 +169,39 @@ class Code:
     # Memory
 
     def local(self, count: int = 1, kind: Any = None) -> Value:
-        """A pointer to vectors on the stack; LLVM keeps a single one in a register."""
+        """Allocate vectors on the stack; LLVM keeps a single one in a register."""
         with self.builder.goto_block(self.entry):
             return self.builder.alloca(kind or self.vector, size=count)
 
     def nth(self, local: Value, i: Value) -> Value:
-        """A pointer to one of several vectors on the stack."""
+        """Return a pointer to the i-th of several vectors on the stack."""
         return self.builder.gep(local, [self.whole(i)], source_etype=self.vector)
 
     def zeros(self, count: int) -> list[Value]:
-        """Sums to be added to, all zero here."""
+        """Allocate accumulators, set to zero."""
         sums = [self.local() for _ in range(count)]
         for total in sums:
             self.store(self.constant(0.0), total)
         return sums
 
     def load(self, pointer: Value, kind: Any = None) -> Value:
-        """A vector, anywhere in memory."""
+        """Load a vector; the address need not be aligned."""
         return self.builder.load(pointer, typ=kind or self.vector, align=self.bits // 8)
 
     def store(self, value: Value, pointer: Value) -> None:
-        """Write a vector anywhere in memory."""
+        """Store a vector; the address need not be aligned."""
         self.builder.store(value, pointer, align=self.bits // 8)
 
     def accumulate(self, pointer: Value, value: Value) -> None:
-        """Add to a vector in memory."""
+        """Add a vector to one in memory."""
         self.store(self.builder.fadd(self.load(pointer), value), pointer)
 
     def accumulate_product(self, pointer: Value, a: Value, b: Value) -> None:
         """Add a product to a vector in memory."""
         self.store(self.fma(a, b, self.load(pointer)), pointer)
 
-    def spread(self, pointer: Value) -> Value:
-        """A number of memory in all lanes."""
+    def broadcast(self, pointer: Value) -> Value:
+        """Load a scalar and broadcast it to all lanes."""
         number = self.load(pointer, self.number)
         nothing = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(nothing, number, self.whole(0))
@@ -210,11 +210,11 @@ class Code:
     # Arithmetic
 
     def constant(self, x: float) -> Value:
-        """A number in all lanes."""
+        """Broadcast a constant to all lanes."""
         return ir.Constant(self.vector, [ir.Constant(self.number, x)] * self.lanes)
 
     def call(self, name: str, *vectors: Value) -> Value:
-        """One of LLVM's own functions."""
+        """Call an intrinsic function of LLVM on vectors."""
         name = f"llvm.{name}.v{self.lanes}f{self.bits}"
         function = self.module.globals.get(name)
         if function is None:
@@ -223,13 +223,13 @@ class Code:
         return self.builder.call(function, vectors)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """The product of `a` and `b`, plus `c`."""
+        """Return `a * b + c`, rounded once where the processor can."""
         return self.call("fmuladd", a, b, c)
 
     def dot(
         self, a: Sequence[Value], b: Sequence[Value], start: Value | None = None
     ) -> Value:
-        """A sum of products, on top of `start`."""
+        """Add products of pairs, starting from `start`."""
         products = list(zip(a, b, strict=True))
         if start is None:
             start = self.builder.fmul(*products.pop(0))
@@ -238,14 +238,14 @@ class Code:
         return start
 
     def clamp(self, x: Value, limit: Value) -> Value:
-        """`x` between `-limit` and `limit`; NaN stays."""
+        """Clamp `x` to `[-limit, limit]`; NaN stays NaN."""
         builder = self.builder
         low = builder.fneg(limit)
         x = builder.select(builder.fcmp_ordered(">", x, limit), limit, x)
         return builder.select(builder.fcmp_ordered("<", x, low), low, x)
 
     def exp2(self, x: Value) -> Value:
-        r"""$2^x$ for results that are normal numbers, to about one unit in the last."""
+        r"""Return $2^x$ for normal results, to about one unit in the last place."""
         mantissa = 23 if self.bits == 32 else 52
         # The low bits of this sum are the nearest integer.
         magic = self.constant(1.5 * 2.0**mantissa)
@@ -267,7 +267,7 @@ class Code:
     # Order
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
-        """A vector of some lanes of `a` and, counted on, of `b`."""
+        """Select lanes of `a` and, numbered after them, of `b`."""
         index = ir.IntType(32)
         mask = ir.Constant(
             ir.VectorType(index, len(lanes)), [ir.Constant(index, i) for i in lanes]
@@ -275,7 +275,7 @@ class Code:
         return self.builder.shuffle_vector(a, b, mask)
 
     def resize(self, row: Value, width: int) -> Value:
-        """A vector cut off, or continued by anything."""
+        """Truncate a vector, or extend it by undefined lanes."""
         nothing = ir.Constant(row.type, ir.Undefined)
         size = row.type.count
         return self.shuffle(row, nothing, [min(i, size) for i in range(width)])
@@ -300,11 +300,11 @@ class Code:
 
     @property
     def stages(self) -> list[int]:
-        """Powers of two below the number of lanes."""
+        """Return the powers of two below the number of lanes."""
         return [1 << i for i in range(self.lanes.bit_length() - 1)]
 
     def load_columns(self, rows: Sequence[Value], width: int) -> list[Value]:
-        """Columns of as many rows as there are lanes, each of `width` numbers."""
+        """Load as many rows as there are lanes, transposed: one vector per column."""
         columns: list[Value] = []
         for first in range(0, width, self.lanes):
             size = min(self.lanes, width - first)
@@ -317,7 +317,7 @@ class Code:
         return columns
 
     def store_columns(self, columns: Sequence[Value], rows: Sequence[Value]) -> None:
-        """The reverse of `load_columns`."""
+        """Store columns as rows, the inverse of `load_columns`."""
         nothing = ir.Constant(self.vector, ir.Undefined)
         for first in range(0, len(columns), self.lanes):
             part = list(columns[first : first + self.lanes])
@@ -330,7 +330,7 @@ class Code:
 
 
 def _exp2_coefficients(degree: int) -> list[float]:
-    """A polynomial that is 2^x at the Chebyshev nodes of [-1/2, 1/2]."""
+    """Interpolate 2^x at the Chebyshev nodes of [-1/2, 1/2]."""
     nodes = torch.tensor(
         [math.cos(math.pi * (i + 0.5) / (degree + 1)) / 2 for i in range(degree + 1)],
         dtype=torch.float64,

@@ -1,19 +1,23 @@
-r"""The passes over the points that FLARE attention on a CPU is made of.
+r"""The kernels over points that FLARE attention on a CPU is made of.
 
 With $E = \exp(s\,KQ^\top)$, $[N, M]$ for each head and never in memory, `gather` sums
 over the points, `scatter` over the latents, and `gradients` is the backward of either
-or of both. Latents come with $s \log_2 e$ applied: $E = 2^{K\hat Q^\top}$.
+or of both. Latents come multiplied by $s \log_2 e$: $E = 2^{K\hat Q^\top}$.
+
+All of them go by addresses, so each compares shape, dtype and strides of every tensor
+first: nothing behind it can.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torch_geometric_flare.functional.llvm import lanes
-from torch_geometric_flare.functional.tasks import Tasks
-from torch_geometric_flare.functional.tied_code import (
+from torch_geometric_flare.kernels.llvm import lanes
+from torch_geometric_flare.kernels.row_tasks import RowTasks
+from torch_geometric_flare.kernels.shared_scores_code import (
     gather_code,
     gradients_code,
     scatter_code,
@@ -21,7 +25,7 @@ from torch_geometric_flare.functional.tied_code import (
 
 
 class Scattered(NamedTuple):
-    """What decoding leaves for its backward; `y` and `g` are $[N, H, D]$.
+    """What decoding keeps for its backward; `y` and `g` are $[N, H, D]$.
 
     Args:
         g: Gradient of the output.
@@ -37,7 +41,7 @@ class Scattered(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    r"""What encoding leaves for its backward.
+    r"""What encoding keeps for its backward.
 
     Args:
         v: Values, $[N, H, D]$.
@@ -51,9 +55,9 @@ class Gathered(NamedTuple):
 
 
 def gather(
-    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, r: Tensor | None = None
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, r: Tensor | None = None
 ) -> Tensor:
-    r"""Sums over the points of each graph, $E^\top [V\;1]$, or $E^\top (r \circ V)$.
+    r"""Sum over the points of each graph, $E^\top [V\;1]$, or $E^\top (r \circ V)$.
 
     Args:
         q: Latents of each graph, or of all.
@@ -64,12 +68,16 @@ def gather(
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
-        - `k`, `v`: $[N, H, D]$, numbers of a head side by side
+        - `k`, `v`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
         $[B, H, D + 1, M]$, or $[B, H, D, M]$ with weights.
+
+    Raises:
+        ValueError: If a tensor does not fit.
     """
     _, heads, latents, width = q.shape
+    _check(tasks, k.dtype, heads, width, rows=(k, v), latents=(q,), r=r)
     columns = _padded(q, k.dtype).mT.contiguous()  # [*, H, D, M']
     run = gather_code(width, k.dtype, r is not None)
     rows = width if r is not None else width + 1
@@ -92,8 +100,8 @@ def gather(
     return tasks.by_graph(totals)[..., :latents]
 
 
-def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: Tasks) -> Tensor:
-    r"""Averages over the latents of each graph, $r \circ EZ$ with $r = 1 / E1$.
+def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tensor:
+    r"""Average over the latents of each graph, $r \circ EZ$ with $r = 1 / E1$.
 
     Args:
         q: Latents of each graph, or of all.
@@ -105,13 +113,17 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: Tasks) -> Tensor:
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `z`: $[B, H, M, D]$
-        - `k`, `y`: $[N, H, D]$, numbers of a head side by side
+        - `k`, `y`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
-        r, $[H, N']$ with $N'$ a little more than $N$; `tasks` has its columns.
+        r, $[H, N']$ with $N'$ a little more than $N$; `tasks` knows its columns.
+
+    Raises:
+        ValueError: If a tensor does not fit.
     """
     _, heads, latents, width = q.shape
     q, z = q.contiguous(), z.resolve_neg().contiguous()
+    _check(tasks, k.dtype, heads, width, rows=(k, y), latents=(q,), values=(z,))
     r = k.new_empty(heads, tasks.num_columns)
     run = scatter_code(width, k.dtype)
     run(
@@ -136,11 +148,11 @@ def gradients(
     q: Tensor,
     k: Tensor,
     grad_k: Tensor,
-    tasks: Tasks,
+    tasks: RowTasks,
     encoded: tuple[Gathered, Tensor] | None = None,
     decoded: Scattered | None = None,
 ) -> Tensor:
-    r"""Gradients of encoding, of decoding, or of both with the same scores.
+    r"""Return gradients of encoding, of decoding, or of both with the same scores.
 
     $\partial S = E \circ (Y' Z^\top - \langle Y', Y\rangle + V Z'^\top + o)$ with
     $Y' = r \circ g$, $Z'$ the gradient of $E^\top V$ and $o$ that of $E^\top 1$.
@@ -150,25 +162,47 @@ def gradients(
         k: Keys.
         grad_k: Where to write the gradient of the keys.
         tasks: The graphs.
-        encoded: What encoding left, and where to write the gradient of the values.
-        decoded: What decoding left.
+        encoded: What encoding kept, and where to write the gradient of the values.
+        decoded: What decoding kept.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
-        - `k`, `grad_k`: $[N, H, D]$, numbers of a head side by side
+        - `k`, `grad_k`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
         $\partial S^\top K$, $[B, H, M, D]$: times the scale, the gradient of each
         graph's latents.
+
+    Raises:
+        ValueError: If a tensor does not fit.
     """
     _, heads, latents, width = q.shape
     nothing = k.new_empty(0, 0, 0)
     g = y = r = v = grad_v = z = grad = offset = nothing
+    rows, values, sums = [k, grad_k], [], []
     if decoded is not None:
         g, y, r, z = decoded
-        z = _padded(z, k.dtype)
+        rows += [g, y]
+        values += [z]
     if encoded is not None:
         (v, grad, offset), grad_v = encoded
+        rows += [v, grad_v]
+        values += [grad]
+        sums += [offset]
+    _check(
+        tasks,
+        k.dtype,
+        heads,
+        width,
+        rows=rows,
+        latents=(q,),
+        values=values,
+        sums=sums,
+        r=None if decoded is None else r,
+    )
+    if decoded is not None:
+        z = _padded(z, k.dtype)
+    if encoded is not None:
         grad, offset = (_padded(t, k.dtype) for t in (grad, offset.unsqueeze(-1)))
     q = _padded(q, k.dtype)
     run = gradients_code(width, k.dtype, encoded is not None, decoded is not None)
@@ -188,11 +222,55 @@ def gradients(
     return tasks.by_graph(totals)[..., :latents].mT
 
 
+def _check(
+    tasks: RowTasks,
+    dtype: torch.dtype,
+    heads: int,
+    width: int,
+    *,
+    rows: Sequence[Tensor],
+    latents: Sequence[Tensor],
+    values: Sequence[Tensor] = (),
+    sums: Sequence[Tensor] = (),
+    r: Tensor | None = None,
+) -> None:
+    """Refuse whatever the code behind the addresses would read or write wrongly."""
+    num_graphs, num_latents = len(tasks.sizes), latents[0].size(2)
+    one_each = (num_graphs, heads, num_latents, width)
+    for t in rows:
+        strided = width == 1 or t.stride(-1) == 1
+        if t.dtype != dtype or t.shape != (tasks.num_rows, heads, width) or not strided:
+            _refuse(t, dtype, (tasks.num_rows, heads, width))
+    for t in latents:
+        if t.dtype != dtype or (t.shape != one_each and t.shape != (1, *one_each[1:])):
+            _refuse(t, dtype, one_each)
+    for t in values:
+        if t.dtype != dtype or t.shape != one_each:
+            _refuse(t, dtype, one_each)
+    for t in sums:
+        if t.dtype != dtype or t.shape != one_each[:3]:
+            _refuse(t, dtype, one_each[:3])
+    if r is not None and (
+        r.dtype != dtype
+        or r.shape != (heads, tasks.num_columns)
+        or not r.is_contiguous()
+    ):
+        _refuse(r, dtype, (heads, tasks.num_columns))
+
+
+def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:
+    raise ValueError(
+        f"a tensor is {t.dtype} of shape {tuple(t.shape)} with strides {t.stride()}, "
+        f"expected {dtype} of shape {expected}: it was changed between forward and "
+        "backward, or by a hook on saved tensors"
+    )
+
+
 def _graph_stride(latents: Tensor) -> int:
-    """Numbers from the latents of a graph to those of the next."""
+    """Return how many numbers lie between the latents of two graphs."""
     return latents.stride(0) if latents.size(0) > 1 else 0
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Latents [*, H, M, *] up to whole vectors."""
+    """Pad latents [*, H, M, *] to whole vectors."""
     return pad(rows, (0, 0, 0, -rows.size(-2) % lanes(dtype))).contiguous()

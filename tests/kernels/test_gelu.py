@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn.functional import gelu as torch_gelu
 
-from torch_geometric_flare.functional.gelu import add_gelu, gelu_gradient
-from torch_geometric_flare.functional.llvm import is_available
+from torch_geometric_flare.kernels.gelu import add_gelu, gelu_gradient
+from torch_geometric_flare.kernels.llvm import is_available
 
 pytestmark = pytest.mark.skipif(
     not is_available(), reason="there is no LLVM for this processor"

@@ -1,4 +1,4 @@
-"""LLVM as a library, by way of `llvmlite`: code for the processor at hand.
+"""Compile LLVM code for this processor, through `llvmlite`.
 
 No compiler is needed, and compiling a function takes some 0.1 s.
 """
@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.threads import run_on_threads
+from torch_geometric_flare.kernels.threads import run_on_threads
 
 try:
     from llvmlite import binding
 except (ImportError, OSError):  # a platform without it
     binding = None
 
-# What a kernel's code calls the function that does tasks until none is left.
+# Name of the function of a kernel that computes tasks until none is left.
 WORKER = "worker"
 
 
 @lru_cache(maxsize=1)
 def is_available() -> bool:
-    """Whether there is an LLVM, and it knows this processor."""
+    """Return whether LLVM is installed and knows this processor."""
     if binding is None:
         return False
     try:
@@ -34,7 +34,7 @@ def is_available() -> bool:
 
 
 def _target_machine() -> Any:
-    """LLVM's idea of this processor; the engine that is made with it will own it."""
+    """Return LLVM's description of this processor, owned by the engine it builds."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     found = binding.get_host_cpu_features()
@@ -49,7 +49,7 @@ def _target_machine() -> Any:
 
 @lru_cache(maxsize=1)
 def vector_bytes() -> int:
-    """Width of this processor's vectors."""
+    """Return the width of this processor's vectors in bytes."""
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):
         return 64
@@ -57,16 +57,16 @@ def vector_bytes() -> int:
 
 
 def lanes(dtype: torch.dtype) -> int:
-    """Numbers in a vector of this processor."""
+    """Return how many numbers a vector of this processor holds."""
     return vector_bytes() // dtype.itemsize
 
 
 class Kernel:
-    """Compiled code that is called for each of several tasks.
+    """Compiled code, to be called for each of several tasks.
 
     Args:
-        code: LLVM's text. Its function `WORKER` takes a pointer to integers: the next
-            task, their number, the address of their table, the arguments.
+        code: LLVM code as text. Its function `WORKER` takes a pointer to integers: the
+            next task, the number of tasks, the address of their table, the arguments.
     """
 
     def __init__(self, code: str) -> None:
@@ -85,11 +85,11 @@ class Kernel:
         self.worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
 
     def __call__(self, tasks: Tensor, threads: int, *arguments: int) -> None:
-        """Do all tasks.
+        """Compute all tasks.
 
         Args:
-            tasks: Graph, start, stop and place of each, integers.
-            threads: The most threads that are worth it.
+            tasks: Graph, start, stop and place of each task, integers.
+            threads: The largest number of threads that is worth it.
             arguments: Pointers and integers of the code.
 
         Shapes:
@@ -99,4 +99,8 @@ class Kernel:
         work = (ctypes.c_int64 * (3 + len(arguments)))(
             0, count, tasks.data_ptr(), *arguments
         )
-        run_on_threads(self.worker, ctypes.addressof(work), min(threads, count))
+        address = ctypes.addressof(work)
+        if min(threads, count) > 1:
+            run_on_threads(self.worker, address, min(threads, count))
+        else:
+            self.worker(address)

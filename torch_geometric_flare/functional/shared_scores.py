@@ -9,9 +9,9 @@ $E = \exp(s\,KQ^\top)$, here `[H, n, M]` for a block of points:
   - \langle Z', Z\rangle)$, from which $\partial K = s\,\partial S\,Q$,
   $\partial Q = s\,\partial S^\top K$ and $\partial V = E Z'$.
 
-Two passes over the points in each direction; E is made again in every pass, and never
-lies in memory. No maximum is subtracted, so the scores must be small; `in_range` says
-whether they are for certain.
+The points are read twice in each direction; E is computed again each time, and is never
+in memory. No maximum is subtracted, so the scores must be small: `backend` sees to it.
+A second derivative goes by the definition.
 """
 
 import math
@@ -21,22 +21,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.fused import (
+from torch_geometric_flare.functional.autograd import (
+    contiguous_rows,
     differentiable_gradients,
-    is_plain,
-    is_traced,
-    needs_twin,
-    side_by_side,
+    needs_definition,
 )
-from torch_geometric_flare.functional.llvm import is_available
-from torch_geometric_flare.functional.state import LatentState
-from torch_geometric_flare.functional.tasks import Tasks
-from torch_geometric_flare.functional.tied_explicit import (
-    explicit_attention,
-    explicit_decode,
-    explicit_encode,
+from torch_geometric_flare.functional.definition import (
+    attention_by_definition,
+    decode_by_definition,
+    encode_by_definition,
 )
-from torch_geometric_flare.functional.tied_passes import (
+from torch_geometric_flare.functional.state import SoftmaxState
+from torch_geometric_flare.kernels.row_tasks import RowTasks
+from torch_geometric_flare.kernels.shared_scores import (
     Gathered,
     Scattered,
     gather,
@@ -44,77 +41,53 @@ from torch_geometric_flare.functional.tied_passes import (
     scatter,
 )
 
-# Measured by `examples/benchmarks/tied.py`: the passes are quicker from some 300
-# points on. Wider heads take long to compile, and gain less.
-_LEAST_POINTS = 512
-_LARGEST_WIDTH = 64
 
-# With |score| below this, sums over 10^8 points, their reciprocals and products with
-# gradients from 1e-15 to 1e15 are normal numbers.
-_LARGEST_SCORE = {torch.float32: 30.0, torch.float64: 300.0}
+def _by_graph(tasks: RowTasks, x: Tensor) -> list[Tensor]:
+    """Split rows [N, H, D] into [1, H, n, D] per graph."""
+    parts = x.split(list(tasks.sizes))
+    return [part.transpose(0, 1).unsqueeze(0) for part in parts]
 
 
-def prefers_tied(q: Tensor, k: Tensor, v: Tensor, scale: float) -> bool:
-    """Whether the passes apply, and are the quicker way.
+def _rows(parts: Sequence[Tensor]) -> Tensor:
+    """Join [1, H, n, D] per graph to rows [N, H, D]."""
+    return torch.cat([part.squeeze(0).transpose(0, 1) for part in parts])
 
-    Args:
-        q: Latent queries.
-        k: Keys of the points.
-        v: Values of the points or of the latents.
-        scale: Factor on the scores.
 
-    Shapes:
-        - `q`: $[*, H, M, D]$
-        - `k`: $[*, H, D]$
-        - `v`: $[*, D]$
-    """
-    return (
-        not is_traced()
-        and is_plain(q, k, v)
-        and isinstance(scale, int | float)
-        and k.dtype in _LARGEST_SCORE
-        and q.dtype == k.dtype == v.dtype
-        and v.size(-1) == k.size(-1)
-        and k[..., 0, 0].numel() >= _LEAST_POINTS
-        and k.size(-1) <= _LARGEST_WIDTH
-        and not torch.is_autocast_enabled("cpu")
-        and is_available()
-        and in_range(q, k, scale)
+def _latents(tasks: RowTasks, q: Tensor) -> list[Tensor]:
+    """Return latents [1, H, M, D] per graph."""
+    return [q] * len(tasks.sizes) if q.size(0) == 1 else list(q.split(1))
+
+
+def _define_attention(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+) -> Tensor:
+    parts = zip(
+        _latents(tasks, q), _by_graph(tasks, k), _by_graph(tasks, v), strict=True
     )
+    return _rows([attention_by_definition(a, b, c, None, scale) for a, b, c in parts])
 
 
-def in_range(q: Tensor, k: Tensor, scale: float) -> bool:
-    """Whether all scores are small enough, by the Cauchy-Schwarz inequality.
+def _define_encode(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+) -> SoftmaxState:
+    parts = zip(
+        _latents(tasks, q), _by_graph(tasks, k), _by_graph(tasks, v), strict=True
+    )
+    states = [encode_by_definition(a, b, c, None, scale) for a, b, c in parts]
+    return SoftmaxState(*(torch.cat(list(t)) for t in zip(*states, strict=True)))
 
-    Args:
-        q: Latent queries.
-        k: Keys of the points.
-        scale: Factor on the scores.
 
-    Shapes:
-        - `q`: $[*, H, M, D]$
-        - `k`: $[*, H, D]$
-    """
-    if k.numel() == 0 or q.numel() == 0:
-        return False
-    q, k = q.detach(), k.detach()
-    largest = _LARGEST_SCORE[k.dtype]
-    # What the squares of small numbers lose by underflow.
-    lost = (k.size(-1) * torch.finfo(k.dtype).tiny) ** 0.5
-    longest_q = lost + torch.linalg.vector_norm(q, dim=-1).amax(dim=(0, 2))  # [H]
-    # The largest component bounds a length, in one quick pass.
-    low, high = torch.aminmax(k)
-    length = max(-float(low), float(high)) * k.size(-1) ** 0.5
-    if abs(scale) * float(longest_q.amax()) * length <= largest:  # false for NaN
-        return True
-    longest_k = lost + torch.linalg.vector_norm(k, dim=-1).flatten(0, -2).amax(dim=0)
-    return abs(scale) * float((longest_q * longest_k).amax()) <= largest
+def _define_decode(
+    q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
+) -> Tensor:
+    parts = zip(_latents(tasks, q), _by_graph(tasks, k), z.split(1), strict=True)
+    return _rows([decode_by_definition(a, b, c, scale) for a, b, c in parts])
 
 
 def _with_graph(
     ctx: Any, function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """A backward that can itself be differentiated."""
+    """Return gradients that can themselves be differentiated."""
 
     def again(*inputs: Tensor) -> Tensor:
         return function(*inputs, ctx.tasks, ctx.scale)
@@ -123,12 +96,12 @@ def _with_graph(
     return *differentiable_gradients(again, inputs, wanted, grad), None, None
 
 
-class _Tied(torch.autograd.Function):
-    """The passes; a backward with a graph falls back to explicit scores."""
+class _Attention(torch.autograd.Function):
+    """Both kernels; a backward with a graph takes the definition."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
         hat = _hat(q, scale)
         sums = gather(hat, k, v, tasks)
@@ -145,11 +118,11 @@ class _Tied(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, y, r, z, weight = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
-        if needs_twin(*grads):
-            return _with_graph(ctx, explicit_attention, (q, k, v), grads[0])
-        hat, g = _hat(q, scale), side_by_side(grads[0])
+        if needs_definition(*grads):
+            return _with_graph(ctx, _define_attention, (q, k, v), grads[0])
+        hat, g = _hat(q, scale), contiguous_rows(grads[0])
         # Whoever keeps saved tensors elsewhere may bring them back in another layout.
-        k, v, y, r = map(side_by_side, (k, v, y, r))
+        k, v, y, r = map(contiguous_rows, (k, v, y, r))
         grad_sums = gather(hat, k, g, tasks, r).mT / weight.unsqueeze(-1)
         offset = -(grad_sums * z).sum(dim=-1)
         grad_k, grad_v = (_empty(t) for t in (k, v))
@@ -165,11 +138,11 @@ class _Tied(torch.autograd.Function):
 
 
 class _Decode(torch.autograd.Function):
-    """The pass that scatters; a backward with a graph falls back to explicit scores."""
+    """The kernel that scatters; a backward with a graph takes the definition."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float
+        ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
         y = _empty(k)
         r = scatter(_hat(q, scale), k, z, y, tasks)
@@ -181,10 +154,10 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, z, y, r = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
-        if needs_twin(*grads):
-            return _with_graph(ctx, explicit_decode, (q, k, z), grads[0])
-        hat, g = _hat(q, scale), side_by_side(grads[0])
-        k, y, r = map(side_by_side, (k, y, r))
+        if needs_definition(*grads):
+            return _with_graph(ctx, _define_decode, (q, k, z), grads[0])
+        hat, g = _hat(q, scale), contiguous_rows(grads[0])
+        k, y, r = map(contiguous_rows, (k, y, r))
         grad_z = gather(hat, k, g, tasks, r).mT
         grad_k = _empty(k)
         decoded = Scattered(g, y, r, z)
@@ -193,11 +166,11 @@ class _Decode(torch.autograd.Function):
 
 
 class _Encode(torch.autograd.Function):
-    """The pass that gathers; a backward with a graph falls back to explicit scores."""
+    """The kernel that gathers; a backward with a graph takes the definition."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> tuple[Tensor, Tensor]:
         sums = gather(_hat(q, scale), k, v, tasks)
         value, lse = _mean(sums), sums[:, :, -1].log()
@@ -210,16 +183,16 @@ class _Encode(torch.autograd.Function):
         q, k, v, value, lse = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         grad_value, grad_lse = grads
-        if needs_twin(*grads):
+        if needs_definition(*grads):
 
             def joined(*arguments: Any) -> Tensor:
-                value, lse = explicit_encode(*arguments)
+                value, lse = _define_encode(*arguments)
                 lse = lse.masked_fill(lse == -torch.inf, 0.0)
                 return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
 
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
             return _with_graph(ctx, joined, (q, k, v), grad)
-        k, v = side_by_side(k), side_by_side(v)
+        k, v = contiguous_rows(k), contiguous_rows(v)
         # The share of a point of score zero; a graph without points has none.
         share = (-lse.masked_fill(lse == -torch.inf, torch.inf)).exp()
         offset = share * (grad_lse - (grad_value * value).sum(dim=-1))
@@ -231,30 +204,30 @@ class _Encode(torch.autograd.Function):
 
 
 def _hat(q: Tensor, scale: float) -> Tensor:
-    """Latents as the passes want them: scores are then exponents of two."""
+    """Scale latents as the kernels want them: scores are then exponents of two."""
     return q * (scale * math.log2(math.e))
 
 
 def _empty(x: Tensor) -> Tensor:
-    """A contiguous tensor like `x`, not filled."""
+    """Allocate a contiguous tensor like `x`."""
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _mean(sums: Tensor) -> Tensor:
-    """Latent values [B, H, M, D] from the sums; zero for a graph without points."""
+    """Return latent values [B, H, M, D]; zero for a graph without points."""
     weight = sums[:, :, -1:]
     return (sums[:, :, :-1] / weight.masked_fill(weight == 0, 1.0)).mT.contiguous()
 
 
 def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
-    """The gradient of the latents, which may be those of all graphs."""
+    """Return the gradient of the latents, summed where they are those of all graphs."""
     return grad.sum_to_size(q.shape) * scale
 
 
-def tied_attention(
-    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
+def shared_attention(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
 ) -> Tensor:
-    """FLARE attention within each graph by shared exponentials; `in_range` must hold.
+    """Compute FLARE attention within each graph, for scores within `LARGEST_SCORE`.
 
     Args:
         q: Latent queries of each graph, or of all.
@@ -270,25 +243,27 @@ def tied_attention(
     Returns:
         $[N, H, D]$. May be differentiated any number of times.
     """
-    y: Tensor = _Tied.apply(  # type: ignore[no-untyped-call]
-        q, side_by_side(k), side_by_side(v), tasks, scale
+    y: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+        q, contiguous_rows(k), contiguous_rows(v), tasks, scale
     )
     return y
 
 
-def tied_encode(
-    q: Tensor, k: Tensor, v: Tensor, tasks: Tasks, scale: float
-) -> LatentState:
-    """`tied_attention` up to the state of each graph."""
+def shared_encode(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+) -> SoftmaxState:
+    """Compute `shared_attention` up to the state of each graph."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
-        q, side_by_side(k), side_by_side(v), tasks, scale
+        q, contiguous_rows(k), contiguous_rows(v), tasks, scale
     )
-    return LatentState(value, lse)
+    return SoftmaxState(value, lse)
 
 
-def tied_decode(q: Tensor, k: Tensor, z: Tensor, tasks: Tasks, scale: float) -> Tensor:
-    """`tied_attention` from the values `z` of the state of each graph, [B, H, M, D]."""
+def shared_decode(
+    q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
+) -> Tensor:
+    """Compute `shared_attention` from the latent values `z` of each graph on."""
     y: Tensor = _Decode.apply(  # type: ignore[no-untyped-call]
-        q, side_by_side(k), z, tasks, scale
+        q, contiguous_rows(k), z, tasks, scale
     )
     return y

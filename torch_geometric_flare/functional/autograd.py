@@ -1,0 +1,98 @@
+"""What autograd functions here share: who looks on, and second derivatives."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+
+def is_transformed() -> bool:
+    """Return whether `torch.func` or forward-mode differentiation looks on."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def is_traced() -> bool:
+    """Return whether `torch.compile`, `torch.export`, `torch.func` or a mode looks on.
+
+    A Python autograd function would hide its operations from them.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or is_transformed()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def has_cpu_memory(*tensors: Tensor | None) -> bool:
+    """Return whether all tensors are ordinary ones, whose addresses a CPU can use."""
+    for t in tensors:
+        if t is not None and (
+            type(t) not in (Tensor, Parameter)
+            or t.device.type != "cpu"
+            or t.layout != torch.strided
+        ):
+            return False
+    return True
+
+
+def any_requires_grad(*tensors: Tensor) -> bool:
+    """Return whether a gradient of one of the tensors may be asked for."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def contiguous_rows(x: Tensor) -> Tensor:
+    """Return `x` with a contiguous last dimension, as CPU kernels need it."""
+    x = x.resolve_neg()
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def needs_definition(*grads: Tensor) -> bool:
+    """Return whether a backward must be made of operations that can be looked into.
+
+    A batch of gradients, `is_grads_batched=True`, shows in their having no memory.
+    """
+    return (
+        torch.is_grad_enabled()
+        or is_transformed()
+        or not all(map(torch._C._has_storage, grads))
+    )
+
+
+def differentiable_gradients(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    wanted: Sequence[bool],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """Return gradients of `function`, with a graph in a backward of a backward.
+
+    Args:
+        function: Differentiable any number of times.
+        inputs: Its arguments, with their own graphs.
+        wanted: Which of their gradients are needed.
+        grad: Gradient of the output.
+
+    Returns:
+        One gradient per input, `None` where it is not wanted.
+    """
+    # Views, so that an input computed from another (here v from k, as in decoding)
+    # counts with its direct part alone.
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if again:
+            inputs = [t.view_as(t) for t in inputs]
+        else:
+            inputs = [t.detach().requires_grad_() for t in inputs]
+        out = function(*inputs)
+    found = iter(
+        torch.autograd.grad(
+            out,
+            [t for t, want in zip(inputs, wanted, strict=True) if want],
+            grad.to(out.dtype),
+            create_graph=again,
+        )
+    )
+    return [next(found) if want else None for want in wanted]

@@ -1,0 +1,198 @@
+r"""The explicit formulas of FLARE attention, each of them once.
+
+Everything else in this package computes one of these in another way. All are made of
+differentiable operations, and form the scores in full: memory grows with $NM$.
+"""
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+
+
+def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    r"""Return scores $s\,QK^\top$, minus infinity where `mask` is false.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        mask: True where a query may see a key; `None` where all may.
+        scale: Factor $s$.
+
+    Shapes:
+        - `q`: $[B, H, N_q, D]$ or $[H, N_q, D]$
+        - `k`: $[B, H, N_k, D]$
+        - `mask`: broadcastable to $[B, H, N_q, N_k]$
+
+    Returns:
+        $[B, H, N_q, N_k]$
+    """
+    scores = scale * q @ k.mT
+    return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+
+
+def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return the softmax of `attention_scores` over keys; zero for a row without any.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        mask: True where a query may see a key; `None` where all may.
+        scale: Factor on the scores.
+
+    Shapes:
+        - as in `attention_scores`
+
+    Returns:
+        $[B, H, N_q, N_k]$
+    """
+    if mask is None:
+        return attention_scores(q, k, None, scale).softmax(dim=-1)
+    # Finite in a row without keys, whose softmax would be NaN, backward too.
+    scores = attention_scores(q, k, None, scale)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1) * mask
+
+
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    """Return `scaled_dot_product_attention` with explicit scores.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        mask: True where a query may see a key; `None` where all may.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `v`: $[B, H, N_k, D]$; the others as in `attention_scores`
+
+    Returns:
+        $[B, H, N_q, D]$; zero where a query sees no key.
+    """
+    return softmax_weights(q, k, mask, scale) @ v
+
+
+def key_mask(mask: Tensor | None) -> Tensor | None:
+    """Broadcast a mask of points, [B, N], over heads and latents."""
+    return None if mask is None else mask[:, None, None, :]
+
+
+def encode_by_definition(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> SoftmaxState:
+    r"""Return the state $(\mathrm{softmax}_N(s\,QK^\top)V, \mathrm{lse})$.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points.
+        v: Values of the points.
+        mask: True where a point is real, or `None`.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[B, H, M, D]$
+        - `k`, `v`: $[B, H, N, D]$; $N$ may be zero
+        - `mask`: $[B, N]$
+
+    Returns:
+        The state of each graph, in float32 at least.
+    """
+    dtype = state_dtype(q.dtype)
+    if k.size(-2) == 0:
+        like = q.new_empty(0, dtype=dtype)
+        return SoftmaxState.empty(*q.shape[:-1], v.size(-1), like=like)
+    q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    keys = key_mask(mask)
+    return SoftmaxState(
+        softmax_attention(q, k, v, keys, scale),
+        attention_scores(q, k, keys, scale).logsumexp(dim=-1),
+    )
+
+
+def decode_by_definition(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+    r"""Return $\mathrm{softmax}_M(s\,KQ^\top)Z$.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points.
+        z: Latent values.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`, `z`: $[B, H, M, D]$
+        - `k`: $[B, H, N, D]$
+
+    Returns:
+        $[B, H, N, D]$
+    """
+    return softmax_attention(k, q, z, None, scale)
+
+
+def attention_by_definition(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    """Encode, then decode, by definition; shapes as in `encode_by_definition`."""
+    z = softmax_attention(q, k, v, key_mask(mask), scale)
+    return decode_by_definition(q, k, z, scale)
+
+
+def naive_flare_weights(
+    q: Tensor, k: Tensor, *, scale: float = 1.0, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Return both attention matrices of FLARE, of one score matrix $S = s\,QK^\top$.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points.
+        scale: Factor $s$ on the scores.
+        mask: True where a point is real; `None` where all are.
+
+    Shapes:
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
+        - `k`: $[B, H, N, D]$
+        - `mask`: $[B, N]$
+
+    Returns:
+        The gather weights $\mathrm{softmax}_N(S)$ of shape $[B, H, M, N]$ and the
+        scatter weights $\mathrm{softmax}_M(S^\top)$ of shape $[B, H, N, M]$. A row
+        over no points is zero.
+    """
+    gather = softmax_weights(q, k, key_mask(mask), scale)
+    return gather, softmax_weights(k, q, None, scale)
+
+
+def naive_flare_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float = 1.0,
+    mask: Tensor | None = None,
+) -> Tensor:
+    r"""Compute FLARE attention by its definition, $Y = (W_\text{dec} W_\text{enc}) V$.
+
+    Forms the $N \times N$ matrix: for tests and for small point clouds only.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the points.
+        v: Values of the points.
+        scale: Factor on the scores.
+        mask: True where a point is real; `None` where all are.
+
+    Shapes:
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
+        - `k`, `v`: $[B, H, N, D]$
+        - `mask`: $[B, N]$
+
+    Returns:
+        $[B, H, N, D]$, as `flare_attention`.
+
+    Source:
+        [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
+    """
+    gather, scatter = naive_flare_weights(q, k, scale=scale, mask=mask)
+    return (scatter @ gather) @ v

@@ -1,0 +1,56 @@
+"""The three verbs of FLARE attention on a dense batch, by a chosen backend."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.backend import (
+    AttentionBackend,
+    Choice,
+)
+from torch_geometric_flare.functional.definition import (
+    attention_by_definition,
+    decode_by_definition,
+    encode_by_definition,
+    key_mask,
+)
+from torch_geometric_flare.functional.sdpa import fused_attention, fused_encode
+from torch_geometric_flare.functional.state import SoftmaxState
+
+
+def dense_attention(
+    choice: Choice, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    """Compute `flare_attention` by the definition or by two fused calls."""
+    if choice.backend is AttentionBackend.DEFINITION:
+        return attention_by_definition(q, k, v, mask, scale)
+    z = fused_attention(q, k, v, key_mask(mask), scale, choice.traced)
+    return fused_attention(k, q, z, None, scale, choice.traced)
+
+
+def dense_encode(
+    choice: Choice, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> SoftmaxState:
+    """Compute `flare_encode` by the definition or by a fused call."""
+    with no_autocast(q.device.type):
+        if choice.backend is AttentionBackend.DEFINITION:
+            return encode_by_definition(q, k, v, mask, scale)
+        return fused_encode(q, k, v, mask, scale)
+
+
+def dense_decode(
+    choice: Choice, q: Tensor, k: Tensor, z: Tensor, scale: float
+) -> Tensor:
+    """Compute `flare_decode` by the definition or by a fused call."""
+    if choice.backend is AttentionBackend.DEFINITION:
+        return decode_by_definition(q, k, z, scale)
+    return fused_attention(k, q, z, None, scale, choice.traced)
+
+
+def no_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Leave autocast: states need single precision at least."""
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

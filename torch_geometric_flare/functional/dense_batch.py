@@ -1,0 +1,127 @@
+"""Graphs that run together as one dense batch, and which do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Padding rows that cost about as much as one more attention call.
+_CALL_ROWS = 256
+
+
+def pack_graphs(
+    sizes: Sequence[int],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[list[list[int]], bool]:
+    """Choose which graphs share one attention call.
+
+    Half precision on CUDA takes any sizes in one call of the fused kernel for ragged
+    sequences. Otherwise graphs are taken from the largest to the smallest, and one
+    joins the current dense batch where padding it to the largest there costs less than
+    a call of its own. So graphs of equal size form one dense batch without padding, a
+    few large ones a dense batch each, and many small ones a single padded one.
+
+    Args:
+        sizes: Points of each graph.
+        device: Where attention runs.
+        dtype: What attention runs in.
+
+    Returns:
+        The dense batches, each a list of graph numbers, and whether they run in the
+        kernel for ragged sequences. Empty graphs are in none.
+    """
+    # Loops, not generators: this runs in every forward.
+    filled = []
+    for graph, size in enumerate(sizes):
+        if size > 0:
+            filled.append(graph)
+    order = sorted(filled, key=sizes.__getitem__, reverse=True)
+    unequal = len(order) > 1 and sizes[order[0]] != sizes[order[-1]]
+    half = dtype in (torch.float16, torch.bfloat16)
+    if unequal and half and torch.device(device).type == "cuda":
+        return [filled], True
+    packed: list[list[int]] = []
+    for graph in order:
+        if packed and sizes[packed[-1][0]] - sizes[graph] <= _CALL_ROWS:
+            packed[-1].append(graph)
+        else:
+            packed.append([graph])
+    # In the batch's own order wherever that is possible: no rows to move then.
+    for graphs in packed:
+        graphs.sort()
+    packed.sort()
+    return packed, False
+
+
+@dataclass(frozen=True, eq=False)
+class DenseBatch:
+    """Graphs of a ragged batch that run together as one dense batch.
+
+    Args:
+        graphs: Their numbers in the batch.
+        num_points: Points of all of them together.
+        size: Points of the largest.
+        rows: Which rows of the flattened dense batch are points, `[num_points]`; `None`
+            without padding.
+        mask: True where a row of the dense batch is a point, `[len(graphs), size]`.
+    """
+
+    graphs: tuple[int, ...]
+    num_points: int
+    size: int
+    rows: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def from_sizes(
+        cls, graphs: Sequence[int], sizes: Sequence[int], device: torch.device
+    ) -> "DenseBatch":
+        """Lay out some graphs of a batch.
+
+        Args:
+            graphs: Their numbers in the batch.
+            sizes: Points of each graph of the batch.
+            device: Where the points lie.
+        """
+        own = [sizes[graph] for graph in graphs]
+        size, num_points = max(own), sum(own)
+        if min(own) == size:
+            return cls(tuple(graphs), num_points, size)
+        mask = torch.arange(size, device="cpu") < torch.tensor(own).unsqueeze(-1)
+        rows = mask.flatten().nonzero().squeeze(-1)
+        return cls(tuple(graphs), num_points, size, rows.to(device), mask.to(device))
+
+    def check(self, sizes: Sequence[int]) -> None:
+        """Raise `ValueError` unless this lays out graphs of these sizes.
+
+        Args:
+            sizes: Points of each of `graphs`.
+        """
+        padded = bool(min(sizes) != max(sizes))
+        shapes = None if self.rows is None else tuple(self.rows.shape)
+        if (
+            self.num_points != sum(sizes)
+            or self.size != max(sizes)
+            or padded != (self.mask is not None)
+            or shapes != ((self.num_points,) if padded else None)
+        ):
+            raise ValueError(
+                f"a dense batch of the graphs {self.graphs} has num_points="
+                f"{self.num_points} and size={self.size}, which does not fit their "
+                f"sizes {tuple(sizes)}: build it with DenseBatch.from_sizes"
+            )
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Return points [num_points, ...] as [graphs, size, ...], padded by zero."""
+        shape = (len(self.graphs), self.size, *x.shape[1:])
+        if self.rows is None:
+            return x.reshape(shape)
+        dense = x.new_zeros(len(self.graphs) * self.size, *x.shape[1:])
+        return dense.index_copy(0, self.rows, x).reshape(shape)
+
+    def unpad(self, dense: Tensor) -> Tensor:
+        """Return points [num_points, ...], the inverse of `pad`."""
+        x = dense.flatten(0, 1)
+        return x if self.rows is None else x.index_select(0, self.rows)

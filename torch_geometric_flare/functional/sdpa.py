@@ -1,0 +1,218 @@
+"""FLARE attention by the fused softmax attention of torch, on dense batches.
+
+On the CPU it may be differentiated any number of times, and gives the log-sum-exp.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from torch_geometric_flare.functional.autograd import (
+    any_requires_grad,
+    contiguous_rows,
+    differentiable_gradients,
+    needs_definition,
+)
+from torch_geometric_flare.functional.definition import (
+    attention_scores,
+    encode_by_definition,
+    key_mask,
+    softmax_attention,
+)
+from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+
+# Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
+_BLOCK_ELEMENTS = 1 << 22
+
+
+def _flash_on_cpu(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Call the CPU kernel of `scaled_dot_product_attention`, for its log-sum-exp too.
+
+    It needs at least one key, and values as wide as the keys; `mask` is added.
+    """
+    q, k, v = map(contiguous_rows, (q, k, v))
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=mask, scale=scale
+    )
+    return out, lse
+
+
+def _additive_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return a boolean mask as one to add to scores."""
+    if mask is None:
+        return None
+    return like.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)
+
+
+class _FusedAttention(torch.autograd.Function):
+    """The fused CPU kernel; explicit scores when its gradient is differentiated.
+
+    The backward of the kernel has no derivative. Which of the two is wanted is known
+    only when backward runs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+    ) -> Tensor:
+        out, lse = _flash_on_cpu(q, k, v, _additive_mask(mask, q), scale)
+        ctx.save_for_backward(q, k, v, mask, out, lse)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, mask, out, lse = ctx.saved_tensors
+        if needs_definition(grads[0]):
+
+            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return softmax_attention(q, k, v, mask, ctx.scale)
+
+            wanted = ctx.needs_input_grad[:3]
+            found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
+            return *found, None, None
+        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return (
+            *backward(
+                *map(contiguous_rows, (grads[0], q, k, v)),
+                out,
+                lse,
+                0.0,
+                False,
+                attn_mask=_additive_mask(mask, q),
+                scale=ctx.scale,
+            ),
+            None,
+            None,
+        )
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, traced: bool
+) -> Tensor:
+    r"""Compute `scaled_dot_product_attention`, on the CPU differentiable twice.
+
+    Elsewhere second derivatives need `torch.nn.attention.sdpa_kernel` with the backend
+    `MATH` around forward.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        mask: True where a query may see a key, broadcastable to
+            $[B, H, N_q, N_k]$, or `None`.
+        scale: Factor on the scores.
+        traced: Whether only operations of torch may be used.
+
+    Shapes:
+        - `q`: $[B, H, N_q, D]$
+        - `k`, `v`: $[B, H, N_k, D]$
+
+    Returns:
+        $[B, H, N_q, D]$; zero where a query sees no key.
+    """
+    if traced or q.device.type != "cpu" or not any_requires_grad(q, k, v):
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    if torch.is_autocast_enabled("cpu"):
+        low = torch.get_autocast_dtype("cpu")
+        q, k, v = q.to(low), k.to(low), v.to(low)
+    if 0 in (q.size(-2), k.size(-2)) or v.size(-1) != k.size(-1):
+        return softmax_attention(q, k, v, mask, scale)
+    with torch.autocast("cpu", enabled=False):
+        out: Tensor = _FusedAttention.apply(  # type: ignore[no-untyped-call]
+            q, k, v, mask, scale
+        )
+    return out
+
+
+def _block_size(q: Tensor) -> int:
+    return max(1, _BLOCK_ELEMENTS // max(1, q[..., 0].numel()))
+
+
+def _fused_state(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> SoftmaxState | None:
+    """Return the state by the fused CPU kernel, where it computes precisely enough."""
+    if (
+        q.device.type != "cpu"
+        or q.dtype != state_dtype(q.dtype)
+        or k.size(-2) == 0
+        or v.size(-1) != k.size(-1)
+    ):
+        return None
+    if mask is None:
+        return SoftmaxState(*_flash_on_cpu(q, k, v, None, scale))
+    keys = _additive_mask(key_mask(mask), q)
+    value, lse = _flash_on_cpu(q, k, v, keys, scale)
+    nothing = ~mask.any(dim=-1)[:, None, None]
+    return SoftmaxState(value, lse.masked_fill(nothing, -torch.inf))
+
+
+class _Encode(torch.autograd.Function):
+    """`encode_by_definition` by blocks: keeps inputs and state, not the scores.
+
+    With P the probabilities normalised over all points, dS = P * (dZ V^T - <dZ, Z>
+    + dlse): the gradient of the log-sum-exp is part of it, so that merged states
+    can be differentiated. Backward is made of differentiable operations.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        state = _fused_state(q, k, v, mask, scale)
+        if state is None:
+            size = _block_size(q)
+            state = encode_by_definition(q, k[..., :0, :], v[..., :0, :], None, scale)
+            for start in range(0, k.size(-2), size):
+                rows = slice(start, start + size)
+                part = mask if mask is None else mask[:, rows]
+                state = state.merge(
+                    encode_by_definition(
+                        q, k[..., rows, :], v[..., rows, :], part, scale
+                    )
+                )
+        ctx.save_for_backward(q, k, v, mask, *state)
+        ctx.scale = scale
+        return state.value, state.lse
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_value, grad_lse = grads
+        q, k, v, mask, value, lse = ctx.saved_tensors
+        size = _block_size(q)
+        offset = grad_lse - (grad_value * value).sum(dim=-1)  # [B, H, M]
+        shift = torch.where(lse == -torch.inf, 0.0, lse).unsqueeze(-1)
+        grad_q = torch.zeros_like(q)
+        grad_k, grad_v = [], []
+        for start in range(0, k.size(-2), size):
+            rows = slice(start, start + size)
+            k_block, v_block = k[..., rows, :], v[..., rows, :]
+            keys = key_mask(None if mask is None else mask[:, rows])
+            q_wide, k_wide = q.to(value.dtype), k_block.to(value.dtype)
+            scores = attention_scores(q_wide, k_wide, keys, ctx.scale)
+            weights = (scores - shift).exp()
+            grad_scores = weights * (
+                grad_value @ v_block.to(value.dtype).mT + offset.unsqueeze(-1)
+            )
+            grad_scores = (ctx.scale * grad_scores).to(q.dtype)
+            grad_q = grad_q + grad_scores @ k_block
+            grad_k.append(grad_scores.mT @ q)
+            grad_v.append((weights.mT @ grad_value).to(v.dtype))
+        if not grad_k:
+            return grad_q, torch.zeros_like(k), torch.zeros_like(v), None, None
+        return grad_q, torch.cat(grad_k, -2), torch.cat(grad_v, -2), None, None
+
+
+def fused_encode(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> SoftmaxState:
+    """Compute `encode_by_definition` without ever holding all scores."""
+    value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
+        q, k, v, mask, scale
+    )
+    return SoftmaxState(value, lse)

@@ -1,0 +1,60 @@
+"""FLARE attention by the fused CUDA kernel for ragged sequences."""
+
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.point_batch import PointBatch
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # an older torch
+    varlen_attn = None  # type: ignore[assignment]
+
+
+def has_varlen() -> bool:
+    """Return whether this torch has the kernel."""
+    return varlen_attn is not None
+
+
+def varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: PointBatch, scale: float
+) -> Tensor:
+    """Compute attention within each graph by two calls of the kernel.
+
+    Args:
+        q: Latent queries of all graphs, or of each.
+        k: Keys of the points, in the order of the layout.
+        v: Values of the points, in the order of the layout.
+        layout: The graphs.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[1, H, M, D]$ or $[B, H, M, D]$
+        - `k`, `v`: $[N, H, D]$
+
+    Returns:
+        $[N, H, D]$
+    """
+    (dense,) = layout.dense_batches
+    num_latents, num_graphs = q.size(2), len(dense.graphs)
+    sizes = torch.tensor([layout.sizes[g] for g in dense.graphs])
+    # Cumulative positions, which the kernel wants in 32 bits.
+    points = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    points = points.to(q.device, torch.int32)
+    latents = num_latents * torch.arange(
+        num_graphs + 1, device=q.device, dtype=torch.int32
+    )
+    queries = q.expand(num_graphs, -1, -1, -1).transpose(1, 2).flatten(0, 1)
+    # One split: with more, the rounding of a graph depends on the largest in the batch.
+    attend = partial(varlen_attn, scale=scale, num_splits=1)
+    z = cast(
+        Tensor,
+        attend(queries, k, v, latents, points, num_latents, dense.size),
+    )
+    return cast(
+        Tensor,
+        attend(k, queries, z, points, latents, dense.size, num_latents),
+    )

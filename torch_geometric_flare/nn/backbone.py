@@ -1,0 +1,94 @@
+"""The network that surrogates of this package are: lift, blocks, norm, head."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.nn.checks import check_points
+from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
+from torch_geometric_flare.nn.layout import Batch, point_layout
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class Backbone(nn.Module):
+    r"""Base class of networks whose points see each other through states that merge.
+
+    $$x \leftarrow \mathrm{lift}(x), \qquad x \leftarrow \mathrm{block}_i(x), \qquad
+      y = \mathrm{head}(\mathrm{norm}(x))$$
+
+    It runs on all points at once, in chunks of `chunk_size` points, on points that are
+    spread over the processes of a `group`, and from file to file by `predict_stream`.
+    A subclass sets
+
+    - `in_channels`, `hidden_channels`, `out_channels` and `chunk_size`;
+    - `lift`, `norm` and `head`: modules that act on each point by itself;
+    - `blocks`: modules called as `block(x, layout, group)` that are also a
+      `nn.stage.Stage`, such as `ResidualBlock` around a `PointMixer`. A network that
+      encodes and decodes once has one block, whose `process` is the rest.
+    """
+
+    in_channels: int
+    hidden_channels: int
+    out_channels: int
+    chunk_size: int | None
+    lift: nn.Module
+    blocks: nn.ModuleList
+    norm: nn.Module
+    head: nn.Module
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        modules: Any = (self.lift, *self.blocks, self.norm, self.head)
+        for module in modules:
+            module.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        r"""Predict the fields at every point.
+
+        Args:
+            x: Features of the points, normalised coordinates included.
+            batch: Graph of each point, sorted; `None` for a single graph. A
+                `PointBatch` says that the rows of `x` are in its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs; each passes
+                its own points, perhaps none, and gets the fields there. `None` if all
+                points are here.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+
+        Raises:
+            ValueError: If the width of `x` is not `in_channels`, or `batch` is
+                unsorted, of another length, or out of range, or the processes of
+                `group` disagree on the number of graphs, or differ in their
+                configuration or weights.
+            RuntimeError: If a process of `group` is lost.
+        """
+        check_points(x, self.in_channels)
+        layout = point_layout(self, x, batch, batch_size, group)
+        if in_chunks(self.chunk_size):
+            assert self.chunk_size is not None
+            size = self.chunk_size
+            x = layout.unsort(x) if layout is batch else x
+            x = map_points(self.lift, x, size)
+            for block in self.blocks:
+                x = run_in_chunks(block, x, layout, size, group)
+            y = map_points(nn.Sequential(self.norm, self.head), x, size)
+            return layout.sort(y) if layout is batch else y
+        x = self.lift(x if layout is batch else layout.sort(x))
+        for block in self.blocks:
+            x = block(x, layout, group)
+        y = self.head(self.norm(x))
+        return y if layout is batch else layout.unsort(y)

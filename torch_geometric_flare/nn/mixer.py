@@ -1,0 +1,240 @@
+"""The base of operators that mix the points of each graph through a state."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import PointBatch, State, distributed_merge
+from torch_geometric_flare.nn.checks import check_points
+from torch_geometric_flare.nn.chunked import (
+    decode_in_chunks,
+    encode_in_chunks,
+    in_chunks,
+    run_in_chunks,
+)
+from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
+from torch_geometric_flare.nn.stage import Latents, run_whole
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class PointMixer(nn.Module):
+    r"""Base class: mixes the points of each graph through states that merge.
+
+    A subclass says how rows in the order of a layout are encoded, what happens to the
+    latents of each graph, and how rows are decoded: `encode_rows`, `process` and
+    `decode_rows`, see `nn.stage.Stage`. What it then has is: graphs of any sizes that
+    never see each other, computation in chunks, points spread over processes, and a
+    place in any network of this package.
+
+    Subclasses set `in_channels` and `chunk_size`, and name in `no_weight_decay` their
+    own parameters that weight decay must spare.
+    """
+
+    in_channels: int
+    chunk_size: int | None
+    num_encodes: int = 1
+    no_weight_decay: tuple[str, ...] = ()
+
+    def encode_rows(
+        self, x: Tensor, layout: PointBatch, latents: Latents = ()
+    ) -> State:
+        """Return the state of some points of each graph.
+
+        Args:
+            x: Features, in the order of the layout.
+            layout: The graphs.
+            latents: What `process` has made of the state before, where
+                `num_encodes` is above one; empty at first.
+
+        Shapes:
+            - `x`: $[N, C]$
+        """
+        raise TypeError(f"{type(self).__name__} defines no encode_rows")
+
+    def process(self, state: Any, latents: Latents = ()) -> Latents:
+        """Return what decoding needs of each graph, from the state of its points."""
+        return tuple(state)
+
+    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
+        """Return the output at points, from the latents of their graphs.
+
+        Args:
+            latents: From `process`.
+            x: Features, in the order of the layout.
+            layout: The graphs.
+
+        Shapes:
+            - `x`: $[N, C]$
+
+        Returns:
+            $[N, C']$
+        """
+        raise TypeError(f"{type(self).__name__} defines no decode_rows")
+
+    def mix_rows(
+        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
+    ) -> Tensor:
+        """Encode, process and decode all points at once.
+
+        A subclass overrides this where both halves share work.
+
+        Args:
+            x: Features, in the order of the layout.
+            layout: The graphs.
+            group: Processes that hold the other points of these graphs.
+
+        Shapes:
+            - `x`: $[N, C]$
+
+        Returns:
+            $[N, C']$
+        """
+        return run_whole(self, x, layout, group)
+
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        batch: Batch | tuple[Batch, Batch] = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        """Mix the points of each graph.
+
+        Args:
+            x: Features of the points; or a pair of the points to encode and the
+                points to decode at.
+            batch: Graph of each point, sorted; `None` for a single graph; a pair
+                where `x` is one. A `PointBatch` says that the rows of `x` are in
+                its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs; each passes
+                its own points, perhaps none, and gets the output there. `None` if
+                all points are here. A `PointBatch` must then lay out as many graphs
+                on every process.
+
+        Shapes:
+            - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$
+            - `batch`: $[N]$ or $[N_s], [N_q]$
+
+        Returns:
+            $[N, C']$ or $[N_q, C']$. A query in a graph without source points
+            gets the value of an empty sum.
+
+        Raises:
+            ValueError: If the width of `x` is not `in_channels`, or `batch` is
+                unsorted, of another length, or out of range, or the processes of
+                `group` disagree on the number of graphs, or differ in their
+                configuration or weights.
+            RuntimeError: If a process of `group` is lost.
+        """
+        if isinstance(x, tuple):
+            return self._mix_pair(x, batch, batch_size, group)
+        if isinstance(batch, tuple):
+            raise ValueError("batch is a pair but x is not: pass one batch vector")
+        check_points(x, self.in_channels)
+        layout = point_layout(self, x, batch, batch_size, group)
+        if in_chunks(self.chunk_size):
+            assert self.chunk_size is not None
+            x = layout.unsort(x) if layout is batch else x
+            y = run_in_chunks(self, x, layout, self.chunk_size, group)
+            return layout.sort(y) if layout is batch else y
+        if layout is batch:
+            return self.mix_rows(x, layout, group)
+        return layout.unsort(self.mix_rows(layout.sort(x), layout, group))
+
+    def _mix_pair(
+        self,
+        x: tuple[Tensor, Tensor],
+        batch: Batch | tuple[Batch, Batch],
+        batch_size: int | None,
+        group: "ProcessGroup | None",
+    ) -> Tensor:
+        """Encode some points and decode at others."""
+        if self.num_encodes != 1:
+            raise ValueError(
+                f"x is a pair but {type(self).__name__} encodes {self.num_encodes} "
+                "times: pass one set of points"
+            )
+        source, query = batch if isinstance(batch, tuple) else (batch, batch)
+        if batch_size is None:
+            batch_size = max(
+                count_graphs(self, source, x[0], group),
+                count_graphs(self, query, x[1], group),
+            )
+        latents = self.process(self.encode(x[0], source, batch_size, group), ())
+        return self._decode(latents, x[1], query, batch_size)
+
+    def encode(
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> State:
+        """Return the state of each graph: all that decoding needs of its points.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, or the layout.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs, if the state
+                is to be that of all points.
+
+        Shapes:
+            - `x`: $[N, C]$
+            - `batch`: $[N]$
+
+        Returns:
+            The state; each of its tensors has a row per graph. States of parts of one
+            graph merge into the state of the whole.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        check_points(x, self.in_channels)
+        layout = point_layout(self, x, batch, batch_size, group)
+        if in_chunks(self.chunk_size):
+            assert self.chunk_size is not None
+            x = layout.unsort(x) if layout is batch else x
+            return encode_in_chunks(self, x, layout, self.chunk_size, group)
+        x = x if layout is batch else layout.sort(x)
+        return distributed_merge(self.encode_rows(x, layout, ()), group)
+
+    def decode(self, state: State, x: Tensor, batch: Batch = None) -> Tensor:
+        """Decode the state of each graph at points of that graph.
+
+        Args:
+            state: The state of each graph, from `encode`.
+            x: Features of the points to decode at.
+            batch: Graph of each point, or the layout.
+
+        Shapes:
+            - `x`: $[N, C]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C']$
+
+        Raises:
+            ValueError: As `forward`; also if the number of graphs is not that of
+                the state.
+        """
+        latents = self.process(state, ())
+        return self._decode(latents, x, batch, len(next(iter(state))))
+
+    def _decode(
+        self, latents: Latents, x: Tensor, batch: Batch, batch_size: int
+    ) -> Tensor:
+        """Decode at rows in the batch's own order, or in that of a layout."""
+        check_points(x, self.in_channels)
+        layout = point_layout(self, x, batch, batch_size)
+        if in_chunks(self.chunk_size):
+            assert self.chunk_size is not None
+            x = layout.unsort(x) if layout is batch else x
+            y = decode_in_chunks(self, latents, x, layout, self.chunk_size)
+            return layout.sort(y) if layout is batch else y
+        if layout is batch:
+            return self.decode_rows(latents, x, layout)
+        return layout.unsort(self.decode_rows(latents, layout.sort(x), layout))

@@ -1,0 +1,96 @@
+"""Layers on points that see each other through a state: what a network is made of."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
+
+from torch import Tensor
+
+from torch_geometric_flare.functional import PointBatch, State, distributed_merge
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Latents = tuple[Tensor, ...]
+"""What decoding needs of a batch: tensors of which each graph has a row."""
+
+
+R = TypeVar("R")
+
+
+class Stage(Protocol):
+    """A layer whose points see each other through a state that merges.
+
+    `encode_rows` is the only step that sees more than one point; it may be taken of any
+    part of the points, since states merge. `process` works on the latents of each
+    graph, `decode_rows` on each point by itself. A layer that encodes several times
+    has `num_encodes` above one: it then gets what `process` has made of the state
+    before. So the same layer runs on all points at once, in chunks, on points spread
+    over processes, and from file to file.
+
+    Examples are a residual block around `FLAREConv` (`process` does nothing), around
+    `PhysicsAttention` (`process` is attention among the slices), or a whole
+    encode-process-decode network, whose `process` is a chain of transformer blocks.
+
+    Rows are in the order of the layout.
+    """
+
+    num_encodes: int
+
+    def encode_rows(self, x: Tensor, layout: PointBatch, latents: Latents) -> State:
+        """Return the state of some points [N, C]; `latents` is empty at first."""
+
+    def process(self, state: Any, latents: Latents) -> Latents:
+        """Return the latents of each graph from the state of all of its points."""
+
+    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
+        """Return the rows [N, C'] that leave the layer at points [N, C]."""
+
+
+def is_stage(module: Any) -> TypeGuard[Stage]:
+    """Return whether a module has the methods of a `Stage`."""
+    return all(
+        callable(getattr(module, name, None))
+        for name in ("encode_rows", "process", "decode_rows")
+    )
+
+
+def run_stage(
+    stage: Stage,
+    encode: Callable[[Latents], State],
+    decode: Callable[[Latents], R],
+) -> R:
+    """Encode as often as the stage asks for, then decode.
+
+    Args:
+        stage: The layer.
+        encode: Returns the state of all points, from the latents so far.
+        decode: Returns the result from the latents.
+    """
+    latents: Latents = ()
+    for _ in range(stage.num_encodes):
+        latents = stage.process(encode(latents), latents)
+    return decode(latents)
+
+
+def run_whole(
+    stage: Stage, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
+) -> Tensor:
+    """Run a stage on all points of this process at once.
+
+    Args:
+        stage: The layer.
+        x: Rows in the order of the layout.
+        layout: The graphs.
+        group: Processes that hold the other points of these graphs.
+
+    Shapes:
+        - `x`: $[N, C]$
+    """
+
+    def encode(latents: Latents) -> State:
+        return distributed_merge(stage.encode_rows(x, layout, latents), group)
+
+    def decode(latents: Latents) -> Tensor:
+        return stage.decode_rows(latents, x, layout)
+
+    return run_stage(stage, encode, decode)
