@@ -12,7 +12,7 @@ from torch_geometric_flare.functional import (
     tied,
     tied_code,
 )
-from torch_geometric_flare.kernels.row_tasks import Tasks
+from torch_geometric_flare.kernels.tasks import Tasks
 from torch_geometric_flare.functional.tied_explicit import (
     explicit_decode,
     explicit_encode,

@@ -4,7 +4,6 @@ from torch_geometric_flare.functional.backend import (
     AttentionBackend,
     attention_backend,
 )
-from torch_geometric_flare.functional.batch_vector import check_batch
 from torch_geometric_flare.functional.definition import (
     naive_flare_attention,
     naive_flare_weights,
@@ -22,7 +21,7 @@ from torch_geometric_flare.functional.flare_attention import (
     flare_decode,
     flare_encode,
 )
-from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.point_batch import PointBatch, check_batch
 from torch_geometric_flare.functional.ragged import (
     ragged_flare_attention,
     ragged_flare_decode,

@@ -1,41 +1,15 @@
-"""What autograd functions here share: who looks on, and second derivatives."""
+"""What autograd functions here share: second derivatives, and who looks on."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.nn import Parameter
 
 
 def is_transformed() -> bool:
     """Return whether `torch.func` or forward-mode differentiation looks on."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-
-
-def is_traced() -> bool:
-    """Return whether `torch.compile`, `torch.export`, `torch.func` or a mode looks on.
-
-    A Python autograd function would hide its operations from them.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or is_transformed()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
-
-
-def has_cpu_memory(*tensors: Tensor | None) -> bool:
-    """Return whether all tensors are ordinary ones, whose addresses a CPU can use."""
-    for t in tensors:
-        if t is not None and (
-            type(t) not in (Tensor, Parameter)
-            or t.device.type != "cpu"
-            or t.layout != torch.strided
-        ):
-            return False
-    return True
 
 
 def any_requires_grad(*tensors: Tensor) -> bool:

@@ -1,15 +1,12 @@
 """The three verbs of FLARE attention on a dense batch, by a chosen backend."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.backend import (
-    AttentionBackend,
-    Choice,
-)
+from torch_geometric_flare.functional.backend import AttentionBackend
 from torch_geometric_flare.functional.definition import (
     attention_by_definition,
     decode_by_definition,
@@ -18,6 +15,21 @@ from torch_geometric_flare.functional.definition import (
 )
 from torch_geometric_flare.functional.sdpa import fused_attention, fused_encode
 from torch_geometric_flare.functional.state import SoftmaxState
+
+
+class Choice(NamedTuple):
+    """What was chosen.
+
+    Args:
+        backend: The way of all graphs, or of those that `fits` names.
+        fits: Graphs of the layout, by their place in `sequence`, that `backend` can
+            compute; the others take SDPA. `None` if it can compute all.
+        traced: Whether only operations of torch may be used.
+    """
+
+    backend: AttentionBackend
+    fits: list[bool] | None = None
+    traced: bool = False
 
 
 def dense_attention(

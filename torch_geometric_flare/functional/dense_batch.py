@@ -14,7 +14,7 @@ def pack_graphs(
     sizes: Sequence[int],
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> tuple[list[list[int]], bool]:
+) -> tuple[tuple[tuple[int, ...], ...], bool]:
     """Choose which graphs share one attention call.
 
     Half precision on CUDA takes any sizes in one call of the fused kernel for ragged
@@ -29,7 +29,7 @@ def pack_graphs(
         dtype: What attention runs in.
 
     Returns:
-        The dense batches, each a list of graph numbers, and whether they run in the
+        The dense batches, each the numbers of its graphs, and whether they run in the
         kernel for ragged sequences. Empty graphs are in none.
     """
     # Loops, not generators: this runs in every forward.
@@ -41,7 +41,7 @@ def pack_graphs(
     unequal = len(order) > 1 and sizes[order[0]] != sizes[order[-1]]
     half = dtype in (torch.float16, torch.bfloat16)
     if unequal and half and torch.device(device).type == "cuda":
-        return [filled], True
+        return (tuple(filled),), True
     packed: list[list[int]] = []
     for graph in order:
         if packed and sizes[packed[-1][0]] - sizes[graph] <= _CALL_ROWS:
@@ -52,7 +52,7 @@ def pack_graphs(
     for graphs in packed:
         graphs.sort()
     packed.sort()
-    return packed, False
+    return tuple(map(tuple, packed)), False
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,26 +92,6 @@ class DenseBatch:
         mask = torch.arange(size, device="cpu") < torch.tensor(own).unsqueeze(-1)
         rows = mask.flatten().nonzero().squeeze(-1)
         return cls(tuple(graphs), num_points, size, rows.to(device), mask.to(device))
-
-    def check(self, sizes: Sequence[int]) -> None:
-        """Raise `ValueError` unless this lays out graphs of these sizes.
-
-        Args:
-            sizes: Points of each of `graphs`.
-        """
-        padded = bool(min(sizes) != max(sizes))
-        shapes = None if self.rows is None else tuple(self.rows.shape)
-        if (
-            self.num_points != sum(sizes)
-            or self.size != max(sizes)
-            or padded != (self.mask is not None)
-            or shapes != ((self.num_points,) if padded else None)
-        ):
-            raise ValueError(
-                f"a dense batch of the graphs {self.graphs} has num_points="
-                f"{self.num_points} and size={self.size}, which does not fit their "
-                f"sizes {tuple(sizes)}: build it with DenseBatch.from_sizes"
-            )
 
     def pad(self, x: Tensor) -> Tensor:
         """Return points [num_points, ...] as [graphs, size, ...], padded by zero."""

@@ -3,20 +3,20 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.autograd import is_traced
-from torch_geometric_flare.functional.backend import choose_backend
 from torch_geometric_flare.functional.checks import check_strided
 from torch_geometric_flare.functional.dense import (
     dense_attention,
     dense_decode,
     dense_encode,
 )
-from torch_geometric_flare.functional.point_batch import PointBatch
-from torch_geometric_flare.functional.ragged import (
+from torch_geometric_flare.functional.dispatch import (
+    choose_backend,
+    is_traced,
     ragged_attention,
     ragged_decode,
     ragged_encode,
 )
+from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import SoftmaxState
 
 

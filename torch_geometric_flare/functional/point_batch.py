@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.batch_vector import check_batch
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
-from torch_geometric_flare.kernels.row_tasks import RowTasks
+from torch_geometric_flare.kernels.tasks import RowTasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +22,8 @@ class PointBatch:
 
     Args:
         sizes: Points of each graph.
-        dense_batches: The graphs that share an attention call.
+        packed: The graphs that share an attention call where a dense one is needed,
+            each graph with points exactly once.
         order: Row of `x` at each row of the layout; `None` if none moves.
         inverse: Row of the layout at each row of `x`; `None` if none moves.
         varlen: Whether graphs run in the fused kernel for ragged sequences.
@@ -31,12 +31,12 @@ class PointBatch:
         dtype: What attention runs in.
 
     Raises:
-        ValueError: If a size is no number of points, or the dense batches do not hold
-            each graph with points exactly once.
+        ValueError: If a size is no number of points, `packed` does not hold each graph
+            with points exactly once, or `order` has another length.
     """
 
     sizes: tuple[int, ...]
-    dense_batches: tuple[DenseBatch, ...]
+    packed: tuple[tuple[int, ...], ...]
     order: Tensor | None = None
     inverse: Tensor | None = None
     varlen: bool = False
@@ -45,23 +45,27 @@ class PointBatch:
 
     def __post_init__(self) -> None:
         # Kernels go by these numbers to addresses, so nothing wrong may get past here.
-        _check_sizes(self.sizes)
-        listed: list[int] = []
-        for dense in self.dense_batches:
-            listed += dense.graphs
-        filled = [graph for graph, size in enumerate(self.sizes) if size > 0]
-        if sorted(listed) != filled:
+        filled = []
+        for graph, size in enumerate(self.sizes):
+            # A SymInt stands for an integer where `torch.export` leaves N open.
+            whole = isinstance(size, int | torch.SymInt) and not isinstance(size, bool)
+            if not whole or size < 0:
+                raise ValueError(
+                    f"sizes holds {size!r}, expected numbers of points, integers from 0"
+                )
+            if size > 0:
+                filled.append(graph)
+        listed = sorted(sum(self.packed, ()))
+        if listed != filled:
             raise ValueError(
-                f"dense_batches hold the graphs {sorted(listed)}, expected each graph "
-                f"with points exactly once: {filled}"
+                f"packed holds the graphs {listed}, expected each graph with points "
+                f"exactly once: {filled}"
             )
-        for dense in self.dense_batches:
-            dense.check([self.sizes[graph] for graph in dense.graphs])
         for name, rows in (("order", self.order), ("inverse", self.inverse)):
-            if rows is not None and rows.shape != (self.num_points,):
+            if rows is not None and rows.shape != (sum(self.sizes),):
                 raise ValueError(
                     f"{name} has shape {tuple(rows.shape)}, expected one row number "
-                    f"for each of the {self.num_points} points"
+                    f"for each of the {sum(self.sizes)} points"
                 )
 
     @classmethod
@@ -110,31 +114,38 @@ class PointBatch:
         Raises:
             ValueError: If a size is negative or no integer.
         """
-        sizes = tuple(sizes)
-        _check_sizes(sizes)
-        device = torch.device(device)
+        sizes, device = tuple(sizes), torch.device(device)
+        if sizes and min(sizes) == max(sizes):
+            together = (tuple(range(len(sizes))),) if sizes[0] > 0 else ()
+            return cls(sizes, together, device=device, dtype=dtype)
         packed, varlen = pack_graphs(sizes, device, dtype)
-        dense = [DenseBatch.from_sizes(graphs, sizes, device) for graphs in packed]
-        sequence = sum(packed, [])
-        order = inverse = None
-        if sequence != sorted(sequence):
-            order = _row_order(sizes, sequence)
-            inverse = order.argsort().to(device)
-            order = order.to(device)
-        return cls(sizes, tuple(dense), order, inverse, varlen, device, dtype)
+        sequence = sum(packed, ())
+        if sequence == tuple(sorted(sequence)):
+            return cls(sizes, packed, None, None, varlen, device, dtype)
+        order = _row_order(sizes, sequence)
+        inverse = order.argsort().to(device)
+        return cls(sizes, packed, order.to(device), inverse, varlen, device, dtype)
 
     @cached_property
     def sequence(self) -> list[int]:
         """The graphs in the order of the layout; empty ones are left out."""
-        graphs: list[int] = []
-        for dense in self.dense_batches:
-            graphs += dense.graphs
-        return graphs
+        return list(sum(self.packed, ()))
+
+    @cached_property
+    def dense_batches(self) -> tuple[DenseBatch, ...]:
+        """The packed graphs, each with what pads them to one size."""
+        return tuple(
+            DenseBatch.from_sizes(graphs, self.sizes, self.device)
+            for graphs in self.packed
+        )
 
     @cached_property
     def tasks(self) -> RowTasks:
         """The rows in the order of the layout, cut for the kernels of a CPU."""
-        return RowTasks.from_sizes([self.sizes[graph] for graph in self.sequence])
+        sizes = []
+        for graph in self.sequence:
+            sizes.append(self.sizes[graph])
+        return RowTasks.from_sizes(sizes)
 
     @property
     def num_graphs(self) -> int:
@@ -227,14 +238,57 @@ class PointChunk(NamedTuple):
     layout: PointBatch
 
 
-def _check_sizes(sizes: Sequence[int]) -> None:
-    for size in sizes:
-        # A SymInt stands for an integer where `torch.export` leaves N open.
-        whole = isinstance(size, int | torch.SymInt) and not isinstance(size, bool)
-        if not whole or size < 0:
+def check_batch(
+    batch: Tensor | None, num_points: int, batch_size: int | None = None
+) -> None:
+    """Refuse a batch vector that does not say which points form which graphs.
+
+    Args:
+        batch: Graph of each point, sorted; `None` for a single graph.
+        num_points: Points $N$ that it numbers.
+        batch_size: Number of graphs; by default the largest in `batch` plus one.
+
+    Shapes:
+        - `batch`: $[N]$, integers
+
+    Raises:
+        ValueError: If `batch` has another length, is no integers, unsorted or negative,
+            or names a graph past `batch_size`, or if it is `None` and `batch_size` is
+            not one.
+    """
+    if batch is None:
+        if batch_size not in (None, 1):
             raise ValueError(
-                f"sizes holds {size!r}, expected numbers of points, integers from 0"
+                f"batch_size is {batch_size} but batch is None, which means one graph: "
+                "pass the batch vector"
             )
+        return
+    if batch.shape != (num_points,):
+        raise ValueError(
+            f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
+            "graph number for each point"
+        )
+    if batch.is_floating_point() or batch.dtype == torch.bool:
+        raise ValueError(
+            f"batch is {batch.dtype}, expected graph numbers as torch.long"
+        )
+    if batch_size is not None and batch_size < 0:
+        raise ValueError(f"batch_size is {batch_size}, expected a number of graphs")
+    if num_points == 0:
+        return
+    if bool((batch[1:] < batch[:-1]).any()):
+        raise ValueError(
+            "batch is unsorted: points of one graph must follow one another; sort the "
+            "points and batch with `batch.sort(stable=True)`"
+        )
+    first, last = int(batch[0]), int(batch[-1])
+    if first < 0:
+        raise ValueError(f"batch holds {first}, expected graph numbers from 0")
+    if batch_size is not None and last >= batch_size:
+        raise ValueError(
+            f"batch names graph {last} but batch_size is {batch_size}: pass at least "
+            f"{last + 1}"
+        )
 
 
 def _row_order(sizes: Sequence[int], sequence: Sequence[int]) -> Tensor:

@@ -1,51 +1,39 @@
-"""FLARE attention over ragged batches: within each graph, whatever the sizes.
-
-Each verb chooses a backend once. What one backend cannot compute, such as a graph whose
-scores leave the range of the kernels, is computed by another, graph by graph.
-"""
-
-from collections.abc import Sequence
-from typing import NamedTuple
+"""FLARE attention over ragged batches: within each graph, whatever the sizes."""
 
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.backend import (
-    AttentionBackend,
-    choose_backend,
-)
 from torch_geometric_flare.functional.checks import check_strided
 from torch_geometric_flare.functional.definition import naive_flare_weights
-from torch_geometric_flare.functional.dense import (
-    dense_attention,
-    dense_decode,
-    dense_encode,
-    no_autocast,
+from torch_geometric_flare.functional.dispatch import (
+    join_blocks,
+    latent_blocks,
+    ragged_attention,
+    ragged_decode,
+    ragged_encode,
+    row_blocks,
 )
 from torch_geometric_flare.functional.point_batch import PointBatch
-from torch_geometric_flare.functional.shared_scores import (
-    shared_attention,
-    shared_decode,
-    shared_encode,
-)
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
-from torch_geometric_flare.functional.varlen import varlen_attention
 
 
 def _check(
     q: Tensor, k: Tensor, batch: PointBatch, v: Tensor | None, z: Tensor | None = None
 ) -> Tensor:
     """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
-    check_strided(q=q, k=k, v=v, z=z)
+    num_graphs = len(batch.sizes)
+    for t in (q, k, v, z):
+        if t is not None and t.layout != torch.strided:
+            check_strided(q=q, k=k, v=v, z=z)
     if (
         k.dim() != 3
         or q.dim() not in (3, 4)
         or (q.size(-3), q.size(-1)) != tuple(k.shape[1:])
-        or (q.dim() == 4 and q.size(0) != batch.num_graphs)
+        or (q.dim() == 4 and q.size(0) != num_graphs)
     ):
         raise ValueError(
             f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: expected [H, M, D], "
-            f"or [{batch.num_graphs}, H, M, D] for {batch.num_graphs} graphs, and "
+            f"or [{num_graphs}, H, M, D] for {num_graphs} graphs, and "
             "[N, H, D]"
         )
     if 0 in k.shape[1:]:
@@ -58,13 +46,13 @@ def _check(
             f"v has shape {tuple(v.shape)}, expected {tuple(k.shape[:2])} + (width,), "
             "one value for each key"
         )
-    latents = (batch.num_graphs, *q.shape[-3:-1])
+    latents = (num_graphs, *q.shape[-3:-1])
     if z is not None and (z.dim() != 4 or z.shape[:3] != latents):
         raise ValueError(
             f"z has shape {tuple(z.shape)}, expected {latents} + (width,), one for "
             "each latent"
         )
-    if batch.num_points != k.size(0):
+    if sum(batch.sizes) != k.size(0):
         raise ValueError(
             f"the layout is of {batch.num_points} points but k has {k.size(0)} rows"
         )
@@ -192,14 +180,17 @@ def ragged_flare_weights(
     if k.size(0) == 0:
         nothing = k.new_empty(0, *q.shape[1:3])
         return nothing, nothing
+    masks = [dense.mask for dense in batch.dense_batches]
     weights = [
         naive_flare_weights(latents, keys, scale=scale, mask=mask)
         for latents, keys, mask in zip(
-            _latent_blocks(batch, q), _row_blocks(batch, k), _masks(batch), strict=True
+            latent_blocks(batch, q), row_blocks(batch, k), masks, strict=True
         )
     ]
     gathers, scatters = zip(*weights, strict=True)  # [B, H, M, n], [B, H, n, M]
-    return _join(batch, [gather.mT for gather in gathers]), _join(batch, scatters)
+    return join_blocks(batch, [gather.mT for gather in gathers]), join_blocks(
+        batch, scatters
+    )
 
 
 def _no_points(*sources: Tensor) -> Tensor:
@@ -219,143 +210,3 @@ def _in_sequence(latents: Tensor, batch: PointBatch) -> Tensor:
     if latents.size(0) == 1 or batch.sequence == list(range(latents.size(0))):
         return latents
     return latents[batch.sequence]
-
-
-def _latent_blocks(batch: PointBatch, latents: Tensor) -> list[Tensor]:
-    """Return latents in the order of the layout as [B, H, M, D] per dense batch."""
-    counts = [len(dense.graphs) for dense in batch.dense_batches]
-    if latents.size(0) == 1:
-        return [latents.expand(count, -1, -1, -1) for count in counts]
-    return list(latents.split(counts))
-
-
-def _row_blocks(batch: PointBatch, rows: Tensor) -> list[Tensor]:
-    """Return rows in the order of the layout as [B, H, n, D] per dense batch."""
-    return [block.transpose(1, 2) for block in batch.split(rows)]
-
-
-def _join(batch: PointBatch, blocks: Sequence[Tensor]) -> Tensor:
-    """Return [B, H, n, D] per dense batch as rows, the inverse of `_row_blocks`."""
-    return batch.join([block.transpose(1, 2) for block in blocks])
-
-
-def _masks(batch: PointBatch) -> list[Tensor | None]:
-    return [dense.mask for dense in batch.dense_batches]
-
-
-class _Part(NamedTuple):
-    """Some graphs of a batch: their places in its sequence, rows, and layout."""
-
-    places: list[int]
-    rows: Tensor
-    layout: PointBatch
-
-    def latents(self, latents: Tensor) -> Tensor:
-        return latents if latents.size(0) == 1 else latents[self.places]
-
-
-def _parts(batch: PointBatch, fits: list[bool]) -> list[_Part]:
-    """Split a batch into the graphs that fit a backend and those that do not."""
-    parts = []
-    for wanted in (True, False):
-        places = [i for i, fit in enumerate(fits) if fit is wanted]
-        rows, layout = batch.select(places)
-        parts.append(_Part([places[i] for i in layout.sequence], rows, layout))
-    return parts
-
-
-def _join_parts(parts: Sequence[_Part], rows: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(rows))[torch.cat([part.rows for part in parts]).argsort()]
-
-
-def ragged_attention(
-    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
-) -> Tensor:
-    """Compute `ragged_flare_attention` of at least one point, unchecked.
-
-    Args:
-        q: Latent queries [1, H, M, D] of all graphs, or [B, H, M, D] in the order of
-            the layout, without empty graphs.
-        k: Keys [N, H, D] in the order of the layout.
-        v: Values [N, H, D] in the order of the layout.
-        batch: The layout.
-        scale: Factor on the scores.
-    """
-    choice = choose_backend("attention", q, k, v, scale, batch)
-    if choice.fits is not None:
-        parts = _parts(batch, choice.fits)
-        return _join_parts(
-            parts,
-            [
-                ragged_attention(p.latents(q), k[p.rows], v[p.rows], p.layout, scale)
-                for p in parts
-            ],
-        )
-    if choice.backend is AttentionBackend.SHARED_SCORES:
-        return shared_attention(q, k, v, batch.tasks, scale)
-    if choice.backend is AttentionBackend.VARLEN:
-        return varlen_attention(q, k, v, batch, scale)
-    blocks = zip(
-        _latent_blocks(batch, q),
-        _row_blocks(batch, k),
-        _row_blocks(batch, v),
-        _masks(batch),
-        strict=True,
-    )
-    return _join(batch, [dense_attention(choice, *block, scale) for block in blocks])
-
-
-def ragged_encode(
-    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
-) -> SoftmaxState:
-    """Compute `ragged_flare_encode` as `ragged_attention`, states in the same order."""
-    choice = choose_backend("encode", q, k, v, scale, batch)
-    if choice.fits is not None:
-        parts = _parts(batch, choice.fits)
-        states = [
-            ragged_encode(p.latents(q), k[p.rows], v[p.rows], p.layout, scale)
-            for p in parts
-        ]
-        order = torch.tensor(sum((p.places for p in parts), [])).argsort()
-        return SoftmaxState(
-            *(torch.cat(list(t))[order] for t in zip(*states, strict=True))
-        )
-    if choice.backend is AttentionBackend.SHARED_SCORES:
-        with no_autocast(q.device.type):
-            return shared_encode(q, k, v, batch.tasks, scale)
-    blocks = zip(
-        _latent_blocks(batch, q),
-        _row_blocks(batch, k),
-        _row_blocks(batch, v),
-        _masks(batch),
-        strict=True,
-    )
-    states = [dense_encode(choice, *block, scale) for block in blocks]
-    if len(states) == 1:
-        return states[0]
-    return SoftmaxState(*(torch.cat(list(t)) for t in zip(*states, strict=True)))
-
-
-def ragged_decode(
-    q: Tensor, k: Tensor, z: Tensor, batch: PointBatch, scale: float
-) -> Tensor:
-    """Compute `ragged_flare_decode` as `ragged_attention`; `z` as `q` of each graph."""
-    choice = choose_backend("decode", q, k, z, scale, batch)
-    if choice.fits is not None:
-        parts = _parts(batch, choice.fits)
-        return _join_parts(
-            parts,
-            [
-                ragged_decode(p.latents(q), k[p.rows], z[p.places], p.layout, scale)
-                for p in parts
-            ],
-        )
-    if choice.backend is AttentionBackend.SHARED_SCORES:
-        return shared_decode(q, k, z, batch.tasks, scale)
-    blocks = zip(
-        _latent_blocks(batch, q),
-        _row_blocks(batch, k),
-        z.split([len(dense.graphs) for dense in batch.dense_batches]),
-        strict=True,
-    )
-    return _join(batch, [dense_decode(choice, *block, scale) for block in blocks])

@@ -5,6 +5,7 @@ products. So nothing is written that is not needed later.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,10 +14,9 @@ from torch.nn.functional import gelu, linear
 
 from torch_geometric_flare.functional.autograd import (
     differentiable_gradients,
-    has_cpu_memory,
-    is_traced,
     needs_definition,
 )
+from torch_geometric_flare.functional.dispatch import has_cpu_memory, is_traced
 from torch_geometric_flare.kernels.gelu import add_gelu, gelu_gradient
 from torch_geometric_flare.kernels.llvm import is_available
 
@@ -109,36 +109,46 @@ def gelu_layer(
     return y
 
 
-def prefers_gelu_layers(
-    x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]]
-) -> bool:
-    """Return whether `gelu_layer` can compute these layers, and is the quicker way.
+def gelu_layers(
+    x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]], residual: bool
+) -> Tensor | None:
+    """Compute several layers, each as `gelu_layer`, where that is the quicker way.
 
     Args:
         x: Points.
         layers: Weight and bias of each layer.
+        residual: Whether the first layer adds its input; all others do.
 
     Shapes:
         - `x`: $[*, C]$
+
+    Returns:
+        $[*, C']$; `None` where operations of torch are the better way.
     """
     if (
         x.dim() == 0
         or x.dtype not in (torch.float32, torch.float64)
-        or is_traced()
-        or not has_cpu_memory(x)
         or torch.is_autocast_enabled("cpu")
         or not is_available()
+        or is_traced()
+        or not has_cpu_memory(x, *chain.from_iterable(layers))
     ):
-        return False
-    rows, width = x[..., 0].numel() if x.size(-1) else 0, x.size(-1)
+        return None
+    width = x.size(-1)
+    rows = x.numel() // max(1, width)
     for weight, bias in layers:
         if (
-            not has_cpu_memory(weight, bias)
-            or weight.dtype != x.dtype
+            weight.dtype != x.dtype
             or (bias is not None and bias.dtype != x.dtype)
             or weight.size(1) != width
             or rows * weight.size(0) < _LEAST_ELEMENTS
         ):
-            return False
+            return None
         width = weight.size(0)
-    return True
+    y = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
+    for weight, bias in layers:
+        y = _GeluLayer.apply(  # type: ignore[no-untyped-call]
+            y, weight, bias, residual
+        )
+        residual = True
+    return y.view(*x.shape[:-1], width)

@@ -26,13 +26,12 @@ from torch_geometric_flare.functional.autograd import (
     differentiable_gradients,
     needs_definition,
 )
-from torch_geometric_flare.functional.definition import (
-    attention_by_definition,
-    decode_by_definition,
-    encode_by_definition,
+from torch_geometric_flare.functional.ragged_definition import (
+    define_ragged_attention,
+    define_ragged_decode,
+    define_ragged_encode,
 )
 from torch_geometric_flare.functional.state import SoftmaxState
-from torch_geometric_flare.kernels.row_tasks import RowTasks
 from torch_geometric_flare.kernels.shared_scores import (
     Gathered,
     Scattered,
@@ -40,48 +39,50 @@ from torch_geometric_flare.kernels.shared_scores import (
     gradients,
     scatter,
 )
+from torch_geometric_flare.kernels.tasks import RowTasks
+
+# With |score| below this, sums over 10^8 points, their reciprocals and products with
+# gradients from 1e-15 to 1e15 are normal numbers.
+LARGEST_SCORE = {torch.float32: 30.0, torch.float64: 300.0}
+
+# The quick bound must be this much stricter than the exact one, so that it never lets a
+# graph pass that alone would not: rounding is of the order of 1e-6.
+_MARGIN = 1 - 1e-3
 
 
-def _by_graph(tasks: RowTasks, x: Tensor) -> list[Tensor]:
-    """Split rows [N, H, D] into [1, H, n, D] per graph."""
-    parts = x.split(list(tasks.sizes))
-    return [part.transpose(0, 1).unsqueeze(0) for part in parts]
+def graphs_in_range(
+    q: Tensor, k: Tensor, sizes: Sequence[int], scale: float
+) -> list[bool]:
+    """Return which graphs have scores small enough, by the Cauchy-Schwarz inequality.
 
+    Args:
+        q: Latent queries of all graphs, or of each.
+        k: Keys of the points, at least one.
+        sizes: Points of each graph.
+        scale: Factor on the scores.
 
-def _rows(parts: Sequence[Tensor]) -> Tensor:
-    """Join [1, H, n, D] per graph to rows [N, H, D]."""
-    return torch.cat([part.squeeze(0).transpose(0, 1) for part in parts])
-
-
-def _latents(tasks: RowTasks, q: Tensor) -> list[Tensor]:
-    """Return latents [1, H, M, D] per graph."""
-    return [q] * len(tasks.sizes) if q.size(0) == 1 else list(q.split(1))
-
-
-def _define_attention(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
-) -> Tensor:
-    parts = zip(
-        _latents(tasks, q), _by_graph(tasks, k), _by_graph(tasks, v), strict=True
+    Shapes:
+        - `q`: $[1, H, M, D]$ or $[B, H, M, D]$
+        - `k`: $[N, H, D]$
+    """
+    q, k = q.detach(), k.detach()
+    largest = LARGEST_SCORE[k.dtype]
+    # What the squares of small numbers lose by underflow.
+    lost = math.sqrt(k.size(-1) * torch.finfo(k.dtype).tiny)
+    length_q = lost + torch.linalg.vector_norm(q, dim=-1).amax(dim=2)  # [*, H]
+    # The largest component bounds a length, in one quick read.
+    low, high = torch.aminmax(k)
+    length = max(-float(low), float(high)) * math.sqrt(k.size(-1)) + lost
+    if abs(scale) * float(length_q.amax()) * length <= _MARGIN * largest:  # not for NaN
+        return [True] * len(sizes)
+    length_k = lost + torch.linalg.vector_norm(k, dim=-1)  # [N, H]
+    graph = torch.repeat_interleave(torch.tensor(sizes, device="cpu"))
+    longest = length_k.new_zeros(len(sizes), k.size(1)).scatter_reduce(
+        0, graph.unsqueeze(-1).expand_as(length_k), length_k, "amax"
     )
-    return _rows([attention_by_definition(a, b, c, None, scale) for a, b, c in parts])
-
-
-def _define_encode(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
-) -> SoftmaxState:
-    parts = zip(
-        _latents(tasks, q), _by_graph(tasks, k), _by_graph(tasks, v), strict=True
-    )
-    states = [encode_by_definition(a, b, c, None, scale) for a, b, c in parts]
-    return SoftmaxState(*(torch.cat(list(t)) for t in zip(*states, strict=True)))
-
-
-def _define_decode(
-    q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
-) -> Tensor:
-    parts = zip(_latents(tasks, q), _by_graph(tasks, k), z.split(1), strict=True)
-    return _rows([decode_by_definition(a, b, c, scale) for a, b, c in parts])
+    bound = abs(scale) * (length_q * longest).amax(dim=-1)  # [B]
+    found: list[bool] = (bound <= largest).tolist()
+    return found
 
 
 def _with_graph(
@@ -90,7 +91,7 @@ def _with_graph(
     """Return gradients that can themselves be differentiated."""
 
     def again(*inputs: Tensor) -> Tensor:
-        return function(*inputs, ctx.tasks, ctx.scale)
+        return function(*inputs, ctx.tasks.sizes, ctx.scale)
 
     wanted = ctx.needs_input_grad[:3]
     return *differentiable_gradients(again, inputs, wanted, grad), None, None
@@ -119,7 +120,7 @@ class _Attention(torch.autograd.Function):
         q, k, v, y, r, z, weight = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_definition(*grads):
-            return _with_graph(ctx, _define_attention, (q, k, v), grads[0])
+            return _with_graph(ctx, define_ragged_attention, (q, k, v), grads[0])
         hat, g = _hat(q, scale), contiguous_rows(grads[0])
         # Whoever keeps saved tensors elsewhere may bring them back in another layout.
         k, v, y, r = map(contiguous_rows, (k, v, y, r))
@@ -155,7 +156,7 @@ class _Decode(torch.autograd.Function):
         q, k, z, y, r = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_definition(*grads):
-            return _with_graph(ctx, _define_decode, (q, k, z), grads[0])
+            return _with_graph(ctx, define_ragged_decode, (q, k, z), grads[0])
         hat, g = _hat(q, scale), contiguous_rows(grads[0])
         k, y, r = map(contiguous_rows, (k, y, r))
         grad_z = gather(hat, k, g, tasks, r).mT
@@ -186,7 +187,7 @@ class _Encode(torch.autograd.Function):
         if needs_definition(*grads):
 
             def joined(*arguments: Any) -> Tensor:
-                value, lse = _define_encode(*arguments)
+                value, lse = define_ragged_encode(*arguments)
                 lse = lse.masked_fill(lse == -torch.inf, 0.0)
                 return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
 
@@ -243,8 +244,10 @@ def shared_attention(
     Returns:
         $[N, H, D]$. May be differentiated any number of times.
     """
+    if k.stride(-1) != 1 or v.stride(-1) != 1 or k.is_neg() or v.is_neg():
+        k, v = contiguous_rows(k), contiguous_rows(v)
     y: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-        q, contiguous_rows(k), contiguous_rows(v), tasks, scale
+        q, k, v, tasks, scale
     )
     return y
 

@@ -1,5 +1,6 @@
 """What a set of points leaves behind in the latents, and how two sets merge."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -83,6 +84,14 @@ class SoftmaxState(NamedTuple):
             like: A tensor whose dtype and device are taken.
         """
         return cls(like.new_zeros(shape), like.new_full(shape[:-1], -torch.inf))
+
+    @classmethod
+    def cat(cls, states: Sequence["SoftmaxState"]) -> "SoftmaxState":
+        """Concatenate the states of different graphs."""
+        if len(states) == 1:
+            return states[0]
+        values, lses = zip(*states, strict=True)
+        return cls(torch.cat(values), torch.cat(lses))
 
     def empty_like(self, num_graphs: int, dtype: torch.dtype) -> "SoftmaxState":
         """Return the state of no points for so many graphs, with the same latents."""

@@ -1,22 +1,33 @@
 """FLARE attention by the fused CUDA kernel for ragged sequences."""
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional.point_batch import PointBatch
 
+varlen_attn: Any
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # an older torch
-    varlen_attn = None  # type: ignore[assignment]
+    varlen_attn = None
 
 
-def has_varlen() -> bool:
-    """Return whether this torch has the kernel."""
-    return varlen_attn is not None
+def varlen_obstacle(
+    verb: str, k: Tensor, layout: PointBatch | None, traced: bool
+) -> str | None:
+    """Return why the CUDA kernel for ragged sequences cannot be used, if so."""
+    if layout is None or not layout.varlen:
+        return "the batch is none of unequal graphs in half precision on CUDA"
+    if verb != "attention":
+        return f"it does not {verb}"
+    if varlen_attn is None:
+        return "this torch has no torch.nn.attention.varlen"
+    if k.size(-1) not in range(8, 257, 8):
+        return f"heads of width {k.size(-1)} are no multiple of 8 up to 256"
+    return "operations are traced" if traced else None
 
 
 def varlen_attention(

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.kernels.llvm import Kernel, lanes
+from torch_geometric_flare.kernels.tasks import WIDEST_VECTOR, Kernel
 from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 
 # Elements that are worth another thread.
@@ -48,8 +48,9 @@ def _over_elements(run: Kernel, h: Tensor, x: Tensor | None, y: Tensor) -> None:
                 f"a tensor is {t.dtype} of shape {tuple(t.shape)} with strides "
                 f"{t.stride()}, expected contiguous {h.dtype} of {tuple(h.shape)}"
             )
-    if size < lanes(h.dtype):
-        raise ValueError(f"{size} elements, expected at least {lanes(h.dtype)}")
+    widest = WIDEST_VECTOR // h.itemsize
+    if size < widest:
+        raise ValueError(f"{size} elements, expected at least {widest}, one vector")
     pointers = h.data_ptr(), 0 if x is None else x.data_ptr(), y.data_ptr()
     threads = min(torch.get_num_threads(), size // _LEAST_WORK)
     run(_ranges(size, max(1, threads)), threads, *pointers)

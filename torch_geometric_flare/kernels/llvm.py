@@ -8,9 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from torch_geometric_flare.kernels.threads import run_on_threads
+from torch_geometric_flare.kernels.tasks import Kernel
 
 try:
     from llvmlite import binding
@@ -27,7 +26,7 @@ def is_available() -> bool:
     if binding is None:
         return False
     try:
-        Kernel(f"define void @{WORKER}(ptr %0) {{ ret void }}")
+        compile_kernel(f"define void @{WORKER}(ptr %0) {{ ret void }}")
     except (RuntimeError, OSError, AttributeError):
         return False
     return True
@@ -61,46 +60,23 @@ def lanes(dtype: torch.dtype) -> int:
     return vector_bytes() // dtype.itemsize
 
 
-class Kernel:
-    """Compiled code, to be called for each of several tasks.
+def compile_kernel(code: str) -> Kernel:
+    """Compile LLVM code for this processor.
 
     Args:
         code: LLVM code as text. Its function `WORKER` takes a pointer to integers: the
             next task, the number of tasks, the address of their table, the arguments.
     """
-
-    def __init__(self, code: str) -> None:
-        machine = _target_machine()
-        module = binding.parse_assembly(code)
-        module.verify()
-        # Loops are as they should be already.
-        options = binding.create_pipeline_tuning_options(speed_level=1)
-        options.loop_unrolling = False
-        options.loop_vectorization = options.slp_vectorization = False
-        passes = binding.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(module, passes)
-        self.engine = binding.create_mcjit_compiler(module, machine)  # owns the code
-        self.engine.finalize_object()
-        address = self.engine.get_function_address(WORKER)
-        self.worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-
-    def __call__(self, tasks: Tensor, threads: int, *arguments: int) -> None:
-        """Compute all tasks.
-
-        Args:
-            tasks: Graph, start, stop and place of each task, integers.
-            threads: The largest number of threads that is worth it.
-            arguments: Pointers and integers of the code.
-
-        Shapes:
-            - `tasks`: $[T, 4]$
-        """
-        count = tasks.size(0)
-        work = (ctypes.c_int64 * (3 + len(arguments)))(
-            0, count, tasks.data_ptr(), *arguments
-        )
-        address = ctypes.addressof(work)
-        if min(threads, count) > 1:
-            run_on_threads(self.worker, address, min(threads, count))
-        else:
-            self.worker(address)
+    machine = _target_machine()
+    module = binding.parse_assembly(code)
+    module.verify()
+    # Loops are as they should be already.
+    options = binding.create_pipeline_tuning_options(speed_level=1)
+    options.loop_unrolling = False
+    options.loop_vectorization = options.slp_vectorization = False
+    passes = binding.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    engine = binding.create_mcjit_compiler(module, machine)  # owns the code
+    engine.finalize_object()
+    address = engine.get_function_address(WORKER)
+    return Kernel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address), engine)

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torch_geometric_flare.kernels.llvm import lanes
-from torch_geometric_flare.kernels.row_tasks import RowTasks
 from torch_geometric_flare.kernels.shared_scores_code import (
     gather_code,
     gradients_code,
     scatter_code,
 )
+from torch_geometric_flare.kernels.tasks import WIDEST_VECTOR, RowTasks
 
 
 class Scattered(NamedTuple):
@@ -272,5 +271,6 @@ def _graph_stride(latents: Tensor) -> int:
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pad latents [*, H, M, *] to whole vectors."""
-    return pad(rows, (0, 0, 0, -rows.size(-2) % lanes(dtype))).contiguous()
+    """Pad latents [*, H, M, *] to whole vectors, of any processor."""
+    lanes = WIDEST_VECTOR // dtype.itemsize
+    return pad(rows, (0, 0, 0, -rows.size(-2) % lanes)).contiguous()

@@ -12,8 +12,7 @@ from functools import lru_cache, partial
 
 import torch
 
-from torch_geometric_flare.kernels.llvm import Kernel
-from torch_geometric_flare.kernels.row_tasks import BLOCK
+from torch_geometric_flare.kernels.tasks import BLOCK, Kernel
 from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 
 # Latents whose exponentials are kept at a time.

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from torch_geometric_flare.kernels.llvm import WORKER, Kernel, lanes
+from torch_geometric_flare.kernels.llvm import WORKER, compile_kernel, lanes
+from torch_geometric_flare.kernels.tasks import Kernel
 
 try:
     from llvmlite import ir
@@ -69,13 +70,13 @@ class VectorCode:
         """Return an argument by name."""
         return self.arguments[name]
 
-    def compile(self) -> "Kernel":
+    def compile(self) -> Kernel:
         """Return the machine code; see `Kernel` for how it is called."""
         self.builder.ret_void()
         with self.builder.goto_block(self.entry):
             self.builder.branch(self.body)
         self._append_worker()
-        return Kernel(str(self.module))
+        return compile_kernel(str(self.module))
 
     def _append_worker(self) -> None:
         """Append a function that computes tasks until none is left.

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch_geometric.index import index2ptr
 from torch_geometric.utils import segment
 
-from torch_geometric_flare.functional.batch_vector import check_batch
+from torch_geometric_flare.functional.point_batch import check_batch
 
 
 class _SegmentSum(torch.autograd.Function):

@@ -78,8 +78,7 @@ class Backbone(nn.Module):
         """
         check_points(x, self.in_channels)
         layout = point_layout(self, x, batch, batch_size, group)
-        if in_chunks(self.chunk_size):
-            assert self.chunk_size is not None
+        if self.chunk_size is not None and in_chunks(self.chunk_size):
             size = self.chunk_size
             x = layout.unsort(x) if layout is batch else x
             x = map_points(self.lift, x, size)

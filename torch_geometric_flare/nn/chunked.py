@@ -20,12 +20,10 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-def in_chunks(chunk_size: int | None) -> bool:
+def in_chunks(chunk_size: int) -> bool:
     """Return whether to compute in chunks: not where `torch.func` must see all."""
-    if chunk_size is None or is_transformed():
-        return False
     check_positive(chunk_size=chunk_size)
-    return True
+    return not is_transformed()
 
 
 def map_points(module: nn.Module, x: Tensor, size: int) -> Tensor:

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch_geometric import is_debug_enabled
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.checks import check_points
@@ -131,12 +133,8 @@ class PointMixer(nn.Module):
         """
         if isinstance(x, tuple):
             return self._mix_pair(x, batch, batch_size, group)
-        if isinstance(batch, tuple):
-            raise ValueError("batch is a pair but x is not: pass one batch vector")
-        check_points(x, self.in_channels)
-        layout = point_layout(self, x, batch, batch_size, group)
-        if in_chunks(self.chunk_size):
-            assert self.chunk_size is not None
+        layout = self._layout(x, batch, batch_size, group)
+        if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             y = run_in_chunks(self, x, layout, self.chunk_size, group)
             return layout.sort(y) if layout is batch else y
@@ -193,10 +191,8 @@ class PointMixer(nn.Module):
         Raises:
             ValueError: As `forward`.
         """
-        check_points(x, self.in_channels)
-        layout = point_layout(self, x, batch, batch_size, group)
-        if in_chunks(self.chunk_size):
-            assert self.chunk_size is not None
+        layout = self._layout(x, batch, batch_size, group)
+        if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             return encode_in_chunks(self, x, layout, self.chunk_size, group)
         x = x if layout is batch else layout.sort(x)
@@ -224,14 +220,29 @@ class PointMixer(nn.Module):
         latents = self.process(state, ())
         return self._decode(latents, x, batch, len(next(iter(state))))
 
+    def _layout(
+        self,
+        x: Tensor,
+        batch: Any,
+        batch_size: int | None,
+        group: "ProcessGroup | None",
+    ) -> PointBatch:
+        """Check the input and return its layout; `point_layout` says how."""
+        usual = x.layout == torch.strided and x.dim() == 2
+        if not usual or x.size(1) != self.in_channels or is_debug_enabled():
+            check_points(x, self.in_channels)
+        if group is None and (batch is None or type(batch) is Tensor):
+            return PointBatch.from_batch(x, batch, batch_size)
+        if isinstance(batch, tuple):
+            raise ValueError("batch is a pair but x is not: pass one batch vector")
+        return point_layout(self, x, batch, batch_size, group)
+
     def _decode(
         self, latents: Latents, x: Tensor, batch: Batch, batch_size: int
     ) -> Tensor:
         """Decode at rows in the batch's own order, or in that of a layout."""
-        check_points(x, self.in_channels)
-        layout = point_layout(self, x, batch, batch_size)
-        if in_chunks(self.chunk_size):
-            assert self.chunk_size is not None
+        layout = self._layout(x, batch, batch_size, None)
+        if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             y = decode_in_chunks(self, latents, x, layout, self.chunk_size)
             return layout.sort(y) if layout is batch else y

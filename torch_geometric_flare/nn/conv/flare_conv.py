@@ -9,11 +9,11 @@ from torch_geometric_flare.functional import (
     PointBatch,
     SoftmaxState,
     distributed_merge,
-    ragged_flare_attention,
     ragged_flare_decode,
     ragged_flare_encode,
     ragged_flare_weights,
 )
+from torch_geometric_flare.functional.dispatch import ragged_attention
 from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
@@ -158,8 +158,8 @@ class FLAREConv(PointMixer):
         """Gather and scatter with the same keys."""
         k, v = self._keys(x), self._values(x)
         q = self._queries(k)
-        if group is None:
-            y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
+        if group is None and x.size(0) > 0:
+            y = ragged_attention(q.unsqueeze(0), k, v, layout, self.scale)
         else:
             state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
             z = distributed_merge(state, group).value.to(k.dtype)

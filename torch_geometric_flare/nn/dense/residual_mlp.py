@@ -1,17 +1,14 @@
 """The residual MLP that FLARE is made of."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch_geometric.nn.resolver import activation_resolver
 
-from torch_geometric_flare.functional.residual_layers import (
-    gelu_layer,
-    prefers_gelu_layers,
-)
+from torch_geometric_flare.functional.residual_layers import gelu_layers
 from torch_geometric_flare.nn.checks import check_layers, check_positive
 
 Activation = str | Callable[[Tensor], Tensor]
@@ -44,21 +41,6 @@ def reset_linear(linear: nn.Linear) -> None:
 
 
 _FORWARD = {kind: kind.forward for kind in (nn.Linear, nn.GELU)}
-
-
-def _is_unmodified(modules: Iterable[Any]) -> bool:
-    """Return whether nobody has replaced a module or its method, or hooked into it."""
-    for module in modules:
-        if (
-            _FORWARD.get(type(module)) is not type(module).forward
-            or "forward" in vars(module)
-            or module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-        ):
-            return False
-    return not _has_any_global_hook()
 
 
 class ResidualMLP(nn.Module):
@@ -125,7 +107,7 @@ class ResidualMLP(nn.Module):
             nn.Linear(a, b, bias=bias)
             for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.activation = resolve_activation(act)
+        self.activation: Any = resolve_activation(act)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -141,14 +123,14 @@ class ResidualMLP(nn.Module):
         hidden: list[Any]
         *hidden, last = self.layers
         residual = self.input_residual and self.in_channels == self.hidden_channels
-        if hidden and self._prefers_kernel(x, hidden):
-            shape = x.shape[:-1]
-            x = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
-            layer: Any
+        found = None
+        if hidden and self.act == "gelu" and self._is_unmodified(hidden):
+            layers: list[Any] = []
             for layer in hidden:
-                x = gelu_layer(x, layer.weight, layer.bias, residual)
-                residual = True
-            x = x.view(*shape, x.size(-1))
+                layers.append((layer.weight, layer.bias))
+            found = gelu_layers(x, layers, residual)
+        if found is not None:
+            x = found
         else:
             for layer in hidden:
                 h = self.activation(layer(x))
@@ -157,15 +139,23 @@ class ResidualMLP(nn.Module):
         y: Tensor = last(x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
 
-    def _prefers_kernel(self, x: Tensor, hidden: list[Any]) -> bool:
-        """Return whether the hidden layers may be computed without calling them."""
-        if (
-            self.act != "gelu"
-            or not _is_unmodified((*hidden, self.activation))
-            or getattr(self.activation, "approximate", None) != "tanh"
-        ):
-            return False
-        return prefers_gelu_layers(x, [(m.weight, m.bias) for m in hidden])
+    def _is_unmodified(self, hidden: list[Any]) -> bool:
+        """Return whether the hidden layers may be computed without calling them.
+
+        Not so where a module or its method was replaced, or a hook looks on.
+        """
+        for module in (*hidden, self.activation):
+            if (
+                _FORWARD.get(type(module)) is not type(module).forward
+                or "forward" in vars(module)
+                or module._forward_hooks
+                or module._forward_pre_hooks
+                or module._backward_hooks
+                or module._backward_pre_hooks
+            ):
+                return False
+        tanh = getattr(self.activation, "approximate", None) == "tanh"
+        return tanh and not _has_any_global_hook()
 
     def __repr__(self) -> str:
         return (

@@ -1,6 +1,6 @@
 import torch
 
-from torch_geometric_flare.kernels.row_tasks import Tasks
+from torch_geometric_flare.kernels.tasks import Tasks
 
 
 def test_tasks_cover_every_row_once():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from torch_geometric_flare.functional import threads
-from torch_geometric_flare.kernels.threads import run_on_threads
+from torch_geometric_flare.kernels.tasks import run_on_threads
 
 
 @pytest.fixture(params=["of torch", "of Python"])
