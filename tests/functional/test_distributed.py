@@ -8,15 +8,16 @@ import torch
 import torch.distributed as dist
 
 from torch_geometric_flare.functional import (
-    SoftmaxState,
     PointBatch,
+    SoftmaxState,
     distributed_batch_size,
     distributed_merge,
     distributed_sum,
     flare_encode,
+    ragged_flare_decode,
+    ragged_flare_encode,
     reduce_gradients,
 )
-from torch_geometric_flare.functional.distributed import shard_decode, shard_encode
 from torch_geometric_flare.testing import run_processes
 
 POINTS = 63
@@ -55,7 +56,7 @@ def merge_all(ends):
     layout = PointBatch.from_sizes([rows.stop - rows.start])
     heads_first = (t[0].transpose(0, 1)[rows] for t in (k, v))
     own = [t.clone().requires_grad_() for t in (q, *heads_first)]
-    merged = distributed_merge(shard_encode(*own, layout), group)
+    merged = distributed_merge(ragged_flare_encode(*own, layout), group)
     close(tuple(merged), tuple(t.detach() for t in state))
     # Scores that would overflow, were the largest not taken off.
     lse = merged.lse.detach()
@@ -97,10 +98,10 @@ def merge_nothing():
     q = draw(2, 5, 4).requires_grad_()
     k, v = draw(0, 2, 4).requires_grad_(), draw(0, 2, 3)
     layout = PointBatch.from_sizes([0, 0])
-    merged = distributed_merge(shard_encode(q, k, v, layout), group)
+    merged = distributed_merge(ragged_flare_encode(q, k, v, layout), group)
     assert merged.value.shape == (2, 2, 5, 3) and (merged.value == 0).all()
     assert (merged.lse == -torch.inf).all()
-    y = shard_decode(q, k, merged.value, layout)
+    y = ragged_flare_decode(q, k, merged.value, layout)
     assert y.shape == (0, 2, 3)
     (merged.value.sum() + y.sum()).backward()
     assert (q.grad == 0).all() and k.grad.shape == (0, 2, 4)
@@ -125,9 +126,9 @@ def count_bytes(points, batch_size):
     q = torch.randn(8, 128, 8, requires_grad=True)
     number = distributed_batch_size(batch, None, group)
     layout = PointBatch.from_batch(k, batch, number)
-    merged = distributed_merge(shard_encode(q, k, v, layout), group)
+    merged = distributed_merge(ragged_flare_encode(q, k, v, layout), group)
     forward = len(sent)
-    shard_decode(q, k, merged.value, layout).sum().backward()
+    ragged_flare_decode(q, k, merged.value, layout).sum().backward()
     return sent[:forward], sent[forward:]
 
 
@@ -135,7 +136,7 @@ def test_what_is_sent_does_not_grow_with_the_points():
     for points, batch_size in ((64, 1), (6400, 1), (6400, 4)):
         for forward, backward in run_processes(count_bytes, 2, points, batch_size):
             latents = batch_size * 8 * 128
-            assert forward == [16, 4 * (latents + 1), 4 * latents * 9]
+            assert forward == [64, 4 * (latents + 1), 4 * latents * 9]
             assert backward == [4 * latents * 9]
 
 

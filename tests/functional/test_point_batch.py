@@ -9,7 +9,7 @@ def batch_of(sizes):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "groups"),
+    ("sizes", "packed"),
     [
         ([], []),
         ([0, 0], []),
@@ -22,14 +22,14 @@ def batch_of(sizes):
         ([9000, 10, 8990, 20], [[0, 2], [1, 3]]),
     ],
 )
-def test_groups(sizes, groups):
-    assert pack_graphs(sizes) == (groups, False)
+def test_packing(sizes, packed):
+    assert pack_graphs(sizes) == (tuple(map(tuple, packed)), False)
 
 
-def test_groups_on_cuda():
-    assert pack_graphs([10, 0, 9000], "cuda", torch.bfloat16) == ([[0, 2]], True)
-    assert pack_graphs([10, 0, 9000], "cuda", torch.float32) == ([[0], [2]], False)
-    assert pack_graphs([10, 10], "cuda", torch.bfloat16) == ([[0, 1]], False)
+def test_packing_on_cuda():
+    assert pack_graphs([10, 0, 9000], "cuda", torch.bfloat16) == (((0, 2),), True)
+    assert pack_graphs([10, 0, 9000], "cuda", torch.float32) == (((0,), (2,)), False)
+    assert pack_graphs([10, 10], "cuda", torch.bfloat16) == (((0, 1),), False)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_round_trips(sizes):
     layout = PointBatch.from_batch(x, batch_of(sizes), len(sizes))
     assert layout.sizes == tuple(sizes)
     assert torch.equal(layout.unsort(layout.sort(x)), x)
-    blocks = layout.split(layout.sort(x))
+    blocks = layout.split(layout.sort(x)) if sum(sizes) else []
     assert torch.equal(layout.unsort(layout.join(blocks)), x)
     parts = x.split(sizes)
-    for group, block in zip(layout.groups, blocks, strict=True):
-        for row, graph in zip(block, group.graphs, strict=True):
+    for dense, block in zip(layout.dense_batches, blocks, strict=True):
+        for row, graph in zip(block, dense.graphs, strict=True):
             assert torch.equal(row[: sizes[graph]], parts[graph])
             assert not row[sizes[graph] :].any()
 
@@ -52,8 +52,8 @@ def test_round_trips(sizes):
 def test_equal_sizes_are_views_without_mask():
     x = torch.randn(12, 3)
     layout = PointBatch.from_batch(x, batch_of([4, 4, 4]))
-    (group,) = layout.groups
-    assert group.mask is None and layout.order is None
+    (dense,) = layout.dense_batches
+    assert dense.mask is None and layout.order is None
     assert layout.split(x)[0].data_ptr() == x.data_ptr()
 
 
@@ -62,9 +62,40 @@ def test_neighbouring_large_graphs_stay_in_place():
     assert layout.order is None
 
 
-def test_negative_sizes():
-    with pytest.raises(ValueError, match="sizes holds -1"):
-        PointBatch.from_sizes([-1, 3])
+@pytest.mark.parametrize("size", [-1, 2.0, True, None])
+def test_sizes_are_numbers_of_points(size):
+    with pytest.raises(ValueError, match=f"sizes holds {size}"):
+        PointBatch.from_sizes([size, 3])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "packed", "message"),
+    [
+        ((-8, 608), ((0, 1),), "sizes holds -8"),
+        ((300, 300), ((0, 1), (1,)), r"graphs \[0, 1, 1\], .* exactly once: \[0, 1\]"),
+        ((300, 300), ((0,),), r"graphs \[0\], "),
+        ((300, 0), ((0, 1),), r"graphs \[0, 1\], .* exactly once: \[0\]"),
+        ((300, 300), ((0, 2),), r"graphs \[0, 2\], "),
+    ],
+)
+def test_a_layout_that_would_lead_astray_is_refused(sizes, packed, message):
+    with pytest.raises(ValueError, match=message):
+        PointBatch(sizes, packed)
+    with pytest.raises(ValueError, match=r"order has shape \(5,\)"):
+        PointBatch((3, 4), ((0, 1),), order=torch.arange(5))
+
+
+def test_select():
+    sizes = [5, 0, 900, 20, 7]
+    layout = PointBatch.from_sizes(sizes)
+    x = layout.sort(torch.arange(sum(sizes)))
+    parts = dict(enumerate(torch.arange(sum(sizes)).split(sizes)))
+    places = [0, 2, 3]
+    rows, part = layout.select(places)
+    graphs = [layout.sequence[place] for place in places]
+    assert part.sizes == tuple(sizes[graph] for graph in graphs)
+    expected = torch.cat([parts[graphs[i]] for i in part.sequence])
+    assert torch.equal(x[rows], expected)
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,20 @@ import threading
 import pytest
 import torch
 
-from torch_geometric_flare.functional import (
-    attention,
-    flare_attention,
-    llvm,
-    naive_flare_attention,
-    tasks,
-    tied,
-    tied_code,
+from torch_geometric_flare.functional import naive_flare_attention
+from torch_geometric_flare.functional.ragged_definition import (
+    define_ragged_attention,
+    define_ragged_decode,
+    define_ragged_encode,
 )
-from torch_geometric_flare.kernels.tasks import Tasks
-from torch_geometric_flare.functional.tied_explicit import (
-    explicit_decode,
-    explicit_encode,
+from torch_geometric_flare.functional.shared_scores import (
+    graphs_in_range,
+    shared_attention,
+    shared_decode,
+    shared_encode,
 )
+from torch_geometric_flare.kernels import llvm, shared_scores_code
+from torch_geometric_flare.kernels.tasks import RowTasks
 from torch_geometric_flare.testing import assert_same_function
 
 pytestmark = pytest.mark.skipif(
@@ -36,9 +36,9 @@ def threads(request):
 def vector_width(request, monkeypatch):
     """The code for other processors; LLVM splits vectors that are too wide here."""
     caches = (
-        tied_code.gather_code,
-        tied_code.scatter_code,
-        tied_code.gradients_code,
+        shared_scores_code.gather_code,
+        shared_scores_code.scatter_code,
+        shared_scores_code.gradients_code,
     )
     for cache in caches:
         cache.cache_clear()
@@ -48,17 +48,11 @@ def vector_width(request, monkeypatch):
         cache.cache_clear()
 
 
-@pytest.fixture
-def any_size(monkeypatch):
-    monkeypatch.setattr(tied, "_LEAST_POINTS", 1)
-    monkeypatch.setattr(tasks, "_LEAST_WORK", 1)  # on all threads
-
-
 def draw(*sizes, shared=True, heads=3, latents=5, width=4, dtype=torch.float64):
     """Latents of all graphs or of each, keys, values, and the tasks."""
     q = torch.randn(1 if shared else len(sizes), heads, latents, width, dtype=dtype)
     k, v = torch.randn(2, sum(sizes), heads, width, dtype=dtype)
-    return q, k, v, Tasks.from_sizes(sizes)
+    return q, k, v, RowTasks.from_sizes(sizes)
 
 
 def by_definition(sizes, q, k, v, scale=1.0):
@@ -76,9 +70,7 @@ def by_definition(sizes, q, k, v, scale=1.0):
 def assert_is_attention(*sizes, second_order=False, change=lambda t: t, **shape):
     q, k, v, tasks = draw(*sizes, **shape)
     assert_same_function(
-        lambda q, k, v: tied.tied_attention(
-            change(q), change(k), change(v), tasks, 0.7
-        ),
+        lambda q, k, v: shared_attention(change(q), change(k), change(v), tasks, 0.7),
         lambda q, k, v: by_definition(sizes, q, k, v, 0.7),
         (q, k, v),
         second_order=second_order,
@@ -87,17 +79,17 @@ def assert_is_attention(*sizes, second_order=False, change=lambda t: t, **shape)
 
 @pytest.mark.parametrize("sizes", [(1,), (16,), (65,), (1200,), (3, 0, 600, 1, 17)])
 @pytest.mark.parametrize("width", [1, 4, 11, 18])
-def test_equals_naive_twin(sizes, width, threads, any_size):
+def test_equals_naive_twin(sizes, width):
     assert_is_attention(*sizes, width=width)
     assert_is_attention(*sizes, width=width, shared=False)
 
 
-def test_other_processors(vector_width, any_size):
+def test_other_processors(vector_width):
     for width in (3, 8, 20):
         assert_is_attention(77, 3, width=width, latents=18)
 
 
-def test_second_order(any_size):
+def test_second_order():
     assert_is_attention(130, 1, 40, second_order=True)
     assert_is_attention(130, 1, 40, second_order=True, shared=False)
 
@@ -111,17 +103,17 @@ def test_second_order(any_size):
         lambda t: torch.cat([t, t])[::2] if t.dim() == 3 else t,
     ],
 )
-def test_memory_layout_does_not_matter(change, any_size):
+def test_memory_layout_does_not_matter(change):
     q, k, v, tasks = draw(200)
     expected = by_definition((200,), *(change(t) for t in (q, k, v)))
-    y = tied.tied_attention(change(q), change(k), change(v), tasks, 1.0)
+    y = shared_attention(change(q), change(k), change(v), tasks, 1.0)
     torch.testing.assert_close(y, expected)
 
 
-def test_expanded_tensors(any_size):
+def test_expanded_tensors():
     q, k, v, tasks = draw(200)
     same = v[:1].expand_as(v).requires_grad_()
-    y = tied.tied_attention(q, k, same, tasks, 1.0)
+    y = shared_attention(q, k, same, tasks, 1.0)
     torch.testing.assert_close(y, same, atol=1e-10, rtol=0)
     y.sum().backward()  # an expanded gradient
     # Every row of the operator sums to one.
@@ -129,7 +121,7 @@ def test_expanded_tensors(any_size):
 
 
 @pytest.mark.parametrize("sizes", [(1,), (65,), (600, 0, 3)])
-def test_encoding_and_decoding_alone(sizes, threads, any_size):
+def test_encoding_and_decoding_alone(sizes):
     q, k, v, tasks = draw(*sizes)
 
     def flat(state):
@@ -137,21 +129,21 @@ def test_encoding_and_decoding_alone(sizes, threads, any_size):
         return torch.cat([state.value, lse.unsqueeze(-1)], dim=-1)
 
     assert_same_function(
-        lambda q, k, v: flat(tied.tied_encode(q, k, v, tasks, 0.7)),
-        lambda q, k, v: flat(explicit_encode(q, k, v, tasks, 0.7)),
+        lambda q, k, v: flat(shared_encode(q, k, v, tasks, 0.7)),
+        lambda q, k, v: flat(define_ragged_encode(q, k, v, sizes, 0.7)),
         (q, k, v),
         second_order=True,
     )
     z = torch.randn(len(sizes), *q.shape[1:], dtype=q.dtype)
     assert_same_function(
-        lambda q, k, z: tied.tied_decode(q, k, z, tasks, 0.7),
-        lambda q, k, z: explicit_decode(q, k, z, tasks, 0.7),
+        lambda q, k, z: shared_decode(q, k, z, tasks, 0.7),
+        lambda q, k, z: define_ragged_decode(q, k, z, sizes, 0.7),
         (q, k, z),
         second_order=True,
     )
-    state = tied.tied_encode(q, k, v, tasks, 0.7)
+    state = shared_encode(q, k, v, tasks, 0.7)
     torch.testing.assert_close(
-        tied.tied_decode(q, k, state.value, tasks, 0.7),
+        shared_decode(q, k, state.value, tasks, 0.7),
         by_definition(sizes, q, k, v, 0.7),
     )
     for graph, size in enumerate(sizes):
@@ -166,7 +158,7 @@ def test_not_a_bit_depends_on_other_graphs_or_on_threads(dtype):
 
     def run(q, k, v, tasks):
         inputs = [t.detach().requires_grad_() for t in (q, k, v)]
-        y = tied.tied_attention(*inputs, tasks, 1.0)
+        y = shared_attention(*inputs, tasks, 1.0)
         return y.detach(), *torch.autograd.grad(y.square().sum(), inputs)
 
     q, k, v, tasks = draw(*sizes, shared=False, latents=20, dtype=dtype)
@@ -183,7 +175,7 @@ def test_not_a_bit_depends_on_other_graphs_or_on_threads(dtype):
         rows = slice(start, start + size)
         start += size
         alone = run(
-            0.3 * q[graph : graph + 1], k[rows], v[rows], Tasks.from_sizes([size])
+            0.3 * q[graph : graph + 1], k[rows], v[rows], RowTasks.from_sizes([size])
         )
         together = (
             part[graph : graph + 1] if part.dim() == 4 else part[rows]
@@ -196,22 +188,23 @@ def test_not_a_bit_depends_on_other_graphs_or_on_threads(dtype):
 def test_rounding_does_not_grow_with_the_points():
     q, k, v, tasks = draw(300_000, latents=16, heads=1, dtype=torch.float32)
     inputs = [t.requires_grad_() for t in (0.3 * q, k, v)]
-    y = tied.tied_attention(*inputs, tasks, 1.0)
+    y = shared_attention(*inputs, tasks, 1.0)
     g = torch.randn_like(y) + 1
     found = [y, *torch.autograd.grad(y, inputs, g)]
     doubles = [t.detach().double().requires_grad_() for t in inputs]
-    y = tied.tied_attention(*doubles, tasks, 1.0)
+    y = shared_attention(*doubles, tasks, 1.0)
     wanted = [y, *torch.autograd.grad(y, doubles, g.double())]
     for a, b in zip(found, wanted, strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm()
 
 
-def test_modes_and_callers(threads, any_size):
-    q, k, v, tasks = draw(300, 20)
-    expected = by_definition((300, 20), q, k, v)
+def test_modes_and_callers(threads):
+    sizes = 30_000, 20  # enough work for several threads
+    q, k, v, tasks = draw(*sizes)
+    expected = define_ragged_attention(q, k, v, sizes, 1.0)
 
     def run():
-        return tied.tied_attention(q, k, v, tasks, 1.0)
+        return shared_attention(q, k, v, tasks, 1.0)
 
     with torch.inference_mode():
         torch.testing.assert_close(run(), expected)
@@ -229,29 +222,68 @@ def test_modes_and_callers(threads, any_size):
     assert torch.get_num_threads() == threads
 
 
-def test_range_decides(monkeypatch):
-    q, k, v, _ = draw(2000, dtype=torch.float32)
+def test_range():
+    q, k, _, _ = draw(2000, dtype=torch.float32)
     q = q / torch.linalg.vector_norm(q, dim=-1).amax()
     k = k / torch.linalg.vector_norm(k, dim=-1).amax()
-    assert tied.in_range(29 * q, k, 1.0) and tied.in_range(q, k, -29.0)
-    assert not tied.in_range(31 * q, k, 1.0)
-    assert not tied.in_range(q * torch.nan, k, 1.0)
-    assert not tied.in_range(q, k[:0], 1.0)
+    assert graphs_in_range(29 * q, k, [2000], 1.0) == [True]
+    assert graphs_in_range(q, k, [2000], -29.0) == [True]
+    assert graphs_in_range(31 * q, k, [2000], 1.0) == [False]
+    assert graphs_in_range(q * torch.nan, k, [2000], 1.0) == [False]
     # Squares of the latents underflow.
-    assert not tied.in_range(1e-25 * q, 1e28 * k, 1.0)
+    assert graphs_in_range(1e-25 * q, 1e28 * k, [2000], 1.0) == [False]
 
-    calls = []
-    monkeypatch.setattr(
-        attention,
-        "tied_attention",
-        lambda *a: calls.append(a) or tied.tied_attention(*a),
-    )
-    k, v = (t.transpose(0, 1)[None] for t in (k, v))
-    for factor, expected_calls in ((20, 1), (60, 1), (1e4, 1)):
-        y = flare_attention(factor * q, k, v)
-        twin = naive_flare_attention(factor * q.double(), k.double(), v.double())
-        torch.testing.assert_close(y.double(), twin, atol=1e-4, rtol=1e-3)
-        assert len(calls) == expected_calls
+
+def test_range_of_each_graph():
+    sizes = [5, 700, 1, 300]
+    q, k, _, _ = draw(*sizes, dtype=torch.float32)
+    k = 20 * k / torch.linalg.vector_norm(k, dim=-1, keepdim=True)
+    q = q / torch.linalg.vector_norm(q, dim=-1, keepdim=True)
+    parts = list(k.clone().split(sizes))
+    parts[1][300] *= 2
+    parts[2][0, 0, 0] = torch.nan
+    fits = [True, False, False, True]
+    assert graphs_in_range(q, torch.cat(parts), sizes, 1.0) == fits
+    for part, size, fit in zip(parts, sizes, fits, strict=True):
+        assert graphs_in_range(q, part, [size], 1.0) == [fit]
+    # Latents of each graph.
+    q = torch.cat([q, q, q, 2 * q])
+    assert graphs_in_range(q, torch.cat(parts), sizes, 1.0) == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("factor", [1 - 1e-6, 1 - 1e-5, 1 - 1e-4, 1, 1 + 1e-6])
+def test_at_the_limit_a_graph_is_judged_as_alone(factor):
+    """The quick bound must not let a graph pass that the exact one refuses."""
+    q = torch.full((1, 1, 1, 4), 0.5)  # of length one
+    near = torch.full((10, 1, 4), 15.0 * factor)  # of length 30: all components alike
+    far = torch.full((10, 1, 4), 1e3)
+    (alone,) = graphs_in_range(q, near, [10], 1.0)
+    assert graphs_in_range(q, torch.cat([near, far]), [10, 10], 1.0) == [alone, False]
+
+
+def test_what_changes_between_forward_and_backward_is_refused():
+    q, k, v, tasks = draw(100)
+    for change in (
+        lambda t: t.float(),
+        lambda t: t[:50],
+        lambda t: torch.cat([t, t]),
+        lambda t: t[..., :2],
+    ):
+        inputs = [t.clone().requires_grad_() for t in (q, k, v)]
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
+            y = shared_attention(*inputs, tasks, 1.0)
+        with pytest.raises((ValueError, RuntimeError)):
+            y.sum().backward()
+        inputs = [t.clone().requires_grad_() for t in (q, k, v)]
+        y = shared_attention(*inputs, tasks, 1.0)
+        inputs[1].data = change(inputs[1].data)
+        with pytest.raises((ValueError, RuntimeError)):
+            y.sum().backward()
 
 
 @pytest.mark.parametrize("direction", [-1, 1])
@@ -260,11 +292,11 @@ def test_scores_at_the_end_of_the_range(direction):
     q = torch.full((1, 2, 8, 4), direction * 1.0)
     k = torch.full((4000, 2, 4), 29.0 / 4) + 0.01 * torch.randn(4000, 2, 4)
     v = torch.randn(4000, 2, 4)
-    tasks = Tasks.from_sizes([4000])
-    assert tied.in_range(q, k, 1.0)
+    tasks = RowTasks.from_sizes([4000])
+    assert graphs_in_range(q, k, [4000], 1.0) == [True]
     inputs = [t.requires_grad_() for t in (q, k, v)]
     grad = 1e-15 * torch.randn(4000, 2, 4)
-    found = torch.autograd.grad(tied.tied_attention(*inputs, tasks, 1.0), inputs, grad)
+    found = torch.autograd.grad(shared_attention(*inputs, tasks, 1.0), inputs, grad)
     doubles = [t.detach().double().requires_grad_() for t in inputs]
     y = by_definition((4000,), *doubles)
     wanted = torch.autograd.grad(y, doubles, grad.double())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from torch_geometric_flare.functional import llvm, vectors
+from torch_geometric_flare.kernels import llvm, vector_code
 
 pytestmark = pytest.mark.skipif(
     not llvm.is_available(), reason="there is no LLVM for this processor"
@@ -16,7 +16,7 @@ def width(request, monkeypatch):
 
 def pointwise(dtype, body):
     """Compile a function of one vector; LLVM splits those that are too wide."""
-    c = vectors.Code("pointwise", dtype, ("x", "y"), ())
+    c = vector_code.VectorCode("pointwise", dtype, ("x", "y"), ())
     with c.range(c["start"], c["stop"], c.lanes) as i:
         c.store(body(c, c.load(c.at(c["x"], i))), c.at(c["y"], i))
     kernel = c.compile()
@@ -36,13 +36,13 @@ def pointwise(dtype, body):
 def test_exp2(width, dtype):
     limit = 125 if dtype == torch.float32 else 1020
     x = torch.linspace(-limit, limit, 1 << 16, dtype=dtype)
-    found = pointwise(dtype, vectors.Code.exp2)(x)
+    found = pointwise(dtype, vector_code.VectorCode.exp2)(x)
     wanted = torch.exp2(x.double()).to(dtype)
     torch.testing.assert_close(found, wanted, atol=0, rtol=3 * torch.finfo(dtype).eps)
     exact = torch.arange(-limit, limit + 1, dtype=dtype)
     exact = exact[: len(exact) // 16 * 16]
     torch.testing.assert_close(
-        pointwise(dtype, vectors.Code.exp2)(exact), torch.exp2(exact)
+        pointwise(dtype, vector_code.VectorCode.exp2)(exact), torch.exp2(exact)
     )
 
 
@@ -55,7 +55,7 @@ def test_clamp():
 @pytest.mark.parametrize("columns", [1, 3, 4, 8, 16, 17, 33])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_columns_are_loaded_and_stored(width, dtype, columns):
-    c = vectors.Code("double", dtype, ("x", "y"), ("row",))
+    c = vector_code.VectorCode("double", dtype, ("x", "y"), ("row",))
     with c.range(c["start"], c["stop"], c.lanes) as first:
         x, y = (
             [c.at(c[name], c.mul(c.add(first, i), c["row"])) for i in range(c.lanes)]

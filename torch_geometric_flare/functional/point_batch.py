@@ -45,14 +45,9 @@ class PointBatch:
 
     def __post_init__(self) -> None:
         # Kernels go by these numbers to addresses, so nothing wrong may get past here.
+        _check_sizes(self.sizes)
         filled = []
         for graph, size in enumerate(self.sizes):
-            # A SymInt stands for an integer where `torch.export` leaves N open.
-            whole = isinstance(size, int | torch.SymInt) and not isinstance(size, bool)
-            if not whole or size < 0:
-                raise ValueError(
-                    f"sizes holds {size!r}, expected numbers of points, integers from 0"
-                )
             if size > 0:
                 filled.append(graph)
         listed = sorted(sum(self.packed, ()))
@@ -115,6 +110,7 @@ class PointBatch:
             ValueError: If a size is negative or no integer.
         """
         sizes, device = tuple(sizes), torch.device(device)
+        _check_sizes(sizes)
         if sizes and min(sizes) == max(sizes):
             together = (tuple(range(len(sizes))),) if sizes[0] > 0 else ()
             return cls(sizes, together, device=device, dtype=dtype)
@@ -126,14 +122,24 @@ class PointBatch:
         inverse = order.argsort().to(device)
         return cls(sizes, packed, order.to(device), inverse, varlen, device, dtype)
 
-    @cached_property
+    @property
     def sequence(self) -> list[int]:
         """The graphs in the order of the layout; empty ones are left out."""
         return list(sum(self.packed, ()))
 
-    @cached_property
+    @property
     def dense_batches(self) -> tuple[DenseBatch, ...]:
         """The packed graphs, each with what pads them to one size."""
+        # The lock of a cached property stops the compiler of torch.
+        if torch.compiler.is_compiling():
+            return self._build_dense_batches()
+        return self._dense_batches
+
+    @cached_property
+    def _dense_batches(self) -> tuple[DenseBatch, ...]:
+        return self._build_dense_batches()
+
+    def _build_dense_batches(self) -> tuple[DenseBatch, ...]:
         return tuple(
             DenseBatch.from_sizes(graphs, self.sizes, self.device)
             for graphs in self.packed
@@ -289,6 +295,16 @@ def check_batch(
             f"batch names graph {last} but batch_size is {batch_size}: pass at least "
             f"{last + 1}"
         )
+
+
+def _check_sizes(sizes: Sequence[int]) -> None:
+    for size in sizes:
+        # A SymInt stands for an integer where `torch.export` leaves N open.
+        whole = isinstance(size, int | torch.SymInt) and not isinstance(size, bool)
+        if not whole or size < 0:
+            raise ValueError(
+                f"sizes holds {size!r}, expected numbers of points, integers from 0"
+            )
 
 
 def _row_order(sizes: Sequence[int], sequence: Sequence[int]) -> Tensor:

@@ -126,11 +126,11 @@ def gelu_layers(
         $[*, C']$; `None` where operations of torch are the better way.
     """
     if (
-        x.dim() == 0
+        is_traced()
+        or x.dim() == 0
         or x.dtype not in (torch.float32, torch.float64)
         or torch.is_autocast_enabled("cpu")
         or not is_available()
-        or is_traced()
         or not has_cpu_memory(x, *chain.from_iterable(layers))
     ):
         return None

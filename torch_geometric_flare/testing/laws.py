@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import SoftmaxState
+from torch_geometric_flare.functional import State
 from torch_geometric_flare.nn.checks import check_positive
 
 
@@ -186,9 +186,9 @@ def assert_permutation_equivariant(
 
 
 def assert_merge_associative(
-    a: SoftmaxState,
-    b: SoftmaxState,
-    c: SoftmaxState,
+    a: State,
+    b: State,
+    c: State,
     *,
     atol: float = 1e-10,
     rtol: float = 1e-10,
@@ -196,16 +196,17 @@ def assert_merge_associative(
     """Assert that states merge in any order and that the empty state is neutral.
 
     Args:
-        a: A state.
-        b: A state of the same shape.
-        c: A state of the same shape.
+        a: A state of any class.
+        b: A state of the same class and shape.
+        c: A state of the same class and shape.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
     Raises:
         AssertionError: If the order of merging matters.
     """
-    empty = SoftmaxState.empty(*a.value.shape, like=a.value)
+    first: Tensor = next(iter(a))
+    empty = a.empty_like(len(first), first.dtype)
     expected = a.merge(b).merge(c)
     for state in (
         a.merge(b.merge(c)),

@@ -154,7 +154,7 @@ def test_a_layout_made_before():
     x = torch.randn(1263, 8, dtype=torch.float64)
     batch = torch.arange(3).repeat_interleave(torch.tensor([1000, 63, 200]))
     layout = PointBatch.from_batch(x, batch)
-    assert layout.order is not None or len(layout.groups) > 1
+    assert layout.order is not None or len(layout.dense_batches) > 1
     y = layout.unsort(module(layout.sort(x), layout))
     torch.testing.assert_close(y, module(x, batch))
     block = ResidualBlock(8, module, nn.Identity()).double()

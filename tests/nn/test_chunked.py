@@ -4,6 +4,7 @@ from torch import nn
 
 from torch_geometric_flare import FLARE, FLAREConv, PointBatch
 from torch_geometric_flare.nn import ResidualBlock, ResidualMLP
+from torch_geometric_flare.nn.chunked import run_in_chunks
 from torch_geometric_flare.testing import assert_chunk_invariant
 
 SIZES = (1, 0, 63, 40, 0, 300, 7, 100, 0)
@@ -235,7 +236,9 @@ def test_block():
     block = ResidualBlock(8, conv, mlp).double()
     layout = PointBatch.from_sizes((30, 0, 50))
     x = torch.randn(80, 8, dtype=torch.float64)
-    torch.testing.assert_close(block.stream(x, layout, 13), block(x, layout))
+    torch.testing.assert_close(
+        run_in_chunks(block, x, layout, 13, None), block(x, layout)
+    )
 
 
 def test_parameters_that_are_lent_for_a_forward():
