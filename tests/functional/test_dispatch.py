@@ -63,9 +63,7 @@ def test_all_backends_agree(backend, per_graph):
 def test_latents_of_each_graph():
     q, k, v = draw(per_graph=True)
     layout = PointBatch.from_sizes(SIZES)
-    y = layout.unsort(
-        ragged_flare_attention(q, layout.sort(k), layout.sort(v), layout)
-    )
+    y = layout.unsort(ragged_flare_attention(q, layout.sort(k), layout.sort(v), layout))
     parts = zip(k.split(SIZES), v.split(SIZES), y.split(SIZES), strict=True)
     for graph, (a, b, found) in enumerate(parts):
         alone = naive_flare_attention(
