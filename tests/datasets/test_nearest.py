@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.nearest import NearestSample
