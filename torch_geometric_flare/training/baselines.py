@@ -55,7 +55,7 @@ def compare_with_baselines(
     """
     if len(test) == 0:
         raise ValueError("test is empty: pass at least one sample")
-    nearest = NearestSample((data.x, data.y) for data in train)
+    nearest = NearestSample(train)
     mean = surrogate.target_normalizer.shift.cpu()
     device = surrogate.target_normalizer.shift.device
     # Of a copy: `Data.to` moves the sample itself.
@@ -69,5 +69,5 @@ def compare_with_baselines(
         predictions,
         errors(predictions),
         errors([mean.expand_as(data.y) for data in test]),
-        errors([nearest.predict(data.x) for data in test]),
+        errors([nearest.predict(data) for data in test]),
     )
