@@ -101,7 +101,7 @@ def test_wrong_physics_attention_is_not_timed(bench, forbid_timing, monkeypatch)
     attention = bench("operators").PhysicsAttention
     right = attention.attend
     monkeypatch.setattr(
-        attention, "attend", lambda self, p, f, batch: right(self, p, f + 1e-6, batch)
+        attention, "attend", lambda self, p, f, layout: right(self, p, f + 1e-6, layout)
     )
     with pytest.raises(bench("check").WrongOperator, match="Transolver"):
         bench("run").main(["--quick", "--threads=1"])
@@ -194,7 +194,7 @@ def test_what_takes_too_long_is_left_out(bench, monkeypatch):
 
 def test_the_table_behind_the_thresholds(bench, capsys):
     threads = torch.get_num_threads()
-    script = importlib.import_module("tied")
+    script = importlib.import_module("shared_scores")
     arguments = "--threads 1 --points 300 --widths 4 --latents 8 --seconds 0.01"
     try:
         script.main(arguments.split())

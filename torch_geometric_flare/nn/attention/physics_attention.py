@@ -111,7 +111,8 @@ class PhysicsAttention(PointMixer):
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> SumState:
         r"""Pool points into slices: $\sum w f$ $[B, H, G, D]$, $\sum w$ $[B, H, G]$."""
-        return self._pool(self._weights(x), self._split_heads(self.feature(x)), layout)
+        weights = self._weights(self._split_heads(self.point(x)))
+        return self._pool(weights, self._split_heads(self.feature(x)), layout)
 
     def process(self, state: SumState, latents: Latents = ()) -> Latents:
         """Let the slices of each graph attend to each other, $[B, H, G, D]$."""
@@ -122,21 +123,49 @@ class PhysicsAttention(PointMixer):
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Give each point the tokens of its slices."""
-        return self._scatter(self._weights(x), latents[0], layout)
+        weights = self._weights(self._split_heads(self.point(x)))
+        y: Tensor = self.out(self._scatter(weights, latents[0], layout).flatten(-2))
+        return y
 
     def mix_rows(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
     ) -> Tensor:
         """Pool and scatter with the same weights."""
-        weights = self._weights(x)
-        state = self._pool(weights, self._split_heads(self.feature(x)), layout)
-        (token,) = self.process(distributed_merge(state, group))
+        point, feature = map(self._split_heads, (self.point(x), self.feature(x)))
+        y: Tensor = self.out(self.attend(point, feature, layout, group).flatten(-2))
+        return y
+
+    def attend(
+        self,
+        point: Tensor,
+        feature: Tensor,
+        layout: PointBatch,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        r"""Compute the part between the linear maps of $x$ and the one of the output.
+
+        Args:
+            point: What decides the slices of each point, $p$, in the order of the
+                layout.
+            feature: What the slices take from each point, $f$.
+            layout: The graphs.
+            group: Processes that hold the other points of these graphs.
+
+        Shapes:
+            - `point`, `feature`: $[N, H, D]$
+
+        Returns:
+            $y$ of shape $[N, H, D]$.
+        """
+        weights = self._weights(point)
+        state = distributed_merge(self._pool(weights, feature, layout), group)
+        (token,) = self.process(state)
         return self._scatter(weights, token, layout)
 
-    def _weights(self, x: Tensor) -> Tensor:
-        """How much each point belongs to each slice, [N, H, G]."""
-        logits = self.slice(self._split_heads(self.point(x)))
-        weights: Tensor = (logits / self.temperature.unsqueeze(-1)).softmax(dim=-1)
+    def _weights(self, point: Tensor) -> Tensor:
+        """Return how much each point belongs to each slice, [N, H, G]."""
+        logits = self.slice(point) / self.temperature.unsqueeze(-1)
+        weights: Tensor = logits.softmax(dim=-1)
         return weights
 
     def _pool(self, weights: Tensor, feature: Tensor, layout: PointBatch) -> SumState:
@@ -162,22 +191,19 @@ class PhysicsAttention(PointMixer):
         return SumState(total, weight)
 
     def _scatter(self, weights: Tensor, token: Tensor, layout: PointBatch) -> Tensor:
-        """Average the tokens of a graph at each of its points."""
+        """Average the tokens of a graph at each of its points, [N, H, D]."""
         if layout.num_points == 0:
-            y = self._split_heads(weights.new_empty(0, self.heads * self.head_channels))
-            y = y + weights.sum() + token[:0].sum()
-        else:
-            token = token.to(weights.dtype)
-            y = layout.join(
-                [
-                    (w.transpose(1, 2) @ token[list(dense.graphs)]).transpose(1, 2)
-                    for dense, w in zip(
-                        layout.dense_batches, layout.split(weights), strict=True
-                    )
-                ]
-            )
-        out: Tensor = self.out(y.flatten(-2))
-        return out
+            # A process without points takes part in backward all the same.
+            y = weights.new_empty(0, self.heads, self.head_channels)
+            return y + weights.sum() + token[:0].sum()
+        token = token.to(weights.dtype)
+        pairs = zip(layout.dense_batches, layout.split(weights), strict=True)
+        return layout.join(
+            [
+                (w.transpose(1, 2) @ token[list(dense.graphs)]).transpose(1, 2)
+                for dense, w in pairs
+            ]
+        )
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.reshape(x.size(0), self.heads, self.head_channels)

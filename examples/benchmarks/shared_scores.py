@@ -1,33 +1,36 @@
-"""The shared-score passes against two fused attention calls, over shapes and threads.
+"""The shared-score kernels against two fused attention calls, over shapes and threads.
 
-    python examples/benchmarks/tied.py --threads 2 --points 10000 100000
+    python examples/benchmarks/shared_scores.py --threads 2 --points 10000 100000
 
-Prints the ratio of their times (above one: the passes are quicker), from which the
-thresholds in `functional/tied.py` are read. Run it on an otherwise idle machine.
+Prints the ratio of their times (above one: the kernels are quicker). Run it on an
+otherwise idle machine.
 """
 
 import argparse
 import os
 import statistics
-from unittest.mock import patch
 
 import torch
 from measure import make_step, time_interleaved
 from operators import two_calls
 
-from torch_geometric_flare.functional import flare_attention, tied
+from torch_geometric_flare.functional import (
+    AttentionBackend,
+    attention_backend,
+    flare_attention,
+)
 
 HEADS = 8
 
 
 def shared_scores(q, k, v):
-    """FLARE by the passes, whatever the thresholds say."""
-    with patch.multiple(tied, _LEAST_POINTS=1, _LARGEST_WIDTH=512):
+    """FLARE by the kernels that share scores, and by nothing else."""
+    with attention_backend(AttentionBackend.SHARED_SCORES):
         return flare_attention(q[0], k, v)
 
 
 def ratios(points, latents, width, seconds):
-    """Time of two calls over time of the passes, forward and forward + backward."""
+    """Time of two calls over time of the kernels, forward and forward + backward."""
     q = (0.1 * torch.randn(1, HEADS, latents, width)).requires_grad_()
     k, v, grad = (0.5 * torch.randn(3, 1, points, HEADS, width)).transpose(2, 3)
     k, v = k.requires_grad_(), v.requires_grad_()
@@ -51,7 +54,7 @@ def ratios(points, latents, width, seconds):
 
 
 def main(argv=None):
-    """Print a row a shape."""
+    """Print a row per shape."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
