@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     evaluate,
     fit,
-    load_surrogate,
 )
 
 

@@ -5,10 +5,11 @@ import pytest
 from torch_geometric_flare.training import run_folder
 
 
-def test_a_new_folder_has_date_and_time():
+def test_a_new_folder_has_date_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = run_folder("runs/simulated")
     assert re.fullmatch(r"runs/simulated-\d{6}-\d{6}", folder.as_posix())
-    assert not folder.exists()
+    assert list(folder.iterdir()) == []
 
 
 def test_only_a_folder_with_a_checkpoint_is_resumed(tmp_path):

@@ -11,13 +11,13 @@ from lightning.pytorch import Callback
 from torch_geometric.transforms import FixedPoints
 
 from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import (
     PointParallelStrategy,
     SurrogateDataModule,
     build_trainer,
     evaluate,
     fit,
-    load_surrogate,
     read_history,
 )
 from torch_geometric_flare.transforms import Normalizer

@@ -6,7 +6,7 @@ import torch
 
 from torch_geometric_flare import from_reference
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 
 
 def load(name):

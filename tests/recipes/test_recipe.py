@@ -50,7 +50,7 @@ def test_a_recipe_cannot_change():
     with pytest.raises(TypeError):
         FLARE_PAPER.model["heads"] = 1
     arguments = {"heads": 8}
-    recipe = Recipe(model=arguments)
+    recipe = Recipe(model_class=FLARE, model=arguments)
     arguments["heads"] = 2
     assert recipe.model["heads"] == 8
 
@@ -94,4 +94,4 @@ def test_values_out_of_range_are_refused(name, value):
 
 def test_betas_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"betas\[1\] must lie in \[0, 1\), got 1.0"):
-        Recipe(betas=(0.9, 1.0))
+        Recipe(model_class=FLARE, betas=(0.9, 1.0))
