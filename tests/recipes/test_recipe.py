@@ -3,6 +3,8 @@ import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
+import torch
+from torch import nn
 
 from torch_geometric_flare import recipes
 from torch_geometric_flare.nn import FLARE
@@ -38,10 +40,67 @@ def test_published_values(name, heads, num_latents, epochs, batch_size, weight_d
     assert recipe.num_points is None
 
 
-def test_the_model_takes_the_arguments():
-    model = FLARE(3, out_channels=1, **recipes.FLARE_DRIVAERML_QUICK.model)
-    assert model.num_layers == 4
-    assert FLARE(3, out_channels=1, **FLARE_PAPER.model).num_latents == 64
+@pytest.mark.parametrize("name", [n for n in recipes.__all__ if n != "Recipe"])
+def test_the_model_takes_the_arguments(name):
+    recipe = getattr(recipes, name)
+    model = recipe.build(in_channels=3, out_channels=2)
+    assert type(model) is recipe.model_class
+    assert (model.in_channels, model.out_channels) == (3, 2)
+    for argument, value in recipe.model.items():
+        assert getattr(model, argument) == value
+
+
+def test_build_draws_the_parameters_of_the_class():
+    torch.manual_seed(0)
+    built = FLARE_PAPER.build(3, 1).state_dict()
+    torch.manual_seed(0)
+    expected = FLARE(3, out_channels=1, **FLARE_PAPER.model).state_dict()
+    assert all(torch.equal(built[name], value) for name, value in expected.items())
+
+
+class Pointwise(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+
+
+class Anything(nn.Module):
+    def __init__(self, in_channels, out_channels, depth, **options):
+        super().__init__()
+        self.options = options
+
+
+def test_arguments_that_the_class_does_not_take_are_refused():
+    with pytest.raises(
+        ValueError, match="'heads', which Pointwise does not.*takes width"
+    ):
+        replace(FLARE_PAPER, model_class=Pointwise, model={"heads": 8})
+    with pytest.raises(ValueError, match="'hidden_channels', which Pointwise does not"):
+        replace(FLARE_PAPER, model_class=Pointwise)
+    with pytest.raises(ValueError, match="'num_latent', which FLARE does not take"):
+        replace(FLARE_PAPER, model={"num_latent": 8})
+    with pytest.raises(ValueError, match="'in_channels', which build takes"):
+        replace(FLARE_PAPER, model={"in_channels": 8})
+    recipe = Recipe(model_class=Anything, model={"depth": 2, "colour": "red"})
+    assert recipe.build(3, 1).options == {"colour": "red"}
+
+
+def test_what_cannot_be_built_is_refused():
+    with pytest.raises(ValueError, match="FLARE cannot be built .*'hidden_channels'"):
+        Recipe(model_class=FLARE).build(3, 1)
+    with pytest.raises(ValueError, match="Pointwise cannot be built .*'in_channels'"):
+        Recipe(model_class=Pointwise).build(3, 1)
+
+
+def test_a_class_goes_by_its_name():
+    assert FLARE_PAPER.to_dict()["model_class"] == "FLARE"
+    assert Recipe(model_class="FLARE").model_class is FLARE
+    for given in ("Pointwise", "nn", "__all__", "ResidualMLP", 3, int, FLARE_PAPER):
+        with pytest.raises(ValueError, match="model_class is .*, expected a subclass"):
+            Recipe(model_class=given)
+    own = Recipe(model_class=Pointwise, model={"width": 3})
+    assert own.to_dict()["model_class"] == "Pointwise"
+    assert own != Recipe(model_class=Anything, model={"width": 3})
+    assert copy.deepcopy(own) == own
 
 
 def test_a_recipe_cannot_change():

@@ -52,7 +52,7 @@ def test_samples_are_left_as_they_are(pointwise):
         assert data.to_dict().keys() == kept.keys() == {"pos", "y"}
         assert all(data[name] is value for name, value in kept.items())
     with pytest.raises(ValueError, match=r"no input x, only \['y'\]"):
-        compare_with_baselines(surrogate, train, [Data(y=torch.ones(1, 1))])
+        compare_with_baselines(surrogate, [Data(y=torch.ones(1, 1))], test)
 
 
 @pytest.mark.cuda
