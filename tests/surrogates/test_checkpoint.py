@@ -336,6 +336,18 @@ def test_a_flipped_bit_of_any_tensor_is_found(saved):
         content[first] ^= 1
 
 
+def test_an_array_marked_as_a_folder_is_refused(saved):
+    """torch would leave its memory as it is found."""
+    path = saved()
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"car.ckpt/data/3"))
+    content[entry + 38] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged") as caught:
+        load_surrogate(path)
+    assert "marked as a folder" in str(caught.value.__cause__)
+
+
 def test_a_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match="is no file"):
         load_surrogate(tmp_path)

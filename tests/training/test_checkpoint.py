@@ -62,18 +62,6 @@ def test_a_class_of_ones_own_is_handed_in(run, samples, pointwise):
     assert torch.equal(evaluate(surrogate, split), evaluate(trained, split, 3))
 
 
-def test_evaluate_gives_one_error_per_sample(run, samples):
-    _, surrogate, _ = run()
-    split = samples(3, 5)
-    expected = [
-        float(torch.linalg.norm(surrogate.predict(s) - s.y) / torch.linalg.norm(s.y))
-        for s in split
-    ]
-    assert evaluate(surrogate, split, 2).tolist() == pytest.approx(expected)
-    with pytest.raises(ValueError, match="dataset is empty"):
-        evaluate(surrogate, [])
-
-
 def test_the_weights_are_the_average_of_every_step(module, samples, tmp_path):
     class Recorder(type(module())):
         def on_train_batch_start(self, batch, batch_idx):

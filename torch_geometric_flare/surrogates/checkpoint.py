@@ -18,6 +18,8 @@ from torch_geometric_flare.surrogates.description import (
 )
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
+# The attribute of a folder in a zip archive.
+_FOLDER = 0x10
 # Where a Lightning module that holds a surrogate keeps its tensors.
 _PREFIX = "surrogate."
 # Bytes at random make `zipfile` and `torch.load` stumble in many ways.
@@ -158,5 +160,9 @@ def _check_sums(file: IO[bytes]) -> None:
     """Compare the checksums of the archive, which `torch.load` does not."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
+        # torch leaves the memory of what is marked as a folder as it finds it.
+        folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")
+    if folders:
+        raise zipfile.BadZipFile(f"{folders[0]!r} is marked as a folder")

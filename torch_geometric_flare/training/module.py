@@ -22,9 +22,9 @@ from torch_geometric_flare.transforms import Normalizer
 
 # What a resumed training must find unchanged, and how messages call it.
 _DESCRIBED = {
-    "recipe": "recipe",
     "model": "model",
     "arguments": "model",
+    "recipe": "recipe",
     "training_data": "training_data",
     "fields": "fields",
     "features": "features",
