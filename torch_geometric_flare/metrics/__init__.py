@@ -1,8 +1,10 @@
 """Errors of fields and forces on surfaces."""
 
 from torch_geometric_flare.metrics.forces import ForceCoefficients, force_coefficients
-from torch_geometric_flare.metrics.relative_l2 import relative_l2
-from torch_geometric_flare.metrics.relative_l2_per_field import relative_l2_per_field
+from torch_geometric_flare.metrics.relative_l2 import (
+    relative_l2,
+    relative_l2_per_field,
+)
 
 __all__ = [
     "ForceCoefficients",

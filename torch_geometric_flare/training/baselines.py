@@ -61,7 +61,7 @@ def compare_with_baselines(
 ) -> Comparison:
     """Measure a surrogate on all points of each test sample, beside two baselines.
 
-    The shapes of samples are compared by the model's input: the normalised coordinates,
+    The most similar sample is found by the model's input: the normalised coordinates,
     and the features beside them.
 
     Args:
@@ -82,15 +82,11 @@ def compare_with_baselines(
         raise ValueError("test is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
 
-    def place(data: Data) -> Tensor:
-        # Of a copy: `Data.to` moves the sample itself.
-        x = surrogate.encode_input(copy.copy(data).to(device))
-        if x is None:
-            raise ValueError(
-                f"the data has no input x, only {sorted(data.keys())}: add it in the "
-                "dataset or by a transform"
-            )
-        return x.cpu()
+    def with_input(data: Data) -> Data:
+        # Copies: `Data.to` moves the sample itself.
+        encoded = copy.copy(data)
+        encoded.x = surrogate.encode_input(copy.copy(data).to(device))
+        return encoded
 
     def errors(predictions: Sequence[Tensor]) -> dict[str, Tensor]:
         found = [
@@ -102,7 +98,7 @@ def compare_with_baselines(
             for field in surrogate.fields
         }
 
-    nearest = NearestSample((place(data), data.y) for data in train)
+    nearest = NearestSample(with_input(data) for data in train)
     mean = surrogate.target_normalizer.shift.cpu()
     predictions = [surrogate.predict(copy.copy(d).to(device)).cpu() for d in test]
     measured = dict(
@@ -111,7 +107,7 @@ def compare_with_baselines(
             (
                 errors(predictions),
                 errors([mean.expand_as(data.y) for data in test]),
-                errors([nearest.predict(place(data)) for data in test]),
+                errors([nearest.predict(with_input(data)) for data in test]),
             ),
             strict=True,
         )
