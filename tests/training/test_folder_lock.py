@@ -42,9 +42,8 @@ lock_folder = module.lock_folder
 
 HOLD = """
 with lock_folder(sys.argv[1]):
-    child = os.fork()  # as a worker that loads data
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:  # as a worker that loads data
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
