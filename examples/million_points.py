@@ -61,9 +61,9 @@ def simulated_field(x):
     return torch.sin(6 * x[:, :1]) * torch.cos(4 * x[:, 1:2]) + x[:, 2:]
 
 
-def show_progress(model, points, passes):
+def show_progress(model, points, times):
     """A bar that each block moves on, as often as it computes a chunk."""
-    total = passes * points * model.num_layers
+    total = times * points * model.num_layers
     bar = tqdm(total=total, unit=" points x blocks", unit_scale=True, mininterval=1)
 
     def advance(module, inputs):
@@ -79,7 +79,7 @@ def train_step(model, args):
     x = torch.rand(args.points, 3)
     target = simulated_field(x)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    with show_progress(model, args.points, passes=2):  # forward, and again in backward
+    with show_progress(model, args.points, times=2):  # forward, and again in backward
         start = time.perf_counter()
         loss = relative_l2(model(x), target).mean()
         forward = time.perf_counter() - start
@@ -104,7 +104,7 @@ def predict(model, args, folder):
     for start in range(0, args.points, 1 << 20):
         part = source[start : start + (1 << 20)]
         part[:] = generator.random(part.shape, dtype=np.float32)
-    with show_progress(model, args.points, passes=1):
+    with show_progress(model, args.points, times=1):
         start = time.perf_counter()
         predict_stream(
             model,

@@ -74,8 +74,8 @@ def compile_kernel(code: str) -> Kernel:
     options = binding.create_pipeline_tuning_options(speed_level=1)
     options.loop_unrolling = False
     options.loop_vectorization = options.slp_vectorization = False
-    passes = binding.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, passes)
     engine = binding.create_mcjit_compiler(module, machine)  # owns the code
     engine.finalize_object()
     address = engine.get_function_address(WORKER)

@@ -16,7 +16,7 @@ FLARE_PAPER = Recipe(
     model_class=FLARE,
     model={"hidden_channels": 64, "num_layers": 8, "heads": 8, "num_latents": 64},
 )
-"""What all trainings of the FLARE paper share; 2-D sets take two samples a step."""
+"""What all trainings of the FLARE paper share; 2-D sets take two samples per step."""
 
 
 def _flare(heads: int, num_latents: int) -> dict[str, int | float | str | bool]:
@@ -73,6 +73,6 @@ FLARE_DRIVAERML_QUICK = replace(
 """A recipe of ours that shows a car learned on a CPU within minutes.
 
 Half the blocks, shallower MLPs and a quarter of the latents, twice the learning rate
-and 1,000 random points a step; with 100 cars it takes 4,000 steps. Its errors are no
+and 1,000 random points per step; with 100 cars it takes 4,000 steps. Its errors are no
 published figures.
 """

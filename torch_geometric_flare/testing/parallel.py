@@ -154,7 +154,7 @@ def assert_point_parallel(
 
     Raises:
         ValueError: If `world_size` is no positive integer, or `shards` is not one
-            number a process that add up to all points.
+            number per process that add up to all points.
         AssertionError: If anything differs.
         RuntimeError: If a process fails.
     """

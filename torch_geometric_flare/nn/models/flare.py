@@ -30,7 +30,7 @@ class FLARE(Backbone):
         qk_norm: Whether queries and keys pass a `LayerNorm`.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing model. Each block
-            then keeps its input alone and computes the rest again in backward.
+            then keeps its input alone and recomputes the rest in backward.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
