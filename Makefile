@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test test-all test-scatter docs bench lint clean
+.PHONY: setup demo test test-slow test-all test-scatter docs bench lint clean
 
 setup: $(READY)
 
@@ -32,6 +32,9 @@ docs: $(READY)
 
 test: lint docs
 	$(BIN)/pytest
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
 
 test-all: lint docs
 	$(BIN)/pytest -m "slow or not slow"

@@ -65,14 +65,14 @@ def test_the_wheel_holds_the_package_alone(wheel):
     assert info.endswith(".dist-info")
 
 
-def test_the_core_needs_two_distributions(wheel):
+def test_the_core_needs_three_distributions(wheel):
     (name,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
     lines = wheel.read(name).decode().splitlines()
     required = [line for line in lines if line.startswith("Requires-Dist: ")]
     core = {
         line.split()[1].split(">")[0] for line in required if "extra ==" not in line
     }
-    assert core == {"torch", "torch-geometric"}
+    assert core == {"torch", "torch-geometric", "llvmlite"}
 
 
 def test_the_sdist_holds_all_that_is_needed_to_check_it(sdist):
