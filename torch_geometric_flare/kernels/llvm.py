@@ -75,7 +75,7 @@ def compile_kernel(code: str) -> Kernel:
     options.loop_unrolling = False
     options.loop_vectorization = options.slp_vectorization = False
     builder = binding.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, passes)
+    builder.getModulePassManager().run(module, builder)
     engine = binding.create_mcjit_compiler(module, machine)  # owns the code
     engine.finalize_object()
     address = engine.get_function_address(WORKER)
