@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 
-def write_point_cloud(
+def write_points(
     path: str | os.PathLike[str],
     pos: Tensor,
     fields: Mapping[str, Tensor],
     *,
     notes: Mapping[str, str] | None = None,
 ) -> Path:
-    r"""Write points and the fields on them as VTK PolyData with one vertex a point.
+    r"""Write points and the fields on them as VTK PolyData with one vertex for each.
 
     Args:
         path: File to write, ending in `.vtp`; an existing file is replaced, and is

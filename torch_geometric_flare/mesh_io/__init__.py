@@ -1,0 +1,14 @@
+"""Mesh files: reading, writing, and what the shape of a mesh tells."""
+
+from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
+from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
+from torch_geometric_flare.mesh_io.write import save_dataset, write_points
+
+__all__ = [
+    "MESH_SUFFIXES",
+    "mesh_areas",
+    "mesh_normals",
+    "read_mesh",
+    "save_dataset",
+    "write_points",
+]
