@@ -1,6 +1,8 @@
-"""Tensors in, Matplotlib figures and VTK files out."""
+"""Tensors in, Matplotlib figures out."""
 
+from torch_geometric_flare.visualization.comparison import plot_comparison
 from torch_geometric_flare.visualization.curves import plot_training_curves
+from torch_geometric_flare.visualization.plane import plot_plane_comparison
 from torch_geometric_flare.visualization.surface import (
     FRONT_VIEW,
     REAR_VIEW,
@@ -12,6 +14,8 @@ __all__ = [
     "FRONT_VIEW",
     "REAR_VIEW",
     "SIDE_VIEW",
+    "plot_comparison",
+    "plot_plane_comparison",
     "plot_surface_comparison",
     "plot_training_curves",
 ]
