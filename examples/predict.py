@@ -25,7 +25,7 @@ import pyvista as pv
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.training import Surrogate, load_surrogate
+from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.visualization import MESH_SUFFIXES, read_mesh, save_dataset
 
 UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048}

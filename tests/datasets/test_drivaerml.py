@@ -173,7 +173,7 @@ def test_subset_is_logged(tmp_path, caplog):
     write_folder(tmp_path)
     with caplog.at_level(logging.WARNING):
         DrivAerML(tmp_path, split="test")
-    assert "holds 2 runs; the published test split has 97" in caplog.text
+    assert "holds 2 samples; the published test split has 97" in caplog.text
     caplog.clear()
     DrivAerML(tmp_path, split="test")
     assert caplog.text == ""
@@ -206,7 +206,7 @@ def test_added_run(tmp_path):
     folder = write_folder(tmp_path)
     DrivAerML(tmp_path)
     write_run(folder / "train", 5)
-    with pytest.raises(ValueError, match="holds other runs"):
+    with pytest.raises(ValueError, match="from other samples than there are"):
         DrivAerML(tmp_path)
     runs = [data.run for data in DrivAerML(tmp_path, force_reload=True)]
     assert runs == [2, 5, 10, 101]

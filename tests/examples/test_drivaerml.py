@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvista as pv
 
-from torch_geometric_flare.training import load_surrogate
+from torch_geometric_flare.surrogates import load_surrogate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "drivaerml.py"
 SMALL = [

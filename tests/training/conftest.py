@@ -41,11 +41,12 @@ def make_samples(num_samples, seed):
 def make_module(model=None, **recipe):
     torch.manual_seed(0)
     arguments = {"epochs": 4, "batch_size": 2, "learning_rate": 1e-2} | recipe
+    model = Pointwise() if model is None else model
     return SurrogateModule(
-        Pointwise() if model is None else model,
+        model,
         Normalizer([20.0], [7.0]),
         Normalizer.from_bounds([0.0] * 3, [UPPER] * 3),
-        Recipe(**arguments),
+        Recipe(model_class=type(model), **arguments),
     )
 
 

@@ -1,16 +1,13 @@
-import math
-import pickle
-
 import pytest
 import torch
 from torch import nn
 
 from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     evaluate,
     fit,
-    load_surrogate,
 )
 
 
@@ -65,18 +62,6 @@ def test_a_class_of_ones_own_is_handed_in(run, samples, pointwise):
     assert torch.equal(evaluate(surrogate, split), evaluate(trained, split, 3))
 
 
-def test_evaluate_gives_one_error_a_sample(run, samples):
-    _, surrogate, _ = run()
-    split = samples(3, 5)
-    expected = [
-        float(torch.linalg.norm(surrogate.predict(s) - s.y) / torch.linalg.norm(s.y))
-        for s in split
-    ]
-    assert evaluate(surrogate, split, 2).tolist() == pytest.approx(expected)
-    with pytest.raises(ValueError, match="dataset is empty"):
-        evaluate(surrogate, [])
-
-
 def test_the_weights_are_the_average_of_every_step(module, samples, tmp_path):
     class Recorder(type(module())):
         def on_train_batch_start(self, batch, batch_idx):
@@ -112,118 +97,6 @@ def test_buffers_are_copied(run):
     _, _, path = run(Counting(), epochs=20)
     state = torch.load(path, weights_only=True)["state_dict"]
     assert state["surrogate.model.calls"].item() == 40  # two steps an epoch
-
-
-def rewrite(path, change):
-    checkpoint = torch.load(path, weights_only=True)
-    change(checkpoint)
-    torch.save(checkpoint, path)
-
-
-def test_weights_that_do_not_fit_are_refused(run, pointwise):
-    _, _, path = run(small_flare())
-    with pytest.raises(ValueError, match="do not fit Pointwise"):
-        load_surrogate(path, pointwise())
-    rewrite(path, lambda c: c["state_dict"].update(extra=torch.ones(1)))
-    with pytest.raises(ValueError, match=r"Unexpected key.*extra"):
-        load_surrogate(path)
-    rewrite(path, lambda c: c["state_dict"].pop("extra"))
-    rewrite(path, lambda c: c["state_dict"].pop("surrogate.model.norm.weight"))
-    with pytest.raises(ValueError, match=r"Missing key.*model.norm.weight"):
-        load_surrogate(path)
-
-
-@pytest.mark.parametrize("name", ["nn", "PointBatch", "__all__", "flare", "os.system"])
-def test_only_exported_models_are_built(run, name):
-    _, _, path = run(small_flare())
-    rewrite(path, lambda c: c["surrogate"].update(model=name))
-    with pytest.raises(ValueError, match="cannot be rebuilt from the file alone"):
-        load_surrogate(path)
-
-
-def test_unknown_arguments_are_refused(run):
-    _, _, path = run(small_flare())
-    rewrite(path, lambda c: c["surrogate"]["arguments"].update(depth=3))
-    with pytest.raises(ValueError, match=r"arguments that FLARE does not take.*depth"):
-        load_surrogate(path)
-
-
-def test_arguments_that_are_no_plain_values_need_the_model(run):
-    model = small_flare()
-    model.act = torch.tanh
-    _, _, path = run(model)
-    with pytest.raises(ValueError, match="pass it as model="):
-        load_surrogate(path)
-    assert load_surrogate(path, model).model is model
-
-
-class Malicious:
-    def __reduce__(self):
-        return (math.factorial, (3,))
-
-
-def test_files_that_are_no_checkpoint_are_refused(tmp_path):
-    path = tmp_path / "file.ckpt"
-    with pytest.raises(FileNotFoundError, match=r"file\.ckpt.*is no file"):
-        load_surrogate(path)
-    torch.save({"surrogate": Malicious(), "state_dict": {}}, path)
-    with pytest.raises(ValueError, match="no checkpoint") as caught:
-        load_surrogate(path)
-    assert isinstance(caught.value.__cause__, pickle.UnpicklingError)
-    for content in (
-        {"state_dict": {}},
-        {"state_dict": {}, "surrogate": {}},
-        {"state_dict": 3, "surrogate": {"model": "FLARE", "arguments": None}},
-        {"state_dict": {}, "surrogate": {"model": "FLARE", "arguments": [3]}},
-        torch.ones(3),
-    ):
-        torch.save(content, path)
-        with pytest.raises(ValueError, match="no checkpoint"):
-            load_surrogate(path)
-    for content in (b"", b"nothing of the kind", path.read_bytes()[:200]):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="no checkpoint"):
-            load_surrogate(path)
-
-
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_named(run, kept):
-    _, _, path = run(small_flare())
-    content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(ValueError, match=r"last\.ckpt.*or damaged"):
-        load_surrogate(path)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda c: c["surrogate"]["arguments"].update(in_channels="three"),
-        lambda c: c["surrogate"]["arguments"].update(heads=3),
-        lambda c: c["surrogate"]["arguments"].clear(),
-        lambda c: c["surrogate"]["arguments"].update({7: 7}),
-        lambda c: c["state_dict"].update({7: torch.ones(1)}),
-        lambda c: c["state_dict"].update({"surrogate.model.norm.weight": 3}),
-        lambda c: c["state_dict"].update({"surrogate.target_normalizer.shift": 3}),
-        lambda c: c["state_dict"].pop("surrogate.target_normalizer.scale"),
-        lambda c: c["state_dict"].update(
-            {"surrogate.target_normalizer.scale": -torch.ones(1)}
-        ),
-    ],
-)
-def test_malformed_contents_are_refused_with_the_file(run, change):
-    _, _, path = run(small_flare())
-    rewrite(path, change)
-    with pytest.raises(ValueError, match=r"last\.ckpt"):
-        load_surrogate(path)
-
-
-def test_a_device_that_is_not_there_is_no_bad_file(run):
-    _, _, path = run(small_flare())
-    missing = "mps" if torch.cuda.is_available() else "cuda"
-    for device in (missing, "abacus"):
-        with pytest.raises(ValueError, match=f"device='{device}' cannot be used"):
-            load_surrogate(path, device=device)
 
 
 def test_the_training_data_travel_along(run, module):

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch_geometric.transforms import FixedPoints
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import Compose, FixedPoints
 
 from torch_geometric_flare.training import SurrogateDataModule
 
@@ -96,6 +97,7 @@ def test_state_names_the_next_epoch_and_refuses_other_data(samples):
         "num_samples": 4,
         "max_points": None,
         "sizes_crc32": None,
+        "train_transform": "None",
         "num_replicas": 1,
         "first_and_last_sample": state["first_and_last_sample"],
     }
@@ -221,3 +223,104 @@ def test_resuming_with_another_limit_or_other_sizes_is_refused(samples):
     other = SurrogateDataModule(samples(4, 0), max_points=70, sizes=[30] * 4)
     with pytest.raises(ValueError, match="sizes_crc32="):
         other.load_state_dict(state)
+
+
+def test_another_transform_is_another_training(samples):
+    def load(transform, state=None):
+        data = SurrogateDataModule(samples(4, 0), train_transform=transform)
+        if state is None:
+            return data.state_dict()
+        return data.load_state_dict(state)
+
+    state = load(FixedPoints(10, replace=False))
+    load(FixedPoints(10, replace=False), state)
+    message = r"train_transform=FixedPoints\(10.* but the data has FixedPoints\(20"
+    with pytest.raises(ValueError, match=message):
+        load(FixedPoints(20, replace=False), state)
+    # An object that tells its address alone is taken for the same one.
+    load(Lazy.__getitem__, load(Lazy.__getitem__))
+
+
+@pytest.mark.parametrize("name", ["x", "pos", "edge_index", "area"])
+def test_any_other_array_is_other_data(samples, name):
+    def data(change):
+        train = samples(3, 0)
+        for sample in train:
+            sample.edge_index = torch.tensor([[0, 1], [1, 2]])
+            sample.area = torch.ones(sample.num_nodes, dtype=torch.float64)
+            sample.grid = (5, 6)
+        train[2][name] = train[2][name] + change
+        return SurrogateDataModule(train)
+
+    state = data(0).state_dict()
+    data(0).load_state_dict(state)
+    with pytest.raises(ValueError, match="first_and_last_sample"):
+        data(1).load_state_dict(state)
+
+
+def test_samples_without_a_field_have_a_fingerprint():
+    def state(scale):
+        plane = torch.linspace(0, scale, 12).view(6, 2)
+        return SurrogateDataModule([Data(pos=plane), Data(pos=plane)]).state_dict()
+
+    (found, other) = (state(scale)["first_and_last_sample"] for scale in (1, 2))
+    assert found.startswith("6 points with pos of CRC-32") and found != other
+
+
+def grid_samples():
+    """Three points in a row, with all that names points by their place."""
+    return [
+        Data(
+            x=torch.rand(3, 2),
+            pos=torch.rand(3, 2),
+            y=torch.rand(3, 1),
+            edge_index=torch.tensor([[0, 1], [1, 2]]),
+            cells=torch.tensor([[0, 1, 2]]),
+            grid=(3, 1),
+        )
+    ]
+
+
+class Noise:
+    def __call__(self, data):
+        data.x = data.x + torch.rand_like(data.x)
+        return data
+
+
+@pytest.mark.parametrize("name", ["edge_index", "cells", "grid"])
+@pytest.mark.parametrize("num_points", [2, 3])  # fewer, and all in another order
+def test_points_that_something_names_by_place_are_not_drawn(name, num_points):
+    (sample,) = grid_samples()
+    for other in {"edge_index", "cells", "grid"} - {name}:
+        del sample[other]
+    transform = FixedPoints(num_points, replace=False)
+    data = SurrogateDataModule([sample], train_transform=transform, seed=1)
+    message = rf"the sample has {name}, .* FixedPoints\({num_points}, .*delete {name}"
+    with pytest.raises(ValueError, match=message):
+        list(data.train_dataloader())
+
+
+def test_transforms_that_keep_the_points_or_replace_the_edges_are_taken():
+    data = SurrogateDataModule(grid_samples(), train_transform=Noise())
+    (batch,) = data.train_dataloader()
+    assert batch.edge_index.tolist() == [[0, 1], [1, 2]]
+    assert sorted(batch.keys()) == sorted([*grid_samples()[0].keys(), "batch", "ptr"])
+    (sample,) = grid_samples()
+    del sample["cells"], sample["grid"]
+    drawn = Compose([FixedPoints(2, replace=False), Chain()])
+    (batch,) = SurrogateDataModule([sample], train_transform=drawn).train_dataloader()
+    assert batch.num_nodes == 2 and batch.edge_index.tolist() == [[0], [1]]
+
+
+class Chain:
+    def __call__(self, data):
+        places = torch.arange(data.num_nodes)
+        data.edge_index = torch.stack([places[:-1], places[1:]])
+        return data
+
+
+def test_edges_reach_the_points_of_their_own_graph():
+    train = grid_samples() * 2
+    (batch,) = SurrogateDataModule(train, batch_size=2).train_dataloader()
+    assert isinstance(batch, Batch)
+    assert batch.edge_index.tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]

@@ -4,12 +4,21 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.recipes import FLARE_PAPER, Recipe
+from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
+    SurrogateModule,
     build_trainer,
+    evaluate,
+    evaluate_per_field,
     fit,
     quiet_lightning,
+    read_history,
 )
+from torch_geometric_flare.transforms import Normalizer
 
 pytestmark = pytest.mark.segment
 
@@ -96,7 +105,9 @@ def test_a_prediction_of_another_shape_is_refused(module, samples, tmp_path):
     for sample in train:
         sample.y = sample.y.flatten()
     data = SurrogateDataModule(train, batch_size=2)
-    with pytest.raises(ValueError, match="must agree"):
+    with pytest.raises(
+        ValueError, match=r"pred has shape \(\d+, 1\) and target \(\d+,\)"
+    ):
         fit(module(), data, tmp_path, accelerator="cpu", progress=False)
 
 
@@ -115,3 +126,127 @@ def test_validation_and_test_are_means_over_samples(module, samples, tmp_path):
         validated = trainer.validate(training, data, verbose=False)
     assert tested == [{"test_relative_l2": pytest.approx(expected)}]
     assert validated == [{"val_relative_l2": pytest.approx(expected)}]
+
+
+FIELDS = (Field("pressure", 1, "Pa"), Field("displacement", 2, "m"))
+
+
+class Levels(nn.Module):
+    """A level for each channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return self.levels.expand(len(x), 3)
+
+
+def two_fields(model=None, **recipe):
+    """Pressure in the millions beside displacement in micrometres."""
+    model = Levels() if model is None else model
+    arguments = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-2} | recipe
+    return SurrogateModule(
+        model,
+        Normalizer([1e6, 2e-6, 2e-6], [1e6, 1e-6, 1e-6]),
+        recipe=Recipe(model_class=type(model), **arguments),
+        fields=FIELDS,
+        training_data="simulated beams",
+    )
+
+
+def beams():
+    """Both fields depend on x."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(4):
+        x = torch.rand(20, 3, generator=generator)
+        y = torch.cat([3e6 * x[:, :1], 3e-6 * x[:, :1], 3e-6 * x[:, 1:2]], dim=1)
+        samples.append(Data(x=x, y=y))
+    return samples
+
+
+def test_the_loss_of_several_fields_is_the_mean_of_one_error_each():
+    training = two_fields()
+    levels = [[2e6, 1e-6, 1e-6], [4e6, 4e-6, 4e-6]]
+    batch = Batch.from_data_list(
+        [
+            Data(x=torch.ones(n, 3), y=torch.tensor([level] * n))
+            for n, level in zip((1, 5), levels, strict=True)
+        ]
+    )
+    loss = training.loss(training(batch), batch)  # of 1e6, 2e-6, 2e-6 everywhere
+    pressure, displacement = (1 / 2 + 3 / 4) / 2, (1 / 1 + 2 / 4) / 2
+    assert loss.item() == pytest.approx((pressure + displacement) / 2)
+
+
+def test_fields_of_very_different_units_are_both_learned(tmp_path):
+    """One norm over all channels leaves the small field where it was: 0.4 and more."""
+    torch.manual_seed(0)
+    model = FLARE(3, 16, 3, num_layers=1, heads=2, num_latents=4)
+    training = two_fields(model, epochs=60)
+    data = SurrogateDataModule(beams(), batch_size=2)
+    before = evaluate_per_field(training.surrogate, beams())
+    surrogate = fit(training, data, tmp_path, accelerator="cpu", progress=False)
+    after = evaluate_per_field(surrogate, beams())
+    assert list(after) == ["pressure", "displacement"]
+    for name, errors in after.items():
+        assert before[name].mean() > 0.4 and errors.mean() < 0.15, name
+    mean = (after["pressure"] + after["displacement"]) / 2
+    assert torch.equal(evaluate(surrogate, beams(), 3), mean)
+
+
+def test_each_of_several_fields_is_logged(tmp_path):
+    data = SurrogateDataModule(beams(), beams(), batch_size=2)
+    training = two_fields()
+    surrogate = fit(training, data, tmp_path, accelerator="cpu", progress=False)
+    history = read_history(tmp_path)
+    names = ["", "_displacement", "_pressure"]
+    assert list(history) == ["epoch"] + [
+        f"{stage}_relative_l2{name}" for stage in ("train", "val") for name in names
+    ]
+    for name, errors in evaluate_per_field(surrogate, beams()).items():
+        logged = history[f"val_relative_l2_{name}"][-1]
+        assert logged == pytest.approx(errors.mean().item(), rel=1e-4)
+    for stage in ("train", "val"):
+        of = [history[f"{stage}_relative_l2{name}"][-1] for name in names]
+        assert of[0] == pytest.approx((of[1] + of[2]) / 2)
+
+
+def test_names_and_inputs_travel_in_the_checkpoint(tmp_path):
+    features = (Field("thickness", 1, "m"),)
+    training = SurrogateModule(
+        Levels(),
+        Normalizer([1e6, 2e-6, 2e-6], [1e6, 1e-6, 1e-6]),
+        Normalizer.from_bounds([0.0, 0.0], [1.0, 1.0]),
+        Recipe(model_class=Levels, epochs=1, batch_size=2),
+        fields=FIELDS,
+        features=features,
+        input_normalizer=Normalizer([0.5, 0.5, 0.1], [0.3, 0.3, 0.1]),
+    )
+    data = SurrogateDataModule(beams(), batch_size=2)
+    fit(training, data, tmp_path, accelerator="cpu", progress=False)
+    loaded = load_surrogate(tmp_path / "last.ckpt", Levels())
+    assert (loaded.fields, loaded.features) == (FIELDS, features)
+    assert loaded.input_normalizer.shift.tolist() == pytest.approx([0.5, 0.5, 0.1])
+    assert loaded.coordinate_normalizer.scale.tolist() == [1.0, 1.0]
+
+
+def test_an_overridden_loss_leaves_the_logged_errors(samples, module, tmp_path):
+    class Scaled(SurrogateModule):
+        def loss(self, prediction, data):
+            return 1000 * super().loss(prediction, data)
+
+    for name, kind in (("plain", SurrogateModule), ("scaled", Scaled)):
+        training = module(epochs=1, batch_size=4, ema_decay=0.0)
+        training.__class__ = kind
+        data = SurrogateDataModule(samples(4, 0), batch_size=4)
+        fit(training, data, tmp_path / name, accelerator="cpu", progress=False)
+    plain, scaled = (read_history(tmp_path / name) for name in ("plain", "scaled"))
+    assert scaled["train_relative_l2"] == plain["train_relative_l2"]
+
+
+def test_a_recipe_for_another_class_is_refused():
+    message = "model is a Levels, but the recipe is for FLARE: .*recipe.build"
+    with pytest.raises(ValueError, match=message):
+        SurrogateModule(Levels(), Normalizer([0.0], [1.0]), recipe=FLARE_PAPER)

@@ -46,7 +46,11 @@ def make_module(seed, batch_size=1):
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
     recipe = Recipe(
-        epochs=2, batch_size=batch_size, learning_rate=1e-2, gradient_clip=0.1
+        model_class=FLARE,
+        epochs=2,
+        batch_size=batch_size,
+        learning_rate=1e-2,
+        gradient_clip=0.1,
     )
     return SurrogateModule(model, Normalizer([20.0], [7.0]).double(), recipe=recipe)
 

@@ -1,20 +1,20 @@
 """Data sets: official formats, simulated stand-ins, and the copy-a-sample baseline."""
 
 from torch_geometric_flare.datasets.drivaerml import DrivAerML
-from torch_geometric_flare.datasets.nearest import (
-    NearestSample,
-    carry_field,
-    nearest_sample,
-)
+from torch_geometric_flare.datasets.file_per_sample import FilePerSample
+from torch_geometric_flare.datasets.nearest import NearestSample
 from torch_geometric_flare.datasets.simulated import SimulatedDataset
-from torch_geometric_flare.datasets.simulated_files import Simulator, sample_rng
+from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
+from torch_geometric_flare.datasets.stacked_arrays import StackedArrays
+from torch_geometric_flare.datasets.verified import VerifiedDataset
 
 __all__ = [
     "DrivAerML",
+    "FilePerSample",
     "NearestSample",
     "SimulatedDataset",
     "Simulator",
-    "carry_field",
-    "nearest_sample",
+    "StackedArrays",
+    "VerifiedDataset",
     "sample_rng",
 ]

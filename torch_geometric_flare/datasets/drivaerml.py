@@ -1,43 +1,24 @@
 """Surface pressure and wall shear on 484 cars, sampled from DrivAerML."""
 
-import logging
 import os
 import re
-import sys
-import warnings
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch_geometric.data import Data, Dataset
+from torch_geometric.data import Data
 
-from torch_geometric_flare.datasets.hub import (
-    check_revision,
-    download_from_hub,
-    extract_archive,
-)
-from torch_geometric_flare.datasets.records import (
-    describe,
-    fingerprint,
-    read_json,
-    read_verified,
-    serialize,
-    write_atomic,
-    write_json,
-)
-from torch_geometric_flare.datasets.sizes import num_points
+from torch_geometric_flare.datasets.arrays import Array, to_tensor
+from torch_geometric_flare.datasets.file_per_sample import FilePerSample
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.transforms import Normalizer, make_input
 
 SIZES = ("10k", "40k", "50k", "100k", "200k", "300k", "400k", "500k", "1m")
 
-logger = logging.getLogger(__name__)
 
-
-class DrivAerML(Dataset):
-    r"""The presampled surfaces of DrivAerML: one car a sample.
+class DrivAerML(FilePerSample):
+    r"""The presampled surfaces of DrivAerML: one car per sample.
 
     DrivAerML (Ashton et al., 2024, <https://arxiv.org/abs/2408.11969>) is a set of
     scale-resolving simulations of parametrically morphed notchback cars in air at
@@ -49,8 +30,9 @@ class DrivAerML(Dataset):
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, $(p - l)/(u - l)$;
     - `pos` [N, 3], the cell centres in metres;
-    - `y` [N, 1], the kinematic pressure in m²/s², as it is in the file; subtract
-      `pressure_mean` and divide by `pressure_std` to normalise it;
+    - `y` [N, C], the chosen `fields` side by side, as they are in the file: kinematic
+      pressure [N, 1] and kinematic wall shear stress [N, 3], both in m²/s². Subtract
+      `pressure_mean` and divide by `pressure_std` to normalise the pressure;
     - `wall_shear_stress` [N, 3], kinematic, in m²/s², the components along x, y, z;
     - `run`, the number of the run.
 
@@ -63,12 +45,8 @@ class DrivAerML(Dataset):
     it holds, `root/raw/drivaerml_surface_presampled_40k/{train,test}/run_*.npz`.
     Once unpacked the archive may be deleted.
 
-    What is read is verified: the archive against its record when it is unpacked,
-    and each sample, whenever it is read, against the hash taken when the split was
-    first processed. With `pre_transform`, its results are stored in
-    `root/processed`; without, samples come from the `.npz` files, so that nothing is
-    stored twice. As everywhere in PyG, the results of an earlier `pre_transform` are
-    kept, with a warning, until `force_reload=True`.
+    What is read is verified, and `pre_transform` is applied once and stored, as
+    `VerifiedDataset` describes.
 
     Args:
         root: The folder for the files.
@@ -79,8 +57,10 @@ class DrivAerML(Dataset):
             latest. Files fetched earlier must be of that revision.
         transform: Applied to a sample whenever it is indexed.
         pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process, and take the hashes of, the unpacked files
-            again. Nothing is fetched again; for that, delete the files in `root/raw`.
+        force_reload: Whether to process the unpacked files again. Nothing is fetched
+            again; for that, delete the files in `root/raw`.
+        fields: Names of the targets, in the order of their columns in `y`:
+            `"pressure"`, `"wall_shear_stress"`, or both.
 
     Raises:
         ValueError: If an argument is none of its choices, or if a file is malformed
@@ -90,8 +70,14 @@ class DrivAerML(Dataset):
     """
 
     repo_id: ClassVar[str] = "vedantpuri/PDESurrogates"
+    array_names = ("surface_mesh_centers", "surface_fields")
     published_sizes: ClassVar[dict[str, int]] = {"train": 387, "test": 97}
 
+    available_fields: ClassVar[Fields] = (
+        Field("pressure", 1, "m²/s²"),
+        Field("wall_shear_stress", 3, "m²/s²"),
+    )
+    """The targets that `fields` chooses from."""
     pressure_mean: ClassVar[float] = -229.845718
     """Mean of the kinematic pressure, in m²/s², that the papers normalise with."""
     pressure_std: ClassVar[float] = 269.598572
@@ -116,202 +102,80 @@ class DrivAerML(Dataset):
         transform: Callable[[Data], Data] | None = None,
         pre_transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
+        fields: Sequence[str] = ("pressure",),
     ) -> None:
-        if split not in self.published_sizes:
-            raise ValueError(
-                f"split must be one of {list(self.published_sizes)}, got {split!r}."
-            )
         if num_points not in SIZES:
             raise ValueError(
                 f"num_points must be one of {list(SIZES)}, got {num_points!r}."
             )
-        self.split = split
         self.num_points = num_points
-        self.revision = revision
-        super().__init__(
-            os.fspath(root), transform, pre_transform, force_reload=force_reload
-        )
+        self.fields = _choose_fields(fields, self.available_fields)
+        super().__init__(root, split, revision, transform, pre_transform, force_reload)
 
     @property
-    def sizes(self) -> list[int]:
-        """Points of each car before `transform`; no array is read."""
-        return [
-            num_points(self._path(self._names[index]), "surface_mesh_centers")
-            for index in self.indices()
-        ]
-
-    @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Name of the archive, which holds both splits."""
         return f"drivaerml_surface_presampled_{self.num_points}"
 
     @property
     def raw_file_names(self) -> list[str]:
         """The folder of the split, which unpacking makes in one step."""
-        return [f"{self._name}/{self.split}"]
+        return [f"{self.name}/{self.split}"]
 
-    @property
-    def processed_dir(self) -> str:
-        """A folder for each size and split."""
-        return str(Path(self.root, "processed", self._name, self.split))
+    def hub_files(self) -> list[str]:
+        """Return the name of the archive."""
+        return [f"{self.name}.tar.gz"]
 
-    @property
-    def processed_file_names(self) -> list[str]:
-        """The manifest, which is written last and names everything else."""
-        return ["manifest.json"]
-
-    def download(self) -> None:
-        """Fetches the archive, unless it is in `raw_dir`, and unpacks it."""
-        folder = Path(self.raw_dir, self._name)
-        if not folder.exists():
-            archive = download_from_hub(
-                self.repo_id, f"{self._name}.tar.gz", self.raw_dir, self.revision
-            )
-            extract_archive(archive, folder)
-        if not (folder / self.split).is_dir():
-            raise FileNotFoundError(
-                f"'{folder}' has no folder '{self.split}'. Place its run_*.npz there, "
-                f"or delete '{folder}' to fetch and unpack '{self._name}.tar.gz'."
-            )
-
-    def _process(self) -> None:
-        # PyG's own method unpickles `pre_transform.pt` without `weights_only`. Here
-        # the description of `pre_transform` is in the manifest, which is JSON.
-        check_revision(Path(self.raw_dir, f"{self._name}.tar.gz"), self.revision)
-        manifest = Path(self.processed_paths[0])
-        if self.force_reload or not manifest.exists():
-            if self.log:
-                print(f"Processing {self._name}/{self.split}...", file=sys.stderr)
-            self.process()
-        self._read_manifest(manifest)
-
-    def process(self) -> None:
-        """Validates and hashes every file of the split, and applies `pre_transform`."""
-        names = self._run_names()
-        if len(names) != self.published_sizes[self.split]:
-            # Logged and not warned about: a subset of one's own is no mistake.
-            logger.warning(
-                "'%s' holds %d runs; the published %s split has %d.",
-                self.raw_paths[0],
-                len(names),
-                self.split,
-                self.published_sizes[self.split],
-            )
-        folder = Path(self.processed_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Without its manifest, an interrupted run is begun anew.
-        Path(self.processed_paths[0]).unlink(missing_ok=True)
-        samples: dict[str, Any] = {}
-        stored: set[Path] = set()
-        for name in names:
-            path = Path(self.raw_paths[0], f"{name}.npz")
-            content = path.read_bytes()
-            data = self._build(content, path)
-            if self.pre_transform is not None:
-                content = serialize(self.pre_transform(data), path)
-                stored.add(folder / f"{name}.pt")
-                write_atomic(folder / f"{name}.pt", content)
-            samples[name] = fingerprint(content)
-        for left_over in set(folder.glob("run_*.pt")) - stored:
-            left_over.unlink()
-        write_json(
-            self.processed_paths[0],
-            {"pre_transform": self._described, "samples": samples},
-        )
-
-    def len(self) -> int:
-        """The number of cars."""
-        return len(self._names)
-
-    def get(self, idx: int) -> Data:
-        """Reads, and verifies, the car at an index."""
-        name = self._names[idx]
-        path = self._path(name)
-        content = read_verified(path, self._samples[name])
-        if self._is_stored:
-            return Data.from_dict(torch.load(BytesIO(content), weights_only=True))
-        return self._build(content, path)
-
-    @property
-    def _described(self) -> str | None:
-        transform = self.pre_transform
-        return None if transform is None else describe(transform)
-
-    def _path(self, name: str) -> Path:
-        """The file that a run is read from."""
-        if self._is_stored:
-            return Path(self.processed_dir, f"{name}.pt")
-        return Path(self.raw_paths[0], f"{name}.npz")
-
-    def _run_names(self) -> list[str]:
+    def sample_paths(self) -> list[Path]:
+        """Return the files of the split, sorted by the number of the run."""
         folder = Path(self.raw_paths[0])
-        runs = [re.fullmatch(r"run_(\d+)\.npz", path.name) for path in folder.iterdir()]
-        matches = sorted((m for m in runs if m), key=lambda match: int(match[1]))
-        if not matches:
+        paths = [
+            path
+            for path in folder.iterdir()
+            if re.fullmatch(r"run_\d+\.npz", path.name)
+        ]
+        if not paths:
             raise FileNotFoundError(f"'{folder}' holds no run_*.npz.")
-        return [match[0].removesuffix(".npz") for match in matches]
+        return sorted(paths, key=lambda path: _run(path.stem))
 
-    def _read_manifest(self, path: Path) -> None:
-        manifest = read_json(path)
-        samples, described = manifest.get("samples"), manifest.get("pre_transform")
-        names = self._run_names()
-        if not isinstance(samples, dict) or set(samples) != set(names):
-            raise ValueError(
-                f"'{self.raw_paths[0]}' holds other runs than when it was processed; "
-                "pass force_reload=True to process it again."
-            )
-        if described != self._described:
-            warnings.warn(
-                f"'{self.processed_dir}' was processed with pre_transform={described}, "
-                f"not with pre_transform={self._described}, and is used as it is. Pass "
-                "force_reload=True to process it again.",
-                stacklevel=5,
-            )
-        self._names = names
-        self._samples = samples
-        self._is_stored = described is not None
-
-    def _build(self, content: bytes, path: Path) -> Data:
-        centers, fields = _read_arrays(content, path)
-        lower, upper = self.coordinate_bounds
-        extent = torch.tensor(
-            [high - low for low, high in zip(lower, upper, strict=True)]
+    def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
+        """Return the car made of centres [N, 3] and fields [N, 4]."""
+        path = self.source(name)
+        centers, fields = (
+            to_tensor(arrays[key], channels, f"'{path}': {key}")
+            for key, channels in zip(self.array_names, (3, 4), strict=True)
         )
-        return Data(
-            x=(centers - torch.tensor(lower)) / extent,
+        if len(centers) != len(fields):
+            raise ValueError(
+                f"'{path}': {self.array_names[0]} has {len(centers)} points, "
+                f"{self.array_names[1]} {len(fields)}."
+            )
+        values = {
+            "pressure": fields[:, :1],
+            "wall_shear_stress": fields[:, 1:].contiguous(),
+        }
+        data = Data(
             pos=centers,
-            y=fields[:, :1].contiguous(),
-            wall_shear_stress=fields[:, 1:].contiguous(),
-            run=int(path.stem.removeprefix("run_")),
+            y=torch.cat([values[field.name] for field in self.fields], dim=1),
+            wall_shear_stress=values["wall_shear_stress"],
+            run=_run(name),
         )
+        bounds = Normalizer.from_bounds(*self.coordinate_bounds)
+        data.x = make_input(data, coordinate_normalizer=bounds)
+        return data
 
 
-def _read_arrays(content: bytes, path: Path) -> tuple[Tensor, Tensor]:
-    """Reads and validates centres [N, 3] and fields [N, 4] of one `.npz` file."""
-    keys = ("surface_mesh_centers", "surface_fields")
-    try:
-        with np.load(BytesIO(content), allow_pickle=False) as archive:
-            centers, fields = (archive[key] for key in keys)
-    except Exception as error:
-        # What NumPy, zipfile or zlib raises depends on where the file is damaged.
+def _choose_fields(names: Sequence[str], available: Fields) -> Fields:
+    """Return the fields of these names, in this order."""
+    by_name = {field.name: field for field in available}
+    is_list = not isinstance(names, str) and len(names) > 0
+    if not is_list or len(set(names)) < len(names) or not set(names) <= set(by_name):
         raise ValueError(
-            f"'{path}' is not a .npz file with the arrays {' and '.join(keys)}: {error}"
-        ) from error
-    for key, array, columns in zip(keys, (centers, fields), (3, 4), strict=True):
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"'{path}': {key} is of type {array.dtype}, not real.")
-        if array.ndim != 2 or array.shape[1] != columns or len(array) == 0:
-            raise ValueError(
-                f"'{path}': {key} must have shape (n, {columns}), got {array.shape}."
-            )
-    if len(centers) != len(fields):
-        raise ValueError(
-            f"'{path}': {keys[0]} has {len(centers)} points, {keys[1]} {len(fields)}."
+            f"fields must be a tuple of names among {list(by_name)}, each once, got "
+            f"{names!r}."
         )
-    tensors = []
-    for key, array in zip(keys, (centers, fields), strict=True):
-        with np.errstate(over="ignore"):  # too large a number becomes inf
-            array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            raise ValueError(f"'{path}': {key} has values that are not finite.")
-        tensors.append(torch.from_numpy(array))
-    return tensors[0], tensors[1]
+    return tuple(by_name[name] for name in names)
+
+
+def _run(name: str) -> int:
+    return int(name.removeprefix("run_"))

@@ -24,7 +24,13 @@ from torch_geometric_flare.datasets.records import (
     write_record,
 )
 
-__all__ = ["check_revision", "download_from_hub", "extract_archive", "verify"]
+__all__ = [
+    "archive_folder",
+    "check_revision",
+    "download_from_hub",
+    "extract_archive",
+    "verify",
+]
 
 
 def download_from_hub(
@@ -33,7 +39,7 @@ def download_from_hub(
     folder: str | os.PathLike[str],
     revision: str | None = None,
 ) -> Path:
-    r"""Fetches one file of a data set repository, unless it is already there.
+    r"""Fetch one file of a data set repository, unless it is already there.
 
     Beside the file, `<filename>.json` records its size and SHA-256, the repository,
     the revision asked for and the commit it resolved to. A file that is already in
@@ -134,7 +140,7 @@ def download_from_hub(
 
 
 def check_revision(path: str | os.PathLike[str], revision: str | None) -> None:
-    r"""Checks that a recorded file is of the revision that the user pins.
+    r"""Check that a recorded file is of the revision that the user pins.
 
     Args:
         path: The file; only its record is read.
@@ -168,10 +174,23 @@ def check_revision(path: str | os.PathLike[str], revision: str | None) -> None:
     )
 
 
+def archive_folder(path: Path) -> Path | None:
+    r"""Return the folder that an archive is unpacked into: its name without suffixes.
+
+    Args:
+        path: The path of a file, which need not exist.
+
+    Returns:
+        The folder beside it, or `None` if the name is not that of a tar archive.
+    """
+    found = re.fullmatch(r"(.+)\.(tar|tgz|tar\.gz|tar\.bz2|tar\.xz)", path.name)
+    return None if found is None else path.with_name(found[1])
+
+
 def extract_archive(
     path: str | os.PathLike[str], folder: str | os.PathLike[str]
 ) -> Path:
-    r"""Unpacks a tar archive of plain files and folders into a new folder.
+    r"""Unpack a tar archive of plain files and folders into a new folder.
 
     The archive is verified first if it has a record. It is unpacked beside `folder`
     and moved there when complete, so that `folder` either holds everything or does
@@ -246,7 +265,7 @@ def _plain_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | Non
 
 
 def _client_notes(folder: Path, filename: str) -> tuple[str | None, str | None]:
-    """Commit and (for large files) SHA-256, which the client notes in `.cache`."""
+    """Return commit and (of large files) SHA-256, as the client notes them."""
     notes = folder / ".cache/huggingface/download" / f"{filename}.metadata"
     lines = notes.read_text().split() if notes.is_file() else []
     commit, etag = (lines + ["", ""])[:2]

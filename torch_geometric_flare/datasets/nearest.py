@@ -1,40 +1,59 @@
-"""The training sample of the most similar shape, as a baseline."""
+"""The most similar training sample, as a baseline."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare.transforms import Normalizer
+
+Points = npt.NDArray[np.float64]
 
 
 class NearestSample:
-    r"""Predict by copying the training sample of the most similar shape.
+    r"""Predict by copying the target of the most similar training sample.
 
-    Shapes $A, B$ are compared by the symmetric Chamfer distance
+    How similar two samples are depends on whether their points correspond: whether all
+    of them have the same `grid`, or the same coordinates `pos`.
+
+    - **Points that correspond** (a structured grid, a fixed mesh): the whole inputs
+      are compared point by point,
+      $d(A, B)^2 = \frac{1}{N} \sum_i \|a_i - b_i\|^2$, and the target is copied. So
+      two coefficients on the same grid differ, although the points do not.
+    - **Points that do not:** inputs $A, B$ are compared as point clouds, by the
+      symmetric Chamfer distance
 
     $$d(A, B) = \frac{1}{|A|} \sum_{a \in A} \min_{b \in B} \|a - b\|
     + \frac{1}{|B|} \sum_{b \in B} \min_{a \in A} \|a - b\|,$$
 
-    and the closest sample's field is carried over from point to nearest point. A
-    surrogate that does worse than this has learned nothing from the shapes.
+    and the target is carried over from each point to the nearest.
 
-    Give the normalised coordinates, in which the axes of a flat car count alike. Needs
-    SciPy, which the extras `train`, `data` and `simulation` bring.
+    A surrogate that does worse than this has learned nothing from the inputs.
+
+    Distances are taken in the input `x`, in which the axes of a flat car count alike.
+    Features of other magnitudes need `input_normalizer`. Needs SciPy, which the extras
+    `train`, `data` and `simulation` bring.
 
     Args:
-        samples: Pairs of coordinates and field, such as `(data.x, data.y)` over a
-            training split; the fields are kept, on their own devices.
-        max_kept: Points kept of a sample: of a larger one, a random subset of this size
-            (the same in every call), with the field there. It bounds the memory, at
-            about 50 bytes a point.
+        samples: A training split with `x` and `y`; the targets are kept, on their own
+            devices.
+        input_normalizer: Encodes `x` first; `None` takes it as it is.
+        max_kept: Points kept of a sample: of a larger one, a random subset of this
+            size (the same in every call), with the target there; its points correspond
+            to no others. It bounds the memory, at about 50 bytes per point.
         max_points: With more points than this in a cloud, its side of the sum runs
             over a random subset of this size (the same in every call); the minima are
             still over all points of the other cloud.
 
     Shapes:
-        - `samples`: coordinates $(N_i, D)$ and field $(N_i)$ or $(N_i, C)$ each
+        - `x` of a sample: $(N_i, D)$
+        - `y` of a sample: $(N_i)$ or $(N_i, C)$
 
     Raises:
         ValueError: If `samples` is empty or a shape does not fit.
@@ -42,156 +61,144 @@ class NearestSample:
 
     def __init__(
         self,
-        samples: Iterable[tuple[Tensor, Tensor]],
+        samples: Iterable[Data],
         *,
+        input_normalizer: Normalizer | None = None,
         max_points: int = 2048,
         max_kept: int = 50_000,
     ) -> None:
         for name, value in (("max_points", max_points), ("max_kept", max_kept)):
             if value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
+        # A copy on the CPU, where distances are taken.
+        self._normalizer = copy.deepcopy(input_normalizer)
+        if self._normalizer is not None:
+            self._normalizer.cpu()
         self.max_points = max_points
-        self._clouds: list[_Cloud] = []
-        self._fields: list[Tensor] = []
-        for i, (x, y) in enumerate(samples):
-            _check_field(x, y, f"samples[{i}]")
+        self._inputs: list[Points] = []
+        self._targets: list[Tensor] = []
+        first: Data | None = None
+        correspond = True
+        for i, data in enumerate(samples):
+            first = data if first is None else first
+            x, y = self._input(data), data.get("y")
+            if y is None or y.ndim not in (1, 2) or len(x) != y.size(0):
+                shape = None if y is None else list(y.shape)
+                raise ValueError(
+                    f"samples[{i}] needs one target (or row) per point: x of shape "
+                    f"{list(x.shape)} does not fit y of shape {shape}"
+                )
+            correspond = (
+                correspond and len(x) <= max_kept and _points_correspond(first, data)
+            )
             if len(x) > max_kept:
-                kept = torch.from_numpy(_subset(len(x), max_kept))
-                x, y = x[kept.to(x.device)], y[kept.to(y.device)]
-            self._clouds.append(_Cloud(x, max_points))
-            self._fields.append(y)
-        if not self._clouds:
+                kept = _subset(len(x), max_kept)
+                x, y = x[kept], y[torch.from_numpy(kept).to(y.device)]
+            self._inputs.append(x)
+            self._targets.append(y)
+        if first is None:
             raise ValueError("samples is empty: there is nothing to copy")
+        self._reference = first if correspond else None
 
     def __len__(self) -> int:
-        return len(self._clouds)
+        return len(self._inputs)
 
-    def nearest(self, x: Tensor) -> int:
+    def nearest(self, data: Data) -> int:
         r"""Return the index of the most similar sample; of equals the first.
 
         Args:
-            x: Coordinates of the query, normalised as the samples are.
+            data: The query, with `x`.
 
-        Shapes:
-            - `x`: $(N, D)$
+        Raises:
+            ValueError: If `x` is missing, not finite, or of other channels.
         """
-        return _closest(_Cloud(x, self.max_points), self._clouds)
+        return self._nearest(data, self._input(data))
 
-    def predict(self, x: Tensor) -> Tensor:
-        r"""Carry the field of the most similar sample over to the points of a query.
+    def predict(self, data: Data) -> Tensor:
+        r"""Return the target of the most similar sample at the points of a query.
 
         Args:
-            x: Coordinates of the query, normalised as the samples are.
+            data: The query, with `x`.
 
         Shapes:
-            - `x`: $(N, D)$
             - `returns`: $(N)$ or $(N, C)$
+
+        Raises:
+            ValueError: If `x` is missing, not finite, or of other channels.
         """
-        query = _Cloud(x, self.max_points)
-        index = _closest(query, self._clouds)
-        return _carry(self._clouds[index], self._fields[index], query)
+        x = self._input(data)
+        index = self._nearest(data, x)
+        target = self._targets[index]
+        if self._corresponds(data):
+            return target.clone()
+        _, carried = self._clouds[index].tree.query(x)
+        return target[torch.from_numpy(carried).to(target.device)]
 
+    def _nearest(self, data: Data, x: Points) -> int:
+        if self._corresponds(data):
+            distances = [np.square(x - other).sum() for other in self._inputs]
+        else:
+            query = _Cloud(x, self.max_points)
+            distances = [
+                query.mean_distance_to(cloud) + cloud.mean_distance_to(query)
+                for cloud in self._clouds
+            ]
+        return int(np.argmin(distances))
 
-def nearest_sample(
-    query_pos: Tensor, candidates: Sequence[Tensor], *, max_points: int = 2048
-) -> int:
-    r"""Return the index of the candidate of the least symmetric Chamfer distance.
+    def _corresponds(self, data: Data) -> bool:
+        return self._reference is not None and _points_correspond(self._reference, data)
 
-    For many queries against the same candidates use `NearestSample`, which builds
-    their search trees once.
+    @cached_property
+    def _clouds(self) -> "list[_Cloud]":
+        return [_Cloud(x, self.max_points) for x in self._inputs]
 
-    Args:
-        query_pos: Normalised coordinates.
-        candidates: Normalised coordinates of each candidate.
-        max_points: As in `NearestSample`.
-
-    Shapes:
-        - `query_pos`: $(N, D)$
-        - `candidates`: $(N_i, D)$ each
-
-    Raises:
-        ValueError: If `candidates` is empty or a shape does not fit.
-    """
-    if not candidates:
-        raise ValueError("candidates is empty: there is no nearest one")
-    clouds = [_Cloud(candidate, max_points) for candidate in candidates]
-    return _closest(_Cloud(query_pos, max_points), clouds)
-
-
-def carry_field(source_pos: Tensor, source_field: Tensor, query_pos: Tensor) -> Tensor:
-    r"""Give each query point the value of its nearest source point.
-
-    Args:
-        source_pos: Normalised coordinates of the source.
-        source_field: Values at the points of the source.
-        query_pos: Normalised coordinates of the query.
-
-    Shapes:
-        - `source_pos`: $(N, D)$
-        - `source_field`: $(N)$ or $(N, C)$
-        - `query_pos`: $(N_q, D)$
-        - `returns`: $(N_q)$ or $(N_q, C)$
-
-    Raises:
-        ValueError: If a shape does not fit.
-    """
-    _check_field(source_pos, source_field, "source_field")
-    return _carry(_Cloud(source_pos, 1), source_field, _Cloud(query_pos, 1))
+    def _input(self, data: Data) -> Points:
+        """Return the input of a sample as an array [N, D] on the CPU."""
+        x = data.get("x")
+        if x is None or x.ndim != 2 or x.size(0) == 0 or not x.isfinite().all():
+            raise ValueError(
+                "x must be finite and of shape [N, D] with N > 0, got "
+                f"{'no x' if x is None else list(x.shape)}"
+            )
+        if self._inputs and x.size(1) != self._inputs[0].shape[1]:
+            raise ValueError(
+                "x must have the same channels in all samples, got "
+                f"{x.size(1)} and {self._inputs[0].shape[1]}"
+            )
+        x = x.detach().cpu()
+        if self._normalizer is not None:
+            x = self._normalizer.encode(x)
+        return np.asarray(x.double().numpy())
 
 
 class _Cloud:
-    """The points of one shape, a search tree over them, and a subset of them."""
+    """Points, a search tree over them, and a subset of them."""
 
-    def __init__(self, x: Tensor, max_points: int) -> None:
+    def __init__(self, points: Points, max_points: int) -> None:
         from scipy.spatial import cKDTree
 
-        if x.ndim != 2 or x.size(0) == 0 or not x.isfinite().all():
-            raise ValueError(
-                "coordinates must be finite and of shape [N, D] with N > 0, "
-                f"got shape {list(x.shape)}"
-            )
-        self.points = x.detach().to("cpu", torch.float64).numpy()
-        self.tree: Any = cKDTree(self.points)
-        self.subset = self.points
-        if len(self.points) > max_points:
-            self.subset = self.points[_subset(len(self.points), max_points)]
+        self.tree: Any = cKDTree(points)
+        self.subset = points
+        if len(points) > max_points:
+            self.subset = points[_subset(len(points), max_points)]
 
     def mean_distance_to(self, other: "_Cloud") -> float:
-        if self.points.shape[1] != other.points.shape[1]:
-            raise ValueError(
-                "coordinates must have the same dimension everywhere, got "
-                f"{self.points.shape[1]} and {other.points.shape[1]}"
-            )
         distance, _ = other.tree.query(self.subset)
         return float(distance.mean())
 
 
 def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
-    """The same `count` of `size` points every time."""
+    """Return the same `count` of `size` points every time."""
     return np.random.default_rng(0).permutation(size)[:count]
 
 
-def _closest(query: _Cloud, clouds: Sequence[_Cloud]) -> int:
-    distances = [
-        query.mean_distance_to(cloud) + cloud.mean_distance_to(query)
-        for cloud in clouds
-    ]
-    return int(np.argmin(distances))
-
-
-def _carry(source: _Cloud, field: Tensor, query: _Cloud) -> Tensor:
-    if source.points.shape[1] != query.points.shape[1]:
-        raise ValueError(
-            "coordinates must have the same dimension everywhere, got "
-            f"{source.points.shape[1]} and {query.points.shape[1]}"
-        )
-    _, index = source.tree.query(query.points)
-    return field[torch.from_numpy(index).to(field.device)]
-
-
-def _check_field(pos: Tensor, field: Tensor, name: str) -> None:
-    if field.ndim not in (1, 2) or pos.size(0) != field.size(0):
-        raise ValueError(
-            f"{name} needs one value (or row) a point: {list(pos.shape)} coordinates "
-            f"do not fit a field of shape {list(field.shape)}"
-        )
+def _points_correspond(first: Data, second: Data) -> bool:
+    """Tell whether point i of one sample is point i of the other."""
+    if first.num_nodes != second.num_nodes:
+        return False
+    grids = first.get("grid"), second.get("grid")
+    if grids[0] is not None and grids[1] is not None:
+        return tuple(grids[0]) == tuple(grids[1])
+    if first.get("pos") is None or second.get("pos") is None:
+        return False
+    return torch.equal(first.pos.cpu(), second.pos.cpu())

@@ -8,25 +8,25 @@ import hashlib
 import json
 import os
 import re
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import PicklingError, UnpicklingError
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch_geometric.data import Data
+import numpy as np
+import numpy.typing as npt
+
+Fingerprint = dict[str, Any]
 
 
 def record_path(path: Path) -> Path:
-    r"""Gives the path of a file's record, `<name>.json` beside it."""
+    r"""Return the path of a file's record, `<name>.json` beside it."""
     return path.with_name(f"{path.name}.json")
 
 
 def write_record(
     path: Path, *, repo_id: str | None, revision: str | None, commit: str | None
 ) -> str:
-    r"""Records a file's size, SHA-256 and origin beside it.
+    r"""Record a file's size, SHA-256 and origin beside it.
 
     Args:
         path: The file; it is read whole.
@@ -51,7 +51,7 @@ def write_record(
 
 
 def verify(path: str | os.PathLike[str]) -> None:
-    r"""Checks a file's size and SHA-256 against the record beside it.
+    r"""Check a file's size and SHA-256 against the record beside it.
 
     The whole file is read.
 
@@ -77,18 +77,53 @@ def verify(path: str | os.PathLike[str]) -> None:
         )
 
 
-def fingerprint(content: bytes) -> dict[str, Any]:
-    r"""Gives the size and SHA-256 of a sample file's content, for its manifest."""
+def fingerprint(content: bytes) -> Fingerprint:
+    r"""Return the size and SHA-256 of the content of a sample's file."""
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def fingerprint_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Fingerprint:
+    r"""Return the size and SHA-256 of a sample that is a slice of larger arrays.
+
+    Args:
+        arrays: The sample's part of each array. Names, types and shapes count as the
+            numbers do.
+    """
+    total = hashlib.sha256()
+    size = 0
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+        size += array.nbytes
+    return {"size": size, "sha256": total.hexdigest()}
+
+
+def check_fingerprint(what: str, found: Fingerprint, expected: Fingerprint) -> None:
+    r"""Check that what was read is what the data set was processed from.
+
+    Args:
+        what: What was read, for the message.
+        found: Its fingerprint.
+        expected: The fingerprint in the manifest; further entries do not matter.
+
+    Raises:
+        ValueError: If the two differ.
+    """
+    if any(expected.get(key) != value for key, value in found.items()):
+        raise ValueError(
+            f"{what} has changed since the data set was processed: found {found}, "
+            f"recorded size {expected.get('size')}, sha256 {expected.get('sha256')}. "
+            "Restore the file, or pass force_reload=True to accept it as it is."
+        )
+
+
 def describe(transform: object) -> str:
-    r"""Gives a text that is the same in every process: no address in memory."""
+    r"""Return a text that is the same in every process: no address in memory."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
 
 
-def read_verified(path: str | os.PathLike[str], expected: dict[str, Any]) -> bytes:
-    r"""Reads a whole file and checks it against its `fingerprint`.
+def read_verified(path: str | os.PathLike[str], expected: Fingerprint) -> bytes:
+    r"""Read a whole file and check it against its `fingerprint`.
 
     What is checked is what is returned: the file is read once.
 
@@ -104,57 +139,22 @@ def read_verified(path: str | os.PathLike[str], expected: dict[str, Any]) -> byt
         ValueError: If the bytes differ.
     """
     content = Path(path).read_bytes()
-    found = fingerprint(content)
-    if any(expected.get(key) != value for key, value in found.items()):
-        raise ValueError(
-            f"'{path}' has changed since the data set was processed: found {found}, "
-            f"recorded size {expected.get('size')}, sha256 {expected.get('sha256')}. "
-            "Restore the file, or pass force_reload=True to accept it as it is."
-        )
+    check_fingerprint(f"'{path}'", fingerprint(content), expected)
     return content
 
 
-def serialize(data: object, source: Path) -> bytes:
-    r"""Gives what `pre_transform` returned as the bytes of a file that holds no code.
-
-    Args:
-        data: A `Data` whose fields are tensors and plain Python values.
-        source: The file that it was made from, for the messages.
-
-    Returns:
-        A dictionary of the fields as `torch.save` writes it, which
-        `torch.load(..., weights_only=True)` reads.
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    r"""Read a JSON object, with errors that name the file.
 
     Raises:
-        ValueError: If it is no `Data`, or if a field is of another type.
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no file, no JSON, or no object.
     """
-    if not isinstance(data, Data):
-        raise ValueError(
-            f"pre_transform must return a Data, got {type(data).__name__} for "
-            f"'{source}'."
-        )
-    # A slice would take all of the tensor that it is a view of to disk.
-    fields = {
-        key: value.clone() if isinstance(value, Tensor) else value
-        for key, value in data.to_dict().items()
-    }
-    buffer = BytesIO()
-    try:
-        torch.save(fields, buffer)
-        torch.load(BytesIO(buffer.getvalue()), weights_only=True)
-    except (AttributeError, PicklingError, TypeError, UnpicklingError) as error:
-        raise ValueError(
-            f"what pre_transform made of '{source}' holds more than tensors and plain "
-            f"Python values, and cannot be stored: {list(fields)}."
-        ) from error
-    return buffer.getvalue()
-
-
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    r"""Reads a JSON object, with errors that name the file."""
+    if Path(path).is_dir():
+        raise ValueError(f"'{path}' is a folder, not a JSON file; delete it.")
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"'{path}' is not valid JSON ({error}); delete it.") from error
     if not isinstance(value, dict):
         raise ValueError(f"'{path}' is not a JSON object; delete it.")
@@ -162,7 +162,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
-    r"""Writes a file so that it is either the old one or wholly the new one."""
+    r"""Write a file so that it is either the old one or wholly the new one."""
     path = Path(path)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -173,7 +173,7 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
-    r"""Writes a JSON object, atomically."""
+    r"""Write a JSON object, atomically."""
     write_atomic(path, (json.dumps(value, indent=1) + "\n").encode())
 
 

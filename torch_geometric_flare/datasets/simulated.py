@@ -14,25 +14,32 @@ from torch_geometric.data import Data, Dataset
 from torch_geometric_flare.datasets.records import (
     describe,
     read_json,
-    serialize,
     write_atomic,
     write_json,
 )
 from torch_geometric_flare.datasets.simulated_files import (
-    Bounds,
-    Simulator,
+    num_points,
     read_sample,
     remove_leftovers,
     sample_file,
     simulate_files,
 )
-from torch_geometric_flare.datasets.sizes import num_points
+from torch_geometric_flare.datasets.simulated_sample import RESERVED
+from torch_geometric_flare.datasets.simulator import Bounds, Simulator
+from torch_geometric_flare.datasets.stored import serialize
+from torch_geometric_flare.fields import Fields, channel_slices
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class SimulatedDataset(Dataset):
     r"""Samples of a simulator, simulated once and then read from disk one by one.
+
+    A sample has `x` [N, D + F], the coordinates scaled by `coordinate_bounds` and then
+    the features; `pos` [N, D], in the unit of the simulator; `y` [N, C], the targets
+    side by side, in their own units; each feature under its own name; and, where the
+    simulator returns them, `normal`, `area`, `cells`, `edge_index`, and `grid` as a
+    tuple (H, W). All real numbers are in single precision.
 
     Every sample has its own file and its own random state, so that a run that was
     interrupted goes on where it stopped, and a larger `num_samples` adds the new ones
@@ -47,7 +54,7 @@ class SimulatedDataset(Dataset):
 
     Args:
         root: Folder for simulated data sets.
-        simulator: The physics, for example `simulation.Notchback()`.
+        simulator: The physics, for example `simulation.Notchback()`; see `Simulator`.
         num_samples: Size of the split.
         split: Name of the split; each one draws its own samples.
         seed: Seed of all splits.
@@ -101,8 +108,18 @@ class SimulatedDataset(Dataset):
         self._prepare()
 
     @property
-    def coordinate_bounds(self) -> Bounds:
-        """Corners of the box, in metres, that `x` maps to 0 and 1."""
+    def fields(self) -> Fields:
+        """What the columns of `y` are."""
+        return self.simulator.fields
+
+    @property
+    def features(self) -> Fields:
+        """What the columns of `x` after the coordinates are."""
+        return self.simulator.features
+
+    @property
+    def coordinate_bounds(self) -> Bounds | None:
+        """Corners of the box, in the unit of `pos`, that `x` maps to 0 and 1."""
         return self.simulator.coordinate_bounds
 
     @property
@@ -136,21 +153,21 @@ class SimulatedDataset(Dataset):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """One file a sample."""
+        """One file per sample."""
         return [sample_file(index) for index in range(self.num_samples)]
 
     @property
     def processed_file_names(self) -> list[str]:
-        """One file a sample."""
+        """One file per sample."""
         return [self._file_name(index) for index in range(self.num_samples)]
 
     def len(self) -> int:
-        """Number of samples of the split."""
+        """Return the number of samples of the split."""
         return self.num_samples
 
     def get(self, idx: int) -> Data:
-        """Reads one sample, before `transform`."""
-        return read_sample(self._samples / self._file_name(idx))
+        """Read one sample, before `transform`."""
+        return read_sample(self._samples / self._file_name(idx), self.fields)
 
     def _file_name(self, index: int) -> str:
         name = sample_file(index)
@@ -202,12 +219,12 @@ class SimulatedDataset(Dataset):
             target = self._samples / self._file_name(index)
             if not target.exists():
                 source = raw / sample_file(index)
-                data = pre_transform(read_sample(source))
+                data = pre_transform(read_sample(source, self.fields))
                 write_atomic(target, serialize(data, source))
 
 
 def _num_cores() -> int:
-    """Cores that this process may use, fewer than the machine's in a container."""
+    """Return the cores that this process may use: fewer in a container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -221,6 +238,8 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             "format": _FORMAT,
             "simulator": simulator.name,
             "parameters": dataclasses.asdict(instance),
+            "fields": [dataclasses.asdict(field) for field in simulator.fields],
+            "features": [dataclasses.asdict(field) for field in simulator.features],
             "seed": seed,
         }
         as_read: dict[str, Any] = json.loads(json.dumps(manifest))
@@ -229,6 +248,13 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             "simulator must be an instance of a dataclass whose fields JSON can hold, "
             f"got {simulator!r}."
         ) from error
+    names = channel_slices((*simulator.fields, *simulator.features))
+    if not simulator.fields or not set(names).isdisjoint(RESERVED):
+        raise ValueError(
+            "simulator must have at least one target in `fields`, and none may be "
+            f"called one of {list(RESERVED)}, got fields={simulator.fields} and "
+            f"features={simulator.features}."
+        )
     return as_read
 
 

@@ -4,25 +4,22 @@ import functools
 import multiprocessing
 import os
 import threading
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch_geometric.data import Data
 
+from torch_geometric_flare.datasets.arrays import array_length
 from torch_geometric_flare.datasets.records import write_atomic
-
-Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
+from torch_geometric_flare.datasets.simulated_sample import make_arrays, read_arrays
+from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
+from torch_geometric_flare.datasets.stored import deserialize, num_stored_points
+from torch_geometric_flare.fields import Fields
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -32,42 +29,8 @@ _THREAD_VARIABLES = (
 )
 
 
-class Simulator(Protocol):
-    """What `SimulatedDataset` asks of a simulator: a picklable dataclass.
-
-    Its fields are its parameters; they must be expressible in JSON.
-    """
-
-    @property
-    def name(self) -> str:
-        """Short name for folders and messages."""
-
-    @property
-    def coordinate_bounds(self) -> Bounds:
-        """Box in metres from which `x` is normalised."""
-
-    def sample(self, rng: np.random.Generator) -> Mapping[str, npt.NDArray[Any]]:
-        """Simulates one sample: the fields of its `Data`, drawing from `rng` alone."""
-
-
-def sample_rng(seed: int, split: str, index: int) -> np.random.Generator:
-    r"""Gives the random state of one sample of a `SimulatedDataset`.
-
-    Args:
-        seed: Seed of the data set.
-        split: Name of the split.
-        index: Index of the sample.
-
-    Returns:
-        A generator that depends on nothing else, neither on the number of samples nor
-        on the order in which, or the process where, they are simulated.
-    """
-    key = (zlib.crc32(split.encode()), index)
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
 def sample_file(index: int) -> str:
-    r"""Gives the name of the file of a sample."""
+    r"""Return the name of the file of a sample."""
     return f"{index:06d}.npz"
 
 
@@ -79,7 +42,7 @@ def simulate_files(
     indices: Sequence[int],
     num_workers: int,
 ) -> None:
-    r"""Simulates samples and writes each one, atomically, as soon as it is finished.
+    r"""Simulate samples and write each one, atomically, as soon as it is finished.
 
     Args:
         simulator: The physics.
@@ -122,8 +85,12 @@ def simulate_files(
                 pool.shutdown(cancel_futures=True)
 
 
-def read_sample(path: Path) -> Data:
-    r"""Reads a sample from an `.npz` file of arrays or a `.pt` file of fields.
+def read_sample(path: Path, fields: Fields) -> Data:
+    r"""Read a sample from an `.npz` file of arrays or a `.pt` file of fields.
+
+    Args:
+        path: The file.
+        fields: The targets.
 
     Raises:
         FileNotFoundError: If the file is gone.
@@ -131,25 +98,37 @@ def read_sample(path: Path) -> Data:
     """
     again = "make the data set again, which restores this sample"
     try:
-        if path.suffix == ".pt":
-            return Data.from_dict(torch.load(path, weights_only=True))
-        # NumPy leaves a damaged archive open when it opens the file itself.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Data(**{name: torch.from_numpy(arrays[name]) for name in arrays})
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"'{path}' is gone: {again}.") from error
-    except (
-        EOFError,
-        RuntimeError,
-        UnpicklingError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(f"'{path}' is damaged: delete it and {again}.") from error
+    if path.suffix == ".pt":
+        return deserialize(content, path)
+    try:
+        return read_arrays(content, path, fields)
+    except ValueError as error:
+        raise ValueError(
+            f"'{path}' is damaged: delete it and {again}. {error}"
+        ) from error
+
+
+def num_points(path: Path) -> int:
+    r"""Return the points of a sample; none of its arrays is read.
+
+    Args:
+        path: An `.npz` file, of which one header is read, or a `.pt` file, which is
+            mapped into memory.
+
+    Raises:
+        FileNotFoundError: If the file is gone.
+        ValueError: If its content is damaged.
+    """
+    if path.suffix == ".pt":
+        return num_stored_points(path)
+    return array_length(path, "pos")
 
 
 def remove_leftovers(folder: Path) -> None:
-    r"""Deletes what a killed `write_atomic` left behind, once the file itself exists.
+    r"""Delete what a killed `write_atomic` left behind, once the file itself exists.
 
     A temporary file without its final one may belong to a process still at work.
     """
@@ -163,31 +142,25 @@ def _simulate_file(
     simulator: Simulator, seed: int, split: str, folder: Path, index: int
 ) -> None:
     try:
-        content = _npz(simulator.sample(sample_rng(seed, split, index)))
+        arrays = make_arrays(
+            simulator, simulator.sample(sample_rng(seed, split, index))
+        )
     except Exception as error:
         raise RuntimeError(
             f"{simulator.name} failed on sample {index} of split {split!r} with seed "
             f"{seed} ({type(error).__name__}: {error}). Finished samples are kept. "
             f"Repeat it by simulator.sample(sample_rng({seed}, {split!r}, {index}))."
         ) from error
+    buffer = BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     path = folder / sample_file(index)
     try:
-        write_atomic(path, content)
+        write_atomic(path, buffer.getvalue())
     except FileNotFoundError:
         # Another run over the same folder may have finished this sample and taken
         # our temporary file for a leftover.
         if not path.exists():
             raise
-
-
-def _npz(fields: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    for name, value in fields.items():
-        if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise TypeError(f"field {name!r} must be a numeric array, got {value!r}")
-    arrays: dict[str, Any] = dict(fields)
-    buffer = BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def _follow_parent() -> None:

@@ -30,7 +30,7 @@ def force_coefficients(
     batch: Tensor | None = None,
     batch_size: int | None = None,
 ) -> ForceCoefficients:
-    r"""Drag and lift of the pressure on closed surfaces.
+    r"""Return drag and lift of the pressure on closed surfaces.
 
     Pressure pushes against the outward normal, so with cells $i$
 
@@ -87,7 +87,7 @@ def force_coefficients(
 
 
 def _column(name: str, values: Tensor, num_cells: int) -> Tensor:
-    """Values [N] or [N, 1] as [N, 1]; anything else would broadcast silently."""
+    """Return values [N] or [N, 1] as [N, 1]; anything else would broadcast silently."""
     if values.shape == (num_cells,):
         return values.unsqueeze(1)
     if values.shape != (num_cells, 1):

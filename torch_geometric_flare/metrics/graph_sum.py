@@ -30,14 +30,14 @@ class _SegmentSum(torch.autograd.Function):
 
 
 def widen(values: Tensor) -> Tensor:
-    """Double precision, or single where the device has none better (`mps`)."""
+    """Convert to double precision; to single where there is no double (`mps`)."""
     return values.float() if values.device.type == "mps" else values.double()
 
 
 def graph_sum(
     values: Tensor, batch: Tensor | None = None, batch_size: int | None = None
 ) -> Tensor:
-    """Sum the points of each graph in double precision.
+    """Return the sum over the points of each graph, in double precision.
 
     Millions of single-precision terms added one after another would lose digits that
     a metric is asked for.

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.notchback_body import NotchbackShape
 from torch_geometric_flare.simulation.source_panels import SourcePanels
 from torch_geometric_flare.simulation.surface_points import (
@@ -56,7 +57,7 @@ class Notchback:
     with any.
 
     Args:
-        num_points: Surface points a sample.
+        num_points: Surface points per sample.
         panels_along: Panels from nose to tail.
         panels_around: Panels of the half body from the keel to the crest. The time for
             one car grows with the square (later the cube) of the number of panels.
@@ -75,6 +76,10 @@ class Notchback:
     speed: float = 38.889
 
     name: ClassVar[str] = "simulated_notchback"
+    fields: ClassVar[Fields] = (Field("pressure", 1, "m²/s²"),)
+    """The target: kinematic pressure."""
+    features: ClassVar[Fields] = ()
+    """Inputs beyond the coordinates: none."""
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((0.0, -0.95, 0.0), (4.85, 0.95, 1.5))
@@ -96,17 +101,16 @@ class Notchback:
         if not (self.speed > 0.0 and math.isfinite(self.speed)):
             raise ValueError(f"`speed` must be positive, got {self.speed}")
 
-    def sample(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
-        r"""Simulate one random car.
+    def sample(self, rng: np.random.Generator) -> dict[str, Array]:
+        r"""Return the raw arrays of one random car.
 
         Args:
             rng: Source of the shape and of the points; equal states give equal samples.
 
         Returns:
-            Arrays of float32: `x`, the position scaled from `coordinate_bounds` to
-            [0, 1], [N, 3]; `pos` in metres, [N, 3]; `y`, the kinematic pressure
-            $\tfrac{1}{2} U^2 C_p$ in m²/s², [N, 1]; `normal`, unit and outward,
-            [N, 3]; `area` in m², [N], equal shares of the body's surface.
+            `pos` in metres, [N, 3]; `pressure`, kinematic, $\tfrac{1}{2} U^2 C_p$ in
+            m²/s², [N, 1]; `normal`, unit and outward, [N, 3]; `area` in m², [N], equal
+            shares of the body's surface.
         """
         return self.surface_points(self.solve(NotchbackShape.sample(rng)), rng)
 
@@ -137,7 +141,7 @@ class Notchback:
 
     def surface_points(
         self, flow: NotchbackFlow, rng: np.random.Generator
-    ) -> dict[str, npt.NDArray[np.float32]]:
+    ) -> dict[str, Array]:
         """Draw `num_points` points on both halves of a body, evenly over the area.
 
         Pressures are averaged to the vertices and interpolated bilinearly; normals are
@@ -167,16 +171,12 @@ class Notchback:
         coefficient = np.einsum(
             "nk,nk->n", weights, lattice_quads(nodal[..., None])[panel, :, 0]
         )
-        lower, upper = np.array(self.coordinate_bounds)
-        point_area = 2.0 * areas.sum() / self.num_points
-        sample = {
-            "x": (pos - lower) / (upper - lower),
+        return {
             "pos": pos,
-            "y": 0.5 * self.speed**2 * coefficient[:, None],
+            "pressure": 0.5 * self.speed**2 * coefficient[:, None],
             "normal": flow.normals.reshape(-1, 3)[panel] * side,
-            "area": np.full(self.num_points, point_area),
+            "area": np.full(self.num_points, 2.0 * areas.sum() / self.num_points),
         }
-        return {field: value.astype(np.float32) for field, value in sample.items()}
 
 
 def _smoothstep(t: Array) -> Array:

@@ -7,7 +7,7 @@ Array = npt.NDArray[np.float64]
 
 
 def lattice_quads(lattice: Array) -> Array:
-    r"""Gather the quadrilaterals of a lattice of vertices.
+    r"""Return the quadrilaterals of a lattice of vertices.
 
     Args:
         lattice: Vertices (or values at them), [I + 1, J + 1, C].
@@ -20,7 +20,7 @@ def lattice_quads(lattice: Array) -> Array:
 
 
 def nodal_mean(values: Array, areas: Array) -> Array:
-    r"""Bring one value a panel to the vertices, weighted by the panels' areas.
+    r"""Return values of panels averaged to the vertices, weighted by the panels' areas.
 
     Args:
         values: Values of the panels of a lattice, [I, J].

@@ -1,6 +1,5 @@
-"""Training surrogates: one call, reproducible to the bit, resumable after a kill."""
+"""Training of surrogates: one call, reproducible to the bit, resumable after a kill."""
 
-from torch_geometric_flare.training.arguments import forward_arguments
 from torch_geometric_flare.training.baselines import (
     Comparison,
     compare_with_baselines,
@@ -10,8 +9,9 @@ from torch_geometric_flare.training.callbacks import (
     EpochSeed,
     scaled_ema_decay,
 )
-from torch_geometric_flare.training.checkpoint import load_surrogate
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
+from torch_geometric_flare.training.evaluation import evaluate, evaluate_per_field
+from torch_geometric_flare.training.fit import fit
 from torch_geometric_flare.training.history import read_history
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.optimizer import parameter_groups
@@ -21,8 +21,7 @@ from torch_geometric_flare.training.point_parallel import (
 )
 from torch_geometric_flare.training.quiet import quiet_lightning
 from torch_geometric_flare.training.run_folder import run_folder
-from torch_geometric_flare.training.surrogate import Surrogate
-from torch_geometric_flare.training.trainer import build_trainer, evaluate, fit
+from torch_geometric_flare.training.trainer import build_trainer
 from torch_geometric_flare.training.user_errors import user_errors
 
 __all__ = [
@@ -30,15 +29,13 @@ __all__ = [
     "EpochCheckpoint",
     "EpochSeed",
     "PointParallelStrategy",
-    "Surrogate",
     "SurrogateDataModule",
     "SurrogateModule",
     "build_trainer",
     "compare_with_baselines",
     "evaluate",
+    "evaluate_per_field",
     "fit",
-    "forward_arguments",
-    "load_surrogate",
     "parameter_groups",
     "quiet_lightning",
     "read_history",

@@ -1,39 +1,59 @@
 """What a surrogate must beat: the mean, and a copy of the most similar sample."""
 
 import copy
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import NearestSample
-from torch_geometric_flare.metrics import relative_l2
-from torch_geometric_flare.training.surrogate import Surrogate
+from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
 
 
-class Comparison(NamedTuple):
+@dataclass(frozen=True)
+class Comparison:
     """Predictions of a surrogate and errors beside those of two baselines.
 
+    Errors of a sample are the mean over its fields; `per_field` has those of each.
+
     Attributes:
-        predictions: The field of each sample in its own units.
+        predictions: The fields of each sample in their own units.
         relative_l2: Error of the surrogate on each sample.
         relative_l2_of_training_mean: Error of the constant mean of the training split.
-        relative_l2_of_nearest_training_sample: Error of the field of the training
+        relative_l2_of_nearest_training_sample: Error of the fields of the training
             sample of the most similar shape, carried over to the nearest points.
+        per_field: For each field by its name, these three errors by their names.
     """
 
     predictions: list[Tensor]
     relative_l2: Tensor
     relative_l2_of_training_mean: Tensor
     relative_l2_of_nearest_training_sample: Tensor
+    per_field: Mapping[str, Mapping[str, Tensor]]
 
     def mean_errors(self) -> dict[str, float]:
-        """The three errors under their names, averaged over the samples."""
-        errors = self._asdict()
-        del errors["predictions"]
-        return {name: error.mean().item() for name, error in errors.items()}
+        """Return the three errors by their names, averaged over the samples.
+
+        With several fields those of each follow, such as `relative_l2_pressure`.
+        """
+        means = {name: getattr(self, name).mean().item() for name in _KINDS}
+        if len(self.per_field) > 1:
+            means |= {
+                f"{name}_{field}": error.mean().item()
+                for field, errors in self.per_field.items()
+                for name, error in errors.items()
+            }
+        return means
+
+
+_KINDS = (
+    "relative_l2",
+    "relative_l2_of_training_mean",
+    "relative_l2_of_nearest_training_sample",
+)
 
 
 def compare_with_baselines(
@@ -41,33 +61,62 @@ def compare_with_baselines(
 ) -> Comparison:
     """Measure a surrogate on all points of each test sample, beside two baselines.
 
+    The most similar sample is found by the model's input: the normalised coordinates,
+    and the features beside them.
+
     Args:
         surrogate: The trained surrogate; its `target_normalizer` holds the mean of the
             training split.
-        train: The training split, with normalised coordinates `x` and field `y`.
-        test: The test split; predicted on the device of the surrogate.
+        train: The training split, with input `x` and fields `y`.
+        test: The test split; predicted on the device of the surrogate, and left as and
+            where it is.
 
     Returns:
-        Predictions, and one error a sample of `test` for each of the three, on the CPU.
+        Predictions, and one error per sample of `test` for each of the three, on the
+        CPU.
 
     Raises:
         ValueError: If a split is empty or a field is missing.
     """
     if len(test) == 0:
         raise ValueError("test is empty: pass at least one sample")
-    nearest = NearestSample((data.x, data.y) for data in train)
-    mean = surrogate.target_normalizer.shift.cpu()
     device = surrogate.target_normalizer.shift.device
-    # Of a copy: `Data.to` moves the sample itself.
+
+    def with_input(data: Data) -> Data:
+        # Copies: `Data.to` moves the sample itself.
+        encoded = copy.copy(data)
+        encoded.x = surrogate.encode_input(copy.copy(data).to(device))
+        return encoded
+
+    def errors(predictions: Sequence[Tensor]) -> dict[str, Tensor]:
+        found = [
+            errors_per_field(prediction, data, surrogate.fields)
+            for prediction, data in zip(predictions, test, strict=True)
+        ]
+        return {
+            field.name: torch.cat([sample[field.name] for sample in found])
+            for field in surrogate.fields
+        }
+
+    nearest = NearestSample(with_input(data) for data in train)
+    mean = surrogate.target_normalizer.shift.cpu()
     predictions = [surrogate.predict(copy.copy(d).to(device)).cpu() for d in test]
-
-    def errors(fields: Sequence[Tensor]) -> Tensor:
-        pairs = zip(fields, test, strict=True)
-        return torch.cat([relative_l2(field, data.y) for field, data in pairs])
-
+    measured = dict(
+        zip(
+            _KINDS,
+            (
+                errors(predictions),
+                errors([mean.expand_as(data.y) for data in test]),
+                errors([nearest.predict(with_input(data)) for data in test]),
+            ),
+            strict=True,
+        )
+    )
     return Comparison(
         predictions,
-        errors(predictions),
-        errors([mean.expand_as(data.y) for data in test]),
-        errors([nearest.predict(data.x) for data in test]),
+        **{name: mean_over_fields(errors) for name, errors in measured.items()},
+        per_field={
+            field.name: {name: errors[field.name] for name, errors in measured.items()}
+            for field in surrogate.fields
+        },
     )

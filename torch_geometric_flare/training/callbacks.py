@@ -14,7 +14,7 @@ _LIFETIMES = 20
 
 
 def scaled_ema_decay(decay: float, num_steps: int) -> float:
-    r"""The decay of an average of weights that forgets its first weights in time.
+    r"""Return the decay of an average that forgets the first weights in time.
 
     An average of decay $d$ looks back over $1 / (1 - d)$ steps. The training must span
     twenty times that, or the average is still made of the first weights; a shorter one

@@ -1,5 +1,6 @@
 """Training, validation and test splits for Lightning."""
 
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DistributedSampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -25,6 +27,7 @@ _FIXED = (
     "num_samples",
     "max_points",
     "sizes_crc32",
+    "train_transform",
     "first_and_last_sample",
 )
 
@@ -48,7 +51,9 @@ class SurrogateDataModule(LightningDataModule):
 
     Any transform of PyTorch Geometric is reproducible here, such as
     `FixedPoints(1000, replace=False)`, with any number of workers and after a resume:
-    it runs under generators seeded from (seed, epoch, index). Each epoch takes every
+    it runs under generators seeded from (seed, epoch, index). One that leaves out or
+    moves points of a sample with `edge_index`, `cells` or `grid`, which name points by
+    their place, is refused unless it replaces these. Each epoch takes every
     training sample once, the last batch being smaller if need be. The validation and
     test samples are the same in every pass.
 
@@ -81,7 +86,7 @@ class SurrogateDataModule(LightningDataModule):
     Raises:
         ValueError: If `train` is empty, `batch_size` or `max_points` is no positive
             integer, a number is negative, or `sizes` is given without `max_points`, is
-            not one number a sample, or is missing where `train` does not tell.
+            not one number per sample, or is missing where `train` does not tell.
     """
 
     def __init__(
@@ -146,18 +151,18 @@ class SurrogateDataModule(LightningDataModule):
         return -(-len(self.train) // self.batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        """Batches of the training split, in a new order each epoch."""
+        """Return the batches of the training split, in a new order each epoch."""
         # A sampler of whole batches leaves no batching to the loader.
         whole = isinstance(self._sampler, PointBatchSampler)
         batch_size = None if whole else self.batch_size
         return self._loader(self.train, self._sampler, batch_size, self.train_transform)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Batches of the validation split, none if there is no such split."""
+        """Return the batches of the validation split, if there is one."""
         return [] if self.val is None else self._ordered(self.val)
 
     def test_dataloader(self) -> DataLoader:
-        """Batches of the test split.
+        """Return the batches of the test split.
 
         Raises:
             ValueError: If there is no such split.
@@ -190,7 +195,7 @@ class SurrogateDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training must find unchanged, and the epoch it starts at."""
+        """Return what a resumed training must find unchanged, and its first epoch."""
         return {
             "epoch": self._sampler.epoch + 1,
             "seed": self.seed,
@@ -198,42 +203,43 @@ class SurrogateDataModule(LightningDataModule):
             "num_samples": len(self.train),
             "max_points": self.max_points,
             "sizes_crc32": self._sizes_crc32(),
+            "train_transform": _describe_transform(self.train_transform),
             "num_replicas": self._num_replicas(),
             "first_and_last_sample": self._first_and_last_sample,
         }
 
     @cached_property
     def _first_and_last_sample(self) -> str:
-        """Tells other data from these without loading all of them."""
+        """Tell other data from these without loading all of them."""
         samples = SeededDataset(self.train, self.seed)
         return " and ".join(
             _fingerprint(samples[0, index]) for index in (0, len(self.train) - 1)
         )
 
     def _num_replicas(self) -> int:
-        """How many processes, or groups of them, share out the samples of an epoch."""
+        """Count the processes, or groups of them, that share out an epoch's samples."""
         shares = (
             None if self.trainer is None else self.trainer.distributed_sampler_kwargs
         )
         return 1 if shares is None else int(shares["num_replicas"])
 
     def _sizes_crc32(self) -> int | None:
-        """Tells whether batches were packed for samples of other sizes."""
+        """Tell whether batches were packed for samples of other sizes."""
         if not isinstance(self._sampler, PointBatchSampler):
             return None
         return zlib.crc32(str(self._sampler.sizes).encode())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue at the epoch after the checkpoint's.
+        """Continue with the epoch after the checkpoint's.
 
         Lightning builds the training loader before it announces the epoch, and workers
         would read ahead in the order of epoch 0.
 
         Raises:
             ValueError: If the seed, the batch size, the limit on points, the number of
-                processes with samples of their own, or the training samples are others
-                than in the checkpoint: their number, their sizes, or the field of the
-                first and the last.
+                processes with samples of their own, the transform, or the training
+                samples are others than in the checkpoint: their number, their sizes,
+                or the arrays of the first and the last.
         """
         here = self.state_dict()
         theirs, ours = state_dict.get("num_replicas", 1), here["num_replicas"]
@@ -255,8 +261,23 @@ class SurrogateDataModule(LightningDataModule):
         self._sampler.set_epoch(state_dict["epoch"])
 
 
+def _describe_transform(transform: Callable[[Data], Data] | None) -> str:
+    """Return what a transform says of itself, without the address in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
+
+
 def _fingerprint(data: Data) -> str:
-    """A sample in few words: its points, and a hash of the bytes of its field."""
-    y = torch.as_tensor(data.get("y", ())).detach().cpu().contiguous().flatten()
-    crc32 = zlib.crc32(y.view(torch.uint8).numpy().tobytes())
-    return f"{data.num_nodes} points with y of CRC-32 {crc32:08x}"
+    """Describe a sample: its points, and a hash of each array's bytes, first of `y`."""
+    arrays = {
+        name: value
+        for name, value in data.to_dict().items()
+        if isinstance(value, Tensor) and value.layout == torch.strided
+    }
+    names = sorted(arrays, key=lambda name: (name != "y", name))
+    hashes = ", ".join(f"{name} of CRC-32 {_crc32(arrays[name])}" for name in names)
+    return f"{data.num_nodes} points with {hashes or 'no array'}"
+
+
+def _crc32(value: Tensor) -> str:
+    flat = value.detach().cpu().contiguous().flatten()
+    return f"{zlib.crc32(flat.view(torch.uint8).numpy().tobytes()):08x}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_history(folder: str | Path) -> dict[str, list[float]]:
-    """The logged errors of each epoch.
+    """Read the logged errors of each epoch.
 
     Args:
         folder: The folder of the training. Where an epoch was logged twice, because the
@@ -14,7 +14,7 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
 
     Returns:
         `epoch` and the logged names, such as `train_relative_l2`, each with one value
-        an epoch in ascending order; NaN where an epoch was not measured.
+        per epoch in ascending order; NaN where an epoch was not measured.
 
     Raises:
         FileNotFoundError: If `folder` holds no log.

@@ -1,46 +1,63 @@
 """The training of a surrogate, as a Lightning module."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch_geometric.data import Data
 
-from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.training.checkpoint import describe_model
+from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.surrogates.description import describe_surrogate
+from torch_geometric_flare.training.arithmetic import describe_arithmetic
+from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
 from torch_geometric_flare.training.optimizer import parameter_groups
-from torch_geometric_flare.training.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
 # What a resumed training must find unchanged, and how messages call it.
 _DESCRIBED = {
-    "recipe": "recipe",
     "model": "model",
     "arguments": "model",
+    "recipe": "recipe",
     "training_data": "training_data",
+    "fields": "fields",
+    "features": "features",
 }
 
 
 class SurrogateModule(LightningModule):
-    """Trains any surrogate on the relative error of its decoded field.
+    """Trains any surrogate on the relative errors of its decoded fields.
 
-    The loss is the mean over the samples of `metrics.relative_l2`, prediction and
-    target both in the field's own units. Logged are its means over an epoch:
-    `train_relative_l2`, `val_relative_l2` and `test_relative_l2`. With an average of
-    the weights, validation and test see the averaged ones.
+    The loss is the mean over the fields of the mean over the samples of
+    `metrics.relative_l2`, prediction and target both in their own units: each field
+    counts as much as any other, whatever its unit. Logged are its means over an epoch,
+    `train_relative_l2`, `val_relative_l2` and `test_relative_l2`; with several fields
+    also those of each, such as `train_relative_l2_pressure`. With an average of the
+    weights, validation and test see the averaged ones.
 
     Args:
         model: The network, whose forward names the fields of `Data` that it needs.
         target_normalizer: Decodes the network's output.
-        coordinate_normalizer: Encodes positions, for predictions where only these are
-            known; it travels in the checkpoint.
-        recipe: The hyperparameters.
-        training_data: What the model is trained on, in words; it travels in the
-            checkpoint, so that predictions can say whether the data were simulated.
+        coordinate_normalizer: Encodes positions, for samples without `x`.
+        recipe: The hyperparameters; by default those of `Recipe` itself.
+        training_data: What the model is trained on, in words, so that predictions can
+            say whether the data were simulated.
+        fields: Names and units of the columns of `y`; `None` for one field called
+            `field`.
+        features: Names and units of the columns of `x` after the coordinates.
+        input_normalizer: Encodes all channels of `x`.
+
+    All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
+
+    Raises:
+        ValueError: If `model` is not of the recipe's class, or the surrogate refuses an
+            argument.
     """
 
     def __init__(
@@ -50,35 +67,59 @@ class SurrogateModule(LightningModule):
         coordinate_normalizer: Normalizer | None = None,
         recipe: Recipe | None = None,
         training_data: str | None = None,
+        *,
+        fields: Iterable[Field] | None = None,
+        features: Iterable[Field] = (),
+        input_normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
+        if recipe is None:
+            recipe = Recipe(model_class=type(model))
+        if not isinstance(model, recipe.model_class):
+            raise ValueError(
+                f"model is a {type(model).__name__}, but the recipe is for "
+                f"{recipe.model_class.__name__}: build the model by "
+                "recipe.build(in_channels, out_channels)"
+            )
         self.surrogate = Surrogate(
-            model, target_normalizer, coordinate_normalizer, training_data
+            model,
+            target_normalizer,
+            coordinate_normalizer,
+            training_data,
+            fields=fields,
+            features=features,
+            input_normalizer=input_normalizer,
         )
-        self.recipe = Recipe() if recipe is None else recipe
+        self.recipe = recipe
 
     def forward(self, data: Data) -> Tensor:
-        """The predicted field in its own units, $[N, C]$."""
+        """Predict all fields in their own units, $[N, C]$."""
         prediction: Tensor = self.surrogate(data)
         return prediction
 
     def loss(self, prediction: Tensor, data: Data) -> Tensor:
-        """The mean relative error of the samples; override it to train on another.
+        """Return the mean relative error of fields and samples.
+
+        Override it to train on another; the logged errors stay.
 
         Args:
-            prediction: The decoded field.
-            data: The batch, with the true field as `y`.
+            prediction: The decoded fields.
+            data: The batch, with the true fields as `y`.
 
         Shapes:
             - `prediction`: $[N, C]$
 
         Returns:
             A scalar.
+
+        Raises:
+            ValueError: If `data` has no `y` or it does not fit the prediction.
         """
-        return _errors(prediction, data).mean()
+        errors = errors_per_field(prediction, data, self.surrogate.fields)
+        return mean_over_fields(errors).mean()
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """The loss of one batch.
+        """Return the loss of one batch.
 
         Raises:
             RuntimeError: If it is not finite.
@@ -92,19 +133,19 @@ class SurrogateModule(LightningModule):
                 f"learning_rate={self.recipe.learning_rate}, or resume from the last "
                 "checkpoint with precision='32-true'"
             )
-        self._log("train", loss.detach(), batch)
+        self._log("train", prediction.detach(), batch)
         return loss
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Log the error of one batch of the validation split."""
-        self._log("val", _errors(self(batch), batch).mean(), batch)
+        """Log the errors of one batch of the validation split."""
+        self._log("val", self(batch), batch)
 
     def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Log the error of one batch of the test split."""
-        self._log("test", _errors(self(batch), batch).mean(), batch)
+        """Log the errors of one batch of the test split."""
+        self._log("test", self(batch), batch)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """AdamW, and a one-cycle schedule over all steps of the training."""
+        """Return AdamW and a one-cycle schedule over all steps of the training."""
         recipe = self.recipe
         optimizer = AdamW(
             parameter_groups(self.surrogate.model, recipe.weight_decay),
@@ -128,47 +169,58 @@ class SurrogateModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the model without this code's objects in the file."""
+        """Add what rebuilds the surrogate without this code's objects in the file."""
         checkpoint["surrogate"] = self._description()
+        checkpoint["arithmetic"] = describe_arithmetic(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue the training of another model or by another recipe.
+        """Refuse to continue another training, or this one by another arithmetic.
 
         Raises:
-            ValueError: If the checkpoint's recipe, model or description of the data is
-                not this one.
+            ValueError: If the checkpoint's recipe, model, fields, features, description
+                of the data or arithmetic is not this one.
         """
         theirs, ours = checkpoint["surrogate"], self._description()
         for name, what in _DESCRIBED.items():
-            changed = _differences(theirs.get(name), ours[name])
-            if changed:
-                raise ValueError(
-                    f"the checkpoint was trained with another {what}; (checkpoint, "
-                    f"now): {changed}: resume with the same {what}, or start a "
-                    "training in another folder"
-                )
+            _check_same(theirs.get(name), ours[name], what)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            here = describe_arithmetic(self.trainer)
+            _check_same(checkpoint.get("arithmetic"), here, "arithmetic")
 
     def _description(self) -> dict[str, Any]:
-        return {
-            **describe_model(self.surrogate.model),
-            "recipe": self.recipe.to_dict(),
-            "training_data": self.surrogate.training_data,
-        }
+        described = describe_surrogate(self.surrogate)
+        return {**described, "recipe": self.recipe.to_dict()}
 
-    def _log(self, stage: str, error: Tensor, batch: Data) -> None:
-        self.log(
-            f"{stage}_relative_l2",
-            error,
-            batch_size=batch.num_graphs,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            sync_dist=True,
+    def _log(self, stage: str, prediction: Tensor, batch: Data) -> None:
+        fields = self.surrogate.fields
+        errors = errors_per_field(prediction, batch, fields)
+        named = {"": mean_over_fields(errors)}
+        if len(fields) > 1:
+            named |= {f"_{name}": error for name, error in errors.items()}
+        for suffix, error in named.items():
+            self.log(
+                f"{stage}_relative_l2{suffix}",
+                error.mean(),
+                batch_size=batch.num_graphs,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=not suffix,
+                sync_dist=True,
+            )
+
+
+def _check_same(theirs: Any, ours: Any, what: str) -> None:
+    changed = _differences(theirs, ours)
+    if changed:
+        raise ValueError(
+            f"the checkpoint was trained with another {what}; (checkpoint, now): "
+            f"{changed}: resume with the same {what}, or start a training in another "
+            "folder"
         )
 
 
 def _differences(theirs: Any, ours: Any) -> Any:
-    """Pairs of what differs, name by name in dictionaries; nothing where all agree."""
+    """Return pairs of what differs, by name in dictionaries; None where all agree."""
     if theirs == ours:
         return None
     if not isinstance(theirs, dict) or not isinstance(ours, dict):
@@ -178,15 +230,3 @@ def _differences(theirs: Any, ours: Any) -> Any:
         for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name)
     }
-
-
-def _errors(prediction: Tensor, data: Data) -> Tensor:
-    """The relative error of each sample, $[B]$."""
-    if "y" not in data:
-        raise ValueError(
-            f"the data has no true field y, only {sorted(data.keys())}: add it in the "
-            "dataset or by a transform"
-        )
-    return relative_l2(
-        prediction, data.y, data.batch, data.num_graphs, data.get("group")
-    )

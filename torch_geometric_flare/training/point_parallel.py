@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def shard_points(data: Data, group: "ProcessGroup") -> Data:
-    """This process's share of the points of a sample or a batch.
+    """Return this process's share of the points of a sample or a batch.
 
     Args:
         data: The same on every process of the group.
@@ -57,20 +58,17 @@ def shard_points(data: Data, group: "ProcessGroup") -> Data:
     return shard
 
 
-class PointParallelStrategy(ModelParallelStrategy):
+class PointParallelStrategy(DDPStrategy):
     r"""Spreads the points of each sample over processes, and samples over groups.
 
-    The processes form a mesh of two dimensions, `data_parallel` and `tensor_parallel`,
-    as in Lightning's class. Those of one row get the same samples, each a share of the
-    points (`shard_points`), and exchange latent states; rows get different samples.
-    Gradients are summed over a row and averaged over the rows: training takes the steps
-    of a single process that has the samples of all rows in its batch.
+    The processes form a mesh of two dimensions, `samples` and `points`. Those of one
+    row get the same samples, each a share of the points (`shard_points`), and exchange
+    latent states; rows get different samples. Gradients are summed over a row and
+    averaged over the rows: training takes the steps of a single process that has the
+    samples of all rows in its batch.
 
-    Every process holds all weights, those of the first at the start, so checkpoints are
-    the usual ones. Lightning's class by itself neither reduces gradients of such
-    weights nor loads a checkpoint of them. A `Trainer` of your own refuses
-    `precision="64-true"` for this class: pass it `plugins=DoublePrecision()`, of
-    `lightning.pytorch.plugins`, as `fit` does.
+    Every process holds all weights, those of the first at the start, as in Lightning's
+    class; but gradients are reduced once, when all of a step are there.
 
     Batches are `Data` with the process group as the field `group`. `SurrogateModule`
     hands it to a model whose forward names it, and to its loss. In a module of your own
@@ -97,52 +95,57 @@ class PointParallelStrategy(ModelParallelStrategy):
         process_group_backend: str | None = None,
     ) -> None:
         check_positive(processes_per_sample=processes_per_sample)
-        super().__init__(
-            tensor_parallel_size=processes_per_sample,
-            timeout=timeout,
-            process_group_backend=process_group_backend,
-        )
+        super().__init__(timeout=timeout, process_group_backend=process_group_backend)
         self.processes_per_sample = processes_per_sample
-
-    # What the class above does for weights that are themselves distributed.
-    restore_checkpoint_after_setup = ParallelStrategy.restore_checkpoint_after_setup
-    lightning_restore_optimizer = ParallelStrategy.lightning_restore_optimizer
-    lightning_module_state_dict = ParallelStrategy.lightning_module_state_dict
-    load_model_state_dict = ParallelStrategy.load_model_state_dict
-    optimizer_state = ParallelStrategy.optimizer_state
-    load_optimizer_state_dict = ParallelStrategy.load_optimizer_state_dict
-    save_checkpoint = ParallelStrategy.save_checkpoint
-    load_checkpoint = ParallelStrategy.load_checkpoint
-    setup = ParallelStrategy.setup
+        self._mesh: DeviceMesh | None = None
 
     @property
     def point_group(self) -> "ProcessGroup":
         """The processes that share the points of this one's samples."""
-        return self.device_mesh["tensor_parallel"].get_group()
+        return self._group("points")
 
     @property
     def data_group(self) -> "ProcessGroup":
         """The processes that have other samples and the same share of the points."""
-        return self.device_mesh["data_parallel"].get_group()
+        return self._group("samples")
 
-    def setup_environment(self) -> None:
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """How many rows share out the samples, and which of them is this one."""
+        group = self.data_group
+        return {"num_replicas": group.size(), "rank": group.rank()}
+
+    def _group(self, dimension: str) -> "ProcessGroup":
+        if self._mesh is None:
+            raise RuntimeError("the processes have not met yet: call this within fit")
+        return self._mesh[dimension].get_group()
+
+    def setup_distributed(self) -> None:
         """Let the processes meet and form the mesh."""
-        groups, rest = divmod(self.world_size, self.processes_per_sample)
+        rows, rest = divmod(self.world_size, self.processes_per_sample)
         if rest:
             raise ValueError(
                 f"processes_per_sample={self.processes_per_sample} does not divide the "
                 f"{self.world_size} processes (devices times num_nodes): change one"
             )
-        self._data_parallel_size = groups
-        super().setup_environment()
+        super().setup_distributed()
+        self._mesh = init_device_mesh(
+            self.root_device.type,
+            (rows, self.processes_per_sample),
+            mesh_dim_names=("samples", "points"),
+        )
 
     def model_to_device(self) -> None:
-        """Move the module, and give every process the weights of the first."""
+        """Move the module, if its model can share points."""
         module = self.lightning_module
-        assert module is not None
         if isinstance(module, SurrogateModule):
             _check_model(module.surrogate.model)
         super().model_to_device()
+
+    def configure_ddp(self) -> None:
+        """Give every process the weights of the first, and no wrapper to the module."""
+        module = self.lightning_module
+        assert module is not None
         for tensor in chain(module.parameters(), module.buffers()):
             dist.broadcast(tensor.detach(), 0)
 

@@ -18,7 +18,7 @@ _ATTEMPTS = 8
 
 
 def sample_sizes(dataset: Sequence[Data]) -> list[int]:
-    """The points of each sample, without loading what lies on disk.
+    """Return the points of each sample, without loading what lies on disk.
 
     Args:
         dataset: A data set with an attribute `sizes`, such as those of this package, a
@@ -26,7 +26,7 @@ def sample_sizes(dataset: Sequence[Data]) -> list[int]:
             one of these by `torch.utils.data`.
 
     Returns:
-        One number a sample, before `transform`.
+        One number per sample, before `transform`.
 
     Raises:
         ValueError: If `dataset` is none of these.
@@ -43,12 +43,12 @@ def sample_sizes(dataset: Sequence[Data]) -> list[int]:
         return [int(data.num_nodes) for data in dataset]
     raise ValueError(
         f"{type(dataset).__name__} does not tell the points of its samples: give it an "
-        "attribute `sizes`, one number a sample, or pass sizes= to the data module"
+        "attribute `sizes`, one number per sample, or pass sizes= to the data module"
     )
 
 
 class PointBatchSampler(Sampler[list[Key]]):
-    """Yields batches of at most so many points; each sample is in one batch an epoch.
+    """Yields batches of at most so many points; each sample is in one batch per epoch.
 
     A random order of the samples, other in each epoch, is packed by best fit. How many
     batches that takes depends on the order, but a schedule of the learning rate must

@@ -3,25 +3,32 @@
 import time
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
+
 
 def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
-    """The folder of a new training, or that of one to carry on.
+    """Return the folder of a new training, or that of one to carry on.
+
+    A new folder is made at once, so that two calls never return the same one, even in
+    the same second. Of processes that train together, the first one makes it; the
+    others get a path that nothing is written to.
 
     `fit` starts anew where its folder holds no checkpoint. Here a name that was
     mistyped is found out instead.
 
     Args:
-        prefix: Path of a new folder, to which date and time are added.
+        prefix: Path of a new folder, to which date and time are added, and a number
+            where that folder exists.
         resume: The folder of a killed training; `None` for a new one.
 
     Returns:
-        The folder. A new one is left to `fit` to make.
+        The folder.
 
     Raises:
         FileNotFoundError: If `resume` is no folder with a checkpoint.
     """
     if resume is None:
-        return Path(f"{prefix}-{time.strftime('%y%m%d-%H%M%S')}")
+        return _claim(f"{prefix}-{time.strftime('%y%m%d-%H%M%S')}")
     folder = Path(resume)
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={str(resume)!r} is no folder: look in runs")
@@ -31,3 +38,18 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
             "an epoch: start again without resuming"
         )
     return folder
+
+
+def _claim(name: str) -> Path:
+    """Make a folder of that name, or with the first number that is free."""
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return Path(name)
+    folder, number = Path(name), 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = Path(f"{name}-{number}")
+        else:
+            return folder

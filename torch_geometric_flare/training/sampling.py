@@ -11,6 +11,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import Dataset, Sampler
 from torch_geometric.data import Data
 
+# What names points by their place.
+_CONNECTIVITY = ("edge_index", "cells", "grid")
+_PLACE = "place_before_the_transform"
+
 Key = tuple[int, int]
 """An epoch and the index of a sample."""
 
@@ -19,7 +23,7 @@ ORDER, _SAMPLE, _EPOCH, TRIAL = 0, 1, 2, 3
 
 
 def derive_seed(seed: int, *key: int) -> int:
-    """A seed for one purpose, unrelated to that of any other key."""
+    """Return a seed for one purpose, unrelated to that of any other key."""
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
     return int(state[0])
 
@@ -48,7 +52,7 @@ def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
 
 
 class EpochSampler(Sampler[Key]):
-    """Yields each sample once an epoch, as a key (epoch, index).
+    """Yields each sample once per epoch, as a key (epoch, index).
 
     Carrying the epoch in the key tells a worker which epoch it serves, however long it
     lives and however far it reads ahead.
@@ -98,6 +102,10 @@ class SeededDataset(Dataset[Data]):
         dataset: Samples by index.
         seed: The seed of the transforms.
         transform: Applied to a copy of each sample.
+
+    Raises:
+        ValueError: When a sample is made, if `transform` leaves out or moves points,
+            but keeps `edge_index`, `cells` or `grid` as they were.
     """
 
     def __init__(
@@ -125,8 +133,31 @@ class SeededDataset(Dataset[Data]):
             _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))
             data = self.dataset[index]
             if self.transform is not None:
-                data = self.transform(copy.copy(data))
+                data = _transform(data, self.transform)
         return data
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+def _transform(data: Data, transform: Callable[[Data], Data]) -> Data:
+    """Apply a transform to a copy, and check that points are still where edges lead."""
+    before = copy.copy(data)
+    kept = [name for name in _CONNECTIVITY if name in data]
+    if not kept:
+        return transform(before)
+    places = torch.arange(data.num_nodes)
+    before[_PLACE] = places.clone()
+    after = transform(before)
+    if _PLACE not in after:
+        return after
+    moved = not torch.equal(after[_PLACE], places)
+    del after[_PLACE]
+    for name in kept:
+        if moved and after.get(name) is data[name]:
+            raise ValueError(
+                f"the sample has {name}, which names points by their place, but "
+                f"{transform!r} leaves out or moves points: delete {name} first, or "
+                "train on whole samples"
+            )
+    return after

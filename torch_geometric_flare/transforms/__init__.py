@@ -1,5 +1,6 @@
-"""Normalisers, fitted on the training split and stored with the model."""
+"""Model inputs, and normalisers fitted on the training split."""
 
+from torch_geometric_flare.transforms.model_input import make_input
 from torch_geometric_flare.transforms.normalizer import Normalizer
 
-__all__ = ["Normalizer"]
+__all__ = ["Normalizer", "make_input"]

@@ -1,4 +1,4 @@
-"""Affine normalisation of fields and coordinates."""
+"""Affine normalisation of fields, coordinates and inputs."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -17,7 +17,16 @@ class Normalizer(nn.Module):
     $$
 
     Build one with `Normalizer.gaussian` or `Normalizer.from_bounds`, or from known
-    statistics. The buffers move with the module that holds it and travel in its
+    statistics. Where channels are normalised in different ways, put the parts side by
+    side with `Normalizer.cat`; `Normalizer.identity` leaves its channels as they are.
+    For an input of coordinates in [0, 1] and one feature:
+
+    >>> coefficients = [torch.tensor([[3.0], [12.0], [12.0]])]
+    >>> parts = [Normalizer.identity(2), Normalizer.gaussian(coefficients)]
+    >>> Normalizer.cat(parts).num_channels
+    3
+
+    The buffers move with the module that holds it and travel in its
     `state_dict`. They are never of less than single precision, whatever the module that
     holds them is cast to.
 
@@ -58,7 +67,7 @@ class Normalizer(nn.Module):
 
     @classmethod
     def gaussian(cls, tensors: Iterable[Tensor]) -> "Normalizer":
-        r"""Zero mean and unit deviation over all points of all samples.
+        r"""Return the map to zero mean and unit deviation over all points and samples.
 
         The deviation is the sample deviation (divided by $n - 1$) with $10^{-8}$
         added. The tensors are read once, so they may come from a generator, and sums
@@ -111,7 +120,7 @@ class Normalizer(nn.Module):
     def from_bounds(
         cls, lower: Tensor | Sequence[float], upper: Tensor | Sequence[float]
     ) -> "Normalizer":
-        """Map `lower` to 0 and `upper` to 1 in every channel.
+        """Return the map of `lower` to 0 and `upper` to 1 in every channel.
 
         Args:
             lower: The lower bound of each channel.
@@ -119,6 +128,9 @@ class Normalizer(nn.Module):
 
         Shapes:
             - `lower`, `upper`: $[C]$
+
+        Returns:
+            The normaliser, in single precision.
 
         Raises:
             ValueError: If the bounds differ in length or `upper` is not above `lower`.
@@ -131,13 +143,45 @@ class Normalizer(nn.Module):
             )
         return cls(low.float(), (high - low).float())
 
+    @classmethod
+    def identity(cls, num_channels: int) -> "Normalizer":
+        """Return the map that changes nothing: shift 0 and scale 1.
+
+        Args:
+            num_channels: Number of channels $C$.
+
+        Raises:
+            ValueError: If `num_channels` is below one.
+        """
+        if num_channels < 1:
+            raise ValueError(f"num_channels must be at least 1, got {num_channels}")
+        return cls([0.0] * num_channels, [1.0] * num_channels)
+
+    @classmethod
+    def cat(cls, normalizers: Sequence["Normalizer"]) -> "Normalizer":
+        """Return one normaliser for the channels of several, side by side.
+
+        Args:
+            normalizers: The parts, in the order of their channels. Their statistics
+                are copied.
+
+        Raises:
+            ValueError: If `normalizers` is empty.
+        """
+        if not normalizers:
+            raise ValueError("normalizers is empty: pass at least one")
+        return cls(
+            torch.cat([part.shift for part in normalizers]),
+            torch.cat([part.scale for part in normalizers]),
+        )
+
     @property
     def num_channels(self) -> int:
-        """Channels $C$ of the field."""
+        """Number of channels $C$."""
         return self.shift.numel()
 
     def encode(self, value: Tensor) -> Tensor:
-        """From the field's units to the model's.
+        """Return a value in the units of the model, given it in those of the field.
 
         Args:
             value: The field in its own units.
@@ -149,7 +193,7 @@ class Normalizer(nn.Module):
         return (value - self.shift) / self.scale
 
     def decode(self, value: Tensor) -> Tensor:
-        """From the model's units to the field's: the inverse of `encode`.
+        """Return a value in the units of the field: the inverse of `encode`.
 
         Args:
             value: The field as the model sees it.
@@ -180,14 +224,14 @@ class Normalizer(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """The statistics, for `repr`."""
+        """Return the statistics, for `repr`."""
         return f"shift={self.shift.tolist()}, scale={self.scale.tolist()}"
 
 
 def _vector(
     values: Tensor | Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """A detached copy, so that no caller's tensor becomes a buffer."""
+    """Return a detached copy, so that no caller's tensor becomes a buffer."""
     if isinstance(values, Tensor):
         return values.detach().clone() if dtype == torch.float32 else values.to(dtype)
     return torch.tensor(values, dtype=dtype)

@@ -69,6 +69,8 @@ class FLAREConv(nn.Module):
         torch.Size([100, 16])
     """
 
+    no_weight_decay: tuple[str, ...] = ("latents",)
+
     def __init__(
         self,
         in_channels: int,

@@ -6,7 +6,7 @@ import torch
 
 from torch_geometric_flare import from_reference
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent.parent / "data"
 
 
 def load(name):
@@ -50,6 +50,8 @@ def test_errors():
     arrays, state = load("flare")
     with pytest.raises(ValueError, match="'resnet', expected 'flare'"):
         from_reference("resnet", state, heads=2)
+    with pytest.raises(ValueError, match=r"grid is \(5, 4\), but 'flare' has no grid"):
+        from_reference("flare", state, heads=2, grid=(5, 4))
     with pytest.raises(ValueError, match="heads is 3"):
         from_reference("flare", state, heads=3)
     with pytest.raises(ValueError, match="qk_norm"):

@@ -8,15 +8,15 @@ from torch_geometric.data import Data
 
 
 def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
-    """The fields of `data` that the forward of `model` names.
+    """Return the fields of `data` that the forward of `model` names.
 
-    As in `torch_geometric.nn.MessagePassing`, the signature is the interface: a
-    surrogate of `forward(x, pos, batch)` gets these three fields. `batch_size` stands
-    for the number of graphs. A parameter with a default keeps it where `data` has no
-    such field.
+    As in `torch_geometric.nn.MessagePassing`, the signature is the interface: a model
+    of `forward(x, pos, edge_index, edge_attr, batch)` gets these five fields.
+    `batch_size` stands for the number of graphs. A parameter with a default keeps it
+    where `data` has no such field.
 
     Args:
-        model: The surrogate.
+        model: The network.
         data: One sample, or a batch of samples.
 
     Returns:
@@ -42,5 +42,5 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
 
 
 def _num_graphs(data: Data) -> int | None:
-    """Graphs of a batch, one for a sample, and unknown for a batch made by hand."""
+    """Count the graphs: one for a sample, `None` for a batch made by hand."""
     return getattr(data, "num_graphs", None if "batch" in data else 1)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
 
-from torch_geometric_flare.training import forward_arguments
+from torch_geometric_flare.surrogates import forward_arguments
 
 
 class GraphModel(nn.Module):

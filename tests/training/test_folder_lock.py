@@ -1,0 +1,154 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from torch_geometric_flare.training import SurrogateDataModule, fit, folder_lock
+from torch_geometric_flare.training.folder_lock import lock_folder
+
+IN_USE = r"folder='.*' is in use by a training \(process {} on .*\): wait"
+
+
+def test_a_folder_is_held_by_one(tmp_path):
+    folder = tmp_path / "run"
+    with lock_folder(folder):
+        with (
+            pytest.raises(ValueError, match=IN_USE.format(os.getpid())),
+            lock_folder(str(folder)),
+        ):
+            pass
+        with lock_folder(tmp_path / "other"):
+            pass
+    assert list(folder.iterdir()) == []
+    with pytest.raises(InterruptedError), lock_folder(folder):
+        raise InterruptedError
+    with lock_folder(folder):
+        pass
+
+
+# The module alone, without the time that Lightning takes to be imported.
+ALONE = f"""
+import os, sys, time
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("folder_lock", {folder_lock.__file__!r})
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+lock_folder = module.lock_folder
+"""
+
+HOLD = """
+with lock_folder(sys.argv[1]):
+    child = os.fork()  # as a worker that loads data
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_held_is_free(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", ALONE + HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = int(process.stdout.readline())
+    try:
+        with (
+            pytest.raises(ValueError, match=IN_USE.format(process.pid)),
+            lock_folder(tmp_path),
+        ):
+            pass
+        process.kill()
+        process.wait()
+        os.kill(worker, 0)  # The worker is still there.
+        assert (tmp_path / ".lock").exists()
+        with lock_folder(tmp_path):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
+
+
+TAKE = """
+print("ready", flush=True)
+sys.stdin.readline()
+taken = 0
+while taken < 100:
+    try:
+        with lock_folder(sys.argv[1]):
+            with open(sys.argv[1] + "/held", "x"):
+                pass
+            taken += 1
+            os.unlink(sys.argv[1] + "/held")
+    except ValueError:
+        time.sleep(0)
+"""
+
+
+def test_processes_that_take_turns_never_hold_it_together(tmp_path):
+    """Each makes a file that must not exist; the file of the lock comes and goes."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE + TAKE, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+
+
+TRAIN = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import conftest, test_fit
+from lightning.pytorch import Callback
+class Slow(Callback):
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 2:
+            print("training", flush=True)
+            sys.stdin.readline()
+test_fit.run(
+    conftest.make_module, conftest.make_samples, {folder!r}, callbacks=[Slow()]
+)
+"""
+
+
+def test_a_running_training_keeps_its_folder(module, samples, tmp_path):
+    folder = tmp_path / "run"
+    script = TRAIN.format(tests=str(Path(__file__).parent), folder=str(folder))
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "training\n"
+
+    def run(**arguments):
+        data = SurrogateDataModule(samples(7, 0), batch_size=2)
+        arguments |= {"accelerator": "cpu", "progress": False}
+        return fit(module(), data, folder, **arguments)
+
+    before = (folder / "last.ckpt").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=IN_USE.format(process.pid)):
+            run(resume=resume)
+    assert (folder / "last.ckpt").read_bytes() == before
+    process.communicate("go on\n", timeout=60)
+    assert process.returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "metrics"]
+    with pytest.raises(FileExistsError, match="resume=True"):
+        run()

@@ -1,0 +1,167 @@
+"""Arrays from files that are not trusted: checked before memory is taken for them."""
+
+import math
+import zipfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+
+# Real fields shrink a few times at most when compressed.
+_LARGEST_RATIO = 100
+_ALWAYS_ALLOWED = 2**24  # bytes
+
+
+def read_npz(
+    content: bytes, path: Path, names: Sequence[str] | None = None
+) -> dict[str, Array]:
+    r"""Return arrays of numbers from the content of an `.npz` file.
+
+    Nothing is unpickled. Shapes and types are read off the headers, and compared with
+    the bytes that are there, before an array is allocated. Checksums are compared.
+
+    Args:
+        content: The bytes of the file.
+        path: The file, for the messages.
+        names: The arrays to read; `None` reads all. Others are not looked at.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        ValueError: If the file is damaged, lacks an array, claims more bytes than it
+            can hold, or an array holds anything but numbers. The message names the
+            file.
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            if names is None:
+                names = [name.removesuffix(".npy") for name in members]
+            missing = [name for name in names if f"{name}.npy" not in members]
+            if missing:
+                held = sorted(name.removesuffix(".npy") for name in members)
+                raise ValueError(f"it lacks {', '.join(missing)}, and holds {held}")
+            claimed = sum(members[f"{name}.npy"].file_size for name in names)
+            if claimed > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * len(content)):
+                raise ValueError(
+                    f"it claims {claimed} bytes of arrays in a file of {len(content)}"
+                )
+            return {
+                name: _read_member(archive, members[f"{name}.npy"]) for name in names
+            }
+    except Exception as error:
+        # What NumPy, zipfile or zlib raises depends on where the file is damaged.
+        wanted = f"the arrays {' and '.join(names)}" if names else "arrays"
+        raise ValueError(
+            f"'{path}' is not a .npz file with {wanted} of numbers: {error}"
+        ) from error
+
+
+def open_npy(path: Path) -> Array:
+    r"""Return the array of an `.npy` file, mapped into memory and not read.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is damaged, shorter than its header says, or holds anything
+            but numbers. The message names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            _read_header(file)
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        # EOFError, ValueError, OSError or TypeError, by the place of the damage.
+        raise ValueError(
+            f"'{path}' is not a .npy file with an array of numbers: {error}"
+        ) from error
+    return array
+
+
+def to_tensor(array: Array, channels: int, what: str) -> Tensor:
+    r"""Return an array of one row per point as a tensor in single precision.
+
+    Args:
+        array: Numbers, expected to be of shape [N, `channels`] with N > 0.
+        channels: Expected number of columns.
+        what: The file and the array, for the messages.
+
+    Raises:
+        ValueError: If the shape is another, or a value is not finite.
+    """
+    if array.ndim != 2 or array.shape[1] != channels or len(array) == 0:
+        raise ValueError(f"{what} must have shape (n, {channels}), got {array.shape}.")
+    with np.errstate(over="ignore"):  # too large a number becomes inf
+        values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what} has values that are not finite.")
+    return torch.from_numpy(values)
+
+
+def array_length(path: Path, name: str) -> int:
+    r"""Return the length of an array in an `.npz` file; only its header is read.
+
+    Args:
+        path: The file.
+        name: The array.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If the file is damaged or has no such array, or it is a scalar.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            shape, _ = _read_header(file)
+        return shape[0]
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' does not tell the length of {name!r} ({error}): delete it and "
+            "make the data set again."
+        ) from error
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    with archive.open(member) as file:
+        shape, dtype = _read_header(file)
+        start = file.tell()
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != member.file_size - start:
+        raise ValueError(
+            f"{member.filename} claims the shape {shape} of {dtype}, {claimed} bytes, "
+            f"and holds {member.file_size - start}"
+        )
+    # The whole member, so that its checksum is compared.
+    array: Array = npy.read_array(BytesIO(archive.read(member)), allow_pickle=False)
+    return array
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of an array of numbers from the start of its file."""
+    version = npy.read_magic(file)
+    # Version 3 is for structures with names beyond Latin-1: no numbers.
+    if version == (1, 0):
+        shape, _, dtype = npy.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = npy.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"its version {version} is not one of arrays of numbers")
+    if dtype.kind not in "fiub":
+        raise ValueError(f"its type is {dtype}, not real numbers")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"its shape is {shape}")
+    return shape, dtype

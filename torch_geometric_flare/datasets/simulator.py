@@ -1,0 +1,73 @@
+"""What a simulator is to `SimulatedDataset`, and the random state of a sample."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from torch_geometric_flare.fields import Fields
+
+Bounds = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class Simulator(Protocol):
+    r"""The contract of a simulator: a picklable dataclass that draws samples.
+
+    The fields of the dataclass are its parameters; JSON must be able to hold them. It
+    knows NumPy alone and returns raw arrays under their own names and in its own
+    units. `SimulatedDataset` makes `x` and `y` of them, and stores all in single
+    precision:
+
+    | array | shape | meaning |
+    |---|---|---|
+    | `pos` | [N, 2] or [N, 3] | coordinates; needed |
+    | each of `fields` | [N, C], or [N] if C = 1 | a target; needed |
+    | each of `features` | [N, C], or [N] if C = 1 | an input; needed |
+    | `normal` | [N, D] | outward unit normals |
+    | `area` | [N] | area that each point stands for |
+    | `cells` | [K, V] | points of each cell, integers |
+    | `edge_index` | [2, E] | points that each edge joins, integers |
+    | `grid` | [2] | points (H, W) of a structured grid, H · W = N, row by row |
+
+    All numbers are finite. Arrays of other names are refused.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name for folders and messages."""
+
+    @property
+    def fields(self) -> Fields:
+        """The targets, in the order of the columns of `y`; at least one."""
+
+    @property
+    def features(self) -> Fields:
+        """The inputs beyond the coordinates, in the order of their columns in `x`."""
+
+    @property
+    def coordinate_bounds(self) -> Bounds | None:
+        """Corners of a box, in the unit of `pos`, that `x` maps to 0 and 1.
+
+        `None` leaves the coordinates in `x` as they are.
+        """
+
+    def sample(self, rng: np.random.Generator) -> Mapping[str, npt.NDArray[Any]]:
+        """Return the raw arrays of one sample, which depend on `rng` alone."""
+
+
+def sample_rng(seed: int, split: str, index: int) -> np.random.Generator:
+    r"""Return the random state of one sample of a `SimulatedDataset`.
+
+    Args:
+        seed: Seed of the data set.
+        split: Name of the split.
+        index: Index of the sample.
+
+    Returns:
+        A generator that depends on nothing else, neither on the number of samples nor
+        on the order in which, or the process where, they are simulated.
+    """
+    key = (zlib.crc32(split.encode()), index)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

@@ -1,0 +1,291 @@
+"""The base of data sets whose files are fetched, recorded, and verified when read."""
+
+import logging
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from torch_geometric.data import Data, Dataset
+
+from torch_geometric_flare.datasets.arrays import Array
+from torch_geometric_flare.datasets.hub import (
+    archive_folder,
+    check_revision,
+    download_from_hub,
+    extract_archive,
+)
+from torch_geometric_flare.datasets.manifest import Manifest
+from torch_geometric_flare.datasets.records import (
+    Fingerprint,
+    describe,
+    fingerprint,
+    read_verified,
+    write_atomic,
+)
+from torch_geometric_flare.datasets.stored import check_finite, deserialize, serialize
+from torch_geometric_flare.fields import Fields
+
+logger = logging.getLogger(__name__)
+
+
+class VerifiedDataset(Dataset, ABC):
+    r"""Base of data sets of published files; a format is a subclass.
+
+    What all of them share:
+
+    - **Files.** They are fetched from the Hugging Face hub into `root/raw`, or placed
+      there by hand; archives are unpacked once. Size, SHA-256 and commit of what was
+      fetched are recorded beside it.
+    - **Processing, once.** Every sample of the split is read, checked and
+      fingerprinted. `root/processed/<name>/<split>/manifest.json` is written last, so
+      that an interrupted run is begun anew. The results of a `pre_transform` are
+      stored beside it; without one nothing is stored twice. As everywhere in PyG, the
+      results of an earlier `pre_transform` are kept, with a warning, until
+      `force_reload=True`.
+    - **Reading, one by one.** A sample is read from disk when it is indexed, and
+      compared with its fingerprint: no more than its own bytes are read for that.
+
+    A format derives from `FilePerSample` (each sample has its own file) or from
+    `StackedArrays` (samples are slices of arrays that hold all of them), which say
+    where samples come from, and defines
+
+    - `repo_id` and `published_sizes`, the repository and the samples of each split;
+    - `fields` and `features`, as class attributes or set before this constructor runs;
+    - `name`, the folder below `root/processed`, which must differ with every argument
+      that changes the samples, other than `split`, `fields` and `pre_transform`;
+    - `raw_file_names`, the files and folders below `root/raw` that it needs;
+    - `hub_files`, what to fetch if one of them is missing;
+    - `make_sample`, from raw arrays to a `Data`.
+
+    Args:
+        root: The folder for the files.
+        split: One of the names in `published_sizes`.
+        revision: The commit, tag or branch of the hub's repository; `None` takes the
+            latest. Files fetched earlier must be of that revision.
+        transform: Applied to a sample whenever it is indexed.
+        pre_transform: Applied once to every sample, and its result stored.
+        force_reload: Whether to process, and take the fingerprints of, the raw files
+            again. Nothing is fetched again; for that, delete the files in `root/raw`.
+
+    Raises:
+        ValueError: If an argument is none of its choices, or if a file is malformed
+            or has changed.
+        FileNotFoundError: If the hub, or the folder, has no such files.
+        ConnectionError: If files are missing and the hub cannot be reached.
+    """
+
+    repo_id: ClassVar[str]
+    """Repository of data sets on the Hugging Face hub, `"owner/name"`."""
+    published_sizes: ClassVar[Mapping[str, int]]
+    """Number of samples that each split was published with."""
+    fields: Fields
+    """What the columns of `y` are."""
+    features: Fields = ()
+    """What the columns of `x` after the coordinates are."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        revision: str | None = None,
+        transform: Callable[[Data], Data] | None = None,
+        pre_transform: Callable[[Data], Data] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        if split not in self.published_sizes:
+            raise ValueError(
+                f"split must be one of {list(self.published_sizes)}, got {split!r}."
+            )
+        self.split = split
+        self.revision = revision
+        super().__init__(
+            os.fspath(root), transform, pre_transform, force_reload=force_reload
+        )
+
+    # What a format defines.
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Folder of this variant of the data set below `root/processed`."""
+
+    @property
+    @abstractmethod
+    def raw_file_names(self) -> list[str]:
+        """Files and folders below `root/raw` without which nothing can be read."""
+
+    @abstractmethod
+    def hub_files(self) -> Iterable[str]:
+        """Return the paths of the files to fetch, inside the hub's repository.
+
+        An archive is unpacked into the folder of its name without suffixes. A
+        generator may read what it has yielded before (such as an index of files) once
+        it is resumed: by then that file lies in `raw_dir`.
+        """
+
+    @abstractmethod
+    def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
+        """Return the sample made of its raw arrays.
+
+        Args:
+            arrays: The arrays as they are in the files: of one sample, of numbers, not
+                checked otherwise.
+            name: The name of the sample.
+
+        Raises:
+            ValueError: If the arrays are not of this format.
+        """
+
+    # What `FilePerSample` and `StackedArrays` define.
+
+    @abstractmethod
+    def sample_names(self) -> list[str]:
+        """Return the names of the samples of the split, in their order.
+
+        Raises:
+            FileNotFoundError: If there are none.
+        """
+
+    @abstractmethod
+    def _read_arrays(
+        self, name: str, expected: Fingerprint | None
+    ) -> tuple[Mapping[str, Array], Fingerprint]:
+        """Return the raw arrays of a sample and the fingerprint of what was read.
+
+        Raises:
+            ValueError: If it is not the expected one, or a file is malformed.
+        """
+
+    @abstractmethod
+    def source(self, name: str) -> Path:
+        """Return the raw file that a sample comes from, for messages."""
+
+    # What all formats share.
+
+    @property
+    def processed_dir(self) -> str:
+        """A folder for each variant and split."""
+        return str(Path(self.root, "processed", self.name, self.split))
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        """The manifest, which is written last and names everything else."""
+        return ["manifest.json"]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Points of each sample before `transform`, from the manifest."""
+        return [
+            self._samples[self._names[index]]["num_points"] for index in self.indices()
+        ]
+
+    def download(self) -> None:
+        """Fetch what is missing, unless it was placed in `raw_dir`, and unpack it.
+
+        Raises:
+            FileNotFoundError: If a raw file is missing all the same.
+        """
+        filenames = []
+        for filename in self.hub_files():
+            filenames.append(filename)
+            folder = archive_folder(Path(self.raw_dir, filename))
+            if folder is not None and folder.exists():
+                continue
+            path = download_from_hub(
+                self.repo_id, filename, self.raw_dir, self.revision
+            )
+            if folder is not None:
+                extract_archive(path, folder)
+        for missing in (Path(path) for path in self.raw_paths):
+            if not missing.exists():
+                kind = "file" if missing.suffix else "folder"
+                raise FileNotFoundError(
+                    f"'{missing.parent}' has no {kind} '{missing.name}'. Place it "
+                    f"there, or delete what '{self.raw_dir}' holds of this data set to "
+                    f"fetch {', '.join(filenames)} again."
+                )
+
+    def process(self) -> None:
+        """Check and fingerprint every sample of the split; apply `pre_transform`."""
+        names = self.sample_names()
+        self._log_size(len(names))
+        folder = Path(self.processed_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without its manifest, an interrupted run is begun anew.
+        Path(self.processed_paths[0]).unlink(missing_ok=True)
+        samples: dict[str, Fingerprint] = {}
+        stored: set[Path] = set()
+        for name in names:
+            if Path(name).name != name:
+                raise ValueError(f"the sample name {name!r} is not that of a file.")
+            arrays, found = self._read_arrays(name, None)
+            data = self._make_checked(arrays, name)
+            if self.pre_transform is not None:
+                data = self.pre_transform(data)
+                content = serialize(data, self.source(name))
+                found = fingerprint(content)
+                path = folder / f"{name}.pt"
+                stored.add(path)
+                write_atomic(path, content)
+            if data.num_nodes is None:
+                raise ValueError(
+                    f"pre_transform left no points of '{self.source(name)}': keep `x` "
+                    "or set num_nodes."
+                )
+            samples[name] = {**found, "num_points": data.num_nodes}
+        for left_over in set(folder.glob("*.pt")) - stored:
+            left_over.unlink()
+        self._manifest().write(samples)
+
+    def len(self) -> int:
+        """Return the number of samples."""
+        return len(self._names)
+
+    def get(self, idx: int) -> Data:
+        """Read and verify the sample at an index."""
+        name = self._names[idx]
+        expected = self._samples[name]
+        if self._is_stored:
+            path = Path(self.processed_dir, f"{name}.pt")
+            return deserialize(read_verified(path, expected), path)
+        return self._make_checked(self._read_arrays(name, expected)[0], name)
+
+    def _process(self) -> None:
+        # PyG's own method unpickles `pre_transform.pt` without `weights_only`. Here
+        # the description of `pre_transform` is in the manifest, which is JSON.
+        if self.revision is not None:
+            for filename in self.hub_files():
+                check_revision(Path(self.raw_dir, filename), self.revision)
+        if self.force_reload or not Path(self.processed_paths[0]).exists():
+            if self.log:
+                print(f"Processing {self.name}/{self.split}...", file=sys.stderr)
+            self.process()
+        self._names = self.sample_names()
+        self._samples, self._is_stored = self._manifest().read(self._names)
+
+    def _manifest(self) -> Manifest:
+        return Manifest(
+            Path(self.processed_paths[0]),
+            None if self.pre_transform is None else describe(self.pre_transform),
+            [field.name for field in self.fields],
+        )
+
+    def _make_checked(self, arrays: Mapping[str, Array], name: str) -> Data:
+        data = self.make_sample(arrays, name)
+        check_finite(data, self.source(name))
+        return data
+
+    def _log_size(self, size: int) -> None:
+        published = self.published_sizes[self.split]
+        if size != published:
+            # Logged and not warned about: a subset of one's own is no mistake.
+            logger.warning(
+                "'%s' holds %d samples; the published %s split has %d.",
+                self.raw_paths[0],
+                size,
+                self.split,
+                published,
+            )

@@ -1,0 +1,62 @@
+"""Checkpoints of reference implementations as modules of this package."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.interop.flare import build_flare
+
+# What rebuilds each architecture. Its keywords are the arguments that it knows.
+_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"flare": build_flare}
+
+
+def from_reference(
+    architecture: str,
+    state_dict: Mapping[str, Tensor],
+    *,
+    heads: int,
+    scale: float | None = None,
+    qk_norm: bool = False,
+    grid: tuple[int, int] | None = None,
+) -> nn.Module:
+    """Rebuild a reference checkpoint as a module of this package.
+
+    Sizes are read off the tensors; what those do not show is an argument.
+
+    Args:
+        architecture: `"flare"`, the network of
+            [arXiv 2508.12594](https://arxiv.org/abs/2508.12594).
+        state_dict: Parameters under the reference's names; those of FLARE begin with
+            `in_proj.`, `blocks.0.` and `out_proj.`.
+        heads: Attention heads.
+        scale: Factor on the attention scores; `None` is that architecture's own,
+            1 for FLARE.
+        qk_norm: Whether queries and keys were normalised.
+        grid: Rows and columns of the points, for architectures bound to one grid.
+
+    Returns:
+        The module, in evaluation mode and in the precision of the checkpoint.
+
+    Raises:
+        ValueError: If the architecture is unknown or has no use for an argument, a
+            parameter is missing, unknown or of a wrong shape, or `heads` does not fit.
+    """
+    if architecture not in _ARCHITECTURES:
+        names = ", ".join(repr(name) for name in _ARCHITECTURES)
+        raise ValueError(f"architecture is {architecture!r}, expected {names}")
+    build = _ARCHITECTURES[architecture]
+    given: dict[str, Any] = {"heads": heads}
+    if scale is not None:
+        given["scale"] = scale
+    if qk_norm:
+        given["qk_norm"] = qk_norm
+    if grid is not None:
+        given["grid"] = grid
+    for name in given.keys() - inspect.signature(build).parameters:
+        raise ValueError(
+            f"{name} is {given[name]!r}, but {architecture!r} has no {name}: leave it "
+            "out"
+        )
+    return build(state_dict, **given)

@@ -1,0 +1,168 @@
+"""How to train a surrogate, and of which class."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from torch_geometric_flare.nn import models
+
+# What `Recipe.build` adds, as a data set decides it.
+_CHANNELS = ("in_channels", "out_channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    r"""A class of models, its arguments, and how to train it.
+
+    Training is by AdamW under a one-cycle schedule.
+
+    Args:
+        model_class: Class of the model, or the name of one in
+            `torch_geometric_flare.nn.models`.
+        model: Keyword arguments of the class, without `in_channels` and `out_channels`.
+        epochs: Passes over the training split.
+        batch_size: Samples in a step.
+        num_points: Random points taken of each sample in each epoch, by the transform
+            `FixedPoints(num_points, replace=False)`; `None` for all.
+        learning_rate: Peak learning rate.
+        betas: Decay rates of Adam's two averages.
+        cycle_momentum: Let the schedule move the first of `betas` from 0.95 down to
+            0.85 and back, as `OneCycleLR` does unless told otherwise.
+        weight_decay: Decoupled weight decay of the parameters that
+            `training.parameter_groups` does not exempt.
+        gradient_clip: Largest norm of the gradient.
+        pct_start: Share of the steps in which the learning rate rises.
+        div_factor: Peak over initial learning rate.
+        final_div_factor: Initial over final learning rate.
+        ema_decay: Decay of the exponential average of the weights; 0 for none. Short
+            trainings lower it, see `training.scaled_ema_decay`.
+
+    Raises:
+        ValueError: If a number is out of its range, `model_class` is no class of models
+            or does not take an argument in `model`.
+
+    Examples:
+        >>> recipe = Recipe(model_class=FLARE, model={"hidden_channels": 32})
+        >>> recipe.build(in_channels=3, out_channels=1)
+        FLARE(3, 32, 1, num_layers=8, heads=8, num_latents=64)
+    """
+
+    model_class: type[nn.Module]
+    model: Mapping[str, int | float | str | bool] = field(
+        default_factory=dict, hash=False
+    )
+    epochs: int = 500
+    batch_size: int = 2
+    num_points: int | None = None
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    cycle_momentum: bool = True
+    weight_decay: float = 1e-5
+    gradient_clip: float = 1.0
+    pct_start: float = 0.1
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "num_points"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("learning_rate", "gradient_clip", "div_factor"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if not self.final_div_factor > 0:
+            raise ValueError(
+                f"final_div_factor must be positive, got {self.final_div_factor}"
+            )
+        if not self.weight_decay >= 0:
+            raise ValueError(
+                f"weight_decay must not be negative, got {self.weight_decay}"
+            )
+        if not 0 < self.pct_start < 1:
+            raise ValueError(
+                f"pct_start must lie between 0 and 1, got {self.pct_start}"
+            )
+        for name, value in (
+            ("ema_decay", self.ema_decay),
+            ("betas[0]", self.betas[0]),
+            ("betas[1]", self.betas[1]),
+        ):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        object.__setattr__(self, "model_class", _find_class(self.model_class))
+        object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
+        _check_arguments(self.model_class, self.model)
+
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """Build the model, with new parameters.
+
+        Args:
+            in_channels: Channels of the input `x`.
+            out_channels: Channels of all predicted fields together.
+
+        Returns:
+            A module of `model_class`.
+
+        Raises:
+            ValueError: If the class takes no `in_channels` or `out_channels`, needs an
+                argument that `model` lacks, or refuses a value.
+        """
+        channels = dict(zip(_CHANNELS, (in_channels, out_channels), strict=True))
+        arguments = {**channels, **self.model}
+        try:
+            inspect.signature(self.model_class).bind(**arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"{self.model_class.__name__} cannot be built from {arguments}: {error}"
+            ) from error
+        return self.model_class(**arguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values, the class by its name.
+
+        For a class of `torch_geometric_flare.nn.models`, `Recipe(**recipe.to_dict())`
+        is an equal recipe.
+        """
+        return self.__getstate__() | {"model_class": self.model_class.__name__}
+
+    # A read-only view of a dictionary can neither be copied nor pickled.
+    def __getstate__(self) -> dict[str, Any]:
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return values | {"model": dict(self.model)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, model=MappingProxyType(state["model"]))
+
+
+def _find_class(given: object) -> type[nn.Module]:
+    """Return a class as it is, and one of `nn.models` for its name."""
+    known = isinstance(given, str) and given in models.__all__
+    found = getattr(models, str(given)) if known else given
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return found
+    raise ValueError(
+        f"model_class is {given!r}, expected a subclass of torch.nn.Module or one of "
+        f"the names {', '.join(models.__all__)}"
+    )
+
+
+def _check_arguments(
+    model_class: type[nn.Module], arguments: Mapping[str, Any]
+) -> None:
+    parameters = inspect.signature(model_class).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in arguments:
+        if name in _CHANNELS:
+            raise ValueError(f"model holds {name!r}, which build takes: leave it out")
+        if name not in parameters and not open_ended:
+            raise ValueError(
+                f"model holds {name!r}, which {model_class.__name__} does not take: it "
+                f"takes {', '.join(p for p in parameters if p not in _CHANNELS)}"
+            )

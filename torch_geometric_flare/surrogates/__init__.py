@@ -1,0 +1,14 @@
+"""Trained models with their normalisers: predict, save and load with torch alone."""
+
+from torch_geometric_flare.surrogates.arguments import forward_arguments
+from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
+from torch_geometric_flare.surrogates.description import describe_model
+from torch_geometric_flare.surrogates.surrogate import Surrogate
+
+__all__ = [
+    "Surrogate",
+    "describe_model",
+    "forward_arguments",
+    "load_surrogate",
+    "save_surrogate",
+]

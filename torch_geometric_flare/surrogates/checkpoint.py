@@ -1,0 +1,168 @@
+"""Checkpoints of tensors and plain values, read without unpickling objects."""
+
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from torch_geometric_flare.surrogates.description import (
+    build_surrogate,
+    describe_surrogate,
+)
+from torch_geometric_flare.surrogates.surrogate import Surrogate
+
+# The attribute of a folder in a zip archive.
+_FOLDER = 0x10
+# Where a Lightning module that holds a surrogate keeps its tensors.
+_PREFIX = "surrogate."
+# Bytes at random make `zipfile` and `torch.load` stumble in many ways.
+_DAMAGED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
+    """Save a surrogate to a file that `load_surrogate` reads.
+
+    The file holds the weights and the normalisers, the class of the model and its
+    arguments, names and units of fields and features, and what the surrogate was
+    trained on. A file of that name is replaced in one step.
+
+    Args:
+        surrogate: The surrogate.
+        path: The file, in a folder that exists.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If `path` is a folder.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"path={str(path)!r} lies in a folder that does not exist: make it first"
+        )
+    if path.is_dir():
+        raise ValueError(f"path={str(path)!r} is a folder: name a file in it")
+    unfinished = path.with_name(path.name + ".part")
+    state = {_PREFIX + name: value for name, value in surrogate.state_dict().items()}
+    torch.save(
+        {"surrogate": describe_surrogate(surrogate), "state_dict": state}, unfinished
+    )
+    os.replace(unfinished, path)
+
+
+def load_surrogate(
+    path: str | Path,
+    model: nn.Module | None = None,
+    device: torch.device | str = "cpu",
+) -> Surrogate:
+    """Load a surrogate from a file of `save_surrogate` or from a training's checkpoint.
+
+    Of a training, such as its `last.ckpt`, the weights are the averaged ones where it
+    kept an average. The file's checksums are compared with its contents, and it is read
+    with `torch.load(..., weights_only=True)`, which builds tensors and plain values and
+    nothing else. In a file without names of fields, all channels are one field called
+    `field`.
+
+    Args:
+        path: The file.
+        model: The network that takes the weights. By default it is built from the
+            class name and the arguments in the file, in the dtype of the weights.
+        device: Where to put the surrogate.
+
+    Returns:
+        The surrogate, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or no such checkpoint, its class is not in
+            `torch_geometric_flare.nn.models` and no `model` is given, the weights do
+            not fit the model, or there is no such device.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    try:
+        state = {
+            name.removeprefix(_PREFIX): value
+            for name, value in checkpoint["state_dict"].items()
+        }
+        surrogate = build_surrogate(checkpoint["surrogate"], state, model)
+    except ValueError as error:
+        raise ValueError(f"path={str(path)!r}: {error}") from error
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"path={str(path)!r} is malformed: {error!r}") from error
+    try:
+        return surrogate.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # as torch was built without CUDA
+        raise ValueError(f"device={str(device)!r} cannot be used: {error}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file that may hold anything, to the CPU.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        A dictionary with `surrogate` and `state_dict`, whose parts may be malformed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or no checkpoint of a surrogate.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"path={str(path)!r} is no file: a training writes its last checkpoint to "
+            "last.ckpt in its folder"
+        )
+    checkpoint: Any = None
+    cause = None
+    with path.open("rb") as file, warnings.catch_warnings():
+        # Of an old file format, which is refused below.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            _check_sums(file)
+            file.seek(0)
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except _DAMAGED as error:
+            cause = error
+    match checkpoint:
+        case {
+            "surrogate": {"model": str(), "arguments": dict() | None},
+            "state_dict": dict(),
+        }:
+            return dict(checkpoint)
+    raise ValueError(
+        f"path={str(path)!r} is no checkpoint of a surrogate, or damaged: it must hold "
+        "tensors and plain values, among them 'surrogate' and 'state_dict'"
+    ) from cause
+
+
+def _check_sums(file: IO[bytes]) -> None:
+    """Compare the checksums of the archive, which `torch.load` does not."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+        # torch leaves the memory of what is marked as a folder as it finds it.
+        folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")
+    if folders:
+        raise zipfile.BadZipFile(f"{folders[0]!r} is marked as a folder")

@@ -1,0 +1,145 @@
+"""What a checkpoint says of a surrogate in plain values, and the way back."""
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.nn import models
+from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.transforms import Normalizer
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Return the name of the model's class and the arguments that rebuild it.
+
+    Args:
+        model: Any module; its constructor arguments are read off the attributes of the
+            same names.
+
+    Returns:
+        `model`, the class name, and `arguments`, which is `None` for a class outside
+        `torch_geometric_flare.nn.models` and for arguments that are no plain values:
+        such a model must be handed to `load_surrogate`.
+    """
+    name = type(model).__name__
+    if _known_class(name) is not type(model):
+        return {"model": name, "arguments": None}
+    arguments = {
+        parameter: getattr(model, parameter)
+        for parameter in inspect.signature(type(model)).parameters
+    }
+    plain = all(_is_plain(value) for value in arguments.values())
+    return {"model": name, "arguments": arguments if plain else None}
+
+
+def describe_surrogate(surrogate: Surrogate) -> dict[str, Any]:
+    """Return everything but the tensors that rebuilds a surrogate.
+
+    Args:
+        surrogate: The surrogate.
+
+    Returns:
+        `model` and `arguments` as `describe_model`, `training_data`, and `fields` and
+        `features`, each a list of `name`, `channels` and `unit`.
+    """
+    return {
+        **describe_model(surrogate.model),
+        "training_data": surrogate.training_data,
+        "fields": _describe_fields(surrogate.fields),
+        "features": _describe_fields(surrogate.features),
+    }
+
+
+def build_surrogate(
+    description: dict[str, Any], state: dict[str, Tensor], model: nn.Module | None
+) -> Surrogate:
+    """Rebuild a surrogate.
+
+    Args:
+        description: As of `describe_surrogate`. Without `fields`, as in checkpoints
+            that know no names, all channels are one field called `field`.
+        state: As of `Surrogate.state_dict`.
+        model: The network that takes the weights; `None` to build it.
+
+    Returns:
+        The surrogate. A model that is built here has the dtype of its weights.
+
+    Raises:
+        ValueError: If the model cannot be built or the weights do not fit it, or a
+            normaliser or a field is malformed. Contents of other types raise in many
+            ways.
+    """
+    if model is None:
+        model = _build_model(description)
+        for name, value in state.items():
+            if name.startswith("model.") and value.is_floating_point():
+                model.to(value.dtype)
+                break
+    target = _read_normalizer(state, "target_normalizer")
+    if target is None:
+        raise ValueError("the file holds no target_normalizer")
+    fields = description.get("fields")
+    surrogate = Surrogate(
+        model,
+        target,
+        _read_normalizer(state, "coordinate_normalizer"),
+        description.get("training_data"),
+        fields=None if fields is None else _read_fields(fields),
+        features=_read_fields(description.get("features", [])),
+        input_normalizer=_read_normalizer(state, "input_normalizer"),
+    )
+    try:
+        surrogate.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights do not fit {type(model).__name__}: {error}"
+        ) from error
+    return surrogate
+
+
+def _known_class(name: str) -> type[nn.Module] | None:
+    """Return a class that `nn.models` exports, and nothing else that it may hold."""
+    found = getattr(models, name, None) if name in models.__all__ else None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+def _build_model(description: dict[str, Any]) -> nn.Module:
+    name, arguments = description["model"], description["arguments"]
+    known = _known_class(name)
+    if known is None or arguments is None:
+        raise ValueError(
+            f"the file holds the weights of {name!r}, which cannot be rebuilt from "
+            "the file alone: build the module and pass it as model="
+        )
+    unknown = set(arguments) - set(inspect.signature(known).parameters)
+    if unknown:
+        raise ValueError(
+            f"the file holds arguments that {name} does not take: {sorted(unknown)}: "
+            "load it with the version that wrote it"
+        )
+    return known(**arguments)
+
+
+def _describe_fields(fields: Fields) -> list[dict[str, str | int]]:
+    return [
+        {"name": field.name, "channels": field.channels, "unit": field.unit}
+        for field in fields
+    ]
+
+
+def _read_fields(described: list[dict[str, Any]]) -> Fields:
+    return tuple(Field(**entry) for entry in described)
+
+
+def _read_normalizer(state: dict[str, Tensor], name: str) -> Normalizer | None:
+    if f"{name}.shift" not in state:
+        return None
+    return Normalizer(state[f"{name}.shift"], state[f"{name}.scale"])
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)

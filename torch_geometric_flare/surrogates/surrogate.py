@@ -1,0 +1,206 @@
+"""A trained model together with its normalisers."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.surrogates.arguments import forward_arguments
+from torch_geometric_flare.transforms import Normalizer, make_input
+
+
+class Surrogate(nn.Module):
+    r"""A model that takes samples and predicts fields in their own units.
+
+    A prediction takes these steps:
+
+    1. The input is the sample's `x`. A sample without `x` gets one from its positions,
+       encoded by `coordinate_normalizer`, and the named `features` beside them.
+    2. `input_normalizer` encodes the input, if there is one.
+    3. The model predicts, and `target_normalizer` decodes.
+
+    Args:
+        model: The network, whose forward names the fields of `Data` that it needs.
+        target_normalizer: Decodes the network's output.
+        coordinate_normalizer: Encodes the positions of a sample without `x`.
+        training_data: What it was trained on, in words, such as "simulated cars".
+        fields: Names and units of the columns of the prediction; `None` for one field
+            called `field` that takes all of them.
+        features: Names and units of the columns of `x` after the coordinates. A sample
+            without `x` brings each feature under its own name.
+        input_normalizer: Encodes all channels of `x`.
+
+    Raises:
+        ValueError: If two fields or two features have the same name, or the channels
+            of `fields`, or those of the coordinates and `features`, are not as many as
+            those of their normaliser.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_normalizer: Normalizer,
+        coordinate_normalizer: Normalizer | None = None,
+        training_data: str | None = None,
+        *,
+        fields: Iterable[Field] | None = None,
+        features: Iterable[Field] = (),
+        input_normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__()
+        channels = target_normalizer.num_channels
+        self.model = model
+        self.target_normalizer = target_normalizer
+        self.coordinate_normalizer = coordinate_normalizer
+        self.input_normalizer = input_normalizer
+        self.training_data = training_data
+        self.fields: Fields = (
+            (Field("field", channels),) if fields is None else tuple(fields)
+        )
+        self.features: Fields = tuple(features)
+        channel_slices(self.features)  # Raises if two have the same name.
+        channel_slices(self.fields)
+        if num_channels(self.fields) != channels:
+            raise ValueError(
+                f"fields are {_names(self.fields)} of {num_channels(self.fields)} "
+                f"channels together, but target_normalizer has {channels}"
+            )
+        if coordinate_normalizer is not None and input_normalizer is not None:
+            made = coordinate_normalizer.num_channels + num_channels(self.features)
+            if made != input_normalizer.num_channels:
+                raise ValueError(
+                    f"input_normalizer has {input_normalizer.num_channels} channels, "
+                    f"but coordinates and features have {made} together"
+                )
+
+    def forward(self, data: Data | Tensor) -> Tensor:
+        """Predict all fields in their own units, differentiably.
+
+        Numbers are handed to the model in the dtype of its parameters.
+
+        Args:
+            data: A sample or a batch of samples with the fields that the model's
+                forward names, or the positions of one sample alone.
+
+        Shapes:
+            - positions: $[N, D]$, in the units of the training data
+
+        Returns:
+            The predicted fields side by side, $[N, C]$.
+
+        Raises:
+            ValueError: If `data` lacks a feature or a field that the model's forward
+                names, or its `x` has another number of channels than
+                `input_normalizer`.
+        """
+        if isinstance(data, Tensor):
+            data = Data(pos=data)
+        x = self.encode_input(data)
+        if x is not None:
+            data = copy.copy(data)
+            data.x = x
+        arguments = forward_arguments(self.model, data)
+        encoded = self.model(**_as_floating(arguments, self.model))
+        # In the precision of the normaliser, where the model's is less.
+        decoded: Tensor = self.target_normalizer.decode(encoded)
+        return decoded
+
+    def encode_input(self, data: Data) -> Tensor | None:
+        """Return the input of the model, its `x`, for a sample or a batch.
+
+        Args:
+            data: With `x`, or with `pos` and the named features.
+
+        Returns:
+            The encoded input, $[N, C_in]$; `None` if `data` has no `x` and it cannot be
+            made: `pos` is missing, or the surrogate knows neither coordinates nor
+            features nor inputs.
+
+        Raises:
+            ValueError: If `data` lacks a feature, or its `x` has another number of
+                channels than `input_normalizer`.
+        """
+        x: Tensor | None = data.get("x")
+        if x is None:
+            # Samples of a surrogate that knows none of the three bring their own x,
+            # and what it was made of is not known here.
+            makes_input = (
+                self.coordinate_normalizer is not None
+                or self.input_normalizer is not None
+                or bool(self.features)
+            )
+            if "pos" not in data or not makes_input:
+                return None
+            x = make_input(data, self.features, self.coordinate_normalizer)
+        if self.input_normalizer is None:
+            return x
+        expected = self.input_normalizer.num_channels
+        if x.dim() != 2 or x.size(1) != expected:
+            named = f"the coordinates and {_names(self.features)}"
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, expected [N, {expected}]: "
+                f"{named if self.features else 'the coordinates'}"
+            )
+        return self.input_normalizer.encode(x)
+
+    def split(self, prediction: Tensor) -> dict[str, Tensor]:
+        """Return the columns of each field.
+
+        Args:
+            prediction: What `forward` or `predict` returned, or a target.
+
+        Shapes:
+            - `prediction`: $[N, C]$
+
+        Returns:
+            The fields by name, $[N, C_f]$ each, views of `prediction`.
+
+        Raises:
+            ValueError: If `prediction` has another number of channels.
+        """
+        channels = num_channels(self.fields)
+        if prediction.dim() != 2 or prediction.size(1) != channels:
+            raise ValueError(
+                f"prediction has shape {tuple(prediction.shape)}, expected "
+                f"[N, {channels}]: {_names(self.fields)}"
+            )
+        return {
+            name: prediction[:, columns]
+            for name, columns in channel_slices(self.fields).items()
+        }
+
+    @torch.no_grad()
+    def predict(self, data: Data | Tensor) -> Tensor:
+        """Predict as `forward` does, in evaluation mode and without gradients.
+
+        Args:
+            data: A sample, a batch of samples, or the positions of one sample.
+
+        Returns:
+            The predicted fields side by side, $[N, C]$.
+        """
+        self.eval()
+        prediction: Tensor = self(data)
+        return prediction
+
+
+def _names(fields: Fields) -> str:
+    return ", ".join(str(field) for field in fields)
+
+
+def _as_floating(arguments: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Cast floating-point fields to the dtype of the parameters, and nothing else."""
+    dtypes = (p.dtype for p in model.parameters() if p.is_floating_point())
+    dtype = next(dtypes, None)
+    if dtype is None:
+        return arguments
+    return {
+        name: value.to(dtype)
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else value
+        for name, value in arguments.items()
+    }

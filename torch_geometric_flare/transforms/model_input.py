@@ -1,0 +1,76 @@
+"""The one place that makes a model's input from coordinates and named features."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.transforms.normalizer import Normalizer
+
+
+def make_input(
+    data: Data,
+    features: Fields = (),
+    coordinate_normalizer: Normalizer | None = None,
+) -> Tensor:
+    r"""Return the model input `x` of a sample: coordinates, then features.
+
+    The features stay in their own units. Normalise them, where needed, with an input
+    normaliser over all columns of `x`, such as `Normalizer.cat` makes.
+
+    Args:
+        data: A sample or a batch of samples with `pos` and, under its own name, each
+            feature.
+        features: Names and channels of the features, in the order of their columns.
+        coordinate_normalizer: Encodes `pos`; `None` leaves the coordinates as they
+            are.
+
+    Shapes:
+        - `data.pos`: $[N, D]$
+        - each feature of $C$ channels: $[N, C]$, or $[N]$ if $C = 1$
+
+    Returns:
+        The input, $[N, D + \sum C]$, in the dtype of `pos`.
+
+    Raises:
+        ValueError: If `pos` or a feature is missing or of another shape. The message
+            names it and its unit.
+    """
+    pos = data.get("pos")
+    if not isinstance(pos, Tensor) or pos.dim() != 2:
+        raise ValueError(
+            "data needs coordinates `pos` of shape [N, D], got "
+            f"{_shape(pos)}: add them, or give the sample its own `x`"
+        )
+    missing = [field for field in features if data.get(field.name) is None]
+    if missing:
+        names = ", ".join(
+            f"'{field.name}'" + (f" ({field.unit})" if field.unit else "")
+            for field in missing
+        )
+        raise ValueError(
+            f"features lacks {names}: the sample has only {sorted(data.keys())}. Add "
+            f"data.{missing[0].name} of shape [{pos.size(0)}, {missing[0].channels}]"
+        )
+    if coordinate_normalizer is not None:
+        columns = [coordinate_normalizer.encode(pos)]
+    else:
+        columns = [pos]
+    for field in features:
+        value = data[field.name]
+        if isinstance(value, Tensor) and value.dim() == 1 and field.channels == 1:
+            value = value.unsqueeze(1)
+        expected = (pos.size(0), field.channels)
+        if not isinstance(value, Tensor) or value.shape != expected:
+            raise ValueError(
+                f"the feature {field.name!r} has {_shape(value)}, expected the shape "
+                f"{expected}: {pos.size(0)} points, {field.channels} channels"
+            )
+        columns.append(value.to(columns[0].dtype))
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+
+def _shape(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"the shape {tuple(value.shape)}"
+    return f"the type {type(value).__name__}"
