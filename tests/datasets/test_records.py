@@ -1,17 +1,14 @@
-import io
 import json
 
 import numpy as np
 import pytest
-import torch
-from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.records import (
     describe,
     fingerprint,
+    fingerprint_arrays,
     read_json,
     read_verified,
-    serialize,
     verify,
     write_atomic,
     write_json,
@@ -71,16 +68,32 @@ def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_serialize(tmp_path):
-    points = torch.arange(3000.0).view(1000, 3)
-    data = Data(x=points[:2], num_nodes=2, run=7, name="car", sizes=[1, 2.5, None])
-    content = serialize(data, tmp_path)
-    fields = torch.load(io.BytesIO(content), weights_only=True)
-    assert torch.equal(fields.pop("x"), torch.tensor([[0.0, 1, 2], [3, 4, 5]]))
-    assert fields == {"num_nodes": 2, "run": 7, "name": "car", "sizes": [1, 2.5, None]}
-    assert len(content) < 3000 * 4
+def test_fingerprint_of_slices():
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.ones(2, np.float32)}
+    expected = fingerprint_arrays(arrays)
+    assert expected["size"] == 48 + 8
+    same = {"b": arrays["b"], "a": np.asfortranarray(arrays["a"])}
+    assert fingerprint_arrays(same) == expected
+    others = [
+        {"a": arrays["a"]},
+        {"c": arrays["a"], "b": arrays["b"]},
+        {"a": arrays["a"].reshape(3, 2), "b": arrays["b"]},
+        {"a": arrays["a"], "b": arrays["b"].view(np.int32)},
+        {"a": arrays["a"] + np.eye(2, 3) * 1e-15, "b": arrays["b"]},
+    ]
+    assert all(fingerprint_arrays(other) != expected for other in others)
 
-    with pytest.raises(ValueError, match="must return a Data, got dict for"):
-        serialize(fields, tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be stored: \['x'\]"):
-        serialize(Data(x=np.ones((2, 3))), tmp_path)
+
+@pytest.mark.parametrize("content", ["{", "[1]", "[" * 10**5, '{"a":' * 10**5, "\xff"])
+def test_json_that_is_no_manifest(tmp_path, content):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"manifest\.json' is not .*delete it"):
+        read_json(path)
+
+
+def test_a_folder_in_place_of_a_manifest(tmp_path):
+    with pytest.raises(ValueError, match="is a folder, not a JSON file"):
+        read_json(tmp_path)
+    with pytest.raises(FileNotFoundError, match="none"):
+        read_json(tmp_path / "none")

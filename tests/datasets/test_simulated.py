@@ -17,7 +17,8 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.datasets import SimulatedDataset
-from torch_geometric_flare.datasets.simulated_files import sample_rng
+from torch_geometric_flare.datasets.simulator import sample_rng
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.simulation import Notchback
 
 
@@ -30,6 +31,8 @@ class Noise:
     sizes: tuple[int, ...] = (1, 2)
 
     name: ClassVar[str] = "simulated_noise"
+    fields: ClassVar = (Field("total", 1, "m"),)
+    features: ClassVar = ()
     coordinate_bounds: ClassVar = ((0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
 
     def sample(self, rng):
@@ -39,7 +42,7 @@ class Noise:
         if os.path.exists(f"{self.log}.trap") and self.samples() == 3:
             os.remove(f"{self.log}.trap")
             raise FloatingPointError("the solver diverged")
-        return {"x": pos / 2, "pos": pos, "y": pos.sum(axis=1, keepdims=True)}
+        return {"pos": pos, "total": pos.sum(axis=1, keepdims=True)}
 
     def samples(self):
         return len(Path(self.log).read_text().splitlines())
@@ -50,16 +53,22 @@ class Threads:
     """Names its process, which must have been told to use one thread."""
 
     name: ClassVar[str] = "threads"
+    fields: ClassVar = (Field("total"),)
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
 
     def sample(self, rng):
         if os.environ.get("OMP_NUM_THREADS") != "1":
             raise ValueError("not a single thread")
-        return {"y": np.array([os.getpid()])}
+        return {"pos": np.zeros((1, 2)), "total": np.array([os.getpid()])}
 
 
 @dataclass(frozen=True)
 class Fails:
     name: ClassVar[str] = "fails"
+    fields: ClassVar = (Field("total"),)
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
 
     def sample(self, rng):
         raise FloatingPointError("the solver diverged")
@@ -68,6 +77,9 @@ class Fails:
 @dataclass(frozen=True)
 class Dies:
     name: ClassVar[str] = "dies"
+    fields: ClassVar = (Field("total"),)
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
 
     def sample(self, rng):
         os._exit(1)
@@ -78,9 +90,13 @@ class Returns:
     kind: str
 
     name: ClassVar[str] = "returns"
+    fields: ClassVar = (Field("total"),)
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
 
     def sample(self, rng):
-        return {"y": {"list": [1.0], "objects": np.array([None])}[self.kind]}
+        total = {"list": [1.0], "objects": np.array([None])}[self.kind]
+        return {"pos": np.zeros((1, 2)), "total": total}
 
 
 @dataclass(frozen=True)
@@ -88,9 +104,73 @@ class Holds:
     value: object = field(default_factory=object)
 
     name: ClassVar[str] = "holds"
+    fields: ClassVar = (Field("total"),)
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
 
     def sample(self, rng):
-        return {"y": rng.random(3)}
+        return {"pos": rng.random((3, 2)), "total": rng.random(3)}
+
+
+@dataclass(frozen=True)
+class Named:
+    """Has no parameters, and fields of these names."""
+
+    fields: tuple = ()
+
+    name: ClassVar[str] = "named"
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
+
+    def sample(self, rng):
+        raise AssertionError("its fields are wrong")
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A coefficient on a fixed 2-D grid, with two targets."""
+
+    name: ClassVar[str] = "simulated_plate"
+    fields: ClassVar = (Field("temperature", 1, "K"), Field("flux", 2, "W/m²"))
+    features: ClassVar = (Field("conductivity", 1, "W/(m K)"),)
+    coordinate_bounds: ClassVar = ((0.0, 0.0), (4.0, 2.0))
+
+    def sample(self, rng):
+        rows, columns = np.meshgrid(np.arange(3.0), np.arange(5.0), indexing="ij")
+        return {
+            "pos": np.stack([columns.ravel(), rows.ravel()], axis=1),
+            "temperature": 300.0 + rng.random(15),
+            "flux": rng.random((15, 2)),
+            "conductivity": rng.random(15),
+            "grid": np.array([3, 5]),
+            "cells": np.array([[0, 1, 6, 5]]),
+            "edge_index": np.array([[0, 1], [1, 0]]),
+        }
+
+
+def test_two_dimensions_features_and_several_targets(tmp_path):
+    dataset = make(tmp_path, Plate(), 2)
+    raw = Plate().sample(sample_rng(0, "train", 1))
+    data = dataset[1]
+    assert set(data.keys()) == {
+        *("x", "pos", "y", "conductivity", "grid", "cells", "edge_index")
+    }
+    assert data.pos.shape == (15, 2)
+    scaled = raw["pos"] / [4.0, 2.0]
+    x = np.column_stack([scaled, raw["conductivity"]])
+    np.testing.assert_allclose(data.x.numpy(), x, rtol=1e-7)
+    y = np.column_stack([raw["temperature"], raw["flux"]])
+    np.testing.assert_allclose(data.y.numpy(), y, rtol=1e-7)
+    assert torch.equal(data.conductivity, data.x[:, 2:])
+    assert data.grid == (3, 5)
+    assert data.cells.tolist() == [[0, 1, 6, 5]]
+    assert data.edge_index.tolist() == [[0, 1], [1, 0]]
+    assert dataset.sizes == [15, 15]
+    assert dataset.fields == Plate.fields
+    assert dataset.features == Plate.features
+    (batch,) = DataLoader(dataset, batch_size=2)
+    assert batch.edge_index.tolist() == [[0, 1, 15, 16], [1, 0, 16, 15]]
+    assert batch.grid == [(3, 5), (3, 5)]
 
 
 @pytest.fixture
@@ -119,11 +199,14 @@ def test_samples_are_the_simulator_s(tmp_path, noise):
     for index, data in enumerate(dataset):
         expected = noise.sample(sample_rng(7, "train", index))
         assert set(data.keys()) == {"x", "pos", "y"}
-        for name, value in expected.items():
-            assert data[name].dtype == torch.float32
-            np.testing.assert_array_equal(data[name].numpy(), value)
+        assert {value.dtype for _, value in data} == {torch.float32}
+        np.testing.assert_array_equal(data.pos.numpy(), expected["pos"])
+        np.testing.assert_array_equal(data.y.numpy(), expected["total"])
+        np.testing.assert_array_equal(data.x.numpy(), expected["pos"] / 2)
     assert dataset[-1].y.equal(dataset[3].y)
     assert dataset.coordinate_bounds == ((0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
+    assert dataset.fields == (Field("total", 1, "m"),)
+    assert dataset.features == ()
     with pytest.raises(IndexError):
         dataset[4]
 
@@ -242,9 +325,11 @@ def test_folder_and_manifest(tmp_path, noise):
     assert dataset.folder.name.startswith("simulated_noise-")
     assert json.loads((dataset.folder / "manifest.json").read_text()) == {
         "data": "simulated",
-        "format": 1,
+        "format": 2,
         "simulator": "simulated_noise",
         "parameters": {"log": noise.log, "num_points": 5, "sizes": [1, 2]},
+        "fields": [{"name": "total", "channels": 1, "unit": "m"}],
+        "features": [],
         "seed": 3,
     }
     others = [
@@ -454,6 +539,9 @@ def test_nothing_but_plain_files(tmp_path, noise):
         ({"num_workers": -2}, "num_workers must not be negative, got -2"),
         ({"simulator": Noise}, "simulator must be an instance of a dataclass"),
         ({"simulator": Holds()}, "whose fields JSON can hold"),
+        ({"simulator": Named()}, "at least one target"),
+        ({"simulator": Named((Field("y"),))}, r"none may be called one of \['x', 'y'"),
+        ({"simulator": Named((Field("a"),) * 2)}, "two fields are called 'a'"),
     ],
 )
 def test_bad_arguments(tmp_path, noise, options, message):
@@ -464,7 +552,7 @@ def test_bad_arguments(tmp_path, noise, options, message):
 
 @pytest.mark.parametrize("kind", ["list", "objects"])
 def test_fields_must_be_numeric_arrays(tmp_path, kind):
-    with pytest.raises(RuntimeError, match="'y' must be a numeric array"):
+    with pytest.raises(RuntimeError, match="'total' must be a numeric array"):
         make(tmp_path, Returns(kind), 1)
 
 
@@ -518,10 +606,13 @@ def test_workers_end_with_a_killed_script(tmp_path):
         import os, time
         from dataclasses import dataclass
         from torch_geometric_flare.datasets import SimulatedDataset
+        from torch_geometric_flare.fields import Field
 
         @dataclass(frozen=True)
         class Sleeps:
             name = "sleeps"
+            fields = (Field("total"),)
+            features = ()
 
             def sample(self, rng):
                 open(f"worker-{os.getpid()}", "w").close()

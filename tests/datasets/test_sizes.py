@@ -7,7 +7,8 @@ import pytest
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import DrivAerML, SimulatedDataset
-from torch_geometric_flare.datasets.sizes import num_points
+from torch_geometric_flare.datasets.simulated_files import num_points
+from torch_geometric_flare.fields import Field
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,13 @@ class Unequal:
     """Bodies of 3 to 9 points."""
 
     name: ClassVar[str] = "simulated_unequal"
+    fields: ClassVar = (Field("height"),)
+    features: ClassVar = ()
     coordinate_bounds: ClassVar = ((0.0,) * 3, (1.0,) * 3)
 
     def sample(self, rng):
         pos = rng.random((rng.integers(3, 10), 3)).astype(np.float32)
-        return {"x": pos, "pos": pos, "y": pos[:, :1]}
+        return {"pos": pos, "height": pos[:, :1]}
 
 
 def halve(data):
@@ -36,6 +39,7 @@ def unread(monkeypatch):
 
     def forbid():
         monkeypatch.setattr(np, "load", refuse)
+        monkeypatch.setattr(np.lib.format, "read_array", refuse)
         monkeypatch.setattr(SimulatedDataset, "get", refuse)
         monkeypatch.setattr(DrivAerML, "get", refuse)
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.functional import distributed_sum, reduce_gradients
-from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.metrics import relative_l2, relative_l2_per_field
 from torch_geometric_flare.testing import run_processes
 
 segment = pytest.mark.segment
@@ -167,3 +168,50 @@ def test_all_processes_refuse_what_one_must_refuse():
     for messages in run_processes(refuse, 2, cases):
         assert "graphs [1]" in messages[0]
         assert "batch_size is 2 on one process but another has 3" in messages[1]
+
+
+FIELDS = (Field("pressure"), Field("shear", 2))
+
+
+@segment
+def test_one_error_per_field_and_graph():
+    target = torch.tensor([[3.0, 0, 1e-3], [4.0, 0, 0], [2.0, 4e-3, 0], [0, 0, 3e-3]])
+    pred = torch.tensor([[3.0, 0, 2e-3], [3.0, 0, 0], [2.0, 4e-3, 0], [1.0, 0, 0]])
+    batch = torch.tensor([0, 0, 1, 1])
+    errors = relative_l2_per_field(pred, target, FIELDS, batch)
+    assert list(errors) == ["pressure", "shear"]
+    assert errors["pressure"].tolist() == pytest.approx([0.2, 0.5])
+    assert errors["shear"].tolist() == pytest.approx([1.0, 0.6])
+    # A single norm over all channels sees nothing of the second.
+    assert relative_l2(pred, target, batch).tolist() == pytest.approx([0.2, 0.5], 1e-3)
+
+
+def test_a_single_field_is_relative_l2():
+    pred, target = torch.randn(9, 1), torch.randn(9, 1)
+    for squeeze in (False, True):
+        if squeeze:
+            pred, target = pred.squeeze(1), target.squeeze(1)
+        errors = relative_l2_per_field(pred, target, FIELDS[:1], batch_size=1)
+        assert torch.equal(errors["pressure"], relative_l2(pred, target))
+
+
+def test_the_gradient_of_a_field_is_its_own():
+    pred = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(9, 3, dtype=torch.float64)
+    relative_l2_per_field(pred, target, FIELDS)["shear"].sum().backward()
+    assert pred.grad[:, 0].abs().max() == 0
+    assert pred.grad[:, 1:].abs().min() > 0
+
+
+def test_fields_that_do_not_fit():
+    pred, target = torch.ones(4, 3), torch.ones(4, 3)
+    message = r"has 3 channels, the fields \(shear of 2\) have 2"
+    with pytest.raises(ValueError, match=message):
+        relative_l2_per_field(pred, target, FIELDS[1:])
+    with pytest.raises(ValueError, match="fields is empty"):
+        relative_l2_per_field(pred, target, ())
+    with pytest.raises(ValueError, match=r"both must be \[N, 3\]"):
+        relative_l2_per_field(pred, target[:3], FIELDS)
+    target[:, 1:] = 0
+    with pytest.raises(ValueError, match="field 'shear': target is zero at every"):
+        relative_l2_per_field(pred, target, FIELDS)

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.simulation import (
     SHAPE_RANGES,
     Notchback,
@@ -27,18 +28,16 @@ def test_fields():
     shapes = {field: value.shape for field, value in sample.items()}
     n = SMALL.num_points
     assert shapes == {
-        "x": (n, 3),
         "pos": (n, 3),
-        "y": (n, 1),
+        "pressure": (n, 1),
         "normal": (n, 3),
         "area": (n,),
     }
-    assert all(value.dtype == np.float32 for value in sample.values())
+    assert SMALL.fields == (Field("pressure", 1, "m²/s²"),)
+    assert SMALL.features == ()
     assert all(np.isfinite(value).all() for value in sample.values())
     lower, upper = np.array(Notchback.coordinate_bounds)
-    np.testing.assert_allclose(
-        sample["x"] * (upper - lower) + lower, sample["pos"], atol=1e-6
-    )
+    assert ((sample["pos"] >= lower) & (sample["pos"] <= upper)).all()
     np.testing.assert_allclose(np.linalg.norm(sample["normal"], axis=1), 1, atol=1e-6)
 
 
@@ -52,7 +51,7 @@ def test_the_generator_decides_everything():
     copy = pickle.loads(pickle.dumps(SMALL))
     assert copy == SMALL
     np.testing.assert_array_equal(
-        copy.sample(np.random.default_rng(5))["y"], first["y"]
+        copy.sample(np.random.default_rng(5))["pressure"], first["pressure"]
     )
 
 
@@ -161,9 +160,9 @@ def test_pressures_are_those_of_a_car():
         roof = pressure[:, -1][np.argmax(flow.lattice[:, -1, 2]) - 4]
         assert roof < -0.3
         sample = model.surface_points(flow, rng)
-        assert sample["y"].max() <= dynamic
-        assert sample["y"].max() > 0.95 * dynamic
-        weighted = sample["y"] * sample["normal"] * sample["area"][:, None]
+        assert sample["pressure"].max() <= dynamic
+        assert sample["pressure"].max() > 0.95 * dynamic
+        weighted = sample["pressure"] * sample["normal"] * sample["area"][:, None]
         force = -weighted.sum(axis=0, dtype=np.float64)
         coefficient = force / (dynamic * model.reference_area)
         assert coefficient[0] == pytest.approx(drag(flow), abs=0.01)

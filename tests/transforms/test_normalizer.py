@@ -114,3 +114,22 @@ def test_never_of_less_than_single_precision(cast, kept):
     if shift.device.type == "cpu":
         assert shift.float().tolist() == torch.tensor([-229.8457]).tolist()
     assert list(module.state_dict()) == ["0.weight", "0.bias", "1.shift", "1.scale"]
+
+
+def test_identity_and_cat_for_channels_of_their_own():
+    coefficients = [torch.tensor([[3.0], [12.0]]), torch.tensor([[12.0]])]
+    gaussian = Normalizer.gaussian(coefficients)
+    normalizer = Normalizer.cat([Normalizer.identity(2), gaussian])
+    assert normalizer.num_channels == 3
+    x = torch.rand(5, 3)
+    encoded = normalizer.encode(x)
+    assert torch.equal(encoded[:, :2], x[:, :2])
+    assert torch.equal(encoded[:, 2:], gaussian.encode(x[:, 2:]))
+    assert torch.equal(normalizer.decode(x)[:, :2], x[:, :2])
+    gaussian.shift.fill_(0.0)
+    assert normalizer.shift[2].item() == 9.0
+    assert list(normalizer.state_dict()) == ["shift", "scale"]
+    with pytest.raises(ValueError, match="num_channels must be at least 1, got 0"):
+        Normalizer.identity(0)
+    with pytest.raises(ValueError, match="normalizers is empty"):
+        Normalizer.cat([])

@@ -107,7 +107,7 @@ def read_sample(path: Path, fields: Fields) -> Data:
         return read_arrays(content, path, fields)
     except ValueError as error:
         raise ValueError(
-            f"'{path}' is damaged: delete it and {again}. {error}"
+            f"'{path}' is damaged: delete it and {again} ({error})."
         ) from error
 
 

@@ -83,8 +83,8 @@ def deserialize(content: bytes, path: Path) -> Data:
     except Exception as error:
         # What zipfile or torch raises depends on where the file is damaged.
         raise ValueError(
-            f"'{path}' is damaged ({_first_line(error)}): delete it and make the data "
-            "set again, which restores this sample."
+            f"'{path}' is damaged: delete it and make the data set again, which "
+            f"restores this sample ({_first_line(error)})."
         ) from error
     check_finite(data, path)
     return data

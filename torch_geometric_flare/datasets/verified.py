@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -230,12 +231,7 @@ class VerifiedDataset(Dataset, ABC):
                 path = folder / f"{name}.pt"
                 stored.add(path)
                 write_atomic(path, content)
-            if data.num_nodes is None:
-                raise ValueError(
-                    f"pre_transform left no points of '{self.source(name)}': keep `x` "
-                    "or set num_nodes."
-                )
-            samples[name] = {**found, "num_points": data.num_nodes}
+            samples[name] = {**found, "num_points": self._num_points(data, name)}
         for left_over in set(folder.glob("*.pt")) - stored:
             left_over.unlink()
         self._manifest().write(samples)
@@ -277,6 +273,17 @@ class VerifiedDataset(Dataset, ABC):
         data = self.make_sample(arrays, name)
         check_finite(data, self.source(name))
         return data
+
+    def _num_points(self, data: Data, name: str) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyG warns before it returns None
+            size = data.num_nodes
+        if size is None:
+            raise ValueError(
+                f"pre_transform left no points of '{self.source(name)}': keep `x`, or "
+                "set num_nodes."
+            )
+        return int(size)
 
     def _log_size(self, size: int) -> None:
         published = self.published_sizes[self.split]
