@@ -19,7 +19,10 @@ def test_round_trip(tmp_path):
         "part": torch.tensor([3, 1, 2]),
     }
     path = write_points(
-        tmp_path / "car.vtp", pos, fields, notes={"source": "simulated"}
+        tmp_path / "car.vtp",
+        pos,
+        fields,
+        notes={"source": "simulated", "unit": "m²/s²"},
     )
     cloud = pv.read(path)
     assert path == tmp_path / "car.vtp"
@@ -35,6 +38,7 @@ def test_round_trip(tmp_path):
     assert cloud.point_data["inlet"].tolist() == [1, 0, 1]
     assert cloud.point_data["part"].tolist() == [3, 1, 2]
     assert cloud.field_data["source"].tolist() == ["simulated"]
+    assert cloud.field_data["unit"].tolist() == ["m²/s²"]
 
 
 def test_plane_points_lie_at_height_zero_and_gradients_are_left_behind(tmp_path):

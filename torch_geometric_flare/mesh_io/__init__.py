@@ -2,10 +2,11 @@
 
 from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
 from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
-from torch_geometric_flare.mesh_io.write import save_dataset, write_points
+from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
 __all__ = [
     "MESH_SUFFIXES",
+    "add_notes",
     "mesh_areas",
     "mesh_normals",
     "read_mesh",

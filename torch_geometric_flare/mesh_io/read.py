@@ -17,7 +17,7 @@ MESH_SUFFIXES = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
 # More than any reader of VTK takes for an honest file, and little enough for a file
 # whose header claims what it does not hold.
 _MEGABYTES, _MEGABYTES_PER_MEGABYTE = 2048, 30
-_SECONDS, _SECONDS_PER_MEGABYTE = 20, 1
+_SECONDS, _SECONDS_PER_MEGABYTE = 8, 0.25
 # The processor time is limited; a busy machine may take longer by this factor.
 _PATIENCE = 10
 
@@ -61,7 +61,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Any:
 
 def _read_elsewhere(path: Path, folder: str, megabytes: int) -> str:
     """Return what is wrong with the mesh, or nothing once it lies in `folder`."""
-    seconds = _SECONDS + _SECONDS_PER_MEGABYTE * megabytes
+    seconds = _SECONDS + int(_SECONDS_PER_MEGABYTE * megabytes)
     memory = _MEGABYTES + _MEGABYTES_PER_MEGABYTE * megabytes
     script = reader_process.__file__
     # Stacks and buffers of threads count as memory.
