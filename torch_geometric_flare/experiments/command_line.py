@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch_geometric_flare import training
@@ -33,7 +34,7 @@ def run_command_line(
         num_points=args.num_points,
         num_train=args.num_train,
         num_test=args.num_test,
-        fields=args.fields and tuple(args.fields.split(",")),
+        fields=None if args.fields is None else tuple(args.fields.split(",")),
     )
     benchmark.recipe(args.model, args.recipe)  # before a folder is made
     prefix = Path("runs", f"{benchmark.name}-{args.data}")
@@ -41,18 +42,23 @@ def run_command_line(
     again = [] if args.resume else [f"--resume={folder}"]
     print(f"{folder}, to be carried on, if it is killed, by")
     print(" ", shlex.join(["python", sys.argv[0], *given, *again]))
-    results = run_benchmark(
-        benchmark,
-        args.model,
-        args.recipe,
-        folder,
-        selection=selection,
-        epochs=args.epochs,
-        resume=bool(args.resume),
-        device=args.device,
-        precision=args.precision,
-        seed=args.seed,
-    )
+    try:
+        results = run_benchmark(
+            benchmark,
+            args.model,
+            args.recipe,
+            folder,
+            selection=selection,
+            epochs=args.epochs,
+            resume=bool(args.resume),
+            device=args.device,
+            precision=args.precision,
+            seed=args.seed,
+        )
+    except BaseException:
+        with suppress(OSError):  # keep it, unless there is nothing in it
+            folder.rmdir()
+        raise
     for name, value in results.items():
         print(f"{name:40}", f"{value:.4g}" if isinstance(value, float) else value)
     for figure in published_figures(benchmark, args.recipe, selection, args.epochs):
