@@ -3,7 +3,6 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.nearest import NearestSample
-from torch_geometric_flare.transforms import Normalizer
 
 
 def chamfer(a, b):
@@ -143,15 +142,6 @@ def test_samples_of_other_points_are_clouds():
     # One alone corresponds to itself, but not to a query of other points.
     prediction = NearestSample(samples[1:]).predict(query)
     assert prediction.tolist() == [[2.0], [1.0], [0.0]]
-
-
-def test_input_normalizer_decides_what_counts():
-    samples = [on_a_grid([3.0] * 6, 0.0), on_a_grid([4.0] * 6, 10.0)]
-    samples[1].x = samples[1].x + torch.tensor([10.0, 0.0, 0.0])
-    query = on_a_grid([4.0] * 6, 0.0)
-    assert NearestSample(samples).nearest(query) == 0
-    normalizer = Normalizer([0.0] * 3, [1e3, 1e3, 1e-3])
-    assert NearestSample(samples, input_normalizer=normalizer).nearest(query) == 1
 
 
 def test_errors():

@@ -332,6 +332,16 @@ def test_files_placed_by_hand_are_verified_one_by_one(tmp_path):
         dataset[1]
 
 
+def test_two_files_of_one_name(tmp_path):
+    names = write_parts(tmp_path / "raw")
+    (tmp_path / "raw" / "train" / "more").mkdir()
+    shutil.copy(tmp_path / "raw" / names[0], tmp_path / "raw" / "train" / "more")
+    with (tmp_path / "raw" / "index.csv").open("a") as file:
+        file.write("train/more/b_7.npz\n")
+    with pytest.raises(ValueError, match="two samples of one name in the train split"):
+        Parts(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -42,9 +42,8 @@ lock_folder = module.lock_folder
 
 HOLD = """
 with lock_folder(sys.argv[1]):
-    child = os.fork()  # as a worker that loads data
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:  # as a worker that loads data
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
@@ -152,3 +151,29 @@ def test_a_running_training_keeps_its_folder(module, samples, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "metrics"]
     with pytest.raises(FileExistsError, match="resume=True"):
         run()
+
+
+TOGETHER = """
+import sys
+sys.path.insert(0, {tests!r})
+import conftest
+from torch_geometric_flare.training import SurrogateDataModule, fit, run_folder
+data = SurrogateDataModule(conftest.make_samples(4, 0), batch_size=2)
+fit(
+    conftest.make_module(epochs=1), data, run_folder({prefix!r}),
+    accelerator="cpu", devices=2, strategy="ddp", progress=False,
+)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_lightning_starts_share_the_folder(tmp_path):
+    prefix = str(tmp_path / "runs" / "car")
+    script = tmp_path / "script.py"
+    script.write_text(TOGETHER.format(tests=str(Path(__file__).parent), prefix=prefix))
+    result = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "metrics"]

@@ -41,7 +41,13 @@ class FilePerSample(VerifiedDataset):
 
     def _files(self) -> dict[str, Path]:
         if not hasattr(self, "_paths"):
-            self._paths = {path.stem: path for path in self.sample_paths()}
+            paths = self.sample_paths()
+            self._paths = {path.stem: path for path in paths}
+            if len(self._paths) < len(paths):
+                raise ValueError(
+                    f"'{self.raw_dir}' holds two samples of one name in the "
+                    f"{self.split} split: rename one."
+                )
         return self._paths
 
     def source(self, name: str) -> Path:

@@ -250,7 +250,7 @@ def extract_archive(
 
 
 def _plain_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """Stricter than tarfile's data filter, which lets links inside `folder` pass."""
+    """Refuse more than tarfile's data filter, which lets links in `folder` pass."""
     name = PurePosixPath(member.name)
     if not (member.isreg() or member.isdir()):
         raise ValueError(

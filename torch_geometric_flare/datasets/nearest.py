@@ -1,6 +1,5 @@
 """The most similar training sample, as a baseline."""
 
-import copy
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -10,8 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-
-from torch_geometric_flare.transforms import Normalizer
 
 Points = npt.NDArray[np.float64]
 
@@ -36,14 +33,13 @@ class NearestSample:
 
     A surrogate that does worse than this has learned nothing from the inputs.
 
-    Distances are taken in the input `x`, in which the axes of a flat car count alike.
-    Features of other magnitudes need `input_normalizer`. Needs SciPy, which the extras
+    Distances are taken in the input `x`. Give it normalised, so that the axes of a flat
+    car, and features of other magnitudes, count alike. Needs SciPy, which the extras
     `train`, `data` and `simulation` bring.
 
     Args:
         samples: A training split with `x` and `y`; the targets are kept, on their own
             devices.
-        input_normalizer: Encodes `x` first; `None` takes it as it is.
         max_kept: Points kept of a sample: of a larger one, a random subset of this
             size (the same in every call), with the target there; its points correspond
             to no others. It bounds the memory, at about 50 bytes per point.
@@ -63,17 +59,12 @@ class NearestSample:
         self,
         samples: Iterable[Data],
         *,
-        input_normalizer: Normalizer | None = None,
         max_points: int = 2048,
         max_kept: int = 50_000,
     ) -> None:
         for name, value in (("max_points", max_points), ("max_kept", max_kept)):
             if value < 1:
                 raise ValueError(f"{name} must be positive, got {value}")
-        # A copy on the CPU, where distances are taken.
-        self._normalizer = copy.deepcopy(input_normalizer)
-        if self._normalizer is not None:
-            self._normalizer.cpu()
         self.max_points = max_points
         self._inputs: list[Points] = []
         self._targets: list[Tensor] = []
@@ -165,10 +156,7 @@ class NearestSample:
                 "x must have the same channels in all samples, got "
                 f"{x.size(1)} and {self._inputs[0].shape[1]}"
             )
-        x = x.detach().cpu()
-        if self._normalizer is not None:
-            x = self._normalizer.encode(x)
-        return np.asarray(x.double().numpy())
+        return np.asarray(x.detach().to("cpu", torch.float64).numpy())
 
 
 class _Cloud:

@@ -77,7 +77,7 @@ class NotchbackShape:
         return cls(*(float(rng.uniform(*SHAPE_RANGES[f.name])) for f in fields(cls)))
 
     def lattice(self, num_along: int, num_around: int) -> Array:
-        """Lattice over the half of the body with positive y.
+        """Return a lattice over the half of the body with positive y.
 
         The nose lies at x = 0 and the road is the plane z = 0. The first and the last
         station are single points, in the middle of the front and of the rear face.
@@ -162,12 +162,12 @@ class NotchbackShape:
 
 
 def _ramp(x: Array, width: float) -> Array:
-    """Smooth max(x, 0): a hyperbola that rounds the corner over `width`."""
+    """Return a smooth max(x, 0): a hyperbola that rounds the corner over `width`."""
     return 0.5 * (x + np.sqrt(x**2 + width**2))
 
 
 def _cap(distance: Array, length: float, exponent: float) -> Array:
-    """Superellipse from 0 at the end of the body to 1 at `length` from it."""
+    """Return the superellipse from 0 at the end of the body to 1 at `length` from it."""
     inside = np.clip(1.0 - distance / length, 0.0, 1.0)
     return np.asarray((1.0 - inside**exponent) ** (1.0 / exponent))
 

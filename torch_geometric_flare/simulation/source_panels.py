@@ -164,7 +164,7 @@ class SourcePanels:
         return SourcePanelFlow(strengths, velocity, pressure)
 
     def induced_velocity(self, points: npt.ArrayLike, strengths: Array) -> Array:
-        r"""Velocity that panels of given strengths and their images induce.
+        r"""Return the velocity that panels of given strengths and their images induce.
 
         Args:
             points: Where to evaluate, [N, 3]; on a panel, the limit from the flow.
@@ -254,7 +254,7 @@ def _polygon_centroid(corners: Array) -> Array:
 
 
 def _solid_angle(x: Array, y: Array, height: Array, radius: Array) -> Array:
-    r"""Solid angle of a flat quadrilateral, as that of two triangles.
+    r"""Return the solid angle of a flat quadrilateral, as that of two triangles.
 
     A. Van Oosterom and J. Strackee, IEEE Transactions on Biomedical Engineering 30
     (1983) 125-126.

@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
+from torch_geometric_flare.training.resuming import check_same, describe_arithmetic
 from torch_geometric_flare.training.sampling import seed_epoch
 
 # Lifetimes of an average that the training must span: the first weights then keep a
@@ -58,7 +61,8 @@ class EpochCheckpoint(Checkpoint):
     """Writes `last.ckpt` at the end of each epoch, after its validation.
 
     The file is replaced in one step: whenever the training is killed, a whole
-    checkpoint remains.
+    checkpoint remains. It tells the precision, the devices and the algorithms of the
+    training; one by others is not resumed from it.
 
     Args:
         folder: The folder of the training.
@@ -66,6 +70,24 @@ class EpochCheckpoint(Checkpoint):
 
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder) / "last.ckpt"
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the arithmetic of the training."""
+        checkpoint["arithmetic"] = describe_arithmetic(trainer)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to continue a training by another arithmetic.
+
+        Raises:
+            ValueError: If the checkpoint's arithmetic is not this one.
+        """
+        if trainer.state.fn == TrainerFn.FITTING:
+            here = describe_arithmetic(trainer)
+            check_same(checkpoint.get("arithmetic"), here, "arithmetic")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoint and put it in the old one's place."""

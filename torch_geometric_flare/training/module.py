@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
@@ -15,9 +14,9 @@ from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.surrogates.description import describe_surrogate
-from torch_geometric_flare.training.arithmetic import describe_arithmetic
 from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
 from torch_geometric_flare.training.optimizer import parameter_groups
+from torch_geometric_flare.training.resuming import check_same
 from torch_geometric_flare.transforms import Normalizer
 
 # What a resumed training must find unchanged, and how messages call it.
@@ -171,21 +170,17 @@ class SurrogateModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the surrogate without this code's objects in the file."""
         checkpoint["surrogate"] = self._description()
-        checkpoint["arithmetic"] = describe_arithmetic(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue another training, or this one by another arithmetic.
+        """Refuse to continue the training of another model or by another recipe.
 
         Raises:
-            ValueError: If the checkpoint's recipe, model, fields, features, description
-                of the data or arithmetic is not this one.
+            ValueError: If the checkpoint's recipe, model, fields, features or
+                description of the data is not this one.
         """
         theirs, ours = checkpoint["surrogate"], self._description()
         for name, what in _DESCRIBED.items():
-            _check_same(theirs.get(name), ours[name], what)
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            here = describe_arithmetic(self.trainer)
-            _check_same(checkpoint.get("arithmetic"), here, "arithmetic")
+            check_same(theirs.get(name), ours[name], what)
 
     def _description(self) -> dict[str, Any]:
         described = describe_surrogate(self.surrogate)
@@ -207,26 +202,3 @@ class SurrogateModule(LightningModule):
                 prog_bar=not suffix,
                 sync_dist=True,
             )
-
-
-def _check_same(theirs: Any, ours: Any, what: str) -> None:
-    changed = _differences(theirs, ours)
-    if changed:
-        raise ValueError(
-            f"the checkpoint was trained with another {what}; (checkpoint, now): "
-            f"{changed}: resume with the same {what}, or start a training in another "
-            "folder"
-        )
-
-
-def _differences(theirs: Any, ours: Any) -> Any:
-    """Return pairs of what differs, by name in dictionaries; None where all agree."""
-    if theirs == ours:
-        return None
-    if not isinstance(theirs, dict) or not isinstance(ours, dict):
-        return (theirs, ours)
-    return {
-        name: (theirs.get(name), ours.get(name))
-        for name in sorted({*theirs, *ours})
-        if theirs.get(name) != ours.get(name)
-    }
