@@ -167,7 +167,7 @@ def _ramp(x: Array, width: float) -> Array:
 
 
 def _cap(distance: Array, length: float, exponent: float) -> Array:
-    """Return the superellipse from 0 at the end of the body to 1 at `length` from it."""
+    """Return the superellipse from 0 at the end to 1 at `length` from the end."""
     inside = np.clip(1.0 - distance / length, 0.0, 1.0)
     return np.asarray((1.0 - inside**exponent) ** (1.0 / exponent))
 
