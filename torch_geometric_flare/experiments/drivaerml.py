@@ -109,7 +109,7 @@ DRIVAERML = Benchmark(
     quantities=forces,
     published=(
         Published("FLARE", 0.0608, "arXiv:2508.12594 v2, 40k points, mean over cars"),
-        Published("Transolver", 0.0705, "without convolutions, as run by that paper"),
+        Published("Transolver", 0.0705, "arXiv:2508.12594 v2, without convolutions"),
     ),
     picture="surface",
 )
