@@ -100,10 +100,19 @@ def official_files(folder):
             )
 
 
+def small_cars(example, monkeypatch):
+    """Let the quick recipe take as few points as these cars have."""
+    recipes = {
+        key: dataclasses.replace(recipe, num_points=50)
+        for key, recipe in example.DRIVAERML.recipes.items()
+    }
+    small = dataclasses.replace(example.DRIVAERML, recipes=recipes)
+    monkeypatch.setattr(example, "DRIVAERML", small)
+
+
 def test_files_laid_out_as_the_official_ones(example, tmp_path, monkeypatch):
+    small_cars(example, monkeypatch)
     official_files(tmp_path / "data")
-    recipe = dataclasses.replace(example.RECIPES["quick"], num_points=50)
-    monkeypatch.setitem(example.RECIPES, "quick", recipe)
     example.main(["--data=official", "--epochs=1", "--device=cpu"])
     (run,) = (tmp_path / "runs").iterdir()
     stored = json.loads((run / "metrics.json").read_text())
@@ -114,3 +123,68 @@ def test_files_laid_out_as_the_official_ones(example, tmp_path, monkeypatch):
     target = load_surrogate(run / "last.ckpt").target_normalizer
     assert target.shift.item() == pytest.approx(-229.845718)
     assert target.scale.item() == pytest.approx(269.598572)
+
+
+def test_several_fields(example, tmp_path, monkeypatch, capsys):
+    small_cars(example, monkeypatch)
+    official_files(tmp_path / "data")
+    fields = "--fields=wall_shear_stress,pressure"
+    example.main(
+        ["--data=official", fields, "--epochs=1", "--device=cpu", "--num-train=2"]
+    )
+    assert "published" not in capsys.readouterr().out
+    (run,) = (tmp_path / "runs").iterdir()
+    stored = json.loads((run / "metrics.json").read_text())
+    both = [stored[f"relative_l2_{n}"] for n in ("pressure", "wall_shear_stress")]
+    assert stored["relative_l2"] == pytest.approx(sum(both) / 2)
+    assert stored["num_train"] == 2
+    assert (run / "surface_pressure.png").exists()
+    assert (run / "surface_wall_shear_stress.png").exists()
+    cloud = pv.read(run / "prediction.vtp")
+    for name, shape in (("pressure", (90,)), ("wall_shear_stress", (90, 3))):
+        truth, prediction, error = (
+            cloud.point_data[f"{name}_{kind}"]
+            for kind in ("truth", "prediction", "error")
+        )
+        assert truth.shape == shape
+        np.testing.assert_allclose(prediction - truth, error, rtol=1e-5, atol=1e-3)
+        assert cloud.field_data[f"{name}_unit"].tolist() == ["m²/s²"]
+    surrogate = load_surrogate(run / "last.ckpt")
+    assert [field.name for field in surrogate.fields] == [
+        "wall_shear_stress",
+        "pressure",
+    ]
+    # The statistics of the papers, and those of the two training cars.
+    assert surrogate.target_normalizer.shift[3].item() == pytest.approx(-229.845718)
+    cars = [np.load(path)["surface_fields"] for path in first_cars(tmp_path)]
+    mean = np.concatenate(cars)[:, 1:].mean(axis=0)
+    shift = surrogate.target_normalizer.shift[:3]
+    np.testing.assert_allclose(shift, mean, rtol=1e-4)
+
+
+def first_cars(folder):
+    train = folder / "data/raw/drivaerml_surface_presampled_40k/train"
+    return [train / f"run_{number}.npz" for number in (0, 1)]
+
+
+def test_fields_that_the_data_lack(example, capsys):
+    message = refused(example, capsys, *SMALL, "--fields=wall_shear_stress")
+    assert "fields are wall_shear_stress, but these data have pressure" in message
+
+
+def test_published_figures_stand_beside_official_ones_alone(
+    example, tmp_path, monkeypatch, capsys
+):
+    """A run of the paper's recipe, but for its length."""
+    recipes = {
+        key: dataclasses.replace(recipe, num_points=50, epochs=1)
+        for key, recipe in example.DRIVAERML.recipes.items()
+    }
+    recipes["FLARE", "paper"] = recipes["FLARE", "quick"]
+    short = dataclasses.replace(example.DRIVAERML, recipes=recipes)
+    monkeypatch.setattr(example, "DRIVAERML", short)
+    official_files(tmp_path / "data")
+    example.main(["--data=official", "--recipe=paper", "--device=cpu"])
+    assert "published for FLARE" in capsys.readouterr().out
+    example.main([*SMALL, "--recipe=paper"])
+    assert "published" not in capsys.readouterr().out

@@ -8,8 +8,11 @@ import pytest
 import pyvista as pv
 import torch
 
+import torch_geometric_flare.nn.models
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.mesh_io import mesh_normals, read_mesh
 from torch_geometric_flare.nn import FLARE
-from torch_geometric_flare.training import SurrogateModule
+from torch_geometric_flare.surrogates import Surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "predict.py"
@@ -24,18 +27,20 @@ def main():
     return module.main
 
 
-def save_checkpoint(path, in_channels=3, coordinates=True):
+PRESSURE = (Field("pressure", unit="m²/s²"),)
+
+
+def save_checkpoint(path, in_channels=3, coordinates=True, fields=PRESSURE):
     torch.manual_seed(3)
-    module = SurrogateModule(
+    surrogate = Surrogate(
         FLARE(in_channels, 16, 1, num_layers=1, heads=2, num_latents=4),
         Normalizer([-230.0], [270.0]),
         Normalizer.from_bounds(LOWER, UPPER) if coordinates else None,
+        fields=fields,
     )
-    contents = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(contents)
     path.parent.mkdir(exist_ok=True)
-    torch.save(contents, path)
-    return module.surrogate.model
+    save_surrogate(surrogate, path)
+    return surrogate.model
 
 
 @pytest.fixture
@@ -122,7 +127,7 @@ def test_millimetres_are_refused_and_scale_is_the_remedy(
     mesh = save(body(1000.0), tmp_path / "car.vtp")
     assert main([str(path), str(mesh)]) == 2
     message = capsys.readouterr().err
-    assert "car.vtp extends over x [-767.8, 3864]" in message
+    assert "car.vtp: the mesh extends over x [-767.8, 3864]" in message
     assert "x [-1, 4], y [-1.1, 1.1], z [-0.3, 1.2]" in message
     assert "--scale 0.001 if the mesh is in millimetres" in message
     assert not list(tmp_path.glob("*_predicted*"))
@@ -240,6 +245,123 @@ def test_wrong_files(main, tmp_path, checkpoint, capsys):
     assert "coordinate_normalizer" in error(tmp_path / "no_coordinates.ckpt", mesh)
     save_checkpoint(tmp_path / "wide.ckpt", in_channels=6)
     assert "6" in error(tmp_path / "wide.ckpt", mesh)
+
+
+def test_a_checkpoint_without_names_has_one_field(main, tmp_path):
+    path = tmp_path / "run" / "last.ckpt"
+    save_checkpoint(path, fields=None)
+    mesh = save(body(), tmp_path / "car.stl")
+    assert main([str(path), str(mesh)]) == 0
+    result = pv.read(tmp_path / "car_stl_predicted.vtp")
+    assert "field" in result.point_data and "pressure" not in result.point_data
+
+
+BOX = Normalizer.from_bounds(LOWER, UPPER)
+
+
+class Echo(torch.nn.Module):
+    """Predicts its own input."""
+
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, x):
+        return x
+
+
+def save_echo(monkeypatch, path, fields, features, coordinates=BOX):
+    """A surrogate that gives back its input: coordinates, then features."""
+    monkeypatch.setattr("torch_geometric_flare.nn.models.Echo", Echo, raising=False)
+    names = torch_geometric_flare.nn.models.__all__
+    monkeypatch.setattr("torch_geometric_flare.nn.models.__all__", [*names, "Echo"])
+    channels = sum(field.channels for field in fields)
+    target = Normalizer.identity(channels)
+    save_surrogate(
+        Surrogate(Echo(), target, coordinates, fields=fields, features=features), path
+    )
+    return str(path)
+
+
+def test_fields_and_inputs_have_the_names_of_the_checkpoint(
+    main, tmp_path, monkeypatch, capsys
+):
+    inputs = (Field("normal", 3), Field("area", 1, "m²"), Field("inlet", 2, "m/s"))
+    fields = (Field("place", 3), Field("direction", 3), Field("size", 1, "m²"))
+    path = save_echo(
+        monkeypatch, tmp_path / "echo.ckpt", (*fields, Field("wind", 2)), inputs
+    )
+    mesh = save(body(1000.0), tmp_path / "car.stl")
+    arguments = [path, str(mesh), "--scale=0.001", "--set=inlet=3,-4.5"]
+    for cells in (False, True):
+        assert main([*arguments, "--cells"] if cells else arguments) == 0
+        assert "size (m²) at" in capsys.readouterr().out
+        result = pv.read(tmp_path / "car_stl_predicted.vtp")
+        data = result.cell_data if cells else result.point_data
+        found = read_mesh(mesh)
+        np.testing.assert_allclose(
+            data["direction"], mesh_normals(found, cells=cells), atol=1e-6
+        )
+        assert data["size"].sum() == pytest.approx(body().area, rel=1e-4)
+        assert (data["wind"] == [3.0, -4.5]).all()
+        assert result.field_data["size_unit"].tolist() == ["m²"]
+        points = (result.cell_centers() if cells else result).points * 1e-3
+        size = np.subtract(UPPER, LOWER)
+        np.testing.assert_allclose(data["place"], (points - LOWER) / size, atol=1e-5)
+
+
+def test_an_input_that_is_missing_is_named(main, tmp_path, monkeypatch, capsys):
+    fields = (Field("field", 4),)
+    inputs = (Field("permeability", 1, "m²"),)
+    path = save_echo(monkeypatch, tmp_path / "echo.ckpt", fields, inputs)
+    plain = body()
+    mesh = save(plain, tmp_path / "car.vtp")
+
+    def error(*options):
+        assert main([path, str(mesh), *options]) == 2
+        return capsys.readouterr().err
+
+    assert "lacks the input permeability (m²) of the model" in error()
+    assert "set permeability=VALUE" in error()
+    assert "takes permeability (m²)" in error("--set=porosity=1")
+    assert "has 2 channels, but the model takes 1" in error("--set=permeability=1,2")
+    assert "give NAME=VALUE" in error("--set=permeability=high")
+    assert "give NAME=VALUE" in error("--set=permeability")
+    assert "must be finite" in error("--set=permeability=nan")
+    assert main([path, str(mesh), "--set=permeability=2.5"]) == 0
+    result = pv.read(tmp_path / "car_vtp_predicted.vtp")
+    assert (result.point_data["field"][:, 3] == 2.5).all()
+
+    plain.point_data["permeability"] = np.arange(plain.n_points)
+    save(plain, mesh)
+    assert main([path, str(mesh)]) == 0
+    result = pv.read(tmp_path / "car_vtp_predicted.vtp")
+    np.testing.assert_array_equal(
+        result.point_data["field"][:, 3], np.arange(plain.n_points)
+    )
+    assert "add cell data of that name" in error("--cells")
+
+
+def test_meshes_of_the_plane(main, tmp_path, monkeypatch, capsys):
+    plane = Normalizer.from_bounds((0.0, 0.0), (2.0, 1.0))
+    path = save_echo(monkeypatch, tmp_path / "e.ckpt", (Field("x", 2),), (), plane)
+    flat = pv.Plane(i_size=2, j_size=1).translate((1.0, 0.5, 7.0))
+    mesh = save(flat, tmp_path / "plate.vtu")
+    assert main([path, str(mesh)]) == 0
+    result = pv.read(tmp_path / "plate_vtu_predicted.vtu")
+    np.testing.assert_allclose(
+        result.point_data["x"] * [2, 1], flat.points[:, :2], atol=1e-6
+    )
+    assert main([path, str(save(body(), tmp_path / "car.stl"))]) == 2
+    assert "is not flat, but the model was trained in the plane" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_mesh_of_faces_that_do_not_exist(main, tmp_path, checkpoint, capsys):
+    mesh = tmp_path / "car.obj"
+    mesh.write_text("v 0 0 0\nv 3 0 0\nv 0 1 0\nf 1 2 900000\n")
+    assert main([str(checkpoint[0]), str(mesh), "--cells"]) == 2
+    assert "its 3 vertices are 0 to 2" in capsys.readouterr().err
 
 
 @pytest.mark.slow

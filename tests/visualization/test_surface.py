@@ -7,7 +7,10 @@ import pytest
 import pyvista as pv
 import torch
 
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.visualization import plot_surface_comparison, rendering
+
+PRESSURE = Field("kinematic_pressure", unit="m²/s²")
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +39,12 @@ def pictures(figure):
 
 
 def panels(**arguments):
-    arguments = {"title": "t", "views": [(-1.0, 0.0, 0.0)], **arguments}
+    arguments = {
+        "field": PRESSURE,
+        "title": "t",
+        "views": [(-1.0, 0.0, 0.0)],
+        **arguments,
+    }
     return plot_surface_comparison(**arguments)
 
 
@@ -207,6 +215,7 @@ def test_errors(change, message):
         **sphere(4),
         "truth": torch.rand(4),
         "prediction": torch.rand(4),
+        "field": PRESSURE,
         "title": "t",
         **change,
     }

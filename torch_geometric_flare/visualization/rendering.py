@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pyvista as pv
 import torch
 
-Array = npt.NDArray[np.float32]
+from torch_geometric_flare.visualization.panels import Array
+
 Picture = npt.NDArray[np.uint8]
 View = tuple[float, float, float]
 

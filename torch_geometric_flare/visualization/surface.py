@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.visualization.panels import (
+    as_array,
+    colour_bar,
+    make_panels,
+)
 from torch_geometric_flare.visualization.rendering import (
-    Array,
     View,
     cone_glyphs,
     cut_margin,
@@ -29,20 +30,16 @@ SIDE_VIEW: View = (0.0, -1.0, 0.0)
 REAR_VIEW: View = (1.0, -0.95, 0.5)
 """Towards the camera: from behind, to the side and above."""
 
-_FIELD_COLOURS = "turbo"
-_ERROR_COLOURS = "coolwarm"
-
 
 def plot_surface_comparison(
     pos: Tensor,
     truth: Tensor,
     prediction: Tensor,
+    field: Field,
     *,
     title: str,
     normal: Tensor | None = None,
     area: Tensor | None = None,
-    unit: str = "m²/s²",
-    quantity: str = "kinematic pressure",
     views: Sequence[View] = (FRONT_VIEW, REAR_VIEW),
     max_points: int = 100_000,
 ) -> Figure:
@@ -60,21 +57,21 @@ def plot_surface_comparison(
 
     Args:
         pos: Points on the surface, in metres, z up.
-        truth: Reference values at the points, in `unit`.
-        prediction: Predicted values at the points, in `unit`; values that are not
-            finite are drawn in grey.
+        truth: Reference values at the points.
+        prediction: Predicted values at the points; values that are not finite are drawn
+            in grey.
+        field: Name and unit, for the colour bars. Of a vector its length is drawn, and
+            of the error the length of the difference.
         title: Heading of the figure; say here whether the data are simulated.
         normal: Outward unit normals; used together with `area`.
         area: Area that each point stands for, in square metres.
-        unit: Unit of the field, for the colour bars.
-        quantity: Name of the field, for the colour bars.
         views: Direction from the surface to the camera, one for each row.
         max_points: With more points than this, a random subset of this size (the
             same in every call) is drawn; the colour ranges still come from all.
 
     Shapes:
         - `pos`: $(N, 3)$
-        - **truth, prediction:** $(N)$ or $(N, 1)$
+        - **truth, prediction:** $(N, C)$, or $(N)$ with one channel
         - `normal`: $(N, 3)$
         - `area`: $(N)$ or $(N, 1)$
 
@@ -93,35 +90,22 @@ def plot_surface_comparison(
         )
     if (normal is None) != (area is None):
         raise ValueError("normal and area belong together: give both or neither")
-    points = _as_array(pos, "pos", None, 3)
-    true = _as_array(truth, "truth", len(points))
-    predicted = _as_array(prediction, "prediction", len(points), finite=False)
-    predicted = np.where(np.isfinite(predicted), predicted, np.float32(np.nan))
-    error = predicted - true
-    field_range = _percentile_range(true)
-    error_bound = _symmetric_bound(error)
-
+    points = as_array(pos, "pos", None, 3)
+    panels = make_panels(truth, prediction, field, len(points))
     chosen = random_subset(len(points), max_points)
     if normal is None or area is None:
         glyphs = sphere_glyphs(points[chosen])
     else:
-        normals = _as_array(normal, "normal", len(points), 3)
-        shares = _as_array(area, "area", len(points)) * (len(points) / len(chosen))
+        normals = as_array(normal, "normal", len(points), 3)
+        shares = as_array(area, "area", len(points)) * (len(points) / len(chosen))
         if (shares < 0).any():
             raise ValueError("area must not be negative")
         glyphs = cone_glyphs(points[chosen], normals[chosen], shares[chosen])
-    columns = (
-        ("truth", true[chosen], field_range, _FIELD_COLOURS),
-        ("prediction", predicted[chosen], field_range, _FIELD_COLOURS),
-        (
-            "error (prediction − truth)",
-            error[chosen],
-            (-error_bound, error_bound),
-            _ERROR_COLOURS,
-        ),
-    )
     pictures = [
-        [render(glyphs, values, clim, cmap, view) for _, values, clim, cmap in columns]
+        [
+            render(glyphs, panel.values[chosen], panel.limits, panel.cmap, view)
+            for panel in panels
+        ]
         for view in views
     ]
     pictures = [cut_margin(row) for row in pictures]
@@ -140,77 +124,9 @@ def plot_surface_comparison(
         for axis, image in zip(row, images, strict=True):
             axis.imshow(image)
             axis.set_axis_off()
-    for axis, (heading, _, _, _) in zip(axes[0], columns, strict=True):
-        axis.set_title(heading, fontsize=15)
-
-    _colour_bar(
-        figure,
-        list(axes[:, :2].flat),
-        field_range,
-        _FIELD_COLOURS,
-        f"{quantity} [{unit}]",
-        0.5,
-    )
-    _colour_bar(
-        figure,
-        list(axes[:, 2]),
-        (-error_bound, error_bound),
-        _ERROR_COLOURS,
-        f"error [{unit}]",
-        0.9,
-    )
+    for axis, panel in zip(axes[0], panels, strict=True):
+        axis.set_title(panel.heading, fontsize=15)
+    bar = {"location": "bottom", "aspect": 30}
+    colour_bar(figure, list(axes[:, :2].flat), panels[0], shrink=0.5, **bar)
+    colour_bar(figure, list(axes[:, 2]), panels[2], shrink=0.9, **bar)
     return figure
-
-
-def _as_array(
-    tensor: Tensor,
-    name: str,
-    num_points: int | None,
-    channels: int = 1,
-    *,
-    finite: bool = True,
-) -> Array:
-    shape = tuple(tensor.shape)
-    count = shape[0] if shape and num_points is None else num_points
-    allowed = {(count, channels)} | ({(count,)} if channels == 1 else set())
-    if shape not in allowed or shape[0] == 0:
-        wanted = f"[{'N' if num_points is None else num_points}, {channels}]"
-        raise ValueError(f"{name} must have shape {wanted}, got {list(shape)}")
-    if finite and not tensor.isfinite().all():
-        raise ValueError(f"{name} must be finite; drop the points where it is not")
-    array: Array = tensor.detach().to("cpu", torch.float32).numpy()
-    return array.reshape(-1) if channels == 1 else array
-
-
-def _percentile_range(values: Array) -> tuple[float, float]:
-    lower, upper = (float(v) for v in np.percentile(values, (1, 99)))
-    if lower < upper:
-        return lower, upper
-    margin = 0.01 * abs(lower) or 1.0
-    return lower - margin, upper + margin
-
-
-def _symmetric_bound(error: Array) -> float:
-    sizes = np.abs(error[np.isfinite(error)])
-    return (float(np.percentile(sizes, 99)) if len(sizes) else 0.0) or 1.0
-
-
-def _colour_bar(
-    figure: Figure,
-    axes: list[Axes],
-    limits: tuple[float, float],
-    cmap: str,
-    label: str,
-    shrink: float,
-) -> None:
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(*limits), cmap),
-        ax=axes,
-        location="bottom",
-        extend="both",
-        shrink=shrink,
-        aspect=30,
-        pad=0.02,
-    )
-    bar.set_label(label, fontsize=14)
-    bar.ax.tick_params(labelsize=12)

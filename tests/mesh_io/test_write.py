@@ -6,7 +6,7 @@ import pytest
 import pyvista as pv
 import torch
 
-from torch_geometric_flare.visualization import save_dataset, write_point_cloud
+from torch_geometric_flare.mesh_io import save_dataset, write_points
 
 
 def test_round_trip(tmp_path):
@@ -18,8 +18,11 @@ def test_round_trip(tmp_path):
         "inlet": torch.tensor([True, False, True]),
         "part": torch.tensor([3, 1, 2]),
     }
-    path = write_point_cloud(
-        tmp_path / "car.vtp", pos, fields, notes={"source": "simulated"}
+    path = write_points(
+        tmp_path / "car.vtp",
+        pos,
+        fields,
+        notes={"source": "simulated", "unit": "m²/s²"},
     )
     cloud = pv.read(path)
     assert path == tmp_path / "car.vtp"
@@ -35,11 +38,12 @@ def test_round_trip(tmp_path):
     assert cloud.point_data["inlet"].tolist() == [1, 0, 1]
     assert cloud.point_data["part"].tolist() == [3, 1, 2]
     assert cloud.field_data["source"].tolist() == ["simulated"]
+    assert cloud.field_data["unit"].tolist() == ["m²/s²"]
 
 
 def test_plane_points_lie_at_height_zero_and_gradients_are_left_behind(tmp_path):
     pos = torch.rand(5, 2, requires_grad=True)
-    path = write_point_cloud(tmp_path / "a.vtp", pos, {"u": pos[:, 0]})
+    path = write_points(tmp_path / "a.vtp", pos, {"u": pos[:, 0]})
     cloud = pv.read(path)
     np.testing.assert_array_equal(cloud.points[:, :2], pos.detach().numpy())
     assert (cloud.points[:, 2] == 0).all()
@@ -48,7 +52,7 @@ def test_plane_points_lie_at_height_zero_and_gradients_are_left_behind(tmp_path)
 def test_replaces_a_file_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "a.vtp"
     path.write_text("old")
-    write_point_cloud(str(path), torch.rand(4, 3), {})
+    write_points(str(path), torch.rand(4, 3), {})
     assert pv.read(path).n_points == 4
     assert [p.name for p in tmp_path.iterdir()] == ["a.vtp"]
     umask = os.umask(0)
@@ -79,13 +83,13 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path):
 def test_errors(tmp_path):
     pos = torch.rand(4, 3)
     with pytest.raises(ValueError, match=r"must end in \.vtp, got 'a\.vtk'"):
-        write_point_cloud("a.vtk", pos, {})
+        write_points("a.vtk", pos, {})
     with pytest.raises(ValueError, match=r"got \[4, 4\]"):
-        write_point_cloud(tmp_path / "a.vtp", torch.rand(4, 4), {})
+        write_points(tmp_path / "a.vtp", torch.rand(4, 4), {})
     with pytest.raises(ValueError, match=r"fields\['p'\] must have shape \[4\]"):
-        write_point_cloud(tmp_path / "a.vtp", pos, {"p": torch.rand(3)})
+        write_points(tmp_path / "a.vtp", pos, {"p": torch.rand(3)})
     with pytest.raises(FileNotFoundError, match="missing"):
-        write_point_cloud(tmp_path / "missing" / "a.vtp", pos, {})
+        write_points(tmp_path / "missing" / "a.vtp", pos, {})
     with pytest.raises(ValueError, match="extension"):
         save_dataset(pv.Sphere(), tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == []

@@ -9,17 +9,18 @@ from typing import Any
 import numpy.typing as npt
 import pyvista as pv
 import torch
+import vtk
 from torch import Tensor
 
 
-def write_point_cloud(
+def write_points(
     path: str | os.PathLike[str],
     pos: Tensor,
     fields: Mapping[str, Tensor],
     *,
     notes: Mapping[str, str] | None = None,
 ) -> Path:
-    r"""Write points and the fields on them as VTK PolyData with one vertex a point.
+    r"""Write points and the fields on them as VTK PolyData with one vertex for each.
 
     Args:
         path: File to write, ending in `.vtp`; an existing file is replaced, and is
@@ -57,9 +58,23 @@ def write_point_cloud(
             )
         scalar = values.ndim == 2 and values.size(1) == 1
         cloud.point_data[name] = _as_array(values.squeeze(1) if scalar else values)
-    for name, text in (notes or {}).items():
-        cloud.field_data[name] = [text]
+    add_notes(cloud, notes or {})
     return save_dataset(cloud, path)
+
+
+def add_notes(dataset: Any, notes: Mapping[str, str]) -> None:
+    """Put texts into the field data of a PyVista dataset.
+
+    Args:
+        dataset: The dataset, which is changed.
+        notes: Texts by name, of any characters, such as the unit m²/s².
+    """
+    for name, text in notes.items():
+        # By VTK itself, which writes UTF-8: PyVista refuses what is not ASCII.
+        array = vtk.vtkStringArray()
+        array.SetName(name)
+        array.InsertNextValue(text)
+        dataset.GetFieldData().AddArray(array)
 
 
 def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,68 @@
+import dataclasses
+
+import pytest
+
+from torch_geometric_flare.experiments import DRIVAERML, Selection
+from torch_geometric_flare.experiments.run import published_figures
+from torch_geometric_flare.nn import FLARE
+
+
+def test_a_recipe_is_found_by_model_and_name():
+    recipe = DRIVAERML.recipe("FLARE", "quick")
+    assert recipe.model_class is FLARE
+    assert isinstance(recipe.build(3, 1), FLARE)
+    with pytest.raises(ValueError, match="no recipe 'slow' for the model 'FLARE'"):
+        DRIVAERML.recipe("FLARE", "slow")
+    with pytest.raises(
+        ValueError, match=r"\(model, recipe\): FLARE paper, FLARE quick"
+    ):
+        DRIVAERML.recipe("Transolver", "paper")
+
+
+def test_no_recipe_stands_under_another_model():
+    recipe = DRIVAERML.recipe("FLARE", "quick")
+    with pytest.raises(ValueError, match=r"recipes\['LNO', 'quick'\] is for FLARE"):
+        dataclasses.replace(DRIVAERML, recipes={("LNO", "quick"): recipe})
+
+
+def test_choices():
+    assert DRIVAERML.models == ["FLARE"]
+    assert DRIVAERML.recipe_names == ["paper", "quick"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "real"}, "expected 'simulated' or 'official'"),
+        ({"num_train": 0}, "num_train must be at least 1, got 0"),
+        ({"num_test": -1}, "num_test must be at least 1, got -1"),
+        ({"fields": ("a", "")}, "expected names such as pressure"),
+    ],
+)
+def test_selections_that_are_none(change, message):
+    with pytest.raises(ValueError, match=message):
+        Selection(**change)
+
+
+def test_a_benchmark_may_have_no_official_data():
+    alone = dataclasses.replace(DRIVAERML, load_official=None)
+    with pytest.raises(ValueError, match="drivaerml has no official data"):
+        alone.load(Selection(data="official"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "selection", "epochs", "shown"),
+    [
+        ("paper", Selection(data="official", root="elsewhere"), None, True),
+        ("paper", Selection(data="official"), 500, False),
+        ("quick", Selection(data="official"), None, False),
+        ("paper", Selection(), None, False),
+        ("paper", Selection(data="official", num_train=10), None, False),
+        ("paper", Selection(data="official", num_points="10k"), None, False),
+        ("paper", Selection(data="official", fields=("pressure",)), None, False),
+    ],
+)
+def test_what_published_figures_stand_beside(recipe, selection, epochs, shown):
+    figures = published_figures(DRIVAERML, recipe, selection, epochs)
+    assert figures == (DRIVAERML.published if shown else ())
+    assert DRIVAERML.published[0].relative_l2 == 0.0608

@@ -1,0 +1,97 @@
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from torch_geometric_flare.experiments import Selection, load_simulated
+from torch_geometric_flare.experiments.loading import (
+    choose_fields,
+    first_samples,
+    number_of_points,
+)
+from torch_geometric_flare.fields import Field
+
+FIELDS = (Field("stress", 1, "MPa"), Field("displacement", 2, "mm"))
+
+
+@dataclass(frozen=True)
+class Plate:
+    """Numbers at random on a plate."""
+
+    name: ClassVar[str] = "simulated_plate"
+    fields: ClassVar[tuple] = FIELDS
+    features: ClassVar[tuple] = (Field("thickness", 1, "mm"),)
+    coordinate_bounds: ClassVar[tuple] = ((0.0, 0.0), (2.0, 1.0))
+
+    def sample(self, rng):
+        return {
+            "pos": rng.random((40, 2)) * (2, 1),
+            "stress": rng.normal(300, 20, (40, 1)),
+            "displacement": rng.normal(1e-3, 1e-4, (40, 2)),
+            "thickness": rng.normal(5, 0.5, (40, 1)),
+        }
+
+
+def load(tmp_path, **change):
+    selection = Selection(root=str(tmp_path), **change)
+    return load_simulated(Plate(), selection, num_train=4, num_test=2)
+
+
+def test_simulated_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    splits = load(tmp_path)
+    assert (len(splits.train), len(splits.test)) == (4, 2)
+    assert splits.fields == FIELDS
+    y = torch.cat([data.y for data in splits.train])
+    torch.testing.assert_close(splits.target_normalizer.shift, y.mean(0))
+    torch.testing.assert_close(splits.target_normalizer.scale, y.std(0))
+    assert splits.coordinate_normalizer.scale.tolist() == [2.0, 1.0]
+    x = torch.cat([data.x for data in splits.train])
+    assert splits.input_normalizer.shift[:2].tolist() == [0, 0]
+    assert splits.input_normalizer.scale[:2].tolist() == [1, 1]
+    torch.testing.assert_close(splits.input_normalizer.shift[2], x[:, 2].mean())
+    assert len(load(tmp_path, num_train=5, num_test=1).train) == 5
+
+
+def test_chosen_fields_are_the_columns_of_y(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    both = load(tmp_path)
+    for names, columns in (
+        (("displacement",), [1, 2]),
+        (("displacement", "stress"), [1, 2, 0]),
+    ):
+        chosen = load(tmp_path, fields=names)
+        assert tuple(field.name for field in chosen.fields) == names
+        assert torch.equal(chosen.test[1].y, both.test[1].y[:, columns])
+        assert chosen.target_normalizer.num_channels == len(columns)
+
+
+def test_choosing_fields():
+    assert choose_fields(None, FIELDS) == FIELDS
+    assert choose_fields(["displacement"], FIELDS) == FIELDS[1:]
+    for names in (["strain"], ["stress", "stress"]):
+        with pytest.raises(ValueError, match="these data have stress, displacement"):
+            choose_fields(names, FIELDS)
+
+
+def test_first_samples():
+    assert first_samples(np.arange(5), None, "num_train").tolist() == [0, 1, 2, 3, 4]
+    assert first_samples(np.arange(5), 2, "num_train").tolist() == [0, 1]
+    with pytest.raises(ValueError, match="num_train is 6, but there are 5 samples"):
+        first_samples(np.arange(5), 6, "num_train")
+
+
+def test_number_of_points():
+    assert number_of_points(None, 7) == 7
+    assert number_of_points("4000", 7) == 4000
+    assert number_of_points("10K", 7) == 10_000
+    assert number_of_points("1m", 7) == 1_000_000
+    for text in ("many", "", "-3", "1.5k"):
+        with pytest.raises(ValueError, match="--num-points is"):
+            number_of_points(text, 7)

@@ -1,0 +1,156 @@
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import pyvista as pv
+import torch
+
+from torch_geometric_flare.experiments import (
+    Benchmark,
+    Selection,
+    load_simulated,
+    run_benchmark,
+    run_command_line,
+)
+from torch_geometric_flare.experiments.command_line import make_parser
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
+from torch_geometric_flare.surrogates import load_surrogate
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A flow through a straight channel whose inlet velocity is a feature."""
+
+    name: ClassVar[str] = "simulated_channel"
+    fields: ClassVar[tuple] = (Field("velocity", 2, "m/s"), Field("pressure", 1, "Pa"))
+    features: ClassVar[tuple] = (Field("inlet", 1, "m/s"),)
+    coordinate_bounds: ClassVar[tuple] = ((0.0, 0.0), (4.0, 1.0))
+
+    def sample(self, rng):
+        y, x = np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 4, 11), indexing="ij")
+        inlet = rng.uniform(1, 2)
+        profile = 4 * inlet * y * (1 - y)
+        return {
+            "pos": np.stack((x, y), axis=-1).reshape(-1, 2),
+            "velocity": np.stack((profile, 0 * profile), axis=-1).reshape(-1, 2),
+            "pressure": 8e5 * inlet * (4 - x).reshape(-1),
+            "inlet": np.full(77, inlet),
+            "grid": np.array([7, 11]),
+        }
+
+
+def flux(data, fields):
+    velocity = fields.get("velocity")
+    known = velocity is not None
+    return {"flux": velocity[:, 0].mean().item() if known else None, "drag": None}
+
+
+CHANNEL = Benchmark(
+    name="channel",
+    sample="channel",
+    load_simulated=lambda selection: load_simulated(
+        Channel(), selection, num_train=3, num_test=3
+    ),
+    recipes={
+        ("FLARE", "quick"): Recipe(
+            model_class=FLARE_DRIVAERML_QUICK.model_class,
+            model={"hidden_channels": 16, "num_layers": 1, "num_latents": 4},
+            epochs=2,
+        )
+    },
+    quantities=flux,
+    window=((0, 4), (0, 1)),
+)
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+
+
+def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
+    folder = tmp_path / "run"
+    selection = Selection(root=str(tmp_path / "data"))
+    results = run_benchmark(
+        CHANNEL, "FLARE", "quick", folder, selection=selection, device="cpu"
+    )
+    assert json.loads((folder / "metrics.json").read_text()) == results
+    assert results["data"] == "simulated" and results["num_points"] == 77
+    pair = [results["relative_l2_velocity"], results["relative_l2_pressure"]]
+    assert results["relative_l2"] == pytest.approx(sum(pair) / 2)
+    assert results["drag_true"] is results["drag_predicted"] is None
+    splits = CHANNEL.load(selection)
+    means = torch.stack([data.y[:, 0].mean() for data in splits.test])
+    assert results["flux_true"] == pytest.approx(means.mean().item(), rel=1e-6)
+    assert results["flux_predicted"] != results["flux_true"]
+    for name in ("fields_velocity.png", "fields_pressure.png", "loss.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    surrogate = load_surrogate(folder / "last.ckpt")
+    assert surrogate.fields == Channel.fields and surrogate.features == Channel.features
+    # Samples with x, and with the named inputs alone.
+    sample = splits.test[0]
+    with_input = surrogate.predict(sample)
+    del sample.x
+    torch.testing.assert_close(surrogate.predict(sample), with_input)
+    cloud = pv.read(folder / "prediction.vtp")
+    assert cloud.field_data["velocity_unit"].tolist() == ["m/s"]
+    assert "simulated channel" in cloud.field_data["pressure_title"][0]
+    velocities = [data.y[:, :2].numpy() for data in splits.test]
+    drawn = cloud.point_data["velocity_truth"]
+    assert any(np.array_equal(drawn, velocity) for velocity in velocities)
+
+
+def test_one_chosen_field_and_the_same_result_for_the_same_seed(tmp_path):
+    selection = Selection(root=str(tmp_path / "data"), fields=("pressure",))
+    errors = [
+        run_benchmark(
+            CHANNEL,
+            "FLARE",
+            "quick",
+            tmp_path / name,
+            selection=selection,
+            device="cpu",
+            epochs=1,
+            seed=seed,
+        )["relative_l2"]
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    ]
+    assert errors[0] == errors[1] != errors[2]
+    cloud = pv.read(tmp_path / "a" / "prediction.vtp")
+    assert set(cloud.point_data.keys()) == {"truth", "prediction", "error"}
+    assert (tmp_path / "a" / "fields.png").exists()
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_command_line(
+        CHANNEL, "Learn.", ["--num-train=2", "--epochs=1", "--device=cpu", "--seed=3"]
+    )
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("channel-simulated-")
+    output = capsys.readouterr().out
+    assert f"--resume=runs/{folder.name}" in output
+    assert "2 simulated channels to train on, 3 to test on; FLARE(3" in output
+    for wrong, message in (
+        ("--fields=speed", "fields are speed, but these data have velocity, pressure"),
+        ("--fields=", "expected names"),
+        ("--data=official", "channel has no official data"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run_command_line(CHANNEL, "Learn.", [wrong])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == [folder]  # and no empty ones
+
+
+def test_every_benchmark_takes_the_same_options():
+    options = make_parser(CHANNEL, "Learn.\n\nMore.")._option_string_actions
+    wanted = "data root num-points num-train num-test fields model recipe epochs resume"
+    for name in f"{wanted} device precision seed".split():
+        assert f"--{name}" in options
+    assert make_parser(CHANNEL, "Learn.\n\nMore.").description == "Learn."

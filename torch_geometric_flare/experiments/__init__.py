@@ -1,0 +1,23 @@
+"""Benchmark problems, and what runs them: train, measure, draw."""
+
+from torch_geometric_flare.experiments.benchmark import (
+    Benchmark,
+    Published,
+    Selection,
+    Splits,
+)
+from torch_geometric_flare.experiments.command_line import run_command_line
+from torch_geometric_flare.experiments.drivaerml import DRIVAERML
+from torch_geometric_flare.experiments.loading import load_simulated
+from torch_geometric_flare.experiments.run import run_benchmark
+
+__all__ = [
+    "DRIVAERML",
+    "Benchmark",
+    "Published",
+    "Selection",
+    "Splits",
+    "load_simulated",
+    "run_benchmark",
+    "run_command_line",
+]

@@ -1,0 +1,187 @@
+"""What a benchmark problem is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.visualization import FRONT_VIEW, REAR_VIEW
+from torch_geometric_flare.visualization.plane import Window
+from torch_geometric_flare.visualization.rendering import View
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which data to train and to test on.
+
+    Args:
+        data: `"simulated"` or `"official"`.
+        root: Folder of the data sets.
+        num_points: Points of a sample, such as `4000`, `"10k"` or `"1m"`; `None` for
+            the benchmark's own number.
+        num_train: Samples to train on; `None` for the benchmark's own number of
+            simulated ones, or all official ones.
+        num_test: Samples to test on, likewise.
+        fields: Names of the targets; `None` for the benchmark's own.
+
+    Raises:
+        ValueError: If `data` is neither, a number is below one, or `fields` is empty.
+    """
+
+    data: str = "simulated"
+    root: str = "data"
+    num_points: str | None = None
+    num_train: int | None = None
+    num_test: int | None = None
+    fields: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.data not in ("simulated", "official"):
+            raise ValueError(
+                f"data is {self.data!r}, expected 'simulated' or 'official'"
+            )
+        for name in ("num_train", "num_test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.fields is not None and not all(self.fields):
+            raise ValueError(
+                f"fields is {self.fields}, expected names such as pressure"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Samples to train and to test on, and what normalises them.
+
+    Args:
+        train: Training split; samples with `x`, `pos` and `y`.
+        test: Test split.
+        fields: What the columns of `y` are.
+        features: What the columns of `x` after the coordinates are.
+        target_normalizer: Of `y`, from published statistics or the training split.
+        coordinate_normalizer: That with which `x` was made of `pos`; `None` if the
+            coordinates in `x` are raw.
+        input_normalizer: Of all columns of `x`; `None` if the model takes `x` as it is.
+    """
+
+    train: Sequence[Data]
+    test: Sequence[Data]
+    fields: Fields
+    target_normalizer: Normalizer
+    features: Fields = ()
+    coordinate_normalizer: Normalizer | None = None
+    input_normalizer: Normalizer | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of a paper, to stand beside our own on the official data.
+
+    Args:
+        model: Name of the model.
+        relative_l2: Mean relative $L_2$ error over the test split.
+        source: The paper, and which of its models and metrics.
+    """
+
+    model: str
+    relative_l2: float
+    source: str
+
+
+Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
+
+
+def _no_quantities(
+    data: Data, fields: Mapping[str, Tensor]
+) -> Mapping[str, float | None]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    r"""A problem: its data, its recipes, how to measure and to draw a prediction.
+
+    Args:
+        name: Short name, for folders.
+        sample: What one sample is, such as `"car"`; several are this with an s.
+        load_simulated: Returns simulated data.
+        load_official: Returns the published data; `None` if there are none.
+        recipes: Recipes by the name of the model's class and of the recipe.
+        quantities: Quantities of a sample computed from its fields by name, such as
+            forces; each the same for every sample, `None` where it cannot be computed.
+        published: Figures that hold for the official data, all of it, with its default
+            fields and points and the recipe called `paper`.
+        picture: Name of the picture's file, without suffix.
+        window: Part of the plane to draw; see `visualization.plot_comparison`.
+        views: Directions to the camera in space.
+
+    Raises:
+        ValueError: If a recipe stands under the name of another class than its own.
+    """
+
+    name: str
+    sample: str
+    load_simulated: Callable[[Selection], Splits]
+    recipes: Mapping[tuple[str, str], Recipe]
+    load_official: Callable[[Selection], Splits] | None = None
+    quantities: Quantities = _no_quantities
+    published: tuple[Published, ...] = ()
+    picture: str = "fields"
+    window: Window | None = None
+    views: Sequence[View] = (FRONT_VIEW, REAR_VIEW)
+
+    def __post_init__(self) -> None:
+        for (model, name), recipe in self.recipes.items():
+            if recipe.model_class.__name__ != model:
+                raise ValueError(
+                    f"recipes[{model!r}, {name!r}] is for {recipe.model_class.__name__}"
+                )
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models that have a recipe."""
+        return sorted({model for model, _ in self.recipes})
+
+    @property
+    def recipe_names(self) -> list[str]:
+        """Names of the recipes, of whatever model."""
+        return sorted({name for _, name in self.recipes})
+
+    def recipe(self, model: str, name: str) -> Recipe:
+        """Return the recipe of a model.
+
+        Args:
+            model: Name of the model's class.
+            name: Name of the recipe.
+
+        Raises:
+            ValueError: If there is none; the message says which there are.
+        """
+        if (model, name) in self.recipes:
+            return self.recipes[model, name]
+        listed = ", ".join(f"{m} {n}" for m, n in sorted(self.recipes))
+        raise ValueError(
+            f"{self.name} has no recipe {name!r} for the model {model!r}; it has "
+            f"(model, recipe): {listed}"
+        )
+
+    def load(self, selection: Selection) -> Splits:
+        """Return the selected data.
+
+        Args:
+            selection: Which data.
+
+        Raises:
+            ValueError: If the data do not exist or have no such fields.
+            OSError: If the files are missing and cannot be fetched.
+        """
+        if selection.data == "simulated":
+            return self.load_simulated(selection)
+        if self.load_official is None:
+            raise ValueError(f"{self.name} has no official data: take simulated ones")
+        return self.load_official(selection)

@@ -1,0 +1,93 @@
+"""The command line that the examples of all benchmarks share."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from torch_geometric_flare import training
+from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
+from torch_geometric_flare.experiments.run import published_figures, run_benchmark
+
+
+@training.user_errors()
+def run_command_line(
+    benchmark: Benchmark, description: str, arguments: Sequence[str] | None = None
+) -> None:
+    """Run a benchmark as the command line says, in a new folder of `runs`.
+
+    Args:
+        benchmark: The problem.
+        description: Docstring of the script; `--help` shows its first line.
+        arguments: The command line; that of the process by default.
+
+    Raises:
+        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = make_parser(benchmark, description).parse_args(given)
+    selection = Selection(
+        data=args.data,
+        root=args.root,
+        num_points=args.num_points,
+        num_train=args.num_train,
+        num_test=args.num_test,
+        fields=None if args.fields is None else tuple(args.fields.split(",")),
+    )
+    benchmark.recipe(args.model, args.recipe)  # before a folder is made
+    prefix = Path("runs", f"{benchmark.name}-{args.data}")
+    folder = training.run_folder(prefix, args.resume)
+    again = [] if args.resume else [f"--resume={folder}"]
+    print(f"{folder}, to be carried on, if it is killed, by")
+    print(" ", shlex.join(["python", sys.argv[0], *given, *again]))
+    try:
+        results = run_benchmark(
+            benchmark,
+            args.model,
+            args.recipe,
+            folder,
+            selection=selection,
+            epochs=args.epochs,
+            resume=bool(args.resume),
+            device=args.device,
+            precision=args.precision,
+            seed=args.seed,
+        )
+    except BaseException:
+        with suppress(OSError):  # keep it, unless there is nothing in it
+            folder.rmdir()
+        raise
+    for name, value in results.items():
+        print(f"{name:40}", f"{value:.4g}" if isinstance(value, float) else value)
+    for figure in published_figures(benchmark, args.recipe, selection, args.epochs):
+        name = f"published for {figure.model}"
+        print(f"{name:40} {figure.relative_l2:.4g} ({figure.source})")
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark's command line.
+
+    Args:
+        benchmark: Whose models and recipes are the choices.
+        description: Docstring of the script.
+    """
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    add = parser.add_argument
+    samples = f"{benchmark.sample}s"
+    add("--data", choices=["simulated", "official"], default="simulated")
+    add("--root", default="data", help="folder of the data sets")
+    add("--num-points", help=f"points of each {benchmark.sample}, such as 10k")
+    add("--num-train", type=int, help=f"{samples} to train on")
+    add("--num-test", type=int, help=f"{samples} to test on")
+    add("--fields", help="targets, separated by commas, where there are several")
+    add("--model", choices=benchmark.models, default="FLARE")
+    add("--recipe", choices=benchmark.recipe_names, default="quick")
+    add("--epochs", type=int, help="instead of the recipe's")
+    add("--resume", metavar="RUN", help="carry on in this folder of a killed run")
+    add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
+    add("--precision", default="32-true", help="as Lightning names it")
+    add("--seed", type=int, default=0)
+    return parser

@@ -1,0 +1,116 @@
+"""Surface fields of cars: simulated notchbacks, or DrivAerML."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare import recipes
+from torch_geometric_flare.datasets import DrivAerML
+from torch_geometric_flare.experiments.benchmark import (
+    Benchmark,
+    Published,
+    Selection,
+    Splits,
+)
+from torch_geometric_flare.experiments.loading import (
+    first_samples,
+    load_simulated,
+    number_of_points,
+)
+from torch_geometric_flare.fields import channel_slices
+from torch_geometric_flare.metrics import force_coefficients
+from torch_geometric_flare.simulation import Notchback
+from torch_geometric_flare.transforms import Normalizer
+
+
+def simulated_cars(selection: Selection) -> Splits:
+    """Return simulated notchbacks: 100 to train on, 20 to test on, 10,000 points each.
+
+    Args:
+        selection: Which of them.
+    """
+    cars = Notchback(num_points=number_of_points(selection.num_points, 10_000))
+    return load_simulated(cars, selection, num_train=100, num_test=20)
+
+
+def official_cars(selection: Selection) -> Splits:
+    """Return DrivAerML, by default the pressure at 40,000 points.
+
+    The pressure is normalised by the papers' statistics, wall shear stress by those of
+    the training split.
+
+    Args:
+        selection: Which of it.
+    """
+    numbers = {"train": selection.num_train, "test": selection.num_test}
+    train, test = (
+        first_samples(
+            DrivAerML(
+                selection.root,
+                split,
+                selection.num_points or "40k",
+                fields=selection.fields or ("pressure",),
+            ),
+            number,
+            f"num_{split}",
+        )
+        for split, number in numbers.items()
+    )
+    parts = []
+    for name, columns in channel_slices(train.fields).items():
+        if name == "pressure":
+            statistics = [DrivAerML.pressure_mean], [DrivAerML.pressure_std]
+            parts.append(Normalizer(*statistics))
+        else:
+            parts.append(Normalizer.gaussian(car.y[:, columns] for car in train))
+    return Splits(
+        train=train,
+        test=test,
+        fields=train.fields,
+        target_normalizer=Normalizer.cat(parts),
+        coordinate_normalizer=Normalizer.from_bounds(*DrivAerML.coordinate_bounds),
+    )
+
+
+def forces(car: Data, fields: Mapping[str, Tensor]) -> dict[str, float | None]:
+    """Return drag and lift coefficients of the pressure on a car.
+
+    Args:
+        car: The sample.
+        fields: Its fields by name.
+
+    Returns:
+        Both coefficients, `None` without pressure, normals or areas.
+    """
+    names = ("drag_coefficient", "lift_coefficient")
+    pressure, normal, area = fields.get("pressure"), car.get("normal"), car.get("area")
+    if pressure is None or normal is None or area is None:
+        return dict.fromkeys(names)
+    coefficients = force_coefficients(
+        pressure,
+        normal,
+        area,
+        speed=DrivAerML.speed,
+        reference_area=DrivAerML.reference_area,
+    )
+    return dict(zip(names, map(float, coefficients), strict=True))
+
+
+DRIVAERML = Benchmark(
+    name="drivaerml",
+    sample="car",
+    load_simulated=simulated_cars,
+    load_official=official_cars,
+    recipes={
+        ("FLARE", "quick"): recipes.FLARE_DRIVAERML_QUICK,
+        ("FLARE", "paper"): recipes.FLARE_DRIVAERML,
+    },
+    quantities=forces,
+    published=(
+        Published("FLARE", 0.0608, "arXiv:2508.12594 v2, 40k points, mean over cars"),
+        Published("Transolver", 0.0705, "arXiv:2508.12594 v2, without convolutions"),
+    ),
+    picture="surface",
+)
+"""Kinematic pressure, and wall shear stress of the official data, on cars."""

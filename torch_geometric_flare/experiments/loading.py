@@ -1,0 +1,131 @@
+"""What loaders of benchmark data share."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+
+from torch_geometric_flare.datasets import SimulatedDataset, Simulator
+from torch_geometric_flare.experiments.benchmark import Selection, Splits
+from torch_geometric_flare.fields import Fields, channel_slices
+from torch_geometric_flare.transforms import Normalizer
+
+
+def load_simulated(
+    simulator: Simulator, selection: Selection, *, num_train: int, num_test: int
+) -> Splits:
+    """Return simulated splits, held in memory.
+
+    Targets and features are normalised by their mean and deviation over the training
+    split, coordinates by the simulator's box.
+
+    Args:
+        simulator: The physics.
+        selection: Which data; its `num_points` is for the caller, who makes the
+            simulator.
+        num_train: Samples to train on, unless the selection says otherwise.
+        num_test: Samples to test on, likewise.
+
+    Raises:
+        ValueError: If the simulator has no such fields.
+    """
+    fields = choose_fields(selection.fields, simulator.fields)
+    numbers = {
+        "train": selection.num_train or num_train,
+        "test": selection.num_test or num_test,
+    }
+    # A few small samples: read once, not again in every epoch.
+    train, test = (
+        [
+            _with_targets(data, simulator.fields, fields)
+            for data in SimulatedDataset(selection.root, simulator, number, split)
+        ]
+        for split, number in numbers.items()
+    )
+    bounds = simulator.coordinate_bounds
+    return Splits(
+        train=train,
+        test=test,
+        fields=fields,
+        features=simulator.features,
+        target_normalizer=Normalizer.gaussian(data.y for data in train),
+        coordinate_normalizer=bounds and Normalizer.from_bounds(*bounds),
+        input_normalizer=feature_statistics(train, simulator.features),
+    )
+
+
+def choose_fields(names: Iterable[str] | None, available: Fields) -> Fields:
+    """Return the fields of these names, all by default.
+
+    Raises:
+        ValueError: If there is no field of a name, or a name stands twice.
+    """
+    if names is None:
+        return available
+    by_name = {field.name: field for field in available}
+    chosen = list(names)
+    unknown = [name for name in chosen if name not in by_name]
+    if unknown or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"fields are {','.join(chosen)}, but these data have {', '.join(by_name)}: "
+            "choose among these, each once"
+        )
+    return tuple(by_name[name] for name in chosen)
+
+
+def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:
+    """Return the normaliser of `x` that leaves coordinates alone.
+
+    Args:
+        train: The training split.
+        features: What the columns after the coordinates are; without any, the result
+            is `None`.
+    """
+    if not features:
+        return None
+    dimension = train[0].pos.size(1)
+    of_features = Normalizer.gaussian(data.x[:, dimension:] for data in train)
+    return Normalizer.cat([Normalizer.identity(dimension), of_features])
+
+
+def first_samples(dataset: Any, number: int | None, name: str) -> Any:
+    """Return the first samples of a data set, all by default.
+
+    Args:
+        dataset: A PyG data set.
+        number: How many.
+        name: What the argument is called, for the message.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    if number is None:
+        return dataset
+    if number > len(dataset):
+        raise ValueError(f"{name} is {number}, but there are {len(dataset)} samples")
+    return dataset[:number]
+
+
+def number_of_points(text: str | None, default: int) -> int:
+    """Return the number that a text such as `4000`, `10k` or `1m` means.
+
+    Raises:
+        ValueError: If it means none.
+    """
+    if text is None:
+        return default
+    digits = text.lower().replace("m", "000k").replace("k", "000")
+    if not digits.isdecimal():
+        raise ValueError(f"--num-points is {text}: give 4000, 10k or 1m")
+    return int(digits)
+
+
+def _with_targets(data: Data, available: Fields, chosen: Fields) -> Data:
+    if chosen == available:
+        return data
+    columns = channel_slices(available)
+    reduced = copy.copy(data)
+    reduced.y = torch.cat([data.y[:, columns[field.name]] for field in chosen], dim=1)
+    return reduced

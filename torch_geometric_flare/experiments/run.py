@@ -1,0 +1,173 @@
+"""One call that trains a model on a benchmark, measures it and draws a sample."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import FixedPoints
+
+from torch_geometric_flare import training
+from torch_geometric_flare.experiments.benchmark import (
+    Benchmark,
+    Published,
+    Selection,
+    Splits,
+)
+from torch_geometric_flare.experiments.output import draw_history, draw_sample
+from torch_geometric_flare.fields import Fields, channel_slices, num_channels
+from torch_geometric_flare.recipes import Recipe
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    model: str,
+    recipe: str,
+    folder: str | Path,
+    *,
+    selection: Selection | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "32-true",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a model on a benchmark, measure it beside two baselines, and draw a sample.
+
+    Into the folder go what `training.fit` writes, `metrics.json`, a picture of the test
+    sample of median error, `loss.png`, and `prediction.vtp` with that sample's points
+    and fields.
+
+    Args:
+        benchmark: The problem.
+        model: Name of the model's class.
+        recipe: Name of the recipe.
+        folder: Where to write.
+        selection: Which data; simulated ones by default.
+        epochs: Epochs of the training instead of the recipe's.
+        resume: Carry on from the checkpoint in `folder`.
+        device: Where to compute, as Lightning names it.
+        precision: Arithmetic of the training, as Lightning names it.
+        seed: Seed of the initial weights and of the training.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        ValueError: If the benchmark has no such recipe, data or fields.
+        OSError: If files are missing.
+    """
+    start = time.perf_counter()
+    folder = Path(folder)
+    selection = selection or Selection()
+    chosen = benchmark.recipe(model, recipe)
+    if epochs is not None:
+        chosen = replace(chosen, epochs=epochs)
+    torch.manual_seed(seed)
+    splits = benchmark.load(selection)
+    what = f"{selection.data} {benchmark.sample}s"
+    module = _make_module(splits, chosen, what)
+    network = module.surrogate.model
+    train, test = splits.train, splits.test
+    print(f"{len(train)} {what} to train on, {len(test)} to test on; {network}")
+    size = chosen.num_points
+    subset = None if size is None else FixedPoints(size, replace=False)
+    data = training.SurrogateDataModule(
+        train, batch_size=chosen.batch_size, train_transform=subset, seed=seed
+    )
+    surrogate = training.fit(
+        module, data, folder, resume=resume, accelerator=device, precision=precision
+    )
+
+    compared = training.compare_with_baselines(surrogate, train, test)
+    truths = [sample.y for sample in test]
+    results = {
+        "data": selection.data,
+        **compared.mean_errors(),
+        **_mean_quantities(benchmark, test, truths, splits.fields, "true"),
+        **_mean_quantities(
+            benchmark, test, compared.predictions, splits.fields, "predicted"
+        ),
+        "num_train": len(train),
+        "num_test": len(test),
+        "num_points": test[0].num_nodes,
+        "epochs": chosen.epochs,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    # The sample of median error stands for all.
+    middle = int(compared.relative_l2.argsort()[len(test) // 2])
+    titles = {
+        name: f"{selection.data} {benchmark.sample}, relative L2 error "
+        f"{float(errors['relative_l2'][middle]):.1%}"
+        for name, errors in compared.per_field.items()
+    }
+    prediction = compared.predictions[middle]
+    draw_sample(folder, benchmark, test[middle], prediction, splits.fields, titles)
+    draw_history(folder, what, splits.fields)
+    return results
+
+
+def published_figures(
+    benchmark: Benchmark, recipe: str, selection: Selection, epochs: int | None
+) -> tuple[Published, ...]:
+    """Return the published figures that a run may stand beside.
+
+    These are figures of the whole official data with the paper's recipe, so that
+    nothing simulated or shortened ever stands beside them.
+
+    Args:
+        benchmark: The problem.
+        recipe: Name of the recipe.
+        selection: Which data.
+        epochs: Epochs instead of the recipe's.
+    """
+    official = selection == Selection(data="official", root=selection.root)
+    comparable = official and recipe == "paper" and epochs is None
+    return benchmark.published if comparable else ()
+
+
+def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
+    network = recipe.build(
+        in_channels=splits.train[0].x.size(1), out_channels=num_channels(splits.fields)
+    )
+    return training.SurrogateModule(
+        network,
+        splits.target_normalizer,
+        splits.coordinate_normalizer,
+        recipe,
+        training_data=what,
+        fields=splits.fields,
+        features=splits.features,
+        input_normalizer=splits.input_normalizer,
+    )
+
+
+def _mean_quantities(
+    benchmark: Benchmark,
+    samples: Sequence[Data],
+    values: Sequence[Tensor],
+    fields: Fields,
+    kind: str,
+) -> dict[str, float | None]:
+    """Return the means over the samples, `None` where a quantity is."""
+    columns = channel_slices(fields)
+    found = [
+        benchmark.quantities(data, {name: y[:, c] for name, c in columns.items()})
+        for data, y in zip(samples, values, strict=True)
+    ]
+    means: dict[str, float | None] = {}
+    for name in found[0]:
+        numbers = [one[name] for one in found]
+        known = [number for number in numbers if number is not None]
+        complete = len(known) == len(numbers)
+        means[f"{name}_{kind}"] = (
+            torch.tensor(known, dtype=torch.float64).mean().item() if complete else None
+        )
+    return means

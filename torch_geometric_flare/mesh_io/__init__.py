@@ -1,0 +1,19 @@
+"""Mesh files: reading, writing, and what the shape of a mesh tells."""
+
+from torch_geometric_flare.mesh_io.extent import check_extent
+from torch_geometric_flare.mesh_io.features import find_features
+from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
+from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
+from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
+
+__all__ = [
+    "MESH_SUFFIXES",
+    "add_notes",
+    "check_extent",
+    "find_features",
+    "mesh_areas",
+    "mesh_normals",
+    "read_mesh",
+    "save_dataset",
+    "write_points",
+]

@@ -1,0 +1,59 @@
+"""Whether a mesh lies where a surrogate was trained."""
+
+from torch import Tensor
+
+_UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048}
+# Up to half the trained size may stick out on each side, and the largest extent must be
+# more than this share of it.
+_MARGIN, _LEAST = 0.5, 0.3
+
+
+def check_extent(
+    pos: Tensor, lower: Tensor, upper: Tensor, *, option: str = "scale="
+) -> float:
+    """Refuse points that are far from the box that a surrogate was trained on.
+
+    Args:
+        pos: Points in the unit of the training.
+        lower: Lower corner of the box.
+        upper: Upper corner of the box.
+        option: How the message writes the factor that would make the points fit, as
+            the argument or the option of the caller.
+
+    Shapes:
+        - `pos`: $(N, D)$
+        - `lower`, `upper`: $(D)$
+
+    Returns:
+        The share of the points inside of the box.
+
+    Raises:
+        ValueError: If the points are too far outside, or much smaller than the box. The
+            message gives both extents, and guesses the unit of length.
+    """
+    size = upper - lower
+    low, high = pos.amin(0), pos.amax(0)
+    near = (low - lower) / size > -_MARGIN
+    near &= (high - lower) / size < 1 + _MARGIN
+    if near.all() and ((high - low) / size).max() > _LEAST:
+        return float(((pos >= lower) & (pos <= upper)).all(1).double().mean())
+    ratio = float(size.max() / (high - low).max())
+    hints = [
+        f"{option}{factor} if the mesh is in {unit}"
+        for unit, factor in _UNITS.items()
+        if 0.5 < ratio / factor < 2
+    ]
+    axes = "metres, flow along +x, z up" if len(lower) == 3 else "in its own unit"
+    raise ValueError(
+        f"the mesh extends over {_describe(low, high)}, but the model was trained on "
+        f"{_describe(lower, upper)} ({axes}). "
+        f"Give {' or '.join(hints) or f'{option}FACTOR for other units of length'}, "
+        "or move and turn the mesh"
+    )
+
+
+def _describe(lower: Tensor, upper: Tensor) -> str:
+    """Return a box as intervals."""
+    names = "xyz"[: len(lower)]
+    pairs = zip(names, lower.tolist(), upper.tolist(), strict=True)
+    return ", ".join(f"{axis} [{low:.4g}, {high:.4g}]" for axis, low, high in pairs)

@@ -1,0 +1,85 @@
+"""Inputs of a prediction on a mesh, besides the coordinates."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
+
+
+def find_features(
+    mesh: Any,
+    features: Fields,
+    constants: Mapping[str, Sequence[float]] | None = None,
+    *,
+    cells: bool = False,
+    scale: float = 1.0,
+) -> dict[str, Tensor]:
+    r"""Return the named inputs at the vertices or the cells of a mesh.
+
+    Each comes from `constants`, or else from the data of that name in the mesh, or else
+    it is computed: `normal`, by `mesh_normals`, and `area`, by `mesh_areas`.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+        features: Names, channels and units of the inputs, as in `Surrogate.features`.
+        constants: For an input that is the same everywhere, one number per channel.
+        cells: Take the cells instead of the vertices.
+        scale: Units of the training in one unit of length of the mesh, for areas.
+
+    Returns:
+        The inputs by name, $[N, C]$ each, in float32.
+
+    Raises:
+        ValueError: If an input is found nowhere, has another number of channels, or is
+            not finite, or a constant is no input.
+    """
+    constants = constants or {}
+    unknown = sorted(set(constants) - {feature.name for feature in features})
+    if unknown:
+        known = ", ".join(map(str, features)) or "no inputs besides the coordinates"
+        raise ValueError(f"{unknown[0]!r} is set, but the model takes {known}")
+    return {
+        feature.name: _find(mesh, feature, constants, cells, scale)
+        for feature in features
+    }
+
+
+def _find(
+    mesh: Any,
+    feature: Field,
+    constants: Mapping[str, Sequence[float]],
+    cells: bool,
+    scale: float,
+) -> Tensor:
+    name = feature.name
+    number = mesh.n_cells if cells else mesh.n_points
+    data, kind = (mesh.cell_data, "cell") if cells else (mesh.point_data, "point")
+    if name in constants:
+        values = torch.tensor([list(constants[name])]).expand(number, -1)
+    elif name in data:
+        array = np.asarray(data[name])
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"the {kind} data {name!r} are no numbers")
+        values = torch.tensor(array.reshape(number, -1).astype(np.float32))
+    elif name == "normal" and feature.channels == 3:
+        values = mesh_normals(mesh, cells=cells)
+    elif name == "area" and feature.channels == 1:
+        values = mesh_areas(mesh, cells=cells) * scale**2
+    else:
+        raise ValueError(
+            f"the mesh lacks the input {feature} of the model: add {kind} data of that "
+            f"name with {feature.channels} channels, or set {name}=VALUE"
+        )
+    if values.size(1) != feature.channels:
+        raise ValueError(
+            f"the input {feature} has {values.size(1)} channels, but the model takes "
+            f"{feature.channels}"
+        )
+    if not values.isfinite().all():
+        raise ValueError(f"the input {feature} must be finite")
+    return values

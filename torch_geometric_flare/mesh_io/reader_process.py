@@ -1,0 +1,220 @@
+"""A script that reads one mesh file, in a process of its own, and checks it.
+
+    python reader_process.py MESH FOLDER MEGABYTES SECONDS
+
+VTK trusts what a file says: a wrong count or a wrong index ends the process, or takes
+all its memory. `read_mesh` therefore starts this script, which prints `STARTED`, takes
+at most the given memory and processor time, and writes a mesh that has passed all
+checks to FOLDER, in VTK's own XML format without compression. Otherwise it prints what
+is wrong as the end of a sentence whose subject is the file, and exits with `REFUSED`.
+
+It imports nothing of the package, so that it starts without torch.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvista as pv
+import vtk
+
+STARTED = "started"
+REFUSED = 3
+
+_VARIABLE = {  # kinds of cells with any number of corners, and the least of them
+    vtk.VTK_POLY_VERTEX: 1,
+    vtk.VTK_POLY_LINE: 2,
+    vtk.VTK_TRIANGLE_STRIP: 3,
+    vtk.VTK_POLYGON: 3,
+    vtk.VTK_QUADRATIC_POLYGON: 6,
+    vtk.VTK_CONVEX_POINT_SET: 4,
+    vtk.VTK_POLYHEDRON: 4,
+}
+# Beyond these are cells of any order, whose corners follow rules of their own.
+_LAST_KIND = vtk.VTK_POLYHEDRON
+
+Integers = npt.NDArray[np.integer[Any]]
+
+
+class Refused(Exception):
+    """What is wrong with the file."""
+
+
+def limit(megabytes: int, seconds: int) -> None:
+    """Bound memory and processor time of this process, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's own time limit must do
+        return
+    for name, value in (
+        (resource.RLIMIT_DATA, megabytes << 20),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(name)
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(name, (value, value))
+
+
+def read(path: str) -> Any:
+    """Read whatever the file holds."""
+    with pv.vtk_verbosity("off"), warnings.catch_warnings():
+        warnings.filterwarnings("error", "The VTK reader", UserWarning)
+        try:
+            return pv.read(path)
+        except (UserWarning, RuntimeError, ValueError, OSError) as error:
+            raise Refused("cannot be read: broken?") from error
+
+
+def check(mesh: Any) -> None:
+    """Refuse a mesh whose arrays do not fit together."""
+    kinds = (pv.PolyData, pv.UnstructuredGrid)
+    if not isinstance(mesh, kinds) or not mesh.n_cells:
+        raise Refused("holds no surface or unstructured mesh")
+    if not mesh.n_points:
+        raise Refused("holds cells but no points: broken?")
+    finite = (abs(mesh.points) < float("inf")).all(axis=1)
+    if not finite.all():
+        raise Refused(
+            f"has {(~finite).sum()} vertices with coordinates that are nan or "
+            "infinite: repair it"
+        )
+    surface = isinstance(mesh, pv.PolyData)
+    for cells, kind in surface_cells(mesh) if surface else grid_cells(mesh):
+        check_cells(cells, kind, mesh.n_points)
+    if not surface:
+        check_polyhedra(mesh)
+    for data, number in (
+        (mesh.GetPointData(), mesh.n_points),
+        (mesh.GetCellData(), mesh.n_cells),
+    ):
+        for index in range(data.GetNumberOfArrays()):
+            array = data.GetAbstractArray(index)
+            if array.GetNumberOfTuples() != number:
+                raise Refused(
+                    f"has {array.GetNumberOfTuples()} values of {array.GetName()!r} "
+                    f"where it needs {number}: broken?"
+                )
+
+
+def surface_cells(mesh: Any) -> Iterator[tuple[Any, Integers]]:
+    """Return the four lists of cells of a surface, with the kind of each cell."""
+    for cells, kind in (
+        (mesh.GetVerts(), vtk.VTK_POLY_VERTEX),
+        (mesh.GetLines(), vtk.VTK_POLY_LINE),
+        (mesh.GetPolys(), vtk.VTK_POLYGON),
+        (mesh.GetStrips(), vtk.VTK_TRIANGLE_STRIP),
+    ):
+        yield cells, np.full(cells.GetNumberOfCells(), kind)
+
+
+def grid_cells(mesh: Any) -> Iterator[tuple[Any, Integers]]:
+    """Return the cells of an unstructured mesh, with the kind of each."""
+    yield mesh.GetCells(), np.asarray(mesh.celltypes)
+
+
+def offsets_and_points(cells: Any) -> tuple[Integers, Integers]:
+    """Return where each cell begins, and the points of all cells."""
+    offsets = np.asarray(pv.convert_array(cells.GetOffsetsArray()))
+    points = np.asarray(pv.convert_array(cells.GetConnectivityArray()))
+    if len(offsets) == 0 and cells.GetNumberOfCells() == 0:
+        return np.zeros(1, np.int64), points
+    if (
+        len(offsets) != cells.GetNumberOfCells() + 1
+        or offsets[0] != 0
+        or (offsets[1:] < offsets[:-1]).any()
+        or offsets[-1] > len(points)
+    ):
+        raise Refused(
+            "has cells that begin or end outside of its connectivity: broken?"
+        )
+    return offsets, points[: offsets[-1]]
+
+
+def check_cells(cells: Any, kind: Integers, num_points: int) -> None:
+    """Refuse cells of points that do not exist, or of the wrong number of them."""
+    offsets, points = offsets_and_points(cells)
+    if len(kind) != len(offsets) - 1:
+        raise Refused(f"has {len(offsets) - 1} cells but {len(kind)} types: broken?")
+    wrong = (points < 0) | (points >= num_points)
+    if wrong.any():
+        raise Refused(
+            f"has cells with the vertex {points[wrong][0]}, but its {num_points} "
+            f"vertices are 0 to {num_points - 1}: broken?"
+        )
+    corners = np.diff(offsets)
+    for number in np.unique(kind):
+        cell = vtk.vtkGenericCell.InstantiateCell(int(number))
+        if cell is None or number > _LAST_KIND:
+            raise Refused(
+                f"has cells of the VTK type {number}, which is not read here: convert "
+                "them to linear or quadratic ones"
+            )
+        found = corners[kind == number]
+        least = _VARIABLE.get(int(number), cell.GetNumberOfPoints())
+        most = found.max() if number in _VARIABLE else least
+        if found.min() < least or found.max() > most:
+            raise Refused(
+                f"has cells of the VTK type {number} with {found.min()} to "
+                f"{found.max()} vertices, where they need {least}: broken?"
+            )
+
+
+def check_polyhedra(mesh: Any) -> None:
+    """Refuse polyhedra with faces that do not exist."""
+    faces, of_cells = mesh.GetPolyhedronFaces(), mesh.GetPolyhedronFaceLocations()
+    is_polyhedron = np.asarray(mesh.celltypes) == vtk.VTK_POLYHEDRON
+    if faces is None or of_cells is None:
+        if is_polyhedron.any():
+            raise Refused("has polyhedra without faces: broken?")
+        return
+    kind = np.full(faces.GetNumberOfCells(), vtk.VTK_POLYGON)
+    check_cells(faces, kind, mesh.n_points)
+    offsets, numbers = offsets_and_points(of_cells)
+    wrong = (numbers < 0) | (numbers >= faces.GetNumberOfCells())
+    few = (
+        len(offsets) != mesh.n_cells + 1 or (np.diff(offsets)[is_polyhedron] < 4).any()
+    )
+    if wrong.any() or few:
+        raise Refused("has polyhedra with faces that do not exist: broken?")
+
+
+def write(mesh: Any, folder: str) -> None:
+    """Write the mesh as it is, quickly."""
+    writer: Any
+    if isinstance(mesh, pv.PolyData):
+        writer, suffix = vtk.vtkXMLPolyDataWriter(), ".vtp"
+    else:
+        writer, suffix = vtk.vtkXMLUnstructuredGridWriter(), ".vtu"
+    writer.SetInputData(mesh)
+    writer.SetFileName(os.path.join(folder, f"mesh{suffix}"))
+    writer.SetDataModeToAppended()
+    writer.EncodeAppendedDataOff()
+    writer.SetCompressorTypeToNone()
+    writer.SetHeaderTypeToUInt64()
+    if not writer.Write():
+        raise Refused("cannot be handed over: is the temporary folder full?")
+
+
+def main(path: str, folder: str, megabytes: str, seconds: str) -> int:
+    """Read, check and write."""
+    print(STARTED, flush=True)
+    limit(int(megabytes), int(seconds))
+    try:
+        mesh = read(path)
+        check(mesh)
+        mesh.cell_centers()  # what VTK cannot bear shall show here
+        write(mesh, folder)
+    except Refused as reason:
+        print(reason)
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""What all comparisons share: three panels, their colours and their colour bars."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from torch_geometric_flare.fields import Field
+
+Array = npt.NDArray[np.float32]
+
+_FIELD_COLOURS = "turbo"
+_ERROR_COLOURS = "coolwarm"
+_SIZE_COLOURS = "magma_r"
+
+
+class Panel(NamedTuple):
+    """One picture of a comparison.
+
+    Attributes:
+        heading: Text above it.
+        label: Text at its colour bar, with the unit.
+        values: One number for each point; NaN where there is none.
+        limits: Ends of the colour bar.
+        cmap: Colours, as Matplotlib names them.
+    """
+
+    heading: str
+    label: str
+    values: Array
+    limits: tuple[float, float]
+    cmap: str
+
+
+def make_panels(
+    truth: Tensor, prediction: Tensor, field: Field, num_points: int
+) -> tuple[Panel, Panel, Panel]:
+    """Return the panels of truth, prediction and error.
+
+    Truth and prediction share their limits, the 1st and the 99th percentile of the
+    truth. Of a vector its length is shown, and of the error the length of the
+    difference.
+
+    Args:
+        truth: True values, finite.
+        prediction: Predicted values.
+        field: What the values are.
+        num_points: Number of points.
+
+    Shapes:
+        - **truth, prediction:** $(N, C)$, or $(N)$ with one channel
+
+    Raises:
+        ValueError: If a shape does not fit, or `truth` is not finite.
+    """
+    channels = field.channels
+    true = as_array(truth, "truth", num_points, channels)
+    predicted = as_array(prediction, "prediction", num_points, channels, finite=False)
+    predicted = np.where(np.isfinite(predicted), predicted, np.float32(np.nan))
+    error = predicted - true
+    unit = f" [{field.unit}]" if field.unit else ""
+    name = field.name.replace("_", " ")
+    if channels == 1:
+        bound = _upper_bound(np.abs(error))
+        heading, label = "error (prediction − truth)", f"error{unit}"
+        limits, cmap = (-bound, bound), _ERROR_COLOURS
+    else:
+        name = f"|{name}|"
+        true, predicted, error = (
+            np.linalg.norm(values, axis=1) for values in (true, predicted, error)
+        )
+        heading, label = "error |prediction − truth|", f"|error|{unit}"
+        limits, cmap = (0.0, _upper_bound(error)), _SIZE_COLOURS
+    shown = _percentile_range(true)
+    return (
+        Panel("truth", f"{name}{unit}", true, shown, _FIELD_COLOURS),
+        Panel("prediction", f"{name}{unit}", predicted, shown, _FIELD_COLOURS),
+        Panel(heading, label, error, limits, cmap),
+    )
+
+
+def as_array(
+    tensor: Tensor,
+    name: str,
+    num_points: int | None,
+    channels: int = 1,
+    *,
+    finite: bool = True,
+) -> Array:
+    """Return a tensor as an array, of shape [N] where there is one channel.
+
+    Raises:
+        ValueError: If the shape does not fit, or a value is not finite where `finite`
+            says that all are.
+    """
+    shape = tuple(tensor.shape)
+    count = shape[0] if shape and num_points is None else num_points
+    allowed = {(count, channels)} | ({(count,)} if channels == 1 else set())
+    if shape not in allowed or shape[0] == 0:
+        wanted = f"[{'N' if num_points is None else num_points}, {channels}]"
+        raise ValueError(f"{name} must have shape {wanted}, got {list(shape)}")
+    if finite and not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite; drop the points where it is not")
+    array: Array = tensor.detach().cpu().float().numpy()
+    return array.reshape(-1) if channels == 1 else array
+
+
+def colour_bar(figure: Figure, axes: list[Axes], panel: Panel, **options: Any) -> None:
+    """Draw the colour bar of a panel beside its axes."""
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*panel.limits), panel.cmap),
+        ax=axes,
+        extend="both" if panel.limits[0] else "max",
+        pad=0.02,
+        **options,
+    )
+    bar.set_label(panel.label, fontsize=14)
+    bar.ax.tick_params(labelsize=12)
+
+
+def _percentile_range(values: Array) -> tuple[float, float]:
+    lower, upper = (float(v) for v in np.percentile(values, (1, 99)))
+    if lower < upper:
+        return lower, upper
+    margin = 0.01 * abs(lower) or 1.0
+    return lower - margin, upper + margin
+
+
+def _upper_bound(sizes: Array) -> float:
+    sizes = sizes[np.isfinite(sizes)]
+    return (float(np.percentile(sizes, 99)) if len(sizes) else 0.0) or 1.0

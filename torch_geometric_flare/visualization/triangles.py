@@ -1,0 +1,88 @@
+"""Triangles between the points of a plane."""
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.tri import Triangulation
+from torch import Tensor
+
+from torch_geometric_flare.visualization.panels import Array
+
+# A triangle across a hole of the domain is longer than the spacing of its points by
+# more than this; a triangle of random points hardly ever is.
+_OVER_LONG = 5.0
+
+
+def triangles_of_cells(points: Array, cells: Tensor) -> Triangulation:
+    """Return the triangles of cells, quads split in two.
+
+    Args:
+        points: Points of the plane.
+        cells: Points of each cell, in order around it.
+
+    Shapes:
+        - `points`: $(N, 2)$
+        - `cells`: $(M, 3)$ or $(M, 4)$
+
+    Raises:
+        ValueError: If the shape does not fit, or a cell names a point that does not
+            exist.
+    """
+    if cells.ndim != 2 or cells.size(1) not in (3, 4) or cells.size(0) == 0:
+        raise ValueError(
+            f"cells must have shape [M, 3] or [M, 4], got {list(cells.shape)}"
+        )
+    corners = cells.detach().cpu().numpy()
+    if corners.dtype.kind not in "iu" or not (
+        0 <= corners.min() <= corners.max() < len(points)
+    ):
+        raise ValueError(
+            f"cells must hold numbers of points, from 0 to {len(points) - 1}"
+        )
+    if corners.shape[1] == 4:
+        corners = np.concatenate((corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]))
+    return Triangulation(points[:, 0], points[:, 1], corners)
+
+
+def triangles_of_points(points: Array) -> Triangulation | None:
+    """Return Delaunay triangles without those that span holes of the domain.
+
+    Args:
+        points: Points of the plane.
+
+    Shapes:
+        - `points`: $(N, 2)$
+
+    Returns:
+        The triangles; `None` if the points span none, because they are fewer than three
+        or lie on a line.
+    """
+    if len(np.unique(points, axis=0)) < 3:
+        return None
+    try:
+        triangles = Triangulation(points[:, 0], points[:, 1])
+    except (RuntimeError, ValueError):  # Qhull: all on one line
+        return None
+    corners = triangles.triangles
+    ends = points[np.roll(corners, -1, axis=1)]
+    lengths = np.linalg.norm(ends - points[corners], axis=2)  # [M, 3]
+    longest = lengths.max(axis=1)
+    spacing = _spacing(corners, lengths, len(points))
+    triangles.set_mask(longest > _OVER_LONG * spacing[corners].min(axis=1))
+    return triangles
+
+
+def _spacing(corners: npt.NDArray[np.int32], lengths: Array, num_points: int) -> Array:
+    """Return the length of the fourth shortest edge at each point.
+
+    A point beside a hole has at least so many neighbours that do not lie across it.
+    """
+    # Each edge of a triangle counts for both of its ends.
+    points = np.concatenate((corners.ravel(), np.roll(corners, -1, axis=1).ravel()))
+    lengths = np.concatenate((lengths.ravel(), lengths.ravel()))
+    lengths = lengths[np.lexsort((lengths, points))]
+    counts = np.bincount(points, minlength=num_points)
+    # Edges stand twice, once for each triangle beside them.
+    fourth = np.cumsum(counts) - counts + np.clip(counts - 1, 0, 7)
+    # Points that belong to no triangle are asked for by none.
+    spacing: Array = lengths[np.minimum(fourth, len(lengths) - 1)]
+    return spacing
