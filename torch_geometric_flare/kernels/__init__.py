@@ -1,0 +1,1 @@
+"""Machine code for CPUs: tensors in, tensors out, no autograd."""
