@@ -7,7 +7,7 @@ backend cannot compute some graphs, such as those whose scores leave the range o
 kernels, another computes these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -175,6 +175,19 @@ def join_blocks(batch: PointBatch, blocks: Sequence[Tensor]) -> Tensor:
     return batch.join([block.transpose(1, 2) for block in blocks])
 
 
+def _blocks(
+    batch: PointBatch, q: Tensor, k: Tensor, v: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """Iterate over q, k, v [B, H, n, D] and the mask of each dense batch."""
+    return zip(
+        latent_blocks(batch, q),
+        row_blocks(batch, k),
+        row_blocks(batch, v),
+        [dense.mask for dense in batch.dense_batches],
+        strict=True,
+    )
+
+
 class _Part(NamedTuple):
     """Some graphs of a batch: their places in its sequence, rows, and layout."""
 
@@ -218,15 +231,8 @@ def ragged_attention(
         return shared_attention(q, k, v, batch.tasks, scale)
     if choice.backend is AttentionBackend.VARLEN:
         return varlen_attention(q, k, v, batch, scale)
-    blocks = zip(
-        latent_blocks(batch, q),
-        row_blocks(batch, k),
-        row_blocks(batch, v),
-        [dense.mask for dense in batch.dense_batches],
-        strict=True,
-    )
     return join_blocks(
-        batch, [dense_attention(choice, *block, scale) for block in blocks]
+        batch, [dense_attention(choice, *b, scale) for b in _blocks(batch, q, k, v)]
     )
 
 
@@ -247,14 +253,7 @@ def ragged_encode(
     if choice.backend is AttentionBackend.SHARED_SCORES:
         with no_autocast("cpu"):
             return shared_encode(q, k, v, batch.tasks, scale)
-    blocks = zip(
-        latent_blocks(batch, q),
-        row_blocks(batch, k),
-        row_blocks(batch, v),
-        [dense.mask for dense in batch.dense_batches],
-        strict=True,
-    )
-    states = [dense_encode(choice, *block, scale) for block in blocks]
+    states = [dense_encode(choice, *b, scale) for b in _blocks(batch, q, k, v)]
     return SoftmaxState.cat(states)
 
 

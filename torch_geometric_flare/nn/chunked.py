@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.functional.autograd import is_transformed
 from torch_geometric_flare.nn.checks import check_positive
-from torch_geometric_flare.nn.chunk_loops import Chunk, encode_chunks, map_chunks
+from torch_geometric_flare.nn.chunk_loops import encode_chunks, map_chunks
+from torch_geometric_flare.nn.recompute import Chunk
 from torch_geometric_flare.nn.stage import Latents, run_stage
 
 if TYPE_CHECKING:
