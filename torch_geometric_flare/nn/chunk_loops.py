@@ -28,13 +28,12 @@ class _EncodeChunks(torch.autograd.Function):
         num_inputs: int,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        inputs = tensors[:num_inputs]
+        x, *latents = tensors[:num_inputs]
         total: Any = None
         for chunk in chunks:
-            places = chunk.places(num_inputs)
             with around.autocast():
                 part: Any = chunk.function(
-                    *(t[place] for t, place in zip(inputs, places, strict=True))
+                    x[chunk.rows], *(t[chunk.graphs] for t in latents)
                 )
             total = merge_into(total, part, chunk.graphs, num_graphs)
         whole = type(part)(
@@ -75,16 +74,15 @@ class _MapChunks(torch.autograd.Function):
         num_inputs: int,
         *tensors: Tensor,
     ) -> Tensor:
-        inputs = tensors[:num_inputs]
+        x, *latents = tensors[:num_inputs]
         out: Tensor | None = None
         for chunk in chunks:
-            places = chunk.places(num_inputs)
             with around.autocast():
                 (part,) = chunk.function(
-                    *(t[place] for t, place in zip(inputs, places, strict=True))
+                    x[chunk.rows], *(t[chunk.graphs] for t in latents)
                 )
             if out is None:
-                out = part.new_empty(inputs[0].size(0), *part.shape[1:])
+                out = part.new_empty(x.size(0), *part.shape[1:])
             out[chunk.rows] = part
         assert out is not None
         ctx.save_for_backward(*tensors)
