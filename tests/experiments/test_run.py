@@ -1,3 +1,4 @@
+import functools
 import json
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,6 +19,7 @@ from torch_geometric_flare.experiments.command_line import make_parser
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
 from torch_geometric_flare.surrogates import load_surrogate
+from torch_geometric_flare.visualization import plot_comparison
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ CHANNEL = Benchmark(
         )
     },
     quantities=flux,
-    window=((0, 4), (0, 1)),
+    plot=functools.partial(plot_comparison, window=((0, 4), (0, 1))),
 )
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare.datasets.correspondence import points_correspond
+
 Points = npt.NDArray[np.float64]
 
 
@@ -17,7 +19,7 @@ class NearestSample:
     r"""Predict by copying the target of the most similar training sample.
 
     How similar two samples are depends on whether their points correspond: whether all
-    of them have the same `grid`, or the same coordinates `pos`.
+    of them have the same `grid`, the same `cells`, or the same coordinates `pos`.
 
     - **Points that correspond** (a structured grid, a fixed mesh): the whole inputs
       are compared point by point,
@@ -80,7 +82,7 @@ class NearestSample:
                     f"{list(x.shape)} does not fit y of shape {shape}"
                 )
             correspond = (
-                correspond and len(x) <= max_kept and _points_correspond(first, data)
+                correspond and len(x) <= max_kept and points_correspond(first, data)
             )
             if len(x) > max_kept:
                 kept = _subset(len(x), max_kept)
@@ -137,7 +139,7 @@ class NearestSample:
         return int(np.argmin(distances))
 
     def _corresponds(self, data: Data) -> bool:
-        return self._reference is not None and _points_correspond(self._reference, data)
+        return self._reference is not None and points_correspond(self._reference, data)
 
     @cached_property
     def _clouds(self) -> "list[_Cloud]":
@@ -178,15 +180,3 @@ class _Cloud:
 def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
     """Return the same `count` of `size` points every time."""
     return np.random.default_rng(0).permutation(size)[:count]
-
-
-def _points_correspond(first: Data, second: Data) -> bool:
-    """Tell whether point i of one sample is point i of the other."""
-    if first.num_nodes != second.num_nodes:
-        return False
-    grids = first.get("grid"), second.get("grid")
-    if grids[0] is not None and grids[1] is not None:
-        return tuple(grids[0]) == tuple(grids[1])
-    if first.get("pos") is None or second.get("pos") is None:
-        return False
-    return torch.equal(first.pos.cpu(), second.pos.cpu())

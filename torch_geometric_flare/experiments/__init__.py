@@ -2,13 +2,13 @@
 
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,
-    Published,
     Selection,
     Splits,
 )
 from torch_geometric_flare.experiments.command_line import run_command_line
 from torch_geometric_flare.experiments.drivaerml import DRIVAERML
-from torch_geometric_flare.experiments.loading import load_simulated
+from torch_geometric_flare.experiments.loading import load_official, load_simulated
+from torch_geometric_flare.experiments.published import Published, flare_paper
 from torch_geometric_flare.experiments.run import run_benchmark
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "Published",
     "Selection",
     "Splits",
+    "flare_paper",
+    "load_official",
     "load_simulated",
     "run_benchmark",
     "run_command_line",

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.transforms import Normalizer
-from torch_geometric_flare.visualization import FRONT_VIEW, REAR_VIEW
-from torch_geometric_flare.visualization.plane import Window
-from torch_geometric_flare.visualization.rendering import View
+from torch_geometric_flare.visualization import plot_comparison
 
 
 @dataclass(frozen=True)
@@ -78,22 +78,9 @@ class Splits:
     input_normalizer: Normalizer | None = None
 
 
-@dataclass(frozen=True)
-class Published:
-    """A figure of a paper, to stand beside our own on the official data.
-
-    Args:
-        model: Name of the model.
-        relative_l2: Mean relative $L_2$ error over the test split.
-        source: The paper, and which of its models and metrics.
-    """
-
-    model: str
-    relative_l2: float
-    source: str
-
-
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
+Plot = Callable[..., Figure]
+"""Called as `plot(data, prediction, field, title=..., truth=...)`."""
 
 
 def _no_quantities(
@@ -116,9 +103,9 @@ class Benchmark:
             forces; each the same for every sample, `None` where it cannot be computed.
         published: Figures that hold for the official data, all of it, with its default
             fields and points and the recipe called `paper`.
+        plot: Draws truth, prediction and error of a field of a sample; called as
+            `visualization.plot_comparison` is.
         picture: Name of the picture's file, without suffix.
-        window: Part of the plane to draw; see `visualization.plot_comparison`.
-        views: Directions to the camera in space.
 
     Raises:
         ValueError: If a recipe stands under the name of another class than its own.
@@ -131,9 +118,8 @@ class Benchmark:
     load_official: Callable[[Selection], Splits] | None = None
     quantities: Quantities = _no_quantities
     published: tuple[Published, ...] = ()
+    plot: Plot = plot_comparison
     picture: str = "fields"
-    window: Window | None = None
-    views: Sequence[View] = (FRONT_VIEW, REAR_VIEW)
 
     def __post_init__(self) -> None:
         for (model, name), recipe in self.recipes.items():

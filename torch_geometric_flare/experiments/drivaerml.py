@@ -9,7 +9,6 @@ from torch_geometric_flare import recipes
 from torch_geometric_flare.datasets import DrivAerML
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,
-    Published,
     Selection,
     Splits,
 )
@@ -18,6 +17,7 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     number_of_points,
 )
+from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.simulation import Notchback
@@ -107,10 +107,7 @@ DRIVAERML = Benchmark(
         ("FLARE", "paper"): recipes.FLARE_DRIVAERML,
     },
     quantities=forces,
-    published=(
-        Published("FLARE", 0.0608, "arXiv:2508.12594 v2, 40k points, mean over cars"),
-        Published("Transolver", 0.0705, "arXiv:2508.12594 v2, without convolutions"),
-    ),
+    published=flare_paper("drivaerml"),
     picture="surface",
 )
 """Kinematic pressure, and wall shear stress of the official data, on cars."""

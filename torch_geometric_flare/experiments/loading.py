@@ -1,7 +1,7 @@
 """What loaders of benchmark data share."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,18 @@ from torch_geometric_flare.experiments.benchmark import Selection, Splits
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.transforms import Normalizer
 
+Statistics = Callable[[Sequence[Data], Fields], Normalizer | None]
+"""From a training split and its features to the normaliser of `x`."""
+
 
 def load_simulated(
-    simulator: Simulator, selection: Selection, *, num_train: int, num_test: int
+    simulator: Simulator,
+    selection: Selection,
+    *,
+    num_train: int,
+    num_test: int,
+    default_fields: Iterable[str] | None = None,
+    input_statistics: Statistics | None = None,
 ) -> Splits:
     """Return simulated splits, held in memory.
 
@@ -27,11 +36,13 @@ def load_simulated(
             simulator.
         num_train: Samples to train on, unless the selection says otherwise.
         num_test: Samples to test on, likewise.
+        default_fields: Names of the targets, likewise; all by default.
+        input_statistics: What normalises `x`; by default `feature_statistics`.
 
     Raises:
         ValueError: If the simulator has no such fields.
     """
-    fields = choose_fields(selection.fields, simulator.fields)
+    fields = choose_fields(selection.fields or default_fields, simulator.fields)
     numbers = {
         "train": selection.num_train or num_train,
         "test": selection.num_test or num_test,
@@ -52,7 +63,45 @@ def load_simulated(
         features=simulator.features,
         target_normalizer=Normalizer.gaussian(data.y for data in train),
         coordinate_normalizer=bounds and Normalizer.from_bounds(*bounds),
-        input_normalizer=feature_statistics(train, simulator.features),
+        input_normalizer=(input_statistics or feature_statistics)(
+            train, simulator.features
+        ),
+    )
+
+
+def load_official(
+    open_split: Callable[[str], Any],
+    selection: Selection,
+    *,
+    input_statistics: Statistics | None = None,
+    coordinate_normalizer: Normalizer | None = None,
+) -> Splits:
+    """Return the splits `"train"` and `"test"` of a published data set.
+
+    Targets are normalised by their mean and deviation over the training split.
+
+    Args:
+        open_split: Returns the data set of a split.
+        selection: Which data; its `num_points` and `fields` are for `open_split`.
+        input_statistics: What normalises `x`; by default `feature_statistics`.
+        coordinate_normalizer: That with which the data set has made `x` of `pos`.
+
+    Raises:
+        ValueError: If there are fewer samples than selected.
+        OSError: If files are missing and cannot be fetched.
+    """
+    train = first_samples(open_split("train"), selection.num_train, "num_train")
+    test = first_samples(open_split("test"), selection.num_test, "num_test")
+    return Splits(
+        train=train,
+        test=test,
+        fields=train.fields,
+        features=train.features,
+        target_normalizer=Normalizer.gaussian(data.y for data in train),
+        coordinate_normalizer=coordinate_normalizer,
+        input_normalizer=(input_statistics or feature_statistics)(
+            train, train.features
+        ),
     )
 
 
@@ -88,6 +137,32 @@ def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | 
     dimension = train[0].pos.size(1)
     of_features = Normalizer.gaussian(data.x[:, dimension:] for data in train)
     return Normalizer.cat([Normalizer.identity(dimension), of_features])
+
+
+def coordinate_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:
+    """Return the normaliser of all of `x` by its mean and deviation.
+
+    Args:
+        train: The training split.
+        features: What the columns after the coordinates are.
+    """
+    return Normalizer.gaussian(data.x for data in train)
+
+
+def refuse_number_of_points(selection: Selection, what: str) -> None:
+    """Check that no number of points is selected where it is fixed.
+
+    Args:
+        selection: Which data.
+        what: The samples and their points, for the message.
+
+    Raises:
+        ValueError: If one is.
+    """
+    if selection.num_points is not None:
+        raise ValueError(
+            f"--num-points is {selection.num_points}, but {what}: leave it out"
+        )
 
 
 def first_samples(dataset: Any, number: int | None, name: str) -> Any:

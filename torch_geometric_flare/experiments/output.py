@@ -9,7 +9,7 @@ from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.mesh_io import write_points
 from torch_geometric_flare.training import read_history
-from torch_geometric_flare.visualization import plot_comparison, plot_training_curves
+from torch_geometric_flare.visualization import plot_training_curves
 
 
 def draw_sample(
@@ -37,14 +37,8 @@ def draw_sample(
     notes: dict[str, str] = {}
     for field, columns in zip(fields, channel_slices(fields).values(), strict=True):
         truth, predicted = data.y[:, columns], prediction[:, columns]
-        figure = plot_comparison(
-            data,
-            predicted,
-            field,
-            title=titles[field.name],
-            truth=truth,
-            window=benchmark.window,
-            views=benchmark.views,
+        figure = benchmark.plot(
+            data, predicted, field, title=titles[field.name], truth=truth
         )
         alone = len(fields) == 1
         suffix, prefix = ("", "") if alone else (f"_{field.name}", f"{field.name}_")

@@ -38,6 +38,9 @@ class Recipe:
         pct_start: Share of the steps in which the learning rate rises.
         div_factor: Peak over initial learning rate.
         final_div_factor: Initial over final learning rate.
+        derivative_weight: Weight in the loss of the relative errors of both first
+            derivatives (`metrics.relative_l2_of_derivatives`), for samples on a `grid`;
+            0 for none.
         ema_decay: Decay of the exponential average of the weights; 0 for none. Short
             trainings lower it, see `training.scaled_ema_decay`.
 
@@ -66,6 +69,7 @@ class Recipe:
     pct_start: float = 0.1
     div_factor: float = 25.0
     final_div_factor: float = 1e4
+    derivative_weight: float = 0.0
     ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
@@ -84,6 +88,15 @@ class Recipe:
         if not self.weight_decay >= 0:
             raise ValueError(
                 f"weight_decay must not be negative, got {self.weight_decay}"
+            )
+        if not self.derivative_weight >= 0:
+            raise ValueError(
+                f"derivative_weight must not be negative, got {self.derivative_weight}"
+            )
+        if self.derivative_weight and self.num_points is not None:
+            raise ValueError(
+                f"derivative_weight is {self.derivative_weight}, which needs whole "
+                f"grids, but num_points is {self.num_points}: set it to None"
             )
         if not 0 < self.pct_start < 1:
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_flare.datasets import NearestSample
+from torch_geometric_flare.datasets import MeanSample, NearestSample
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
 
@@ -22,7 +22,8 @@ class Comparison:
     Attributes:
         predictions: The fields of each sample in their own units.
         relative_l2: Error of the surrogate on each sample.
-        relative_l2_of_training_mean: Error of the constant mean of the training split.
+        relative_l2_of_training_mean: Error of the mean of the training split: the
+            mean field where points correspond, else a constant (`datasets.MeanSample`).
         relative_l2_of_nearest_training_sample: Error of the fields of the training
             sample of the most similar shape, carried over to the nearest points.
         per_field: For each field by its name, these three errors by their names.
@@ -65,8 +66,7 @@ def compare_with_baselines(
     and the features beside them.
 
     Args:
-        surrogate: The trained surrogate; its `target_normalizer` holds the mean of the
-            training split.
+        surrogate: The trained surrogate.
         train: The training split, with input `x` and fields `y`.
         test: The test split; predicted on the device of the surrogate, and left as and
             where it is.
@@ -99,14 +99,14 @@ def compare_with_baselines(
         }
 
     nearest = NearestSample(with_input(data) for data in train)
-    mean = surrogate.target_normalizer.shift.cpu()
+    mean = MeanSample(train)
     predictions = [surrogate.predict(copy.copy(d).to(device)).cpu() for d in test]
     measured = dict(
         zip(
             _KINDS,
             (
                 errors(predictions),
-                errors([mean.expand_as(data.y) for data in test]),
+                errors([mean.predict(data) for data in test]),
                 errors([nearest.predict(with_input(data)) for data in test]),
             ),
             strict=True,

@@ -2,6 +2,10 @@
 
 from torch_geometric_flare.visualization.comparison import plot_comparison
 from torch_geometric_flare.visualization.curves import plot_training_curves
+from torch_geometric_flare.visualization.deformed import (
+    ABOVE_VIEW,
+    plot_deformed_comparison,
+)
 from torch_geometric_flare.visualization.plane import plot_plane_comparison
 from torch_geometric_flare.visualization.surface import (
     FRONT_VIEW,
@@ -11,10 +15,12 @@ from torch_geometric_flare.visualization.surface import (
 )
 
 __all__ = [
+    "ABOVE_VIEW",
     "FRONT_VIEW",
     "REAR_VIEW",
     "SIDE_VIEW",
     "plot_comparison",
+    "plot_deformed_comparison",
     "plot_plane_comparison",
     "plot_surface_comparison",
     "plot_training_curves",

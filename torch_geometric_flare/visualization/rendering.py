@@ -11,6 +11,7 @@ from torch_geometric_flare.visualization.panels import Array
 
 Picture = npt.NDArray[np.uint8]
 View = tuple[float, float, float]
+Bounds = tuple[float, float, float, float, float, float]
 
 # Glyphs reach over their neighbours by this factor in radius, or an unevenly sampled
 # surface would show its far side through the gaps.
@@ -69,15 +70,30 @@ def _neighbour_distance(points: Array) -> float:
 
 
 def render(
-    glyphs: Any, values: Array, clim: tuple[float, float], cmap: str, view: View
+    shape: Any,
+    values: Array,
+    clim: tuple[float, float],
+    cmap: str,
+    view: View,
+    bounds: Bounds | None = None,
 ) -> Picture:
-    """Draw the glyphs in the colours of their points' values, seen from `view`."""
-    mesh = glyphs.copy(deep=False)
+    """Draw a shape in the colours of its points' values, seen from `view`.
+
+    Args:
+        shape: What to draw; its array `point` says whose value each vertex has.
+        values: One number for each point.
+        clim: Ends of the colours.
+        cmap: Colours, as Matplotlib names them.
+        view: Direction to the camera.
+        bounds: Box to look at, as pyvista orders it; that of the shape by default.
+    """
+    mesh = shape.copy(deep=False)
     mesh.point_data["value"] = values[mesh.point_data["point"]]
     direction = np.asarray(view, dtype=float)
     direction = direction / np.linalg.norm(direction)
     from_above = abs(direction[2]) > 0.999
-    centre = np.asarray(mesh.center)
+    low, high = np.reshape(bounds or mesh.bounds, (3, 2)).T
+    centre, length = (low + high) / 2, float(np.linalg.norm(high - low))
     # VTK tells stderr about a missing display before it turns to a renderer without.
     with pv.vtk_verbosity("error"):
         plotter = pv.Plotter(off_screen=True, window_size=_WINDOW, lighting="none")
@@ -97,12 +113,12 @@ def render(
                 specular=0.0,
             )
             plotter.camera_position = [
-                tuple(centre + mesh.length * direction),
+                tuple(centre + length * direction),
                 tuple(centre),
                 (1.0, 0.0, 0.0) if from_above else (0.0, 0.0, 1.0),
             ]
             plotter.camera.view_angle = 20.0
-            plotter.reset_camera()
+            plotter.reset_camera(bounds=bounds)
             plotter.enable_anti_aliasing("ssaa")
             image: Picture = plotter.screenshot(filename=None, return_img=True)
         finally:

@@ -4,15 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.visualization.panels import (
-    as_array,
-    colour_bar,
-    make_panels,
-)
+from torch_geometric_flare.visualization.panels import as_array, make_panels
+from torch_geometric_flare.visualization.pictures import arrange_pictures
 from torch_geometric_flare.visualization.rendering import (
     View,
     cone_glyphs,
@@ -108,25 +104,4 @@ def plot_surface_comparison(
         ]
         for view in views
     ]
-    pictures = [cut_margin(row) for row in pictures]
-
-    heights = [row[0].shape[0] / row[0].shape[1] for row in pictures]
-    width = 15.0
-    figure = Figure(
-        figsize=(width, width / 3 * sum(heights) + 1.7),
-        layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1),
-    )
-    figure.suptitle(title, fontsize=17)
-    axes = figure.subplots(
-        len(views), 3, squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
-    for row, images in zip(axes, pictures, strict=True):
-        for axis, image in zip(row, images, strict=True):
-            axis.imshow(image)
-            axis.set_axis_off()
-    for axis, panel in zip(axes[0], panels, strict=True):
-        axis.set_title(panel.heading, fontsize=15)
-    bar = {"location": "bottom", "aspect": 30}
-    colour_bar(figure, list(axes[:, :2].flat), panels[0], shrink=0.5, **bar)
-    colour_bar(figure, list(axes[:, 2]), panels[2], shrink=0.9, **bar)
-    return figure
+    return arrange_pictures([cut_margin(row) for row in pictures], panels, title)

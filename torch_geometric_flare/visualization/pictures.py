@@ -1,0 +1,41 @@
+"""Rendered pictures of three panels in one figure."""
+
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from torch_geometric_flare.visualization.panels import Panel, colour_bar
+from torch_geometric_flare.visualization.rendering import Picture
+
+_WIDTH = 15.0  # inches
+
+
+def arrange_pictures(
+    pictures: list[list[Picture]], panels: tuple[Panel, Panel, Panel], title: str
+) -> Figure:
+    """Return a figure with one row of three pictures for each view.
+
+    Args:
+        pictures: For each view the pictures of truth, prediction and error, of one
+            shape.
+        panels: What they show.
+        title: Heading of the figure.
+    """
+    heights = [row[0].shape[0] / row[0].shape[1] for row in pictures]
+    figure = Figure(
+        figsize=(_WIDTH, _WIDTH / 3 * sum(heights) + 1.7),
+        layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1),
+    )
+    figure.suptitle(title, fontsize=17)
+    axes = figure.subplots(
+        len(pictures), 3, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for row, images in zip(axes, pictures, strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image)
+            axis.set_axis_off()
+    for axis, panel in zip(axes[0], panels, strict=True):
+        axis.set_title(panel.heading, fontsize=15)
+    bar = {"location": "bottom", "aspect": 30}
+    colour_bar(figure, list(axes[:, :2].flat), panels[0], shrink=0.5, **bar)
+    colour_bar(figure, list(axes[:, 2]), panels[2], shrink=0.9, **bar)
+    return figure
