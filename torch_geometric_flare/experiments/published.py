@@ -50,7 +50,7 @@ def flare_paper(name: str) -> tuple[Published, ...]:
     source = f"arXiv:2508.12594 v2, mean over samples{_NOTES.get(name, '')}"
     column = _SETS.index(name)
     return tuple(
-        Published(model, value / 1000, source)
+        Published(model, round(value / 1000, 6), source)
         for model, row in _TABLE.items()
         if (value := row[column]) is not None
     )

@@ -1,0 +1,62 @@
+"""Stress in a hyper-elastic block with a hole: simulated, or the official set."""
+
+from dataclasses import replace
+
+from torch_geometric_flare import recipes
+from torch_geometric_flare.datasets import Elasticity
+from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.loading import (
+    load_official,
+    load_simulated,
+    refuse_number_of_points,
+)
+from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.simulation import Hyperelastic
+from torch_geometric_flare.transforms import Normalizer
+
+_FIXED = "a block has 972 points"
+
+
+def simulated_blocks(selection: Selection) -> Splits:
+    """Return simulated blocks: 400 to train on, 50 to test on.
+
+    Args:
+        selection: Which of them.
+    """
+    refuse_number_of_points(selection, _FIXED)
+    splits = load_simulated(Hyperelastic(), selection, num_train=400, num_test=50)
+    return replace(splits, coordinate_normalizer=_unit_square())
+
+
+def official_blocks(selection: Selection) -> Splits:
+    """Return the official set: 1,000 blocks to train on, 200 to test on.
+
+    Args:
+        selection: Which of it.
+    """
+    refuse_number_of_points(selection, _FIXED)
+    return load_official(
+        lambda split: Elasticity(selection.root, split),
+        selection,
+        coordinate_normalizer=_unit_square(),
+    )
+
+
+def _unit_square() -> Normalizer:
+    # Leaves the numbers alone, and says where the block is.
+    return Normalizer.from_bounds([0.0, 0.0], [1.0, 1.0])
+
+
+ELASTICITY = Benchmark(
+    name="elasticity",
+    sample="block",
+    load_simulated=simulated_blocks,
+    load_official=official_blocks,
+    recipes={
+        ("FLARE", "quick"): recipes.FLARE_ELASTICITY_QUICK,
+        ("FLARE", "paper"): recipes.FLARE_ELASTICITY,
+    },
+    published=flare_paper("elasticity"),
+    picture="stress",
+)
+"""Von Mises stress at 972 points of a stretched block with a hole."""

@@ -1,0 +1,64 @@
+"""Flow through curved pipes: simulated, or the official set."""
+
+from torch_geometric_flare import recipes
+from torch_geometric_flare.datasets import Pipe
+from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.loading import (
+    coordinate_statistics,
+    load_official,
+    load_simulated,
+    refuse_number_of_points,
+)
+from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.simulation import PipeFlow
+
+_FIXED = "the grid in a pipe has 129 × 129 points"
+
+
+def simulated_pipes(selection: Selection) -> Splits:
+    """Return simulated pipes: 400 to train on, 50 to test on.
+
+    Coordinates are normalised by their statistics over the training split.
+
+    Args:
+        selection: Which of them.
+    """
+    refuse_number_of_points(selection, _FIXED)
+    return load_simulated(
+        PipeFlow(),
+        selection,
+        num_train=400,
+        num_test=50,
+        input_statistics=coordinate_statistics,
+    )
+
+
+def official_pipes(selection: Selection) -> Splits:
+    """Return the official set: 1,000 pipes to train on, 200 to test on.
+
+    Coordinates are normalised by their statistics over the training split.
+
+    Args:
+        selection: Which of it.
+    """
+    refuse_number_of_points(selection, _FIXED)
+    return load_official(
+        lambda split: Pipe(selection.root, split),
+        selection,
+        input_statistics=coordinate_statistics,
+    )
+
+
+PIPE = Benchmark(
+    name="pipe",
+    sample="pipe",
+    load_simulated=simulated_pipes,
+    load_official=official_pipes,
+    recipes={
+        ("FLARE", "quick"): recipes.FLARE_PIPE_QUICK,
+        ("FLARE", "paper"): recipes.FLARE_PIPE,
+    },
+    published=flare_paper("pipe"),
+    picture="velocity",
+)
+"""Velocity along x of viscous flow through a curved pipe, on a grid of 129 × 129."""
