@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.datasets.drivaerml import DrivAerML
 from torch_geometric_flare.datasets.file_per_sample import FilePerSample
+from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.nearest import NearestSample
 from torch_geometric_flare.datasets.simulated import SimulatedDataset
 from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
@@ -11,6 +12,7 @@ from torch_geometric_flare.datasets.verified import VerifiedDataset
 __all__ = [
     "DrivAerML",
     "FilePerSample",
+    "MeshData",
     "NearestSample",
     "SimulatedDataset",
     "Simulator",
