@@ -53,6 +53,7 @@ def test_areas_of_points_without_replacement():
 def test_equal_areas_are_a_plain_subset():
     part = AreaWeightedPoints(25)(sample([2.0] * 100))
     assert len(part.number.unique()) == 25
+    assert part.number.diff().min() == 1  # no regular pattern: any two may be drawn
     assert part.area.tolist() == pytest.approx([8.0] * 25)
 
 
