@@ -170,6 +170,7 @@ def test_two_dimensions_features_and_several_targets(tmp_path):
     assert dataset.features == Plate.features
     (batch,) = DataLoader(dataset, batch_size=2)
     assert batch.edge_index.tolist() == [[0, 1, 15, 16], [1, 0, 16, 15]]
+    assert batch.cells.tolist() == [[0, 1, 6, 5], [15, 16, 21, 20]]
     assert batch.grid == [(3, 5), (3, 5)]
 
 

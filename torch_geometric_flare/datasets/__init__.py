@@ -3,6 +3,7 @@
 from torch_geometric_flare.datasets.drivaerml import DrivAerML
 from torch_geometric_flare.datasets.file_per_sample import FilePerSample
 from torch_geometric_flare.datasets.mean import MeanSample
+from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.nearest import NearestSample
 from torch_geometric_flare.datasets.simulated import SimulatedDataset
 from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
@@ -13,6 +14,7 @@ __all__ = [
     "DrivAerML",
     "FilePerSample",
     "MeanSample",
+    "MeshData",
     "NearestSample",
     "SimulatedDataset",
     "Simulator",

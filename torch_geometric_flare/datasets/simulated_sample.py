@@ -10,6 +10,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import read_npz
+from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.simulator import Simulator
 from torch_geometric_flare.datasets.stored import check_finite
 from torch_geometric_flare.fields import Fields, num_channels
@@ -78,7 +79,7 @@ def read_arrays(content: bytes, path: Path, fields: Fields) -> Data:
                 "dimensions."
             )
     grid = arrays.pop("grid", None)
-    data = Data(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    data = MeshData(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     if grid is not None:
         data.grid = tuple(grid.tolist())
     check_finite(data, path)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare.datasets.mesh_data import MeshData
+
 
 def serialize(data: object, source: Path) -> bytes:
     r"""Return what `pre_transform` made of a sample as the content of a file.
@@ -79,7 +81,7 @@ def deserialize(content: bytes, path: Path) -> Data:
         }
         if sum(storages.values()) > held:
             raise ValueError("its tensors claim more bytes than it holds")
-        data = Data.from_dict(fields)
+        data = MeshData.from_dict(fields)
     except Exception as error:
         # What zipfile or torch raises depends on where the file is damaged.
         raise ValueError(

@@ -1,10 +1,12 @@
-"""Force coefficients from the pressure on a surface."""
+"""Force and moment coefficients from the stresses on a surface."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from torch_geometric_flare.metrics.graph_sum import graph_sum, widen
+from torch_geometric_flare.metrics.graph_sum import column, graph_sum, widen
 
 
 class ForceCoefficients(NamedTuple):
@@ -19,6 +21,20 @@ class ForceCoefficients(NamedTuple):
     lift: Tensor
 
 
+class MomentCoefficients(NamedTuple):
+    """Dimensionless moments on each body, by the right-hand rule.
+
+    Attributes:
+        roll: About $+x$.
+        pitch: About $+y$, nose up: positive for lift ahead of the reference point.
+        yaw: About $+z$.
+    """
+
+    roll: Tensor
+    pitch: Tensor
+    yaw: Tensor
+
+
 def force_coefficients(
     pressure: Tensor,
     normal: Tensor,
@@ -29,20 +45,29 @@ def force_coefficients(
     density: float = 1.0,
     batch: Tensor | None = None,
     batch_size: int | None = None,
+    shear_stress: Tensor | None = None,
+    total_area: Tensor | float | None = None,
 ) -> ForceCoefficients:
-    r"""Return drag and lift of the pressure on closed surfaces.
+    r"""Return drag and lift of the stresses on closed surfaces.
 
-    Pressure pushes against the outward normal, so with cells $i$
+    Pressure pushes against the outward normal, and shear drags along, so with cells $i$
 
     $$
-    F = -\rho \sum_i p_i n_i A_i, \qquad
+    F = \rho \sum_i (-p_i n_i + \tau_i) A_i, \qquad
     C_d = \frac{F_x}{\frac{1}{2} \rho U^2 A_\mathrm{ref}}, \qquad
     C_l = \frac{F_z}{\frac{1}{2} \rho U^2 A_\mathrm{ref}}
     $$
 
-    for flow along $+x$ with $z$ up. Wall shear is no part of it. Sums are taken in
-    double precision, for the force is a small difference of large terms. It can be
-    differentiated twice.
+    for flow along $+x$ with $z$ up. $\tau$ is the stress that the fluid exerts on the
+    surface: it points downstream where the flow is attached. `wallShearStress` of
+    OpenFOAM, and so `wall_shear_stress` of `DrivAerML`, is the stress on the fluid and
+    points upstream: pass its negative.
+
+    Sums are taken in double precision, for the force is a small difference of large
+    terms. It can be differentiated twice.
+
+    A subset of the cells has a smaller area, and a smaller force, than the body. Draw
+    it by `transforms.AreaWeightedPoints`, which rescales areas, or pass `total_area`.
 
     Args:
         pressure: Kinematic pressure $p$ (pressure over density) in m²/s², relative to
@@ -55,44 +80,168 @@ def force_coefficients(
             in the coefficients.
         batch: Body of each cell, sorted; `None` for a single body.
         batch_size: Number of bodies; by default the largest in `batch` plus one.
+        shear_stress: Kinematic shear stress $\tau$ (over density) of the fluid on the
+            surface, in m²/s²; `None` leaves it out.
+        total_area: Area of the whole of each body in m², where the cells are a subset
+            of its cells: the areas are scaled so that they add up to it. `None` takes
+            the areas as they are.
 
     Shapes:
         - `pressure`, `area`: $[N]$ or $[N, 1]$
-        - `normal`: $[N, 3]$
+        - `normal`, `shear_stress`: $[N, 3]$
         - `batch`: $[N]$, `torch.long`
+        - `total_area`: $[B]$, or one number for all bodies
 
     Returns:
         `drag` and `lift`, each $[B]$ in double precision; those of a body without cells
         are zero.
 
     Raises:
-        ValueError: If a shape does not fit, or `speed`, `reference_area` or `density`
-            is not positive.
+        ValueError: If a shape does not fit, `speed`, `reference_area` or `density` is
+            not positive, or a `total_area` is not positive or belongs to a body whose
+            cells have no area.
     """
-    for name, value in (
-        ("speed", speed),
-        ("reference_area", reference_area),
-        ("density", density),
-    ):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    if normal.dim() != 2 or normal.size(1) != 3:
-        raise ValueError(f"normal has shape {tuple(normal.shape)}, expected [N, 3]")
-    pressure = _column("pressure", pressure, normal.size(0))
-    area = _column("area", area, normal.size(0))
-    pushes = widen(pressure) * widen(normal) * widen(area)
-    force = -density * graph_sum(pushes, batch, batch_size)  # [B, 3]
+    _check_positive(speed=speed, reference_area=reference_area, density=density)
+    forces = density * _forces_on_cells(pressure, normal, area, shear_stress)
+    force = _sum_over_bodies(forces, area, total_area, batch, batch_size)  # [B, 3]
     coefficients = force / (0.5 * density * speed**2 * reference_area)
     return ForceCoefficients(drag=coefficients[:, 0], lift=coefficients[:, 2])
 
 
-def _column(name: str, values: Tensor, num_cells: int) -> Tensor:
-    """Return values [N] or [N, 1] as [N, 1]; anything else would broadcast silently."""
-    if values.shape == (num_cells,):
-        return values.unsqueeze(1)
-    if values.shape != (num_cells, 1):
+def moment_coefficients(
+    pressure: Tensor,
+    normal: Tensor,
+    area: Tensor,
+    pos: Tensor,
+    *,
+    speed: float,
+    reference_area: float,
+    reference_length: float,
+    reference_point: Sequence[float] = (0.0, 0.0, 0.0),
+    batch: Tensor | None = None,
+    batch_size: int | None = None,
+    shear_stress: Tensor | None = None,
+    total_area: Tensor | float | None = None,
+) -> MomentCoefficients:
+    r"""Return the moments of the stresses on closed surfaces.
+
+    With the forces $f_i = (-p_i n_i + \tau_i) A_i$ on the cells, see
+    `force_coefficients`,
+
+    $$
+    C_m = \frac{\sum_i (r_i - r_\mathrm{ref}) \times f_i}
+               {\frac{1}{2} U^2 A_\mathrm{ref} L_\mathrm{ref}}
+    $$
+
+    With the reference point halfway between the axles of a car, and their distance for
+    its length, the lift coefficients of the front and rear axles are
+    $\frac{1}{2} C_l \pm C_{m,y}$.
+
+    Sums are taken in double precision. It can be differentiated twice.
+
+    Args:
+        pressure: Kinematic pressure $p$ (pressure over density) in m²/s², relative to
+            the free stream.
+        normal: Outward unit normals.
+        area: Cell areas in m².
+        pos: Cell centres in m.
+        speed: Free-stream speed $U$ in m/s.
+        reference_area: Reference area in m².
+        reference_length: Reference length in m.
+        reference_point: Point that the moments are about, in m.
+        batch: Body of each cell, sorted; `None` for a single body.
+        batch_size: Number of bodies; by default the largest in `batch` plus one.
+        shear_stress: Kinematic shear stress of the fluid on the surface, in m²/s², as
+            for `force_coefficients`; `None` leaves it out.
+        total_area: Area of the whole of each body in m², where the cells are a subset
+            of its cells, as for `force_coefficients`.
+
+    Shapes:
+        - `pressure`, `area`: $[N]$ or $[N, 1]$
+        - `normal`, `pos`, `shear_stress`: $[N, 3]$
+        - `batch`: $[N]$, `torch.long`
+        - `total_area`: $[B]$, or one number for all bodies
+
+    Returns:
+        `roll`, `pitch` and `yaw`, each $[B]$ in double precision; those of a body
+        without cells are zero.
+
+    Raises:
+        ValueError: If a shape does not fit, `speed`, `reference_area` or
+            `reference_length` is not positive, or a `total_area` is not positive or
+            belongs to a body whose cells have no area.
+    """
+    _check_positive(
+        speed=speed, reference_area=reference_area, reference_length=reference_length
+    )
+    forces = _forces_on_cells(pressure, normal, area, shear_stress)
+    _check_vectors("pos", pos, forces.size(0))
+    arm = widen(pos)
+    arm = arm - arm.new_tensor(_three("reference_point", reference_point))
+    moments = torch.linalg.cross(arm, forces)
+    moment = _sum_over_bodies(moments, area, total_area, batch, batch_size)  # [B, 3]
+    roll, pitch, yaw = (
+        moment / (0.5 * speed**2 * reference_area * reference_length)
+    ).unbind(1)
+    return MomentCoefficients(roll, pitch, yaw)
+
+
+def _forces_on_cells(
+    pressure: Tensor, normal: Tensor, area: Tensor, shear_stress: Tensor | None
+) -> Tensor:
+    """Return the force over density on each cell, [N, 3]."""
+    if normal.dim() != 2 or normal.size(1) != 3:
+        raise ValueError(f"normal has shape {tuple(normal.shape)}, expected [N, 3]")
+    size = normal.size(0)
+    stress = -widen(column("pressure", pressure, size)) * widen(normal)
+    if shear_stress is not None:
+        _check_vectors("shear_stress", shear_stress, size)
+        stress = stress + widen(shear_stress)
+    return stress * widen(column("area", area, size))
+
+
+def _sum_over_bodies(
+    values: Tensor,
+    area: Tensor,
+    total_area: Tensor | float | None,
+    batch: Tensor | None,
+    batch_size: int | None,
+) -> Tensor:
+    """Return the sums [B, 3], scaled to bodies of `total_area`."""
+    total = graph_sum(values, batch, batch_size)
+    if total_area is None:
+        return total
+    found = graph_sum(area.flatten(), batch, batch_size)  # [B]
+    wanted = widen(torch.as_tensor(total_area, device=found.device))
+    if wanted.shape not in ((), found.shape):
         raise ValueError(
-            f"{name} has shape {tuple(values.shape)}, expected ({num_cells},) or "
-            f"({num_cells}, 1) as there are {num_cells} normals"
+            f"total_area has shape {tuple(wanted.shape)}, expected "
+            f"{tuple(found.shape)}: one area for each body"
         )
-    return values
+    if not bool((wanted > 0).all() and (found > 0).all()):
+        raise ValueError(
+            "total_area must be positive, and so must the area of the cells of each "
+            f"body, got total_area={wanted.tolist()} and areas of {found.tolist()}"
+        )
+    return total * (wanted / found).unsqueeze(1)
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
+def _check_vectors(name: str, values: Tensor, num_cells: int) -> None:
+    if values.shape != (num_cells, 3):
+        raise ValueError(
+            f"{name} has shape {tuple(values.shape)}, expected ({num_cells}, 3) as "
+            f"there are {num_cells} normals"
+        )
+
+
+def _three(name: str, values: Sequence[float]) -> list[float]:
+    found = [float(value) for value in values]
+    if len(found) != 3:
+        raise ValueError(f"{name} is {found}, expected three coordinates")
+    return found

@@ -34,6 +34,18 @@ def widen(values: Tensor) -> Tensor:
     return values.float() if values.device.type == "mps" else values.double()
 
 
+def column(name: str, values: Tensor, num_points: int) -> Tensor:
+    """Return values [N] or [N, 1] as [N, 1]; anything else would broadcast silently."""
+    if values.shape == (num_points,):
+        return values.unsqueeze(1)
+    if values.shape != (num_points, 1):
+        raise ValueError(
+            f"{name} has shape {tuple(values.shape)}, expected ({num_points},) or "
+            f"({num_points}, 1): one value for each point"
+        )
+    return values
+
+
 def graph_sum(
     values: Tensor, batch: Tensor | None = None, batch_size: int | None = None
 ) -> Tensor:

@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
-from torch_geometric_flare.functional import distributed_batch_size, distributed_sum
-from torch_geometric_flare.metrics.graph_sum import graph_sum, widen
+from torch_geometric_flare.metrics.squared_error import (
+    ratio_of_norms,
+    result_dtype,
+    squared_error,
+    sum_over_graphs,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -34,8 +38,8 @@ def relative_l2(
     the denominator, so a graph without points or with a target of zeros has no
     relative error, and is refused.
 
-    Errors of a field given in chunks must not be averaged: concatenate the chunks
-    first.
+    Errors of a field given in chunks must not be averaged: `RelativeL2` adds up their
+    sums.
 
     The gradient of an exact prediction is zero, and the error can be differentiated
     twice.
@@ -66,36 +70,12 @@ def relative_l2(
             all its processes.
         RuntimeError: If a process of `group` is lost.
     """
-    if pred.shape != target.shape or pred.dim() == 0:
-        raise ValueError(
-            f"pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}: "
-            "they must agree, with points in the first dimension"
-        )
-    dtype = torch.promote_types(
-        torch.promote_types(pred.dtype, target.dtype), torch.float32
-    )
-    if pred.dim() == 1:
-        pred, target = pred.unsqueeze(1), target.unsqueeze(1)
-    pred, target = widen(pred).flatten(1), widen(target).flatten(1)
-    if group is not None:
-        batch_size = distributed_batch_size(batch, batch_size, group, pred.device)
-    # [N, 2]: one pass over the points sums both.
     squares = torch.stack(
-        [(pred - target).square().sum(1), target.square().sum(1)], dim=1
+        [square.sum(1) for square in squared_error(pred, target)], dim=1
     )
-    sums = distributed_sum(graph_sum(squares, batch, batch_size), group)
-    error, norm = sums.unbind(1)
-    undefined = (norm == 0).nonzero().flatten().tolist()
-    if undefined:
-        raise ValueError(
-            f"target is zero at every point of the graphs {undefined}, or they have no "
-            "points, so that their relative error is undefined: leave them out or "
-            "measure an absolute error"
-        )
-    # The square root has no slope at zero; an exact prediction gets the slope zero.
-    exact = error == 0
-    ratio = torch.where(exact, 1.0, error / norm).sqrt()
-    return torch.where(exact, 0.0, ratio).to(dtype)
+    # [N, 2]: one pass over the points sums both.
+    error, norm = sum_over_graphs(squares, batch, batch_size, group).unbind(1)
+    return ratio_of_norms(error, norm).to(result_dtype(pred, target))
 
 
 def relative_l2_per_field(

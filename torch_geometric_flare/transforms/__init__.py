@@ -1,6 +1,19 @@
-"""Model inputs, and normalisers fitted on the training split."""
+"""Inputs, normalisers, edges of meshes and subsets of points."""
 
+from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
+from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge
+from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
+from torch_geometric_flare.transforms.knn_edges import KNNEdges
+from torch_geometric_flare.transforms.mesh_edges import MeshEdges
 from torch_geometric_flare.transforms.model_input import make_input
 from torch_geometric_flare.transforms.normalizer import Normalizer
 
-__all__ = ["Normalizer", "make_input"]
+__all__ = [
+    "AreaWeightedPoints",
+    "CellsToEdge",
+    "GridToEdge",
+    "KNNEdges",
+    "MeshEdges",
+    "Normalizer",
+    "make_input",
+]

@@ -1,0 +1,88 @@
+"""Edges from the nearest neighbours of each point, on any machine."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+from torch_geometric.utils import to_undirected
+
+
+class KNNEdges(BaseTransform):
+    r"""Make `edge_index` from the $k$ nearest neighbours of each point to that point.
+
+    The edges of `KNNGraph` of PyTorch Geometric, which needs torch-cluster; this class
+    needs scipy alone (`pip install "torch-geometric-flare[data]"`), whose k-d tree runs
+    on the CPU. Edges are sorted by their target and, for one target, by distance. Of
+    neighbours at equal distance any may be taken, but always the same. A graph of
+    $N \le k$ points gives each point its $N - 1$ neighbours, and no edge joins two
+    samples of a batch. There are no loops: of points at the same place, each may be a
+    neighbour of the other. An earlier `edge_attr` is removed.
+
+    Args:
+        k: Number of neighbours.
+        force_undirected: Add the other direction of every edge, so that a point may
+            have more than `k` neighbours.
+
+    Raises:
+        ValueError: If `k` is below one. When applied: if the sample lacks `pos` or
+            holds coordinates that are not finite.
+        ImportError: When applied, without scipy.
+    """
+
+    def __init__(self, k: int = 6, force_undirected: bool = False) -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        self.k = k
+        self.force_undirected = force_undirected
+
+    def forward(self, data: Data) -> Data:
+        """Return the sample with edges from its nearest neighbours."""
+        pos = data.get("pos")
+        if not isinstance(pos, Tensor) or pos.dim() != 2:
+            raise ValueError(
+                f"the sample needs coordinates `pos` of shape [N, D], and has "
+                f"{sorted(data.keys())}"
+            )
+        if not bool(pos.isfinite().all()):
+            raise ValueError("pos has values that are not finite")
+        batch = data.get("batch")
+        sizes = [pos.size(0)] if batch is None else batch.bincount().tolist()
+        start, parts = 0, []
+        for points in pos.detach().cpu().split(sizes):
+            parts.append(start + _nearest(points, self.k))
+            start += points.size(0)
+        edge_index = torch.cat(parts, dim=1).to(pos.device)
+        if self.force_undirected:
+            edge_index = to_undirected(edge_index, num_nodes=data.num_nodes)
+        data.edge_index = edge_index
+        data.edge_attr = None
+        return data
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(k={self.k}, "
+            f"force_undirected={self.force_undirected})"
+        )
+
+
+def _nearest(pos: Tensor, k: int) -> Tensor:
+    """Return the edges [2, N * min(k, N - 1)] of one graph."""
+    try:
+        from scipy.spatial import cKDTree
+    except ImportError as error:
+        raise ImportError(
+            'nearest neighbours need scipy: `pip install "torch-geometric-flare[data]"`'
+        ) from error
+
+    size = pos.size(0)
+    k = min(k, size - 1)
+    if k < 1:
+        return torch.empty(2, 0, dtype=torch.long)
+    points = pos.double().numpy()
+    _, found = cKDTree(points).query(points, k + 1)
+    found = torch.from_numpy(found)  # [N, k + 1], by distance
+    target = torch.arange(size).unsqueeze(1)
+    itself = found == target
+    # Among more than k points at one place, a point may not find itself.
+    itself[:, -1] |= ~itself.any(1)
+    return torch.stack([found[~itself], target.expand(-1, k).flatten()])
