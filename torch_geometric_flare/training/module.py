@@ -14,7 +14,11 @@ from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.surrogates.description import describe_surrogate
-from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
+from torch_geometric_flare.training.errors import (
+    derivative_errors,
+    errors_per_field,
+    mean_over_fields,
+)
 from torch_geometric_flare.training.optimizer import parameter_groups
 from torch_geometric_flare.training.resuming import check_same
 from torch_geometric_flare.transforms import Normalizer
@@ -99,6 +103,8 @@ class SurrogateModule(LightningModule):
     def loss(self, prediction: Tensor, data: Data) -> Tensor:
         """Return the mean relative error of fields and samples.
 
+        With a `derivative_weight` in the recipe, that times the relative errors of both
+        derivatives of the fields on their grid is added (mean over the samples).
         Override it to train on another; the logged errors stay.
 
         Args:
@@ -112,10 +118,15 @@ class SurrogateModule(LightningModule):
             A scalar.
 
         Raises:
-            ValueError: If `data` has no `y` or it does not fit the prediction.
+            ValueError: If `data` has no `y` or it does not fit the prediction, or with
+                a `derivative_weight` is not on one grid.
         """
         errors = errors_per_field(prediction, data, self.surrogate.fields)
-        return mean_over_fields(errors).mean()
+        loss = mean_over_fields(errors).mean()
+        if self.recipe.derivative_weight:
+            derivatives = derivative_errors(prediction, data, self.surrogate.fields)
+            loss = loss + self.recipe.derivative_weight * derivatives.sum(1).mean()
+        return loss
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Return the loss of one batch.
