@@ -28,8 +28,8 @@ ARRAYS = ("coeff", "sol")
 class Darcy(StackedArrays):
     r"""Pressure in a square of two materials of different permeability, on a grid.
 
-    Darcy flow, $-\nabla \cdot (a \nabla u) = 1$ with $u = 0$ on the boundary of the unit
-    square, where $a$ is 12 or 3, drawn at random. Source: FNO (Li et al., 2020,
+    Darcy flow, $-\nabla \cdot (a \nabla u) = 1$, with $u = 0$ on the boundary of the
+    unit square, where $a$ is 12 or 3, drawn at random. Source: FNO (Li et al., 2020,
     <https://arxiv.org/abs/2010.08895>). The FLARE papers read it from
     `vedantpuri/PDESurrogates` on the Hugging Face hub: 1000 samples to train on and
     200 to test.
@@ -147,8 +147,8 @@ class Darcy(StackedArrays):
             }
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(
-                f"the copy of '{self.raw_paths[0]}' is missing or damaged: {error} Pass "
-                "force_reload=True to make it again."
+                f"the copy of '{self.raw_paths[0]}' is missing or damaged: {error} "
+                "Pass force_reload=True to make it again."
             ) from error
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
