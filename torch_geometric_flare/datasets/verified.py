@@ -189,25 +189,29 @@ class VerifiedDataset(Dataset, ABC):
         Raises:
             FileNotFoundError: If a raw file is missing all the same.
         """
-        filenames = []
+        filenames, kept = [], []
         for filename in self.hub_files():
             filenames.append(filename)
             folder = archive_folder(Path(self.raw_dir, filename))
             if folder is not None and folder.exists():
+                kept.append(folder)
                 continue
             path = download_from_hub(
                 self.repo_id, filename, self.raw_dir, self.revision
             )
             if folder is not None:
                 extract_archive(path, folder)
-        for missing in (Path(path) for path in self.raw_paths):
-            if not missing.exists():
-                kind = "file" if missing.suffix else "folder"
-                raise FileNotFoundError(
-                    f"'{missing.parent}' has no {kind} '{missing.name}'. Place it "
-                    f"there, or delete what '{self.raw_dir}' holds of this data set to "
-                    f"fetch {', '.join(filenames)} again."
-                )
+        missing = [path for path in map(Path, self.raw_paths) if not path.exists()]
+        if missing:
+            first, *others = missing
+            kind = "file" if first.suffix else "folder"
+            also = "".join(f", nor '{path.name}'" for path in others)
+            away = " and ".join(f"'{path}'" for path in kept or [self.raw_dir])
+            raise FileNotFoundError(
+                f"'{first.parent}' has no {kind} '{first.name}'{also}"
+                f". Place what is missing there, or move {away} away to fetch "
+                f"{', '.join(filenames)} again."
+            )
 
     def process(self) -> None:
         """Check and fingerprint every sample of the split; apply `pre_transform`."""
