@@ -95,8 +95,8 @@ class AirfRANS(Dataset):
         size = data.pos.size(0)
         if found != [(size, 2), (size, 5), (size, 4)]:
             raise ValueError(
-                f"sample {idx} has pos, x and y of the shapes {found}, expected [N, 2], "
-                "[N, 5] and [N, 4]."
+                f"sample {idx} has pos, x and y of the shapes {found}, expected "
+                "[N, 2], [N, 5] and [N, 4]."
             )
         for name, columns in channel_slices(self.features).items():
             data[name] = data.x[:, columns]

@@ -90,7 +90,7 @@ class ConvertedFiles(VerifiedDataset):
                 return arrays, fingerprint(content)
         arrays = {**self.convert(name), _SOURCES: sources}
         buffer = BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, buffer.getvalue())
         return arrays, fingerprint(buffer.getvalue())

@@ -189,8 +189,8 @@ class DrivAerMLRaw(ConvertedFiles):
                 f"that you want (0.7 GB each): `hf download {self.repo_id} --repo-type "
                 'dataset --include "run_1/boundary_1.vtp" '
                 '"run_1/force_mom_constref_1.csv" --local-dir '
-                f'"{Path(self.raw_dir, self.hub_folder)}"`; or name them by runs=(1, …) '
-                "to have them fetched."
+                f'"{Path(self.raw_dir, self.hub_folder)}"`; or name them by '
+                "runs=(1, …) to have them fetched."
             )
         super().download()
 

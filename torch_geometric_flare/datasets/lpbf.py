@@ -107,7 +107,7 @@ class LPBF(FilePerSample):
 
     @property
     def raw_file_names(self) -> list[str]:
-        """All files of the split if they are fetched; else the folder placed by hand."""
+        """The files of the split if they are fetched, or else its folder."""
         names = self._listed() if self._listing.exists() else [self.split]
         return [f"{self.hub_folder}/{name}" for name in names]
 

@@ -137,8 +137,8 @@ class ShapeNetCar(ConvertedFiles):
         pressure = np.asarray(open_npy(pressure_path))
         if pressure.shape != (mesh.n_points,):
             raise ValueError(
-                f"'{pressure_path}' has the shape {pressure.shape}, but the mesh beside "
-                f"it has {mesh.n_points} points."
+                f"'{pressure_path}' has the shape {pressure.shape}, but the mesh "
+                f"beside it has {mesh.n_points} points."
             )
         used, cells = np.unique(quads, return_inverse=True)
         cells = cells.reshape(-1, 4).astype(np.int64)

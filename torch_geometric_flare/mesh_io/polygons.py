@@ -15,7 +15,8 @@ def polygon_vectors(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     r"""Return centres and outward area vectors of the polygons of a closed surface.
 
-    With corners $v_k$ of a polygon in their order and their mean $c$, its area vector is
+    With corners $v_k$ of a polygon, in their order, and their mean $c$, its area vector
+    is
 
     $$
     A = \frac{1}{2} \sum_k (v_k - c) \times (v_{k+1} - c)
