@@ -1,11 +1,12 @@
 """Flow around airfoils: PyTorch Geometric's AirfRANS with named fields."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 from torch_geometric.data import Data, Dataset
 
 from torch_geometric_flare.fields import Field, Fields, channel_slices
@@ -73,7 +74,8 @@ class AirfRANS(Dataset):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
         raw = Path(root, "raw", "AirfRANS.pt")
         if raw.exists():
-            _check_tensors(raw)
+            for number, sample in enumerate(_read_tensors(raw)):
+                _check_shapes(sample, f"'{raw}': sample {number}")
         self._official = Official(
             os.fspath(root), task, split == "train", force_reload=force_reload
         )
@@ -91,13 +93,7 @@ class AirfRANS(Dataset):
     def get(self, idx: int) -> Data:
         """Return the sample at an index."""
         data = self._official[idx]
-        found = [tuple(data[key].shape) for key in ("pos", "x", "y")]
-        size = data.pos.size(0)
-        if found != [(size, 2), (size, 5), (size, 4)]:
-            raise ValueError(
-                f"sample {idx} has pos, x and y of the shapes {found}, expected "
-                "[N, 2], [N, 5] and [N, 4]."
-            )
+        _check_shapes(data.to_dict(), f"sample {idx}")
         for name, columns in channel_slices(self.features).items():
             data[name] = data.x[:, columns]
         for key in ("pos", "x", "y"):
@@ -107,12 +103,27 @@ class AirfRANS(Dataset):
         return data
 
 
-def _check_tensors(path: Path) -> None:
-    """Refuse a file that PyTorch Geometric could only read by running code in it."""
+def _read_tensors(path: Path) -> list[Mapping[str, Tensor]]:
+    """Map the raw file; refuse one that can only be read by running code in it."""
     try:
-        torch.load(path, weights_only=True, mmap=True)
+        samples = torch.load(path, weights_only=True, mmap=True)
+        return [dict(sample) for sample in samples]
     except Exception as error:
         raise ValueError(
             f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
             f"fetched again ({str(error).splitlines()[0]})."
         ) from error
+
+
+def _check_shapes(sample: Mapping[str, Tensor], what: str) -> None:
+    found = {
+        key: tuple(getattr(sample.get(key), "shape", ()))
+        for key in ("pos", "x", "y", "surf")
+    }
+    size = found["pos"][:1]
+    expected = {"pos": (*size, 2), "x": (*size, 5), "y": (*size, 4), "surf": size}
+    if found != expected or not size:
+        raise ValueError(
+            f"{what} has arrays of the shapes {found}, expected pos [N, 2], x [N, 5], "
+            "y [N, 4] and surf [N]."
+        )
