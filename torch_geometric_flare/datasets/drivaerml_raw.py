@@ -72,10 +72,10 @@ class DrivAerMLRaw(ConvertedFiles):
     "torch-geometric-flare[data]"`), and what was drawn of them is stored: see
     `ConvertedFiles`.
 
-    The publication has no split. The splits here are 400 runs to train on, 34 and 50,
-    those of AB-UPT (<https://arxiv.org/abs/2502.09692>) and the studies that follow it;
-    each takes the runs that are present. `DrivAerML` and other studies split the runs
-    otherwise, so their figures are of other cars.
+    The publication has no split. The splits here are 400, 34 and 50 runs, the
+    `DrivAerMLDefaultSplitIDs` of <https://github.com/Emmi-AI/noether>; each takes the
+    runs that are present. `DrivAerML` and other studies split the runs otherwise, so
+    that their figures are of other cars.
 
     Args:
         root: The folder for the files.
