@@ -10,7 +10,7 @@ Engine, [arXiv:2508.12594](https://arxiv.org/abs/2508.12594).
 from dataclasses import replace
 
 from torch_geometric_flare.nn import FLARE
-from torch_geometric_flare.recipes.recipe import Recipe
+from torch_geometric_flare.recipes.recipe import Recipe, Value
 
 FLARE_PAPER = Recipe(
     model_class=FLARE,
@@ -19,7 +19,7 @@ FLARE_PAPER = Recipe(
 """What all trainings of the FLARE paper share; 2-D sets take two samples per step."""
 
 
-def _flare(heads: int, num_latents: int) -> dict[str, int | float | str | bool]:
+def _flare(heads: int, num_latents: int) -> dict[str, Value]:
     return {**FLARE_PAPER.model, "heads": heads, "num_latents": num_latents}
 
 
@@ -75,4 +75,14 @@ FLARE_DRIVAERML_QUICK = replace(
 Half the blocks, shallower MLPs and a quarter of the latents, twice the learning rate
 and 1,000 random points per step; with 100 cars it takes 4,000 steps. Its errors are no
 published figures.
+"""
+
+FLARE_LINEAR_KV = replace(
+    FLARE_PAPER,
+    model={**FLARE_PAPER.model, "hidden_channels": 128, "kv_layers": -1},
+)
+"""The FLARE that the FLARE++ paper compares with, on 2-D sets.
+
+Keys and values are one residual linear map each, and the hidden width is 128
+([arXiv:2608.11519](https://arxiv.org/abs/2608.11519)); all else is as in `FLARE_PAPER`.
 """
