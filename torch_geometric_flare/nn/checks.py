@@ -41,7 +41,8 @@ def check_heads(hidden_channels: int, heads: int) -> None:
 
 def check_grid(grid: Sequence[int]) -> tuple[int, int]:
     """Return rows and columns; raise `ValueError` unless they are two sizes."""
-    if len(grid) != 2 or not all(map(is_positive, grid)):
+    pair = isinstance(grid, Sequence) and len(grid) == 2
+    if not pair or not all(map(is_positive, grid)):
         raise ValueError(
             f"grid is {grid!r}, expected two positive integers, rows and columns"
         )
