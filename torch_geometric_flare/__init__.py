@@ -17,14 +17,26 @@ from torch_geometric_flare.functional import (
     flare_encode,
 )
 from torch_geometric_flare.interop import from_reference
-from torch_geometric_flare.nn import FLARE, FLAREConv, ResidualMLP
+from torch_geometric_flare.nn import (
+    FLARE,
+    FLAREPP,
+    GNOT,
+    FLAREConv,
+    FLAREPPConv,
+    ResidualMLP,
+    Transformer,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FLARE",
     "FLAREConv",
+    "FLAREPP",
+    "FLAREPPConv",
+    "GNOT",
     "SoftmaxState",
+    "Transformer",
     "PointBatch",
     "ResidualMLP",
     "flare_attention",

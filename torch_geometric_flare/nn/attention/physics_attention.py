@@ -5,9 +5,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import PointBatch, SumState, distributed_merge
-from torch_geometric_flare.functional.state import state_dtype
+from torch_geometric_flare.functional import (
+    PointBatch,
+    SumState,
+    distributed_merge,
+    ragged_sum_decode,
+    ragged_sum_encode,
+)
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.stage import Latents
 
@@ -101,9 +107,7 @@ class PhysicsAttention(PointMixer):
         nn.init.constant_(self.temperature, 0.5)
         for module in self.children():
             assert isinstance(module, nn.Linear)
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            reset_truncated(module)
         # Slices start out as different as they can be.
         nn.init.orthogonal_(self.slice.weight)
 
@@ -112,7 +116,7 @@ class PhysicsAttention(PointMixer):
     ) -> SumState:
         r"""Pool points into slices: $\sum w f$ $[B, H, G, D]$, $\sum w$ $[B, H, G]$."""
         weights = self._weights(self._split_heads(self.point(x)))
-        return self._pool(weights, self._split_heads(self.feature(x)), layout)
+        return ragged_sum_encode(weights, self._split_heads(self.feature(x)), layout)
 
     def process(self, state: SumState, latents: Latents = ()) -> Latents:
         """Let the slices of each graph attend to each other, $[B, H, G, D]$."""
@@ -124,7 +128,7 @@ class PhysicsAttention(PointMixer):
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Give each point the tokens of its slices."""
         weights = self._weights(self._split_heads(self.point(x)))
-        y: Tensor = self.out(self._scatter(weights, latents[0], layout).flatten(-2))
+        y: Tensor = self.out(ragged_sum_decode(weights, latents[0], layout).flatten(-2))
         return y
 
     def mix_rows(
@@ -158,52 +162,15 @@ class PhysicsAttention(PointMixer):
             $y$ of shape $[N, H, D]$.
         """
         weights = self._weights(point)
-        state = distributed_merge(self._pool(weights, feature, layout), group)
+        state = distributed_merge(ragged_sum_encode(weights, feature, layout), group)
         (token,) = self.process(state)
-        return self._scatter(weights, token, layout)
+        return ragged_sum_decode(weights, token, layout)
 
     def _weights(self, point: Tensor) -> Tensor:
         """Return how much each point belongs to each slice, [N, H, G]."""
         logits = self.slice(point) / self.temperature.unsqueeze(-1)
         weights: Tensor = logits.softmax(dim=-1)
         return weights
-
-    def _pool(self, weights: Tensor, feature: Tensor, layout: PointBatch) -> SumState:
-        """Sum over the points of each graph; padding adds zero."""
-        dtype = state_dtype(feature.dtype)
-        shape = layout.num_graphs, self.heads, self.num_slices
-        total = feature.new_zeros(*shape, self.head_channels, dtype=dtype)
-        weight = feature.new_zeros(shape, dtype=dtype)
-        blocks = zip(
-            layout.dense_batches,
-            layout.split(weights.to(dtype)) if layout.num_points else (),
-            layout.split(feature.to(dtype)) if layout.num_points else (),
-            strict=True,
-        )
-        for dense, w, f in blocks:  # [B, n, H, G] and [B, n, H, D]
-            graphs = torch.tensor(dense.graphs, device=w.device)
-            w = w.transpose(1, 2)
-            total = total.index_copy(0, graphs, w.mT @ f.transpose(1, 2))
-            weight = weight.index_copy(0, graphs, w.sum(dim=2))
-        if layout.num_points == 0:
-            # A process without points takes part in backward all the same.
-            total = total + weights.sum() + feature.sum()
-        return SumState(total, weight)
-
-    def _scatter(self, weights: Tensor, token: Tensor, layout: PointBatch) -> Tensor:
-        """Average the tokens of a graph at each of its points, [N, H, D]."""
-        if layout.num_points == 0:
-            # A process without points takes part in backward all the same.
-            y = weights.new_empty(0, self.heads, self.head_channels)
-            return y + weights.sum() + token[:0].sum()
-        token = token.to(weights.dtype)
-        pairs = zip(layout.dense_batches, layout.split(weights), strict=True)
-        return layout.join(
-            [
-                (w.transpose(1, 2) @ token[list(dense.graphs)]).transpose(1, 2)
-                for dense, w in pairs
-            ]
-        )
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.reshape(x.size(0), self.heads, self.head_channels)
