@@ -19,6 +19,7 @@ from torch_geometric_flare.simulation.rivlin_saunders import (
 )
 
 Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
 
 _GROWTH = 1.15
 _MODES = 5
@@ -50,7 +51,7 @@ class HyperelasticSolution:
     def von_mises_stress(self) -> Array:
         r"""Von Mises stress in Pa, [144, 27]: see `Hyperelastic`."""
         xx, yy, xy = np.moveaxis(self.stress, -1, 0)
-        return np.sqrt(xx**2 - xx * yy + yy**2 + 3.0 * xy**2)
+        return np.asarray(np.sqrt(xx**2 - xx * yy + yy**2 + 3.0 * xy**2))
 
 
 @dataclass(frozen=True)
@@ -223,11 +224,12 @@ def _equilibrium(
 ) -> tuple[Array, tuple[float, ...]]:
     """Return the displacements, [D], and the residual after each step."""
     unknowns = 2 * mesh.nodes[:, :, None] + np.arange(2)
-    unknowns = unknowns.reshape(len(mesh.nodes), 18)
+    unknowns = unknowns.reshape(-1, 18)
     free = np.flatnonzero(~np.repeat(clamped.reshape(-1), 2))
     displacement = np.zeros(len(load))
     scale = np.linalg.norm(load)
-    residual, residuals = load, [1.0]
+    residual: Array = load
+    residuals = [1.0]
     factors = None
     for _ in range(_MAX_STEPS):
         # Strains are small, so that one tangent mostly serves all steps.
@@ -261,23 +263,25 @@ def _deformation(mesh: QuadraticMesh, displacement: Array) -> Array:
 
 
 def _internal_forces(
-    mesh: QuadraticMesh, gradient: Array, unknowns: Array, size: int
+    mesh: QuadraticMesh, gradient: Array, unknowns: Index, size: int
 ) -> Array:
     stress = first_piola_kirchhoff(gradient) * mesh.weights[..., None, None]
     forces = np.einsum("eqij,eaqj->eai", stress, mesh.gradients, optimize=True)
-    return np.bincount(unknowns.reshape(-1), forces.reshape(-1), minlength=size)
+    return np.bincount(unknowns.reshape(-1), forces.reshape(-1), size).astype(
+        np.float64
+    )
 
 
 def _stiffness(
-    mesh: QuadraticMesh, gradient: Array, unknowns: Array, size: int
+    mesh: QuadraticMesh, gradient: Array, unknowns: Index, size: int
 ) -> coo_array:
     elements, _, points, _ = mesh.gradients.shape
     moduli = tangent(gradient) * mesh.weights[..., None, None, None, None]
     # Columns of `strain`: (point, component i, direction j).
-    strain = np.zeros((elements, 9, 2, points, 2, 2))
+    filled = np.zeros((elements, 9, 2, points, 2, 2))
     for i in range(2):
-        strain[:, :, i, :, i] = mesh.gradients
-    strain = strain.reshape(elements, 18, points, 4)
+        filled[:, :, i, :, i] = mesh.gradients
+    strain = filled.reshape(elements, 18, points, 4)
     flux = np.einsum(
         "epqc,eqcd->epqd", strain, moduli.reshape(elements, points, 4, 4), optimize=True
     )
@@ -314,7 +318,7 @@ def _nodal(mesh: QuadraticMesh, stress: Array) -> Array:
     return np.asarray(factors.solve(right).reshape(144, 27, 3))
 
 
-def _quads(lines: int, rings: int) -> npt.NDArray[np.int64]:
+def _quads(lines: int, rings: int) -> Index:
     """Return the quadrilaterals between neighbouring lines and rings, [K, 4]."""
     point = np.arange(lines * rings).reshape(lines, rings)
     after = np.roll(point, -1, axis=0)

@@ -272,7 +272,9 @@ class _System:
         forces = np.matmul(self.stokes, local[..., None])[..., 0]
         if convection:
             forces += np.matmul(self._convection(state, 0.0), local[..., None])[..., 0]
-        return np.bincount(self.unknowns.reshape(-1), forces.reshape(-1), len(state))
+        return np.bincount(
+            self.unknowns.reshape(-1), forces.reshape(-1), len(state)
+        ).astype(np.float64)
 
     def _stokes(self, viscosity: float) -> Array:
         """Return friction, pressure and continuity of each element, [E, 22, 22]."""

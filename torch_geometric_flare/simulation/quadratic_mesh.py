@@ -78,7 +78,7 @@ class QuadraticMesh:
             raise NotConverged("an element of the mesh is inverted")
         return cls(
             nodes,
-            np.stack([function[0].value[0] for function in basis.basis]),
+            np.stack([np.asarray(function[0])[0] for function in basis.basis]),
             np.stack([function[0].grad for function in basis.basis]).transpose(
                 2, 0, 3, 1
             ),
