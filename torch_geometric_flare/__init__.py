@@ -17,16 +17,26 @@ from torch_geometric_flare.functional import (
     flare_encode,
 )
 from torch_geometric_flare.interop import from_reference
-from torch_geometric_flare.nn import FLARE, FLAREConv, ResidualMLP
+from torch_geometric_flare.nn import (
+    FLARE,
+    LNO,
+    FLAREConv,
+    PerceiverIO,
+    ResidualMLP,
+    Transolver,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FLARE",
     "FLAREConv",
+    "LNO",
+    "PerceiverIO",
     "SoftmaxState",
     "PointBatch",
     "ResidualMLP",
+    "Transolver",
     "flare_attention",
     "flare_decode",
     "flare_encode",

@@ -1,5 +1,8 @@
 """Mixers other than FLARE, for comparison: called alike, on `x` and `batch`."""
 
+from torch_geometric_flare.nn.attention.grid_physics_attention import (
+    GridPhysicsAttention,
+)
 from torch_geometric_flare.nn.attention.physics_attention import PhysicsAttention
 
-__all__ = ["PhysicsAttention"]
+__all__ = ["GridPhysicsAttention", "PhysicsAttention"]
