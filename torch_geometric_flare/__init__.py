@@ -19,10 +19,14 @@ from torch_geometric_flare.functional import (
 from torch_geometric_flare.interop import from_reference
 from torch_geometric_flare.nn import (
     FLARE,
+    FLAREPP,
+    GNOT,
     LNO,
     FLAREConv,
+    FLAREPPConv,
     PerceiverIO,
     ResidualMLP,
+    Transformer,
     Transolver,
 )
 
@@ -31,11 +35,15 @@ __version__ = "0.1.0"
 __all__ = [
     "FLARE",
     "FLAREConv",
+    "FLAREPP",
+    "FLAREPPConv",
+    "GNOT",
     "LNO",
     "PerceiverIO",
-    "SoftmaxState",
     "PointBatch",
     "ResidualMLP",
+    "SoftmaxState",
+    "Transformer",
     "Transolver",
     "flare_attention",
     "flare_decode",

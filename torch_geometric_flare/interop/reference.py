@@ -7,9 +7,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from torch_geometric_flare.interop.flare import build_flare
+from torch_geometric_flare.interop.flarepp import build_flarepp
+from torch_geometric_flare.interop.gnot import build_gnot
+from torch_geometric_flare.interop.transformer import build_transformer
 
 # What rebuilds each architecture. Its keywords are the arguments that it knows.
-_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"flare": build_flare}
+_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "flare": build_flare,
+    "flarepp": build_flarepp,
+    "gnot": build_gnot,
+    "transformer": build_transformer,
+}
 
 
 def from_reference(
@@ -26,10 +34,18 @@ def from_reference(
     Sizes are read off the tensors; what those do not show is an argument.
 
     Args:
-        architecture: `"flare"`, the network of
-            [arXiv 2508.12594](https://arxiv.org/abs/2508.12594).
-        state_dict: Parameters under the reference's names; those of FLARE begin with
-            `in_proj.`, `blocks.0.` and `out_proj.`.
+        architecture: One of
+
+            - `"flare"`: `FLARE`, [arXiv 2508.12594](https://arxiv.org/abs/2508.12594),
+              also with a single linear map for keys and values;
+            - `"flarepp"`: `FLAREPP`,
+              [arXiv 2608.11519](https://arxiv.org/abs/2608.11519);
+            - `"gnot"`: `GNOT`, [arXiv 2302.14376](https://arxiv.org/abs/2302.14376);
+              with `grid` its form on a reference grid;
+            - `"transformer"`: `Transformer`, which the FLARE paper compares with.
+        state_dict: Parameters under the reference's names. Those of FLARE, FLARE++ and
+            the transformer begin with `in_proj.`, `blocks.0.` and `out_proj.`, those of
+            GNOT with `preprocess_x.`, `preprocess_z.` and `blocks.0.`.
         heads: Attention heads.
         scale: Factor on the attention scores; `None` is that architecture's own,
             1 for FLARE.

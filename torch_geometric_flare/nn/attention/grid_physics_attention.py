@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.attention.slice_attention import SliceAttention
-from torch_geometric_flare.nn.checks import check_points, is_positive
+from torch_geometric_flare.nn.checks import check_grid, check_points
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
 if TYPE_CHECKING:
@@ -130,20 +130,3 @@ class GridPhysicsAttention(SliceAttention):
             f"{type(self).__name__}({self.channels}, {self.grid}, heads={self.heads}, "
             f"num_slices={self.num_slices})"
         )
-
-
-def check_grid(grid: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of a grid as a tuple.
-
-    Args:
-        grid: Two positive integers.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
-    pair = isinstance(grid, tuple | list) and len(grid) == 2
-    if not pair or not all(is_positive(size) for size in grid):
-        raise ValueError(
-            f"grid is {grid!r}, expected two positive integers: rows and columns"
-        )
-    return int(grid[0]), int(grid[1])

@@ -13,7 +13,7 @@ from torch_geometric_flare.functional import (
     ragged_sum_encode,
 )
 from torch_geometric_flare.nn.checks import check_positive
-from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
+from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
 from torch_geometric_flare.nn.stage import Latents
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SliceAttention(nn.Module):
         nn.init.constant_(self.temperature, 0.5)
         for module in self.children():
             if isinstance(module, nn.Linear):
-                reset_linear(module)
+                reset_truncated(module)
             elif isinstance(module, nn.Conv2d):
                 # The reference leaves convolutions as PyTorch draws them.
                 module.reset_parameters()

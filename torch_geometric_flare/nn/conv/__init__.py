@@ -1,5 +1,6 @@
 """Operators on `x` and `batch`, in the manner of `torch_geometric.nn.conv`."""
 
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
+from torch_geometric_flare.nn.conv.flarepp_conv import FLAREPPConv
 
-__all__ = ["FLAREConv"]
+__all__ = ["FLAREConv", "FLAREPPConv"]

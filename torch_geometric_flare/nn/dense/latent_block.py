@@ -6,7 +6,7 @@ from torch_geometric_flare.functional.dispatch import is_traced
 from torch_geometric_flare.functional.sdpa import fused_attention
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
-    ResidualMLP,
+    pointwise_mlp,
     reset_linear,
 )
 
@@ -45,15 +45,7 @@ class LatentBlock(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.out = nn.Linear(channels, channels)
         self.feed_forward_norm = nn.LayerNorm(channels)
-        self.feed_forward = ResidualMLP(
-            channels,
-            hidden_channels,
-            channels,
-            0,
-            act,
-            input_residual=False,
-            output_residual=False,
-        )
+        self.feed_forward = pointwise_mlp(channels, hidden_channels, channels, act)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

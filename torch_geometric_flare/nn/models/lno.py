@@ -12,7 +12,7 @@ from torch_geometric_flare.functional import (
     ragged_sum_decode,
 )
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_layers, check_positive
+from torch_geometric_flare.nn.checks import check_heads, check_layers, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP
 from torch_geometric_flare.nn.stage import Latents
@@ -86,11 +86,7 @@ class LNO(Backbone):
             chunk_size=1 if chunk_size is None else chunk_size,
         )
         check_layers(mlp_layers=mlp_layers)
-        if hidden_channels % heads:
-            raise ValueError(
-                f"hidden_channels is {hidden_channels}, which heads={heads} does not "
-                "divide: change one of them"
-            )
+        check_heads(hidden_channels, heads)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
@@ -161,7 +157,7 @@ class _ModeStage(nn.Module):
 
     def process(self, state: SoftmaxState, latents: Latents = ()) -> Latents:
         """Let the modes of each graph attend to each other, [B, 1, M, C]."""
-        weight: Tensor = self.score.layers[0].weight
+        weight = next(self.blocks.parameters())
         z = state.value.squeeze(1).to(weight.dtype)
         for block in self.blocks:
             z = block(z)

@@ -12,7 +12,7 @@ from torch_geometric_flare.functional import (
     ragged_flare_encode,
 )
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, reset_linear
 from torch_geometric_flare.nn.stage import Latents, run_whole
@@ -84,11 +84,7 @@ class PerceiverIO(Backbone):
             mlp_ratio=mlp_ratio,
             chunk_size=1 if chunk_size is None else chunk_size,
         )
-        if hidden_channels % heads:
-            raise ValueError(
-                f"hidden_channels is {hidden_channels}, which heads={heads} does not "
-                "divide: change one of them"
-            )
+        check_heads(hidden_channels, heads)
         width = hidden_channels
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.nn.attention import GridPhysicsAttention, PhysicsAttention
-from torch_geometric_flare.nn.attention.grid_physics_attention import check_grid
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_positive
-from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP
+from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
+from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, pointwise_mlp
 
 
 class Transolver(Backbone):
@@ -80,11 +79,7 @@ class Transolver(Backbone):
             mlp_ratio=mlp_ratio,
             chunk_size=1 if chunk_size is None else chunk_size,
         )
-        if hidden_channels % heads:
-            raise ValueError(
-                f"hidden_channels is {hidden_channels}, which heads={heads} does not "
-                "divide: change one of them"
-            )
+        check_heads(hidden_channels, heads)
         if grid is not None and chunk_size is not None:
             raise ValueError(
                 f"chunk_size is {chunk_size} along with grid={grid}, but convolutions "
@@ -108,7 +103,7 @@ class Transolver(Backbone):
                 PhysicsAttention(width, heads, num_slices)
                 if self.grid is None
                 else GridPhysicsAttention(width, self.grid, heads, num_slices),
-                _mlp(width, mlp_ratio * width, width),
+                pointwise_mlp(width, mlp_ratio * width, width, nn.GELU()),
             )
             for _ in range(num_layers)
         )
@@ -132,7 +127,7 @@ class _Lift(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.mlp = _mlp(in_channels, 2 * channels, channels)
+        self.mlp = pointwise_mlp(in_channels, 2 * channels, channels, nn.GELU())
         self.placeholder = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
 
@@ -145,16 +140,3 @@ class _Lift(nn.Module):
         """Lift every point by itself."""
         y: Tensor = self.mlp(x)
         return y + self.placeholder
-
-
-def _mlp(in_channels: int, hidden_channels: int, out_channels: int) -> ResidualMLP:
-    """Return two linear maps with an exact GELU between them."""
-    return ResidualMLP(
-        in_channels,
-        hidden_channels,
-        out_channels,
-        0,
-        nn.GELU(),
-        input_residual=False,
-        output_residual=False,
-    )
