@@ -10,7 +10,37 @@ from torch_geometric_flare.recipes.flare import (
     FLARE_PAPER,
     FLARE_PIPE,
 )
+from torch_geometric_flare.recipes.lno import (
+    LNO_AIRFOIL,
+    LNO_DARCY,
+    LNO_DRIVAERML,
+    LNO_ELASTICITY,
+    LNO_LPBF,
+    LNO_PAPER,
+    LNO_PIPE,
+)
+from torch_geometric_flare.recipes.perceiver_io import (
+    PERCEIVER_IO_AIRFOIL,
+    PERCEIVER_IO_DARCY,
+    PERCEIVER_IO_DRIVAERML,
+    PERCEIVER_IO_ELASTICITY,
+    PERCEIVER_IO_LPBF,
+    PERCEIVER_IO_PAPER,
+    PERCEIVER_IO_PIPE,
+)
 from torch_geometric_flare.recipes.recipe import Recipe
+from torch_geometric_flare.recipes.transolver import (
+    TRANSOLVER_AIRFOIL,
+    TRANSOLVER_CONV_AIRFOIL,
+    TRANSOLVER_CONV_DARCY,
+    TRANSOLVER_CONV_PIPE,
+    TRANSOLVER_DARCY,
+    TRANSOLVER_DRIVAERML,
+    TRANSOLVER_ELASTICITY,
+    TRANSOLVER_LPBF,
+    TRANSOLVER_PAPER,
+    TRANSOLVER_PIPE,
+)
 
 __all__ = [
     "FLARE_AIRFOIL",
@@ -21,5 +51,29 @@ __all__ = [
     "FLARE_LPBF",
     "FLARE_PAPER",
     "FLARE_PIPE",
+    "LNO_AIRFOIL",
+    "LNO_DARCY",
+    "LNO_DRIVAERML",
+    "LNO_ELASTICITY",
+    "LNO_LPBF",
+    "LNO_PAPER",
+    "LNO_PIPE",
+    "PERCEIVER_IO_AIRFOIL",
+    "PERCEIVER_IO_DARCY",
+    "PERCEIVER_IO_DRIVAERML",
+    "PERCEIVER_IO_ELASTICITY",
+    "PERCEIVER_IO_LPBF",
+    "PERCEIVER_IO_PAPER",
+    "PERCEIVER_IO_PIPE",
+    "TRANSOLVER_AIRFOIL",
+    "TRANSOLVER_CONV_AIRFOIL",
+    "TRANSOLVER_CONV_DARCY",
+    "TRANSOLVER_CONV_PIPE",
+    "TRANSOLVER_DARCY",
+    "TRANSOLVER_DRIVAERML",
+    "TRANSOLVER_ELASTICITY",
+    "TRANSOLVER_LPBF",
+    "TRANSOLVER_PAPER",
+    "TRANSOLVER_PIPE",
     "Recipe",
 ]
