@@ -10,7 +10,7 @@ Engine, [arXiv:2508.12594](https://arxiv.org/abs/2508.12594).
 from dataclasses import replace
 
 from torch_geometric_flare.nn import FLARE
-from torch_geometric_flare.recipes.recipe import Recipe
+from torch_geometric_flare.recipes.recipe import Recipe, Value
 
 FLARE_PAPER = Recipe(
     model_class=FLARE,
@@ -19,7 +19,7 @@ FLARE_PAPER = Recipe(
 """What all trainings of the FLARE paper share; 2-D sets take two samples per step."""
 
 
-def _flare(heads: int, num_latents: int) -> dict[str, int | float | str | bool]:
+def _flare(heads: int, num_latents: int) -> dict[str, Value]:
     return {**FLARE_PAPER.model, "heads": heads, "num_latents": num_latents}
 
 

@@ -175,7 +175,7 @@ class _LatentStage(nn.Module):
             z = block(z)
         z = self.latent_norm(z)
         k, v = (
-            linear(z).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, M, D]
+            self._split_heads(linear(z)).transpose(1, 2)  # [B, H, M, D]
             for linear in (self.decoder_key, self.decoder_value)
         )
         return k, v
@@ -196,4 +196,4 @@ class _LatentStage(nn.Module):
         return run_whole(self, x, layout, group)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.reshape(x.size(0), self.heads, -1)
+        return x.unflatten(-1, (self.heads, -1))

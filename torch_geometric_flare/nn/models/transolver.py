@@ -1,5 +1,7 @@
 """The Transolver network."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,10 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, pointwise_mlp
+from torch_geometric_flare.nn.layout import Batch
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Transolver(Backbone):
@@ -21,8 +27,10 @@ class Transolver(Backbone):
       x \leftarrow x + V_2\,\phi(V_1\,\mathrm{LN}(x))$$
 
     the last two in each of `num_layers` blocks, then a `LayerNorm` and a linear map.
-    The attention is `PhysicsAttention` or, with `grid`, `GridPhysicsAttention`: the
-    variant with convolutions, which is bound to that grid and has neither `chunk_size`
+    The attention is `PhysicsAttention`.
+
+    With `grid` it is `GridPhysicsAttention`: the variant with convolutions, for one
+    structured mesh. Its points see their neighbours, so it has neither `chunk_size`
     nor `group` nor `predict_stream`.
 
     Args:
@@ -80,11 +88,6 @@ class Transolver(Backbone):
             chunk_size=1 if chunk_size is None else chunk_size,
         )
         check_heads(hidden_channels, heads)
-        if grid is not None and chunk_size is not None:
-            raise ValueError(
-                f"chunk_size is {chunk_size} along with grid={grid}, but convolutions "
-                "see all points of the grid: leave one of them out"
-            )
         width = hidden_channels
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
@@ -95,6 +98,7 @@ class Transolver(Backbone):
         self.mlp_ratio = mlp_ratio
         self.grid = None if grid is None else check_grid(grid)
         self.chunk_size = chunk_size
+        self._refuse_parts("chunk_size", chunk_size)
 
         self.lift = _Lift(in_channels, width)
         self.blocks = nn.ModuleList(
@@ -110,6 +114,46 @@ class Transolver(Backbone):
         self.norm = nn.LayerNorm(width)
         # A single linear map, drawn as all others are.
         self.head = ResidualMLP(width, width, out_channels, -1, output_residual=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        r"""Predict the fields at every point.
+
+        Args:
+            x: Features of the points, normalised coordinates included.
+            batch: Graph of each point, sorted; `None` for a single graph. A
+                `PointBatch` says that the rows of `x` are in its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs, as of
+                `Backbone`; `None` if all points are here, as they must be on a grid.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+
+        Raises:
+            ValueError: As `Backbone`; with `grid` also if a graph with points has not
+                those of the whole grid, or `chunk_size` or `group` is given.
+            RuntimeError: If a process of `group` is lost.
+        """
+        self._refuse_parts("chunk_size", self.chunk_size)
+        self._refuse_parts("group", group)
+        return super().forward(x, batch, batch_size, group)
+
+    def _refuse_parts(self, name: str, value: object) -> None:
+        if self.grid is not None and value is not None:
+            raise ValueError(
+                f"{name} is {value!r}, but the convolutions of this Transolver see all "
+                f"points of grid={self.grid}: pass None, or build it without grid"
+            )
 
     def __repr__(self) -> str:
         grid = "" if self.grid is None else f", grid={self.grid}"
