@@ -12,7 +12,7 @@ from torch_geometric_flare.functional import (
     ragged_sum_decode,
 )
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_heads, check_layers, check_positive
+from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP
 from torch_geometric_flare.nn.stage import Latents
@@ -85,7 +85,8 @@ class LNO(Backbone):
             mlp_ratio=mlp_ratio,
             chunk_size=1 if chunk_size is None else chunk_size,
         )
-        check_layers(mlp_layers=mlp_layers)
+        if mlp_layers < 0:
+            raise ValueError(f"mlp_layers is {mlp_layers}, expected 0 or more")
         check_heads(hidden_channels, heads)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
