@@ -31,6 +31,7 @@ from torch_geometric_flare.functional.ragged import (
 from torch_geometric_flare.functional.ragged_self_attention import (
     ragged_self_attention,
 )
+from torch_geometric_flare.functional.ragged_softmax import ragged_softmax_encode
 from torch_geometric_flare.functional.ragged_sum import (
     ragged_sum_decode,
     ragged_sum_encode,
@@ -61,6 +62,7 @@ __all__ = [
     "ragged_flare_encode",
     "ragged_flare_weights",
     "ragged_self_attention",
+    "ragged_softmax_encode",
     "ragged_sum_decode",
     "ragged_sum_encode",
     "reduce_gradients",

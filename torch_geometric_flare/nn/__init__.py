@@ -1,6 +1,7 @@
 """Modules: the FLARE operator, its parts, and whole surrogates."""
 
 from torch_geometric_flare.nn.attention import (
+    GridPhysicsAttention,
     LinearAttention,
     PhysicsAttention,
     SoftmaxAttention,
@@ -10,7 +11,15 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.conv import FLAREConv, FLAREPPConv
 from torch_geometric_flare.nn.dense import ResidualMLP
 from torch_geometric_flare.nn.mixer import PointMixer
-from torch_geometric_flare.nn.models import FLARE, FLAREPP, GNOT, Transformer
+from torch_geometric_flare.nn.models import (
+    FLARE,
+    FLAREPP,
+    GNOT,
+    LNO,
+    PerceiverIO,
+    Transformer,
+    Transolver,
+)
 from torch_geometric_flare.nn.predict_stream import predict_stream
 
 __all__ = [
@@ -20,12 +29,16 @@ __all__ = [
     "FLAREPP",
     "FLAREPPConv",
     "GNOT",
+    "GridPhysicsAttention",
+    "LNO",
     "LinearAttention",
+    "PerceiverIO",
     "PhysicsAttention",
     "PointMixer",
     "ResidualBlock",
     "ResidualMLP",
     "SoftmaxAttention",
     "Transformer",
+    "Transolver",
     "predict_stream",
 ]

@@ -36,6 +36,24 @@ from torch_geometric_flare.recipes.gnot import (
     GNOT_PIPE,
     GNOT_PIPE_WITH_INPUTS,
 )
+from torch_geometric_flare.recipes.lno import (
+    LNO_AIRFOIL,
+    LNO_DARCY,
+    LNO_DRIVAERML,
+    LNO_ELASTICITY,
+    LNO_LPBF,
+    LNO_PAPER,
+    LNO_PIPE,
+)
+from torch_geometric_flare.recipes.perceiver_io import (
+    PERCEIVER_IO_AIRFOIL,
+    PERCEIVER_IO_DARCY,
+    PERCEIVER_IO_DRIVAERML,
+    PERCEIVER_IO_ELASTICITY,
+    PERCEIVER_IO_LPBF,
+    PERCEIVER_IO_PAPER,
+    PERCEIVER_IO_PIPE,
+)
 from torch_geometric_flare.recipes.recipe import Recipe
 from torch_geometric_flare.recipes.transformer import (
     TRANSFORMER_AIRFOIL,
@@ -45,6 +63,18 @@ from torch_geometric_flare.recipes.transformer import (
     TRANSFORMER_LPBF,
     TRANSFORMER_PAPER,
     TRANSFORMER_PIPE,
+)
+from torch_geometric_flare.recipes.transolver import (
+    TRANSOLVER_AIRFOIL,
+    TRANSOLVER_CONV_AIRFOIL,
+    TRANSOLVER_CONV_DARCY,
+    TRANSOLVER_CONV_PIPE,
+    TRANSOLVER_DARCY,
+    TRANSOLVER_DRIVAERML,
+    TRANSOLVER_ELASTICITY,
+    TRANSOLVER_LPBF,
+    TRANSOLVER_PAPER,
+    TRANSOLVER_PIPE,
 )
 
 __all__ = [
@@ -78,6 +108,20 @@ __all__ = [
     "GNOT_PAPER",
     "GNOT_PIPE",
     "GNOT_PIPE_WITH_INPUTS",
+    "LNO_AIRFOIL",
+    "LNO_DARCY",
+    "LNO_DRIVAERML",
+    "LNO_ELASTICITY",
+    "LNO_LPBF",
+    "LNO_PAPER",
+    "LNO_PIPE",
+    "PERCEIVER_IO_AIRFOIL",
+    "PERCEIVER_IO_DARCY",
+    "PERCEIVER_IO_DRIVAERML",
+    "PERCEIVER_IO_ELASTICITY",
+    "PERCEIVER_IO_LPBF",
+    "PERCEIVER_IO_PAPER",
+    "PERCEIVER_IO_PIPE",
     "Recipe",
     "TRANSFORMER_AIRFOIL",
     "TRANSFORMER_DARCY",
@@ -86,4 +130,14 @@ __all__ = [
     "TRANSFORMER_LPBF",
     "TRANSFORMER_PAPER",
     "TRANSFORMER_PIPE",
+    "TRANSOLVER_AIRFOIL",
+    "TRANSOLVER_CONV_AIRFOIL",
+    "TRANSOLVER_CONV_DARCY",
+    "TRANSOLVER_CONV_PIPE",
+    "TRANSOLVER_DARCY",
+    "TRANSOLVER_DRIVAERML",
+    "TRANSOLVER_ELASTICITY",
+    "TRANSOLVER_LPBF",
+    "TRANSOLVER_PAPER",
+    "TRANSOLVER_PIPE",
 ]

@@ -3,6 +3,17 @@
 from torch_geometric_flare.nn.models.flare import FLARE
 from torch_geometric_flare.nn.models.flarepp import FLAREPP
 from torch_geometric_flare.nn.models.gnot import GNOT
+from torch_geometric_flare.nn.models.lno import LNO
+from torch_geometric_flare.nn.models.perceiver_io import PerceiverIO
 from torch_geometric_flare.nn.models.transformer import Transformer
+from torch_geometric_flare.nn.models.transolver import Transolver
 
-__all__ = ["FLARE", "FLAREPP", "GNOT", "Transformer"]
+__all__ = [
+    "FLARE",
+    "FLAREPP",
+    "GNOT",
+    "LNO",
+    "PerceiverIO",
+    "Transformer",
+    "Transolver",
+]

@@ -6,8 +6,18 @@ import pickle
 import pytest
 import torch
 
-from torch_geometric_flare import FLAREPP, GNOT, PointBatch, Transformer
+from torch_geometric_flare import (
+    FLARE,
+    FLAREPP,
+    GNOT,
+    LNO,
+    PerceiverIO,
+    PointBatch,
+    Transformer,
+    Transolver,
+)
 from torch_geometric_flare.nn import predict_stream
+from torch_geometric_flare.surrogates import describe_model
 from torch_geometric_flare.testing import (
     assert_batch_invariant,
     assert_chunk_invariant,
@@ -17,6 +27,7 @@ from torch_geometric_flare.testing import (
 
 GRID = (5, 4)
 MODELS = {
+    "FLARE": lambda: FLARE(3, 8, 2, num_layers=2, heads=2, num_latents=5),
     "FLAREPP": lambda: FLAREPP(3, 8, 2, num_layers=2, heads=2, num_latents=5),
     "GNOT": lambda: GNOT(3, 8, 2, num_layers=2, heads=2),
     "GNOT on a grid": lambda: GNOT(
@@ -25,21 +36,30 @@ MODELS = {
     "GNOT on a grid with inputs": lambda: GNOT(
         3, 8, 2, num_layers=2, heads=2, grid=GRID, reference_grid=3, embed_inputs=True
     ),
+    "LNO": lambda: LNO(3, 8, 2, num_layers=2, heads=2, num_modes=5),
+    "PerceiverIO": lambda: PerceiverIO(3, 8, 2, num_layers=2, heads=2, num_latents=5),
     "Transformer": lambda: Transformer(3, 8, 2, num_layers=2, heads=2),
+    "Transolver": lambda: Transolver(3, 8, 2, num_layers=2, heads=2, num_slices=5),
+    "Transolver on a grid": lambda: Transolver(
+        3, 8, 2, num_layers=2, heads=2, num_slices=5, grid=GRID
+    ),
 }
 BOUND = "bound to one grid, whose places only the rows of a whole graph tell"
+NEIGHBOURS = "convolutions on one grid, where each point sees its neighbours"
 QUADRATIC = "attention among all points leaves no state that merges"
-EXEMPT = {
-    "sizes": {"GNOT on a grid": BOUND, "GNOT on a grid with inputs": BOUND},
-    "permutation": {"GNOT on a grid": BOUND, "GNOT on a grid with inputs": BOUND},
-    "chunks": {"Transformer": QUADRATIC},
-    "group": {
-        "GNOT on a grid": BOUND,
-        "GNOT on a grid with inputs": BOUND,
-        "Transformer": QUADRATIC,
-    },
+ON_GRIDS = {
+    "GNOT on a grid": BOUND,
+    "GNOT on a grid with inputs": BOUND,
+    "Transolver on a grid": NEIGHBOURS,
 }
-EXEMPT["stream"] = EXEMPT["group"]
+EXEMPT = {
+    "sizes": ON_GRIDS,
+    "permutation": ON_GRIDS,
+    "chunks": {"Transformer": QUADRATIC, "Transolver on a grid": NEIGHBOURS},
+    "group": {**ON_GRIDS, "Transformer": QUADRATIC},
+    "stream": {**ON_GRIDS, "Transformer": QUADRATIC},
+}
+LINEAR = [name for name in MODELS if name not in EXEMPT["stream"]]
 
 
 def obeying(law):
@@ -121,6 +141,21 @@ def test_who_cannot_share_points_says_so(name):
         MODELS[name]()(torch.randn(20, 3), group=object())
 
 
+@pytest.mark.parametrize("name", EXEMPT["chunks"])
+def test_who_cannot_run_in_chunks_says_so(name):
+    model = MODELS[name]()
+    model.chunk_size = 5
+    with pytest.raises(ValueError, match="^chunk_size is 5, .*: pass None"):
+        model(torch.randn(20, 3))
+
+
+@pytest.mark.parametrize("name", EXEMPT["sizes"])
+def test_who_is_bound_to_a_grid_refuses_other_sizes(name):
+    batch = torch.tensor([0] * 20 + [1] * 21)
+    with pytest.raises(ValueError, match="graph .* 21 points, .* 20"):
+        MODELS[name]()(torch.randn(41, 3), batch)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_no_points(name):
     model = model_of(name)
@@ -169,7 +204,7 @@ def test_lower_precision(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_compile_without_graph_break(name):
     model = model_of(name).float()
-    del model.blocks[1]  # tracing is slow
+    del model.blocks[1:]  # tracing is slow
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
     for points in (20,) if name in EXEMPT["sizes"] else (40, 63):
         x = torch.randn(points, 3)
@@ -197,7 +232,11 @@ def test_round_trips(name):
     x = torch.randn(20, 3, dtype=torch.float64)
     fresh = MODELS[name]().double()
     fresh.load_state_dict(model.state_dict())
-    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), fresh):
+    described = type(model)(**describe_model(model)["arguments"]).double()
+    described.load_state_dict(model.state_dict())
+    assert str(described) == str(model)
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    for other in (*copies, fresh, described):
         assert torch.equal(other(x), model(x))
 
 
@@ -210,3 +249,23 @@ def test_reset_parameters_changes_every_parameter(name):
     model.reset_parameters()
     for parameter_name, parameter in model.named_parameters():
         assert not (parameter == 7).any(), parameter_name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize(
+    ("points", "chunk_size"), [(100_000, None), (1_000_000, 20_000)]
+)
+def test_a_step_on_many_points(name, points, chunk_size):
+    model = MODELS[name]()
+    model.chunk_size = chunk_size
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    x = torch.rand(points, 3)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = (model(x) - x[:, :2].sin()).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
