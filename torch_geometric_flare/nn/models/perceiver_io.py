@@ -196,4 +196,5 @@ class _LatentStage(nn.Module):
         return run_whole(self, x, layout, group)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
+        heads: Tensor = x.unflatten(-1, (self.heads, -1))  # type: ignore[no-untyped-call]
+        return heads
