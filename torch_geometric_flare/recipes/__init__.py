@@ -6,9 +6,30 @@ from torch_geometric_flare.recipes.flare import (
     FLARE_DRIVAERML,
     FLARE_DRIVAERML_QUICK,
     FLARE_ELASTICITY,
+    FLARE_LINEAR_KV,
     FLARE_LPBF,
     FLARE_PAPER,
     FLARE_PIPE,
+)
+from torch_geometric_flare.recipes.flarepp import (
+    FLAREPP_AIRFOIL,
+    FLAREPP_DARCY,
+    FLAREPP_DRIVAERML,
+    FLAREPP_ELASTICITY,
+    FLAREPP_PAPER,
+    FLAREPP_PIPE,
+)
+from torch_geometric_flare.recipes.gnot import (
+    GNOT_AIRFOIL,
+    GNOT_AIRFOIL_WITH_INPUTS,
+    GNOT_DARCY,
+    GNOT_DARCY_WITH_INPUTS,
+    GNOT_DRIVAERML,
+    GNOT_ELASTICITY,
+    GNOT_LPBF,
+    GNOT_PAPER,
+    GNOT_PIPE,
+    GNOT_PIPE_WITH_INPUTS,
 )
 from torch_geometric_flare.recipes.lno import (
     LNO_AIRFOIL,
@@ -29,6 +50,15 @@ from torch_geometric_flare.recipes.perceiver_io import (
     PERCEIVER_IO_PIPE,
 )
 from torch_geometric_flare.recipes.recipe import Recipe
+from torch_geometric_flare.recipes.transformer import (
+    TRANSFORMER_AIRFOIL,
+    TRANSFORMER_DARCY,
+    TRANSFORMER_DRIVAERML,
+    TRANSFORMER_ELASTICITY,
+    TRANSFORMER_LPBF,
+    TRANSFORMER_PAPER,
+    TRANSFORMER_PIPE,
+)
 from torch_geometric_flare.recipes.transolver import (
     TRANSOLVER_AIRFOIL,
     TRANSOLVER_CONV_AIRFOIL,
@@ -43,14 +73,31 @@ from torch_geometric_flare.recipes.transolver import (
 )
 
 __all__ = [
+    "FLAREPP_AIRFOIL",
+    "FLAREPP_DARCY",
+    "FLAREPP_DRIVAERML",
+    "FLAREPP_ELASTICITY",
+    "FLAREPP_PAPER",
+    "FLAREPP_PIPE",
     "FLARE_AIRFOIL",
     "FLARE_DARCY",
     "FLARE_DRIVAERML",
     "FLARE_DRIVAERML_QUICK",
     "FLARE_ELASTICITY",
+    "FLARE_LINEAR_KV",
     "FLARE_LPBF",
     "FLARE_PAPER",
     "FLARE_PIPE",
+    "GNOT_AIRFOIL",
+    "GNOT_AIRFOIL_WITH_INPUTS",
+    "GNOT_DARCY",
+    "GNOT_DARCY_WITH_INPUTS",
+    "GNOT_DRIVAERML",
+    "GNOT_ELASTICITY",
+    "GNOT_LPBF",
+    "GNOT_PAPER",
+    "GNOT_PIPE",
+    "GNOT_PIPE_WITH_INPUTS",
     "LNO_AIRFOIL",
     "LNO_DARCY",
     "LNO_DRIVAERML",
@@ -65,6 +112,14 @@ __all__ = [
     "PERCEIVER_IO_LPBF",
     "PERCEIVER_IO_PAPER",
     "PERCEIVER_IO_PIPE",
+    "Recipe",
+    "TRANSFORMER_AIRFOIL",
+    "TRANSFORMER_DARCY",
+    "TRANSFORMER_DRIVAERML",
+    "TRANSFORMER_ELASTICITY",
+    "TRANSFORMER_LPBF",
+    "TRANSFORMER_PAPER",
+    "TRANSFORMER_PIPE",
     "TRANSOLVER_AIRFOIL",
     "TRANSOLVER_CONV_AIRFOIL",
     "TRANSOLVER_CONV_DARCY",
@@ -75,5 +130,4 @@ __all__ = [
     "TRANSOLVER_LPBF",
     "TRANSOLVER_PAPER",
     "TRANSOLVER_PIPE",
-    "Recipe",
 ]

@@ -76,3 +76,13 @@ Half the blocks, shallower MLPs and a quarter of the latents, twice the learning
 and 1,000 random points per step; with 100 cars it takes 4,000 steps. Its errors are no
 published figures.
 """
+
+FLARE_LINEAR_KV = replace(
+    FLARE_PAPER,
+    model={**FLARE_PAPER.model, "hidden_channels": 128, "kv_layers": -1},
+)
+"""The FLARE that the FLARE++ paper compares with, on 2-D sets.
+
+Keys and values are one residual linear map each, and the hidden width is 128
+([arXiv:2608.11519](https://arxiv.org/abs/2608.11519)); all else is as in `FLARE_PAPER`.
+"""

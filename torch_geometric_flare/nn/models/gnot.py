@@ -219,11 +219,28 @@ class GNOT(Backbone):
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
     ) -> Tensor:
-        """Predict the fields at every point; as `Backbone`, whose words hold here.
+        r"""Predict the fields at every point.
+
+        Args:
+            x: Features of the points, normalised coordinates included; with `grid` in
+                row-major order within each graph.
+            batch: Graph of each point, sorted; `None` for a single graph. A
+                `PointBatch` says that the rows of `x` are in its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs, as for
+                `Backbone`; `None` with `grid`.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
 
         Raises:
             ValueError: As `Backbone`; also, with `grid`, if `group` is given or a
                 graph with points has not as many as the grid.
+            RuntimeError: If a process of `group` is lost.
         """
         if self.grid is not None and group is not None:
             raise ValueError(

@@ -196,5 +196,5 @@ class _LatentStage(nn.Module):
         return run_whole(self, x, layout, group)
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        heads: Tensor = x.unflatten(-1, (self.heads, -1))  # type: ignore[no-untyped-call]
+        heads: Tensor = x.unflatten(-1, (self.heads, -1))
         return heads
