@@ -1,14 +1,21 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
+from torch_geometric_flare.simulation.lpbf import PrintedPart, PrintedState
+from torch_geometric_flare.simulation.not_converged import NotConverged
 from torch_geometric_flare.simulation.notchback import Notchback, NotchbackFlow
 from torch_geometric_flare.simulation.notchback_body import SHAPE_RANGES, NotchbackShape
+from torch_geometric_flare.simulation.printed_shape import PrintedShape
 from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, SourcePanels
 
 __all__ = [
     "SHAPE_RANGES",
+    "NotConverged",
     "Notchback",
     "NotchbackFlow",
     "NotchbackShape",
+    "PrintedPart",
+    "PrintedShape",
+    "PrintedState",
     "SourcePanelFlow",
     "SourcePanels",
 ]
