@@ -23,7 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.blas import dsyrk
+from scipy.sparse import coo_array
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
@@ -31,19 +33,23 @@ Index = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Layer:
-    """Stiffness and load of one layer, on the unknowns that it touches.
+    """Stiffness and load of one layer between planes of P and of Q unknowns.
 
     Args:
-        lower: Those on the plane below, by their numbers in that plane, [P].
-        upper: Those on the plane above, [Q].
-        stiffness: Symmetric matrix, first of `lower`, then of `upper`, [P + Q, P + Q].
-        load: Right side in the step that adds the layer, [P + Q].
+        upper: Unknowns of the plane above that the layer touches, [T]; increasing.
+        lower_stiffness: The block A, of all unknowns of the plane below, [P, P].
+        coupling: The block B, of these and `upper`, [P, T].
+        upper_stiffness: The block C, of `upper`, [T, T].
+        lower_load: Right side in the step that adds the layer, [P].
+        upper_load: The same of `upper`, [T].
     """
 
-    lower: Index
     upper: Index
-    stiffness: Array
-    load: Array
+    lower_stiffness: coo_array
+    coupling: coo_array
+    upper_stiffness: coo_array
+    lower_load: Array
+    upper_load: Array
 
 
 def solve_growing(
@@ -64,38 +70,49 @@ def solve_growing(
         numpy.linalg.LinAlgError: If a stack of layers is not stable.
     """
     born = [np.zeros(size) for size in sizes]
-    factors, couplings, loads = [], [], []
-    schur = np.zeros((0, 0))  # S of the plane below; nothing remains of plane 0
+    factors = [np.zeros((0, 0))]  # of S; nothing remains of plane 0
     for number, layer in enumerate(layers, start=1):
-        split = len(layer.lower)
-        held = number == 1
-        size = 0 if held else sizes[number - 1]
-        coupling = np.zeros((size, len(layer.upper)))
-        load = np.zeros(size)
-        if not held:
-            schur[np.ix_(layer.lower, layer.lower)] += layer.stiffness[:split, :split]
-            coupling[layer.lower] = layer.stiffness[:split, split:]
-            load[layer.lower] = layer.load[:split]
-        factor = cho_factor(schur, lower=True, check_finite=False) if size else None
-        stiffness = layer.stiffness[split:, split:]
-        right = layer.load[split:]
-        if factor is not None:
+        # LAPACK reads lower triangles, column by column: all else would be copied.
+        own = layer.upper_stiffness.toarray(order="F")  # becomes T
+        right = layer.upper_load
+        if number > 1:
             half = solve_triangular(
-                factor[0], coupling, lower=True, check_finite=False
+                factors[-1],
+                layer.coupling.toarray(order="F"),
+                lower=True,
+                overwrite_b=True,
+                check_finite=False,
             )
-            stiffness = stiffness - half.T @ half
-            right = right - coupling.T @ cho_solve(factor, load, check_finite=False)
-        own = cho_factor(stiffness, lower=True, check_finite=False)
-        born[number][layer.upper] = cho_solve(own, right, check_finite=False)
-        schur = np.zeros((sizes[number], sizes[number]))
-        schur[np.ix_(layer.upper, layer.upper)] = stiffness
-        factors.append(factor)
-        couplings.append(coupling)
-        loads.append(load)
+            own = dsyrk(-1.0, half, 1.0, own, trans=1, lower=1, overwrite_c=1)
+            right = right - layer.coupling.T @ _solve(factors[-1], layer.lower_load)
+        factor = cholesky(own, lower=True, check_finite=False)
+        born[number][layer.upper] = _solve(factor, right)
+        if number < len(layers):
+            schur = _spread(own, layer.upper, sizes[number])
+            schur += layers[number].lower_stiffness.toarray(order="F")
+            factors.append(
+                cholesky(schur, lower=True, overwrite_a=True, check_finite=False)
+            )
 
     later = [np.zeros(size) for size in sizes]
     for plane in range(len(layers) - 1, 0, -1):
-        above = born[plane + 1] + later[plane + 1]
-        right = loads[plane] - couplings[plane] @ above[layers[plane].upper]
-        later[plane] = cho_solve(factors[plane], right, check_finite=False)
+        layer = layers[plane]
+        above = (born[plane + 1] + later[plane + 1])[layer.upper]
+        right = layer.lower_load - layer.coupling @ above
+        later[plane] = _solve(factors[plane], right)
     return [own + rest for own, rest in zip(born, later, strict=True)], later
+
+
+def _spread(matrix: Array, index: Index, size: int) -> Array:
+    """Return a matrix of `size` that holds another one at an index."""
+    if len(index) == size:
+        return matrix
+    result = np.zeros((size, size), order="F")
+    result[np.ix_(index, index)] = matrix
+    return result
+
+
+def _solve(factor: Array, right: Array) -> Array:
+    """Return the solution for a lower Cholesky factor."""
+    solution: Array = cho_solve((factor, True), right, check_finite=False)
+    return solution
