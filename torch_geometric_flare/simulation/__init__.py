@@ -1,5 +1,7 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
+from torch_geometric_flare.simulation.airfoil import AirfoilFlow, AirfoilSolution
+from torch_geometric_flare.simulation.airfoil_grid import AirfoilShape
 from torch_geometric_flare.simulation.lpbf import PrintedPart, PrintedState
 from torch_geometric_flare.simulation.not_converged import NotConverged
 from torch_geometric_flare.simulation.notchback import Notchback, NotchbackFlow
@@ -9,6 +11,9 @@ from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, Sour
 
 __all__ = [
     "SHAPE_RANGES",
+    "AirfoilFlow",
+    "AirfoilShape",
+    "AirfoilSolution",
     "NotConverged",
     "Notchback",
     "NotchbackFlow",

@@ -154,4 +154,3 @@ def _geometric(cells: int, first: float) -> Array:
     ratio: Any = brentq(excess, 0.0, 1.0, xtol=1e-14)
     steps = np.exp(ratio * np.arange(cells))
     return np.concatenate([[0.0], np.cumsum(steps) / steps.sum()])
-

@@ -4,13 +4,13 @@ A. Jameson, W. Schmidt and E. Turkel, "Numerical solution of the Euler equations
 finite volume methods using Runge-Kutta time-stepping schemes", AIAA 81-1259 (1981).
 """
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]  # single or double precision
 
 GAMMA = 1.4
 """Ratio of the specific heats of air."""
@@ -22,12 +22,42 @@ _SCALING = 0.6
 _SMOOTHING = 1.0
 
 
-class EulerFlow:
-    """
+class CGridEuler:
+    r"""Euler equations around an airfoil, marched to a steady state.
+
+    $$\frac{d}{dt} \int_\Omega w \, dA + \oint_{\partial\Omega} \big( w\, v \cdot n +
+    p\, (0, n_x, n_y, v \cdot n) \big) \, ds = 0, \qquad
+    w = (\rho, \rho v_x, \rho v_y, \rho E),$$
+
+    for a perfect gas, $p = (\gamma - 1)(\rho E - \tfrac12 \rho |v|^2)$, with $p = \rho
+    = 1$ in the free stream, which blows along +x. Unknowns are means of cells. Fluxes
+    take the mean state of two cells, plus the dissipation of Jameson, Schmidt and
+    Turkel,
+
+    $$d = \lambda \big( \varepsilon_2\, \delta w - \varepsilon_4\, \delta^3 w \big),
+    \qquad \varepsilon_2 = \tfrac12 \max \nu, \qquad \varepsilon_4 = \max(0,
+    \tfrac1{64} - \varepsilon_2), \qquad \nu = \frac{|\delta^2 p|}{\sum p},$$
+
+    with the maximum over four cells, $\rho H$ in place of $\rho E$ in $w$, and
+    $\lambda_i (1 + (\lambda_j / \lambda_i)^{0.6})$ of the spectral radii of both
+    directions for $\lambda$. Five Runge-Kutta stages with local time steps, of which
+    the first, third and fifth renew the dissipation; residuals are smoothed by $(1 -
+    \delta^2)^{-1}$ along both directions.
+
+    No fluid crosses the wall, whose pressure is extrapolated from two cells. Both sides
+    of the wake are neighbours. Far away, including the outflow, Riemann invariants
+    join the flow to the free stream.
+
+    Args:
+        nodes: C-grid as `AirfoilShape.c_grid` orders it, [I + 1, J + 1, 2].
+        wake_cells: Cells along each side of the wake.
+        mach: Mach number of the free stream, below 1.
+        dtype: Precision of the computation.
 
     Attributes:
-        state: Density, momentum and total energy of the cells, with two layers of
-            ghosts around them, [4, J + 4, I + 4].
+        state: The four unknowns of the cells within two layers of ghosts, outward, then
+            along the airfoil, [4, J + 4, I + 4]; the free stream at first.
+        pressure: Of the same cells, [J + 4, I + 4].
     """
 
     def __init__(
@@ -38,61 +68,92 @@ class EulerFlow:
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         grid = np.asarray(nodes, dtype=np.float64).transpose(2, 1, 0)  # [2, J+1, I+1]
-        self.wake_cells = wake_cells
         along, out = np.diff(grid, axis=2), np.diff(grid, axis=1)
-        i_faces = np.stack([out[1], -out[0]])  # [2, J, I + 1], towards +i
-        j_faces = np.stack([-along[1], along[0]])  # [2, J + 1, I], towards +j
-        self._i_faces = i_faces.astype(dtype)
-        self._j_faces = j_faces.astype(dtype)
-        self._i_mean = (0.5 * (i_faces[..., 1:] + i_faces[..., :-1])).astype(dtype)
-        self._j_mean = (0.5 * (j_faces[:, 1:] + j_faces[:, :-1])).astype(dtype)
-        self._i_length = np.hypot(*self._i_mean)
-        self._j_length = np.hypot(*self._j_mean)
-        outer = [-i_faces[..., 0], i_faces[..., -1], j_faces[:, -1]]
-        self._outer = [(n / np.hypot(*n)).astype(dtype) for n in outer]
-        self._smooth_i = _smoothing_inverse(i_faces.shape[2] - 1).astype(dtype)
-        self._smooth_j = _smoothing_inverse(j_faces.shape[1] - 1).astype(dtype)
-        nj, ni = out.shape[1], along.shape[2]
-        speed = mach * np.sqrt(GAMMA)
-        energy = 1.0 / (GAMMA - 1.0) + 0.5 * speed**2
-        self._stream = (1.0, speed, 0.0, energy)
-        self.state = np.empty((4, nj + 4, ni + 4), dtype=dtype)
-        self.state[:] = np.array(self._stream, dtype)[:, None, None]
-        self.pressure = np.ones((nj + 4, ni + 4), dtype=dtype)
+        # Products of normal and length of the faces, towards larger indices.
+        i_faces = np.stack([out[1], -out[0]])  # [2, J, I + 1]
+        j_faces = np.stack([-along[1], along[0]])  # [2, J + 1, I]
+        outer = (-i_faces[..., 0], i_faces[..., -1], j_faces[:, -1])
+        outward = np.concatenate(outer, axis=1)
+        num_j, num_i = out.shape[1], along.shape[2]
 
-    # ---------------------------------------------------------------
+        self.wake_cells = wake_cells
+        self._i_faces: Array = i_faces.astype(dtype)
+        self._j_faces: Array = j_faces.astype(dtype)
+        self._i_mean: Array = 0.5 * (self._i_faces[..., 1:] + self._i_faces[..., :-1])
+        self._j_mean: Array = 0.5 * (self._j_faces[:, 1:] + self._j_faces[:, :-1])
+        self._outer: Array = (outward / np.hypot(*outward)).astype(dtype)
+        self._smooth_i: Array = _smoothing_inverse(num_i).astype(dtype)
+        self._smooth_j: Array = _smoothing_inverse(num_j).astype(dtype)
+        self._speed = mach * math.sqrt(GAMMA)
+        energy = 1.0 / (GAMMA - 1.0) + 0.5 * self._speed**2
+        self.state: Array = np.empty((4, num_j + 4, num_i + 4), dtype)
+        self.state[:] = np.reshape((1.0, self._speed, 0.0, energy), (4, 1, 1))
+        self.pressure: Array = np.ones((num_j + 4, num_i + 4), dtype)
+        self.update_ghosts()
+
+    @property
+    def cells(self) -> Array:
+        """The state without ghosts, a view, [4, J, I]."""
+        return self.state[:, 2:-2, 2:-2]
+
     def iterate(self, iterations: int, cfl: float) -> float:
-        cells = self.state[:, 2:-2, 2:-2]
-        residual = np.nan
+        """March a number of steps.
+
+        Args:
+            iterations: Number of steps, at least one.
+            cfl: Courant number, which sets the time step of each cell.
+
+        Returns:
+            Root mean square change of the density in the last step.
+        """
+        cells = self.cells
         for _ in range(iterations):
-            self.update_ghosts()
-            radii = self._radii()
             start = cells.copy()
+            radii = self._radii()
             step = cfl / (radii[0] + radii[1])
-            dissipation = None
-            for k, (coefficient, weight) in enumerate(_STAGES):
-                if k:
-                    self.update_ghosts()
-                if k == 0:
-                    dissipation = self._dissipation(*radii)
-                elif weight:
+            dissipation = self._dissipation(*radii)
+            for stage, (coefficient, weight) in enumerate(_STAGES):
+                if stage and weight:
                     dissipation *= 1.0 - weight
                     dissipation += weight * self._dissipation(*radii)
                 change = self._convection()
                 change -= dissipation
-                change *= step * np.float32(coefficient)
+                change *= coefficient * step
                 change = self._smooth_j @ (change @ self._smooth_i)
                 np.subtract(start, change, out=cells)
-            residual = float(np.sqrt(np.mean(np.square(change[0], dtype=np.float64))))
-        self.update_ghosts()
-        return residual
+                self.update_ghosts()
+        difference = np.subtract(cells[0], start[0], dtype=np.float64)
+        return float(np.sqrt(np.mean(difference**2)))
+
+    def residual(self) -> Array:
+        """Return the net outflow of each cell, dissipation included, [4, J, I]."""
+        return self._convection() - self._dissipation(*self._radii())
+
+    def at_nodes(self) -> tuple[Array, Array, Array]:
+        """Return density, velocity and pressure, means of the four cells around nodes.
+
+        Shapes:
+            - Output: $[I + 1, J + 1]$, $[I + 1, J + 1, 2]$, $[I + 1, J + 1]$, in double
+              precision.
+        """
+        fields = np.concatenate([self.state[:3], self.pressure[None]]).astype(float)
+        fields[1:3] /= fields[0]
+        inner = fields[:, 1:-1, 1:-1]
+        pairs = inner[:, 1:] + inner[:, :-1]
+        density, u, v, pressure = 0.25 * (pairs[..., 1:] + pairs[..., :-1]).transpose(
+            0, 2, 1
+        )
+        return density, np.stack([u, v], axis=-1), pressure
 
     def update_ghosts(self) -> None:
-        w = self.state
-        cells = w[:, 2:-2, 2:-2]
-        w[:, 2:-2, :2] = self._far(cells[:, :, 0], self._outer[0])[:, :, None]
-        w[:, 2:-2, -2:] = self._far(cells[:, :, -1], self._outer[1])[:, :, None]
-        w[:, -2:, 2:-2] = self._far(cells[:, -1], self._outer[2])[:, None]
+        """Set the ghosts and all pressures for the state of the cells."""
+        w, cells = self.state, self.cells
+        inside = np.concatenate([cells[:, :, 0], cells[:, :, -1], cells[:, -1]], axis=1)
+        far = self._far(inside, self._outer)
+        num_j = cells.shape[1]
+        w[:, 2:-2, :2] = far[:, :num_j, None]
+        w[:, 2:-2, -2:] = far[:, num_j : 2 * num_j, None]
+        w[:, -2:, 2:-2] = far[:, None, 2 * num_j :]
         w[:, -2:, :2] = w[:, -3:-2, :2]
         w[:, -2:, -2:] = w[:, -3:-2, -2:]
         cut = self.wake_cells + 2
@@ -101,17 +162,16 @@ class EulerFlow:
         wall = w[:, :, cut:-cut]
         wall[:, 1] = 2.0 * wall[:, 2] - wall[:, 3]
         wall[:, 0] = 3.0 * wall[:, 2] - 2.0 * wall[:, 3]
-        kinetic = (w[1] * w[1] + w[2] * w[2]) / w[0]
-        kinetic *= -0.5
-        kinetic += w[3]
-        np.multiply(kinetic, GAMMA - 1.0, out=self.pressure)
+        kinetic = 0.5 * (w[1] * w[1] + w[2] * w[2]) / w[0]
+        np.multiply(w[3] - kinetic, GAMMA - 1.0, out=self.pressure)
 
     def _far(self, inside: Array, normal: Array) -> Array:
-        rho, speed, _, _ = self._stream
+        """Return the state at the far field next to cells, [4, n], with normals."""
+        speed = self._speed
         density = inside[0]
         u, v = inside[1] / density, inside[2] / density
         p = (GAMMA - 1.0) * (inside[3] - 0.5 * density * (u * u + v * v))
-        c, c_far = np.sqrt(GAMMA * p / density), np.sqrt(GAMMA)
+        c, c_far = np.sqrt(GAMMA * p / density), math.sqrt(GAMMA)
         un, un_far = u * normal[0] + v * normal[1], speed * normal[0]
         plus = un + 2.0 * c / (GAMMA - 1.0)
         minus = un_far - 2.0 * c_far / (GAMMA - 1.0)
@@ -128,14 +188,17 @@ class EulerFlow:
         return np.stack([rho_b, rho_b * u_b, rho_b * v_b, energy])
 
     def _radii(self) -> tuple[Array, Array]:
-        w = self.state[:, 2:-2, 2:-2]
+        """Return the spectral radii of the cells along both directions, [J, I]."""
+        w = self.cells
         c = np.sqrt(GAMMA * self.pressure[2:-2, 2:-2] / w[0])
-        u, v = w[1] / w[0], w[2] / w[0]
-        i = np.abs(u * self._i_mean[0] + v * self._i_mean[1]) + c * self._i_length
-        j = np.abs(u * self._j_mean[0] + v * self._j_mean[1]) + c * self._j_length
+        i, j = (
+            np.abs(w[1] * n[0] + w[2] * n[1]) / w[0] + c * np.hypot(*n)
+            for n in (self._i_mean, self._j_mean)
+        )
         return i, j
 
     def _convection(self) -> Array:
+        """Return the net flux out of each cell, [4, J, I]."""
         w, p = self.state, self.pressure
         i_flux = _flux(
             0.5 * (w[:, 2:-2, 1:-2] + w[:, 2:-2, 2:-1]),
@@ -158,8 +221,9 @@ class EulerFlow:
         return net
 
     def _dissipation(self, i_radius: Array, j_radius: Array) -> Array:
+        """Return the net artificial inflow of each cell, [4, J, I]."""
         w = self.state.copy()
-        w[3] += self.pressure
+        w[3] += self.pressure  # total enthalpy: it stays constant
         p = self.pressure
         ratio = (j_radius / i_radius) ** _SCALING
         i_scale = i_radius * (1.0 + ratio)
@@ -174,6 +238,7 @@ class EulerFlow:
 
 
 def _flux(w: Array, p: Array, faces: Array) -> Array:
+    """Return the flux of states through faces, in the place of the states."""
     volume = (w[1] * faces[0] + w[2] * faces[1]) / w[0]
     w[3] += p
     w *= volume
@@ -183,32 +248,41 @@ def _flux(w: Array, p: Array, faces: Array) -> Array:
 
 
 def _differences(w: Array, p: Array, radius: Array, axis: int) -> Array:
+    """Return the dissipation at the faces along an axis, -1 or -2.
+
+    Args:
+        w: Quantities of cells and two layers of ghosts along the axis.
+        p: Their pressure.
+        radius: Scaled spectral radii, of the cells alone.
+        axis: The axis.
+    """
     if axis == -2:
         w, p, radius = (a.swapaxes(-1, -2) for a in (w, p, radius))
     total = p[:, 2:] + p[:, :-2]
     twice = 2.0 * p[:, 1:-1]
     sensor = np.abs(total - twice)
     sensor /= total + twice
-    pair = np.maximum(sensor[:, 1:], sensor[:, :-1])
-    e2 = np.empty((p.shape[0], p.shape[1] - 3), p.dtype)
-    e2[:, 1:-1] = np.maximum(np.maximum(pair[:, :-2], pair[:, 2:]), pair[:, 1:-1])
-    e2[:, 0] = np.maximum(pair[:, 0], pair[:, 1])
-    e2[:, -1] = np.maximum(pair[:, -1], pair[:, -2])
-    e2 *= _K2
+    padded = _extended(sensor)
+    pairs = np.maximum(padded[:, 1:], padded[:, :-1])
+    e2 = _K2 * np.maximum(pairs[:, 2:], pairs[:, :-2])
     e4 = np.maximum(0.0, _K4 - e2)
-    scale = np.empty_like(e2)
-    scale[:, 1:-1] = 0.5 * (radius[:, 1:] + radius[:, :-1])
-    scale[:, 0], scale[:, -1] = radius[:, 0], radius[:, -1]
+    radius = _extended(radius)
+    scale = 0.5 * (radius[:, 1:] + radius[:, :-1])
     e2 *= scale
     e4 *= scale
-    d1 = w[..., 1:] - w[..., :-1]
-    d3 = d1[..., 2:] + d1[..., :-2]
-    middle = d1[..., 1:-1]
-    d3 -= 2.0 * middle
+    first = w[..., 1:] - w[..., :-1]
+    middle = first[..., 1:-1]
+    third = first[..., 2:] + first[..., :-2]
+    third -= 2.0 * middle
+    third *= e4
     result = e2 * middle
-    d3 *= e4
-    result -= d3
+    result -= third
     return result.swapaxes(-1, -2) if axis == -2 else result
+
+
+def _extended(values: Array) -> Array:
+    """Repeat the first and the last column."""
+    return np.concatenate([values[:, :1], values, values[:, -1:]], axis=1)
 
 
 def _smoothing_inverse(cells: int) -> Array:
@@ -216,4 +290,5 @@ def _smoothing_inverse(cells: int) -> Array:
     matrix = np.diag(np.full(cells, 1.0 + 2.0 * _SMOOTHING))
     matrix[[0, -1], [0, -1]] -= _SMOOTHING
     matrix -= _SMOOTHING * (np.eye(cells, k=1) + np.eye(cells, k=-1))
-    return np.linalg.inv(matrix)
+    inverse: Array = np.linalg.inv(matrix)
+    return inverse

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.block_tridiagonal import Layer, solve_growing
 from torch_geometric_flare.simulation.hexahedron import CORNERS, Hexahedron, von_mises
-from torch_geometric_flare.simulation.printed_shape import BUILD_SPACE, PrintedShape
+from torch_geometric_flare.simulation.printed_shape import PrintedShape
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
@@ -65,7 +65,7 @@ class PrintedPart:
 
     Args:
         max_nodes: Parts with more nodes, or with less than 700, are drawn again. At
-            4,000 the median is near 1,800 nodes. Time grows with the square of the area
+            3,500 the median is near 1,800 nodes. Time grows with the square of the area
             of the layers, times the number of nodes.
         young_modulus: In MPa.
         poisson_ratio: Poisson's ratio.
@@ -77,7 +77,7 @@ class PrintedPart:
             `inherent_strain` are not three numbers of magnitude below 0.1.
     """
 
-    max_nodes: int = 4_000
+    max_nodes: int = 3_500
     young_modulus: float = 110e3
     poisson_ratio: float = 0.342
     inherent_strain: tuple[float, float, float] = (-0.008, -0.008, 0.0)
@@ -168,7 +168,7 @@ class PrintedPart:
         first = np.concatenate([[0], np.cumsum(planes)])
         levels = nodes[cells[:, 0], 2]
         layers = [
-            _assemble(cells[levels == level] , first[level : level + 2], stiffness, load)
+            _assemble(cells[levels == level], first[level : level + 2], stiffness, load)
             for level in range(len(planes) - 1)
         ]
         total, later = solve_growing((3 * planes).tolist(), layers)

@@ -58,7 +58,7 @@ class PrintedShape:
             rng: Source of all choices.
         """
         while True:
-            sizes = np.exp(rng.uniform(np.log((8, 8, 8)), np.log(BUILD_SPACE)))
+            sizes = np.exp(rng.uniform(np.log((6, 6, 16)), np.log(BUILD_SPACE)))
             low = 0.5 * (np.array(BUILD_SPACE) - sizes) * (1.0, 1.0, 0.0)
             voxels = np.zeros(BUILD_SPACE, dtype=np.bool_)
             for number in range(rng.integers(2, 6)):
