@@ -11,7 +11,7 @@ from torch_geometric_flare.simulation import AirfoilFlow, AirfoilShape, NotConve
 STREAM_SPEED = 0.8 * np.sqrt(1.4)
 
 
-def shock(flow, side=slice(None)):
+def shock(flow):
     """Return where the speed at the upper surface falls below that of sound."""
     middle, end = (len(flow.nodes) - 1) // 2, (len(flow.nodes) - 1) * 170 // 220
     x = flow.nodes[middle:end, 0, 0]
@@ -63,7 +63,7 @@ def test_the_stagnation_point_and_the_far_field(symmetric):
     # Isentropic ahead of the shock: pressure follows from the Mach number.
     front = symmetric.nodes[..., 0] < -0.05
     expected = ((1 + 0.2 * 0.8**2) / (1 + 0.2 * mach[front] ** 2)) ** 3.5
-    np.testing.assert_allclose(symmetric.pressure[front], expected, rtol=5e-3)
+    np.testing.assert_allclose(symmetric.pressure[front], expected, rtol=1e-2)
     # No flow through the airfoil.
     edge = np.gradient(symmetric.nodes[50:171, 0], axis=0)[10:-10]
     u, v = symmetric.velocity[50:171, 0][10:-10].T
@@ -72,7 +72,7 @@ def test_the_stagnation_point_and_the_far_field(symmetric):
 
 
 def test_a_mirrored_airfoil_has_the_mirrored_flow():
-    model = AirfoilFlow(coarse_iterations=40, iterations=40)
+    model = AirfoilFlow(coarse_iterations=100, iterations=60)
     rows = ((0.02, -0.01, 0.03, 0.0), (-0.03, 0.01, 0.0, 0.02))
     flow = model.solve(AirfoilShape(rows))
     flipped = tuple(tuple(-d for d in row) for row in rows[::-1])
@@ -83,7 +83,7 @@ def test_a_mirrored_airfoil_has_the_mirrored_flow():
 
 
 def test_fields_and_generator():
-    model = AirfoilFlow(coarse_iterations=60, iterations=30)
+    model = AirfoilFlow(coarse_iterations=100, iterations=60)
     first, again, other = (model.sample(np.random.default_rng(s)) for s in (5, 5, 6))
     assert {name: array.shape for name, array in first.items()} == {
         "pos": (11271, 2),

@@ -110,7 +110,8 @@ class AirfoilShape:
         """
         surface = self.surface(refinement * SURFACE_CELLS)
         wake_cells = refinement * WAKE_CELLS
-        first = float(np.linalg.norm(surface[1] - surface[0]))
+        ends = np.linalg.norm(surface[[1, -2]] - surface[0], axis=1)
+        first = float(ends.mean())
         length = FAR_FIELD - 1.0
         wake = np.tile(surface[0], (wake_cells, 1))
         wake[:, 0] += (length * _geometric(wake_cells, first / length))[:0:-1]
@@ -128,7 +129,8 @@ class AirfoilShape:
 
         spacing = 2.0 / (refinement * SURFACE_CELLS)
         growth = _geometric(refinement * OUTWARD_CELLS, spacing / FAR_FIELD)
-        return inner[:, None] + growth[:, None] * (outer - inner)[:, None]
+        nodes: Array = inner[:, None] + growth[:, None] * (outer - inner)[:, None]
+        return nodes
 
     def _row_displacements(self, x: Array) -> Array:
         """Return the cubic interpolants of both rows of nodes, [2, *x.shape]."""
@@ -142,7 +144,8 @@ class AirfoilShape:
 def _naca0012(x: Array) -> Array:
     """Return the half thickness, with the last coefficient that closes the edge."""
     polynomial = x * (-0.1260 + x * (-0.3516 + x * (0.2843 - 0.1036 * x)))
-    return 0.6 * (0.2969 * np.sqrt(x) + polynomial)
+    thickness: Array = 0.6 * (0.2969 * np.sqrt(x) + polynomial)
+    return thickness
 
 
 def _geometric(cells: int, first: float) -> Array:

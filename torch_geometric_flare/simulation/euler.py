@@ -275,7 +275,7 @@ def _differences(w: Array, p: Array, radius: Array, axis: int) -> Array:
     third = first[..., 2:] + first[..., :-2]
     third -= 2.0 * middle
     third *= e4
-    result = e2 * middle
+    result: Array = e2 * middle
     result -= third
     return result.swapaxes(-1, -2) if axis == -2 else result
 

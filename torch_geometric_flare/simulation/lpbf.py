@@ -211,14 +211,18 @@ def _assemble(cells: Index, first: Index, stiffness: Array, load: Array) -> Laye
         values = np.broadcast_to(part, index[0].shape).ravel()
         return coo_array((values, tuple(a.ravel() for a in index)), shape)
 
+    def total(i: Index, part: Array, size: int) -> Array:
+        weights = np.broadcast_to(part, i.shape).ravel()
+        return np.bincount(i.ravel(), weights, size).astype(np.float64)
+
     p, t = 3 * below, 3 * len(touched)
     return Layer(
         _unknowns(touched[None])[0],
         block(rows, rows, stiffness[:12, :12], (p, p)),
         block(rows, columns, stiffness[:12, 12:], (p, t)),
         block(columns, columns, stiffness[12:, 12:], (t, t)),
-        np.bincount(rows.ravel(), np.tile(load[:12], len(cells)), p),
-        np.bincount(columns.ravel(), np.tile(load[12:], len(cells)), t),
+        total(rows, load[:12], p),
+        total(columns, load[12:], t),
     )
 
 
