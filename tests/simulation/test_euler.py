@@ -47,18 +47,14 @@ def test_both_sides_of_the_wake_are_neighbours():
     assert set(np.flatnonzero(touched[1])) == {20, 199}
 
 
-def test_wall_takes_up_no_mass_and_no_energy():
+def test_no_mass_and_no_energy_pass_the_wall():
+    # Whatever stands in the ghosts behind it: columns of cells exchange the same.
     flow = CGridEuler(GRID, 50, 0.8, np.float64)
     flow.iterate(5, 7.0)
-    free = flow.state.copy()
-    # Reversing the velocity in the ghosts behind the wall changes no flux of mass.
+    columns = flow.residual().sum(axis=1)
     flow.state[1:3, :2, 52:-52] *= -1.0
     changed = flow.residual()
-    flow.state[:] = free
-    np.testing.assert_allclose(changed[[0, 3], 0], flow.residual()[[0, 3], 0], atol=0.1)
-    mass = flow._convection()[0]
-    flow.state[1:3, :2, 52:-52] *= -1.0
-    np.testing.assert_array_equal(flow._convection()[0], mass)
+    np.testing.assert_allclose(changed.sum(axis=1), columns, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -64,8 +64,8 @@ class PrintedPart:
     whose parts have other shapes and 736 to 47,542 nodes.
 
     Args:
-        max_nodes: Parts with more nodes, or with less than 700, are drawn again. At
-            3,500 the median is near 1,800 nodes. Time grows with the square of the area
+        max_nodes: Parts with more nodes, or with fewer than 700, are drawn again. At
+            3,500 the median is near 1,900 nodes. Time grows with the square of the area
             of the layers, times the number of nodes.
         young_modulus: In MPa.
         poisson_ratio: Poisson's ratio.
