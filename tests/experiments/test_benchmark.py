@@ -2,9 +2,20 @@ import dataclasses
 
 import pytest
 
-from torch_geometric_flare.experiments import DRIVAERML, Selection
+from torch_geometric_flare.experiments import (
+    AIRFOIL,
+    DARCY,
+    DRIVAERML,
+    ELASTICITY,
+    LPBF,
+    PIPE,
+    Selection,
+)
 from torch_geometric_flare.experiments.run import published_figures
 from torch_geometric_flare.nn import FLARE
+
+BENCHMARKS = (AIRFOIL, DARCY, DRIVAERML, ELASTICITY, LPBF, PIPE)
+MODELS = ["FLARE", "FLAREPP", "GNOT", "LNO", "PerceiverIO", "Transformer", "Transolver"]
 
 
 def test_a_recipe_is_found_by_model_and_name():
@@ -14,9 +25,9 @@ def test_a_recipe_is_found_by_model_and_name():
     with pytest.raises(ValueError, match="no recipe 'slow' for the model 'FLARE'"):
         DRIVAERML.recipe("FLARE", "slow")
     with pytest.raises(
-        ValueError, match=r"\(model, recipe\): FLARE paper, FLARE quick"
+        ValueError, match=r"\(model, recipe\): FLARE paper, FLARE quick, FLAREPP"
     ):
-        DRIVAERML.recipe("Transolver", "paper")
+        DRIVAERML.recipe("Reformer", "paper")
 
 
 def test_no_recipe_stands_under_another_model():
@@ -26,8 +37,32 @@ def test_no_recipe_stands_under_another_model():
 
 
 def test_choices():
-    assert DRIVAERML.models == ["FLARE"]
-    assert DRIVAERML.recipe_names == ["paper", "quick"]
+    for benchmark in BENCHMARKS:
+        assert benchmark.models == MODELS
+        assert benchmark.recipe_names == ["paper", "quick"]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: b.name)
+def test_quick_recipes_differ_in_their_network_alone(benchmark):
+    flare = benchmark.recipe("FLARE", "quick")
+    for name in MODELS:
+        recipe = benchmark.recipe(name, "quick")
+        assert (
+            dataclasses.replace(recipe, model_class=FLARE, model=flare.model) == flare
+        )
+        network = recipe.build(3, 1)
+        assert type(network).__name__ == name
+        size = sum(parameter.numel() for parameter in network.parameters())
+        assert 5e4 < size < 1e6
+
+
+def test_darcy_has_the_loss_with_derivatives():
+    for (_, name), recipe in DARCY.recipes.items():
+        assert recipe.derivative_weight == 0.1, name
+    others = [
+        recipe for b in BENCHMARKS if b is not DARCY for recipe in b.recipes.values()
+    ]
+    assert all(recipe.derivative_weight == 0 for recipe in others)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import torch
 
 from torch_geometric_flare.experiments import Selection, load_simulated
 from torch_geometric_flare.experiments.loading import (
-    choose_fields,
     first_samples,
     number_of_points,
 )
@@ -70,14 +69,6 @@ def test_chosen_fields_are_the_columns_of_y(tmp_path, monkeypatch):
         assert tuple(field.name for field in chosen.fields) == names
         assert torch.equal(chosen.test[1].y, both.test[1].y[:, columns])
         assert chosen.target_normalizer.num_channels == len(columns)
-
-
-def test_choosing_fields():
-    assert choose_fields(None, FIELDS) == FIELDS
-    assert choose_fields(["displacement"], FIELDS) == FIELDS[1:]
-    for names in (["strain"], ["stress", "stress"]):
-        with pytest.raises(ValueError, match="these data have stress, displacement"):
-            choose_fields(names, FIELDS)
 
 
 def test_first_samples():

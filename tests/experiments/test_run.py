@@ -139,7 +139,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert f"--resume=runs/{folder.name}" in output
     assert "2 simulated channels to train on, 3 to test on; FLARE(3" in output
     for wrong, message in (
-        ("--fields=speed", "fields are speed, but these data have velocity, pressure"),
+        ("--fields=speed", "among ['velocity', 'pressure'], each once, got ('speed',)"),
         ("--fields=", "expected names"),
         ("--data=official", "channel has no official data"),
     ):

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from torch_geometric_flare import recipes
 from torch_geometric_flare.datasets import Airfoil
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
@@ -10,6 +9,7 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     refuse_number_of_points,
 )
+from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.simulation import AirfoilFlow
 from torch_geometric_flare.visualization import plot_comparison
@@ -42,10 +42,7 @@ AIRFOIL = Benchmark(
     sample="airfoil",
     load_simulated=simulated_airfoils,
     load_official=official_airfoils,
-    recipes={
-        ("FLARE", "quick"): recipes.FLARE_AIRFOIL_QUICK,
-        ("FLARE", "paper"): recipes.FLARE_AIRFOIL,
-    },
+    recipes=benchmark_recipes("airfoil"),
     published=flare_paper("airfoil"),
     plot=partial(plot_comparison, window=((-0.5, 1.5), (-0.9, 0.9))),
     picture="mach_number",

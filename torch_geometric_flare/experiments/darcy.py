@@ -2,7 +2,6 @@
 
 import math
 
-from torch_geometric_flare import recipes
 from torch_geometric_flare.datasets import Darcy
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
@@ -10,23 +9,25 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     number_of_points,
 )
+from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.simulation import DarcyFlow
 from torch_geometric_flare.transforms import Normalizer
 
-_SOLVED = 169  # points along a side of the grid on which simulated flows are solved
-_OFFICIAL = 421
+_OFFICIAL = 421  # points along a side of the grids in the files
 
 
 def simulated_flows(selection: Selection) -> Splits:
-    """Return simulated flows: 800 to train on, 100 to test on, on grids of 43 × 43.
+    """Return simulated flows: 1,000 to train on, 100 to test on, on grids of 43 × 43.
+
+    They are solved on grids of half the spacing.
 
     Args:
         selection: Which of them; a number of points gives the grid.
     """
-    side = _side(selection, 43, _SOLVED)
-    flow = DarcyFlow(resolution=side)
-    return load_simulated(flow, selection, num_train=800, num_test=100)
+    side = _side(selection, 43)
+    flow = DarcyFlow(resolution=side, solve_resolution=2 * side - 1)
+    return load_simulated(flow, selection, num_train=1000, num_test=100)
 
 
 def official_flows(selection: Selection) -> Splits:
@@ -35,7 +36,14 @@ def official_flows(selection: Selection) -> Splits:
     Args:
         selection: Which of it; a number of points gives the grid.
     """
-    step = (_OFFICIAL - 1) // (_side(selection, 85, _OFFICIAL) - 1)
+    side = _side(selection, 85)
+    if (_OFFICIAL - 1) % (side - 1):
+        sides = [s for s in range(8, _OFFICIAL + 1) if (_OFFICIAL - 1) % (s - 1) == 0]
+        raise ValueError(
+            f"--num-points is {selection.num_points}, but official grids are every "
+            f"n-th point of 421 × 421: give one of {[s**2 for s in sides]}"
+        )
+    step = (_OFFICIAL - 1) // (side - 1)
     return load_official(
         lambda split: Darcy(selection.root, split, step=step),
         selection,
@@ -43,15 +51,14 @@ def official_flows(selection: Selection) -> Splits:
     )
 
 
-def _side(selection: Selection, default: int, finest: int) -> int:
+def _side(selection: Selection, default: int) -> int:
     """Return the points along a side of the selected grid."""
     number = number_of_points(selection.num_points, default**2)
     side = math.isqrt(number)
-    if side**2 != number or side < 3 or (finest - 1) % (side - 1):
-        sides = [s for s in range(8, finest + 1) if (finest - 1) % (s - 1) == 0]
+    if side**2 != number or side < 8:
         raise ValueError(
-            f"--num-points is {selection.num_points}, but grids are every n-th point "
-            f"of {finest} × {finest}: give one of {[s**2 for s in sides]}"
+            f"--num-points is {selection.num_points}, but grids are square, of 8 × 8 "
+            "points at least: give a number such as 1849 (43 × 43) or 7225 (85 × 85)"
         )
     return side
 
@@ -61,10 +68,7 @@ DARCY = Benchmark(
     sample="flow",
     load_simulated=simulated_flows,
     load_official=official_flows,
-    recipes={
-        ("FLARE", "quick"): recipes.FLARE_DARCY_QUICK,
-        ("FLARE", "paper"): recipes.FLARE_DARCY,
-    },
+    recipes=benchmark_recipes("darcy"),
     published=flare_paper("darcy"),
     picture="pressure",
 )

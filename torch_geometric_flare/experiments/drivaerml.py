@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_flare import recipes
 from torch_geometric_flare.datasets import DrivAerML
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,
@@ -17,6 +16,7 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     number_of_points,
 )
+from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import force_coefficients
@@ -102,10 +102,7 @@ DRIVAERML = Benchmark(
     sample="car",
     load_simulated=simulated_cars,
     load_official=official_cars,
-    recipes={
-        ("FLARE", "quick"): recipes.FLARE_DRIVAERML_QUICK,
-        ("FLARE", "paper"): recipes.FLARE_DRIVAERML,
-    },
+    recipes=benchmark_recipes("drivaerml"),
     quantities=forces,
     published=flare_paper("drivaerml"),
     picture="surface",

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from torch_geometric_flare import recipes
 from torch_geometric_flare.datasets import Elasticity
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
@@ -10,6 +9,7 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     refuse_number_of_points,
 )
+from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.simulation import Hyperelastic
 from torch_geometric_flare.transforms import Normalizer
@@ -18,13 +18,13 @@ _FIXED = "a block has 972 points"
 
 
 def simulated_blocks(selection: Selection) -> Splits:
-    """Return simulated blocks: 400 to train on, 50 to test on.
+    """Return simulated blocks: 1,000 to train on, 50 to test on.
 
     Args:
         selection: Which of them.
     """
     refuse_number_of_points(selection, _FIXED)
-    splits = load_simulated(Hyperelastic(), selection, num_train=400, num_test=50)
+    splits = load_simulated(Hyperelastic(), selection, num_train=1000, num_test=50)
     return replace(splits, coordinate_normalizer=_unit_square())
 
 
@@ -52,10 +52,7 @@ ELASTICITY = Benchmark(
     sample="block",
     load_simulated=simulated_blocks,
     load_official=official_blocks,
-    recipes={
-        ("FLARE", "quick"): recipes.FLARE_ELASTICITY_QUICK,
-        ("FLARE", "paper"): recipes.FLARE_ELASTICITY,
-    },
+    recipes=benchmark_recipes("elasticity"),
     published=flare_paper("elasticity"),
     picture="stress",
 )

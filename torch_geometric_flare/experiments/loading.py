@@ -1,7 +1,7 @@
 """What loaders of benchmark data share."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import SimulatedDataset, Simulator
 from torch_geometric_flare.experiments.benchmark import Selection, Splits
-from torch_geometric_flare.fields import Fields, channel_slices
+from torch_geometric_flare.fields import Fields, channel_slices, choose_fields
 from torch_geometric_flare.transforms import Normalizer
 
 Statistics = Callable[[Sequence[Data], Fields], Normalizer | None]
@@ -22,7 +22,7 @@ def load_simulated(
     *,
     num_train: int,
     num_test: int,
-    default_fields: Iterable[str] | None = None,
+    default_fields: Sequence[str] | None = None,
     input_statistics: Statistics | None = None,
 ) -> Splits:
     """Return simulated splits, held in memory.
@@ -42,7 +42,8 @@ def load_simulated(
     Raises:
         ValueError: If the simulator has no such fields.
     """
-    fields = choose_fields(selection.fields or default_fields, simulator.fields)
+    names = selection.fields or default_fields
+    fields = choose_fields(names, simulator.fields) if names else simulator.fields
     numbers = {
         "train": selection.num_train or num_train,
         "test": selection.num_test or num_test,
@@ -103,25 +104,6 @@ def load_official(
             train, train.features
         ),
     )
-
-
-def choose_fields(names: Iterable[str] | None, available: Fields) -> Fields:
-    """Return the fields of these names, all by default.
-
-    Raises:
-        ValueError: If there is no field of a name, or a name stands twice.
-    """
-    if names is None:
-        return available
-    by_name = {field.name: field for field in available}
-    chosen = list(names)
-    unknown = [name for name in chosen if name not in by_name]
-    if unknown or len(set(chosen)) < len(chosen):
-        raise ValueError(
-            f"fields are {','.join(chosen)}, but these data have {', '.join(by_name)}: "
-            "choose among these, each once"
-        )
-    return tuple(by_name[name] for name in chosen)
 
 
 def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:

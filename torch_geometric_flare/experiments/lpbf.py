@@ -1,12 +1,13 @@
 """Warping of printed parts: simulated, or the official set."""
 
-from torch_geometric_flare import datasets, recipes
+from torch_geometric_flare import datasets
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     refuse_number_of_points,
 )
+from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.simulation import PrintedPart
 from torch_geometric_flare.transforms import Normalizer
@@ -49,10 +50,7 @@ LPBF = Benchmark(
     sample="part",
     load_simulated=simulated_parts,
     load_official=official_parts,
-    recipes={
-        ("FLARE", "quick"): recipes.FLARE_LPBF_QUICK,
-        ("FLARE", "paper"): recipes.FLARE_LPBF,
-    },
+    recipes=benchmark_recipes("lpbf"),
     published=flare_paper("lpbf"),
     plot=plot_deformed_comparison,
     picture="displacement",

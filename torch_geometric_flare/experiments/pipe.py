@@ -1,6 +1,5 @@
 """Flow through curved pipes: simulated, or the official set."""
 
-from torch_geometric_flare import recipes
 from torch_geometric_flare.datasets import Pipe
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
@@ -9,6 +8,7 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     refuse_number_of_points,
 )
+from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.simulation import PipeFlow
 
@@ -54,10 +54,7 @@ PIPE = Benchmark(
     sample="pipe",
     load_simulated=simulated_pipes,
     load_official=official_pipes,
-    recipes={
-        ("FLARE", "quick"): recipes.FLARE_PIPE_QUICK,
-        ("FLARE", "paper"): recipes.FLARE_PIPE,
-    },
+    recipes=benchmark_recipes("pipe"),
     published=flare_paper("pipe"),
     picture="velocity",
 )

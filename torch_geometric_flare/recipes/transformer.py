@@ -18,8 +18,8 @@ TRANSFORMER_PAPER = Recipe(
 TRANSFORMER_ELASTICITY = TRANSFORMER_PAPER
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
 
-TRANSFORMER_DARCY = TRANSFORMER_PAPER
-"""Darcy flow on a grid of 85 × 85; see `FLARE_DARCY` for the loss."""
+TRANSFORMER_DARCY = replace(TRANSFORMER_PAPER, derivative_weight=0.1)
+"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
 
 TRANSFORMER_AIRFOIL = TRANSFORMER_PAPER
 """Airfoil: Mach number on a C-grid of 221 × 51."""

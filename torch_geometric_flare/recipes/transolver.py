@@ -34,8 +34,8 @@ def _on_grid(rows: int, columns: int) -> Recipe:
 TRANSOLVER_ELASTICITY = replace(TRANSOLVER_PAPER, batch_size=1)
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
 
-TRANSOLVER_DARCY = TRANSOLVER_PAPER
-"""Darcy flow on a grid of 85 × 85; see `FLARE_DARCY` for the loss."""
+TRANSOLVER_DARCY = replace(TRANSOLVER_PAPER, derivative_weight=0.1)
+"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
 
 TRANSOLVER_AIRFOIL = TRANSOLVER_PAPER
 """Airfoil: Mach number on a C-grid of 221 × 51."""
@@ -49,7 +49,7 @@ TRANSOLVER_DRIVAERML = replace(TRANSOLVER_PAPER, batch_size=1, weight_decay=1e-4
 TRANSOLVER_LPBF = replace(TRANSOLVER_DRIVAERML, epochs=250)
 """Laser powder bed fusion: vertical displacement, up to 47,542 points."""
 
-TRANSOLVER_CONV_DARCY = _on_grid(85, 85)
+TRANSOLVER_CONV_DARCY = replace(_on_grid(85, 85), derivative_weight=0.1)
 """As `TRANSOLVER_DARCY`, with convolutions."""
 
 TRANSOLVER_CONV_AIRFOIL = _on_grid(221, 51)
