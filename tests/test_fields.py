@@ -1,6 +1,11 @@
 import pytest
 
-from torch_geometric_flare.fields import Field, channel_slices, num_channels
+from torch_geometric_flare.fields import (
+    Field,
+    channel_slices,
+    choose_fields,
+    num_channels,
+)
 
 FIELDS = (Field("pressure", unit="m²/s²"), Field("wall_shear_stress", 3, "m²/s²"))
 
@@ -33,3 +38,10 @@ def test_a_field_has_channels(channels):
 def test_names_differ():
     with pytest.raises(ValueError, match="two fields are called 'pressure'"):
         channel_slices((FIELDS[0], FIELDS[0]))
+
+
+def test_choice_in_the_order_of_the_names():
+    assert choose_fields(["wall_shear_stress", "pressure"], FIELDS) == FIELDS[::-1]
+    for wrong in ((), "pressure", ("pressure", "pressure"), ("pressure", "mach")):
+        with pytest.raises(ValueError, match="fields must be a tuple of names among"):
+            choose_fields(wrong, FIELDS)

@@ -17,16 +17,34 @@ from torch_geometric_flare.functional import (
     flare_encode,
 )
 from torch_geometric_flare.interop import from_reference
-from torch_geometric_flare.nn import FLARE, FLAREConv, ResidualMLP
+from torch_geometric_flare.nn import (
+    FLARE,
+    FLAREPP,
+    GNOT,
+    LNO,
+    FLAREConv,
+    FLAREPPConv,
+    PerceiverIO,
+    ResidualMLP,
+    Transformer,
+    Transolver,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FLARE",
     "FLAREConv",
-    "SoftmaxState",
+    "FLAREPP",
+    "FLAREPPConv",
+    "GNOT",
+    "LNO",
+    "PerceiverIO",
     "PointBatch",
     "ResidualMLP",
+    "SoftmaxState",
+    "Transformer",
+    "Transolver",
     "flare_attention",
     "flare_decode",
     "flare_encode",

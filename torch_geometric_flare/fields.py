@@ -1,6 +1,6 @@
 """Names and units of fields: what the columns of a target or of an input are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -70,3 +70,23 @@ def channel_slices(fields: Iterable[Field]) -> dict[str, slice]:
         slices[field.name] = slice(start, start + field.channels)
         start += field.channels
     return slices
+
+
+def choose_fields(names: Sequence[str], available: Fields) -> Fields:
+    """Return the fields of these names, in this order.
+
+    Args:
+        names: Names of fields, each once.
+        available: What there is to choose from.
+
+    Raises:
+        ValueError: If `names` is empty or no sequence of different names of them.
+    """
+    by_name = {field.name: field for field in available}
+    is_list = not isinstance(names, str) and len(names) > 0
+    if not is_list or len(set(names)) < len(names) or not set(names) <= set(by_name):
+        raise ValueError(
+            f"fields must be a tuple of names among {list(by_name)}, each once, got "
+            f"{names!r}."
+        )
+    return tuple(by_name[name] for name in names)

@@ -19,7 +19,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric_flare.datasets import SimulatedDataset
 from torch_geometric_flare.datasets.simulator import sample_rng
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.simulation import Notchback
+from torch_geometric_flare.simulation import Notchback, NotConverged
 
 
 @dataclass(frozen=True)
@@ -645,3 +645,82 @@ def running(pid):
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
     ).stdout.strip()
     return bool(state) and not state.startswith("Z")
+
+
+@dataclass(frozen=True)
+class Stubborn:
+    """Converges where its draw is above a limit."""
+
+    limit: float
+
+    name: ClassVar[str] = "simulated_stubborn"
+    fields: ClassVar = (Field("total"),)
+    features: ClassVar = ()
+    coordinate_bounds: ClassVar = None
+
+    def sample(self, rng):
+        value = rng.random()
+        if value < self.limit:
+            raise NotConverged("the residual stalled")
+        return {"pos": np.full((1, 2), value), "total": np.array([value])}
+
+
+def first_that_converges(limit, index):
+    for attempt in range(10):
+        value = sample_rng(0, "train", index, attempt).random()
+        if value >= limit:
+            return attempt, value
+    raise AssertionError("choose another limit")
+
+
+def test_solutions_that_did_not_converge_are_drawn_again(tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        dataset = make(tmp_path, Stubborn(0.6), 6)
+    expected = [first_that_converges(0.6, index) for index in range(6)]
+    assert [float(data.y) for data in dataset] == [
+        np.float32(value) for _, value in expected
+    ]
+    attempts = [attempt for attempt, _ in expected]
+    assert min(attempts) == 0 < max(attempts)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"simulated data, simulated_stubborn, train: {sum(attempts)} solutions did not "
+        "converge and were drawn again"
+    )
+    for index, path in enumerate(sorted(Path(dataset.raw_dir).glob("*.npz"))):
+        with np.load(path) as file:
+            assert file.get("redraws", 0) == attempts[index]
+            assert ("redraws" in file) == (attempts[index] > 0)
+    assert set(dataset[attempts.index(max(attempts))].keys()) == {"x", "pos", "y"}
+
+
+def test_redraws_do_not_depend_on_the_workers(tmp_path, caplog):
+    here = SimulatedDataset(tmp_path / "a", Stubborn(0.6), 6, num_workers=0)
+    there = SimulatedDataset(tmp_path / "b", Stubborn(0.6), 6, num_workers=2)
+    assert contents(here) == contents(there)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == second
+
+
+def test_one_redraw_and_none(tmp_path, caplog):
+    values = [sample_rng(0, "train", index).random() for index in range(4)]
+    make(tmp_path, Stubborn(min(values)), 4)
+    assert not caplog.records
+    limit = np.nextafter(min(values), 1.0)
+    assert first_that_converges(limit, int(np.argmin(values)))[0] == 1
+    make(tmp_path, Stubborn(float(limit)), 4)
+    assert "train: 1 solution did not converge and was drawn" in caplog.text
+
+
+def test_no_draw_converges(tmp_path):
+    message = "found no solution for sample 0 .*'train' with seed 0 in 10 draws .*mesh"
+    with pytest.raises(RuntimeError, match=message):
+        make(tmp_path, Stubborn(2.0), 1)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_random_states_of_further_attempts():
+    states = [sample_rng(0, "train", 3, attempt).random() for attempt in range(10)]
+    assert len(set(states)) == 10
+    assert states[0] == sample_rng(0, "train", 3).random()
+    assert states[1] != sample_rng(0, "train", 1).random()

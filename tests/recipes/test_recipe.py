@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 from dataclasses import FrozenInstanceError, replace
 
@@ -129,6 +130,21 @@ def test_copies_are_equal_and_as_frozen(copied):
     assert hash(recipe) == hash(recipes.FLARE_LPBF)
     with pytest.raises(TypeError):
         recipe.model["heads"] = 1
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.__all__ if n != "Recipe"])
+def test_json_gives_an_equal_recipe(name):
+    recipe = getattr(recipes, name)
+    assert Recipe(**json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_a_flare_with_single_linear_maps():
+    model = recipes.FLARE_LINEAR_KV.build(2, 1)
+    for block in model.blocks:
+        for mlp in (block.mixer.key_mlp, block.mixer.value_mlp):
+            assert len(mlp.layers) == 1
+            x = torch.randn(5, 128)
+            torch.testing.assert_close(mlp(x), mlp.layers[0](x) + x)
 
 
 @pytest.mark.parametrize(

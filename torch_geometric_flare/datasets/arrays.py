@@ -66,16 +66,18 @@ def read_npz(
         ) from error
 
 
-def open_npy(path: Path) -> Array:
+def open_npy(path: Path, shape: Sequence[int | None] | None = None) -> Array:
     r"""Return the array of an `.npy` file, mapped into memory and not read.
 
     Args:
         path: The file.
+        shape: The expected shape; a `None` in it stands for any length. `None` accepts
+            all shapes.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is damaged, shorter than its header says, or holds anything
-            but numbers. The message names the file.
+        ValueError: If it is damaged, shorter than its header says, of another shape,
+            or holds anything but numbers. The message names the file.
     """
     try:
         with path.open("rb") as file:
@@ -88,7 +90,30 @@ def open_npy(path: Path) -> Array:
         raise ValueError(
             f"'{path}' is not a .npy file with an array of numbers: {error}"
         ) from error
+    if shape is not None:
+        check_shape(array.shape, shape, f"'{path}'")
     return array
+
+
+def check_shape(
+    found: Sequence[int], expected: Sequence[int | None], what: str
+) -> None:
+    r"""Check a shape that a file's header gives.
+
+    Args:
+        found: The shape.
+        expected: The expected shape; a `None` in it stands for any length above zero.
+        what: The file and the array, for the message.
+
+    Raises:
+        ValueError: If the two differ.
+    """
+    if len(found) != len(expected) or any(
+        size < 1 if wanted is None else size != wanted
+        for size, wanted in zip(found, expected, strict=True)
+    ):
+        text = ", ".join("n" if size is None else str(size) for size in expected)
+        raise ValueError(f"{what} has the shape {tuple(found)}, expected ({text}).")
 
 
 def to_tensor(array: Array, channels: int, what: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import Array, to_tensor
 from torch_geometric_flare.datasets.file_per_sample import FilePerSample
-from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.fields import Field, Fields, choose_fields
 from torch_geometric_flare.transforms import Normalizer, make_input
 
 SIZES = ("10k", "40k", "50k", "100k", "200k", "300k", "400k", "500k", "1m")
@@ -109,7 +109,7 @@ class DrivAerML(FilePerSample):
                 f"num_points must be one of {list(SIZES)}, got {num_points!r}."
             )
         self.num_points = num_points
-        self.fields = _choose_fields(fields, self.available_fields)
+        self.fields = choose_fields(fields, self.available_fields)
         super().__init__(root, split, revision, transform, pre_transform, force_reload)
 
     @property
@@ -163,18 +163,6 @@ class DrivAerML(FilePerSample):
         bounds = Normalizer.from_bounds(*self.coordinate_bounds)
         data.x = make_input(data, coordinate_normalizer=bounds)
         return data
-
-
-def _choose_fields(names: Sequence[str], available: Fields) -> Fields:
-    """Return the fields of these names, in this order."""
-    by_name = {field.name: field for field in available}
-    is_list = not isinstance(names, str) and len(names) > 0
-    if not is_list or len(set(names)) < len(names) or not set(names) <= set(by_name):
-        raise ValueError(
-            f"fields must be a tuple of names among {list(by_name)}, each once, got "
-            f"{names!r}."
-        )
-    return tuple(by_name[name] for name in names)
 
 
 def _run(name: str) -> int:

@@ -15,6 +15,8 @@ import tarfile
 import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from torch_geometric_flare.datasets.records import (
@@ -29,6 +31,7 @@ __all__ = [
     "check_revision",
     "download_from_hub",
     "extract_archive",
+    "list_hub_files",
     "verify",
 ]
 
@@ -71,27 +74,15 @@ def download_from_hub(
         check_revision(path, revision)
         return path
 
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-    except ImportError as error:
-        raise ImportError(
-            f"'{path}' is missing, and fetching it needs huggingface_hub: "
-            '`pip install "torch-geometric-flare[data]"`; or place the file there.'
-        ) from error
-
     command = f"hf download {repo_id} {filename} --repo-type dataset"
     command += f" --revision {revision}" if revision else ""
     remedy = (
         f"Place the file at '{path}' by hand, or fetch it on a machine with a "
         f'connection: `{command} --local-dir "{folder}"`.'
     )
-    try:
+    with _clear_errors(repo_id, filename, path, revision, remedy):
+        from huggingface_hub import hf_hub_download
+
         fetched = hf_hub_download(
             repo_id=repo_id,
             filename=filename,
@@ -99,31 +90,6 @@ def download_from_hub(
             revision=revision,
             local_dir=Path(folder),
         )
-    except LocalEntryNotFoundError as error:
-        # The client's word for "offline, and not on this disk"; it is a subclass of
-        # EntryNotFoundError, so that it comes first.
-        raise ConnectionError(
-            f"'{filename}' is missing, and the hub could not be reached "
-            f"({_first_line(error)}). {remedy}"
-        ) from error
-    except (
-        EntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    ) as error:
-        raise FileNotFoundError(
-            f"'{filename}' is missing, and the data set repository '{repo_id}' does "
-            f"not give it at revision {revision!r} ({_first_line(error)}). {remedy}"
-        ) from error
-    except Exception as error:
-        # Which connection errors there are depends on the client's HTTP library.
-        # A full or read-only disk is not one.
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
-            raise
-        raise ConnectionError(
-            f"'{filename}' is missing, and it could not be fetched from '{repo_id}' "
-            f"({_first_line(error)}). {remedy}"
-        ) from error
 
     path = Path(fetched)
     commit, expected = _client_notes(Path(folder), filename)
@@ -137,6 +103,91 @@ def download_from_hub(
             f"{expected}. It has been removed; fetch it again."
         )
     return path
+
+
+def list_hub_files(
+    repo_id: str,
+    pattern: str,
+    path: str | os.PathLike[str],
+    revision: str | None = None,
+) -> list[str]:
+    r"""Return the paths of files of a data set repository, in alphabetical order.
+
+    Args:
+        repo_id: The repository, as `"owner/name"`.
+        pattern: What the paths inside the repository must match, such as
+            `"train/*.npz"`.
+        path: Where the files could be placed by hand, for the messages.
+        revision: A commit, tag or branch; `None` takes the latest.
+
+    Raises:
+        ImportError: If `huggingface_hub` is not installed.
+        ConnectionError: If the hub cannot be reached.
+        FileNotFoundError: If the hub has no such repository, revision or files.
+    """
+    command = f"hf download {repo_id} --repo-type dataset"
+    command += f" --revision {revision}" if revision else ""
+    remedy = (
+        f"Place the files at '{path}' by hand, or fetch the repository on a machine "
+        f'with a connection: `{command} --local-dir "{Path(path).parent}"`.'
+    )
+    with _clear_errors(repo_id, pattern, Path(path), revision, remedy):
+        from huggingface_hub import HfApi
+
+        names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
+    found = sorted(name for name in names if PurePosixPath(name).match(pattern))
+    if not found:
+        raise FileNotFoundError(
+            f"the data set repository '{repo_id}' has no files '{pattern}' at revision "
+            f"{revision!r}. {remedy}"
+        )
+    return found
+
+
+@contextmanager
+def _clear_errors(
+    repo_id: str, wanted: str, path: Path, revision: str | None, remedy: str
+) -> Iterator[None]:
+    """Turn what the hub's client raises into errors that say what to do."""
+    try:
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+    except ImportError as error:
+        raise ImportError(
+            f"'{path}' is missing, and fetching it needs huggingface_hub: "
+            '`pip install "torch-geometric-flare[data]"`; or place the file there.'
+        ) from error
+    try:
+        yield
+    except LocalEntryNotFoundError as error:
+        # The client's word for "offline, and not on this disk"; it is a subclass of
+        # EntryNotFoundError, so that it comes first.
+        raise ConnectionError(
+            f"'{wanted}' is missing, and the hub could not be reached "
+            f"({_first_line(error)}). {remedy}"
+        ) from error
+    except (
+        EntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    ) as error:
+        raise FileNotFoundError(
+            f"'{wanted}' is missing, and the data set repository '{repo_id}' does "
+            f"not give it at revision {revision!r} ({_first_line(error)}). {remedy}"
+        ) from error
+    except Exception as error:
+        # Which connection errors there are depends on the client's HTTP library.
+        # A full or read-only disk is not one.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        raise ConnectionError(
+            f"'{wanted}' is missing, and it could not be fetched from '{repo_id}' "
+            f"({_first_line(error)}). {remedy}"
+        ) from error
 
 
 def check_revision(path: str | os.PathLike[str], revision: str | None) -> None:

@@ -48,6 +48,11 @@ class SimulatedDataset(Dataset):
     `pre_transform` is applied once, in this process; its results are kept in a folder
     of their own below the samples.
 
+    A solution that did not converge (`simulation.NotConverged`) is not kept: its sample
+    is drawn again, at most ten times, from `sample_rng(seed, split, index, attempt)`. A
+    warning of `logging` counts these, and the sample's file holds their number as
+    `redraws`.
+
     Worker processes are started afresh and import the main script again, so that a
     script must hold what it runs under `if __name__ == "__main__":`. Each one uses a
     single thread.
@@ -70,7 +75,8 @@ class SimulatedDataset(Dataset):
     Raises:
         ValueError: If an argument is out of its range, or the folder holds something
             else than its name says.
-        RuntimeError: If the simulator fails; the message names the sample.
+        RuntimeError: If the simulator fails, or none of ten draws of a sample
+            converges; the message names the sample.
     """
 
     def __init__(

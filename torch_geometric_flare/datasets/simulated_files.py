@@ -1,10 +1,11 @@
 """Simulated samples as files: one `.npz` each, written by worker processes."""
 
 import functools
+import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,10 +17,18 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import array_length
 from torch_geometric_flare.datasets.records import write_atomic
-from torch_geometric_flare.datasets.simulated_sample import make_arrays, read_arrays
+from torch_geometric_flare.datasets.simulated_sample import (
+    REDRAWS,
+    make_arrays,
+    read_arrays,
+)
 from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
 from torch_geometric_flare.datasets.stored import deserialize, num_stored_points
 from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.not_converged import NotConverged
+
+_LOGGER = logging.getLogger(__name__)
+_ATTEMPTS = 10
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -44,6 +53,9 @@ def simulate_files(
 ) -> None:
     r"""Simulate samples and write each one, atomically, as soon as it is finished.
 
+    A solution that did not converge is drawn again, from a random state of its own. A
+    warning counts these; the file of such a sample holds their number as `redraws`.
+
     Args:
         simulator: The physics.
         seed: Seed of the data set.
@@ -53,36 +65,51 @@ def simulate_files(
         num_workers: Processes, of one thread each; 0 for this process.
 
     Raises:
-        RuntimeError: If a sample fails or a process dies. Finished samples are kept.
+        RuntimeError: If a sample fails, or none of its ten draws converges, or a
+            process dies. Finished samples are kept.
     """
     from tqdm import tqdm
 
     job = functools.partial(_simulate_file, simulator, seed, split, folder)
     title = f"simulated data, {simulator.name}, {split}"
+    redraws = 0
     with tqdm(total=len(indices), desc=title, unit="sample") as bar:
-        if num_workers == 0:
-            for index in indices:
-                job(index)
-                bar.update()
-            return
-        workers = min(num_workers, len(indices))
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
-        with _single_threaded(), pool:
-            try:
-                futures = [pool.submit(job, index) for index in indices]
-                for future in as_completed(futures):
-                    future.result()
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    f"a process that ran {simulator.name} died. If at once: a script "
-                    'must hold what it runs under `if __name__ == "__main__":`. If '
-                    "later: memory may be short; lower `num_workers` (0 simulates in "
-                    "this process). Finished samples are kept."
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
+        finished = (
+            map(job, indices)
+            if num_workers == 0
+            else _in_workers(job, indices, num_workers, simulator.name)
+        )
+        for count in finished:
+            redraws += count
+            bar.update()
+    if redraws:
+        _LOGGER.warning(
+            "%s: %d solution%s did not converge and %s drawn again",
+            *(title, redraws, *(("", "was") if redraws == 1 else ("s", "were"))),
+        )
+
+
+def _in_workers(
+    job: Callable[[int], int], indices: Sequence[int], num_workers: int, name: str
+) -> Iterator[int]:
+    """Yield the results of a job as processes of one thread each finish it."""
+    workers = min(num_workers, len(indices))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
+    with _single_threaded(), pool:
+        try:
+            futures = [pool.submit(job, index) for index in indices]
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"a process that ran {name} died. If at once: a script "
+                'must hold what it runs under `if __name__ == "__main__":`. If '
+                "later: memory may be short; lower `num_workers` (0 simulates in "
+                "this process). Finished samples are kept."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def read_sample(path: Path, fields: Fields) -> Data:
@@ -140,17 +167,34 @@ def remove_leftovers(folder: Path) -> None:
 
 def _simulate_file(
     simulator: Simulator, seed: int, split: str, folder: Path, index: int
-) -> None:
-    try:
-        arrays = make_arrays(
-            simulator, simulator.sample(sample_rng(seed, split, index))
-        )
-    except Exception as error:
-        raise RuntimeError(
-            f"{simulator.name} failed on sample {index} of split {split!r} with seed "
-            f"{seed} ({type(error).__name__}: {error}). Finished samples are kept. "
-            f"Repeat it by simulator.sample(sample_rng({seed}, {split!r}, {index}))."
-        ) from error
+) -> int:
+    """Write the file of a sample and return how many draws did not converge."""
+    redraws = 0
+    while True:
+        try:
+            raw = simulator.sample(sample_rng(seed, split, index, redraws))
+            arrays = make_arrays(simulator, raw)
+            break
+        except NotConverged as error:
+            redraws += 1
+            if redraws == _ATTEMPTS:
+                raise RuntimeError(
+                    f"{simulator.name} found no solution for sample {index} of split "
+                    f"{split!r} with seed {seed} in {_ATTEMPTS} draws (the last one: "
+                    f"{error}). Its parameters ask too much of its solver: take a "
+                    f"finer mesh or milder conditions than {simulator!r}. Finished "
+                    "samples are kept."
+                ) from error
+        except Exception as error:
+            attempt = f", {redraws}" if redraws else ""
+            raise RuntimeError(
+                f"{simulator.name} failed on sample {index} of split {split!r} with "
+                f"seed {seed} ({type(error).__name__}: {error}). Finished samples are "
+                "kept. Repeat it by "
+                f"simulator.sample(sample_rng({seed}, {split!r}, {index}{attempt}))."
+            ) from error
+    if redraws:
+        arrays[REDRAWS] = np.array(redraws)
     buffer = BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     path = folder / sample_file(index)
@@ -161,6 +205,7 @@ def _simulate_file(
         # our temporary file for a leftover.
         if not path.exists():
             raise
+    return redraws
 
 
 def _follow_parent() -> None:

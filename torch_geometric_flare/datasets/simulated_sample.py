@@ -19,7 +19,9 @@ from torch_geometric_flare.transforms import Normalizer, make_input
 Array = npt.NDArray[Any]
 
 _OPTIONAL = ("normal", "area", "cells", "edge_index", "grid")
-RESERVED = ("x", "y", "pos", "batch", "ptr", "cells", "edge_index", "grid")
+REDRAWS = "redraws"
+"""Name of the array that counts draws without a solution in a sample's file."""
+RESERVED = ("x", "y", "pos", "batch", "ptr", "cells", "edge_index", "grid", REDRAWS)
 """Names that no field or feature may have."""
 
 
@@ -78,6 +80,7 @@ def read_arrays(content: bytes, path: Path, fields: Fields) -> Data:
                 f"'{path}': {name} has the shape {found}, expected {shape} and two "
                 "dimensions."
             )
+    arrays.pop(REDRAWS, None)
     grid = arrays.pop("grid", None)
     data = MeshData(**{name: torch.from_numpy(array) for name, array in arrays.items()})
     if grid is not None:

@@ -31,7 +31,9 @@ class Simulator(Protocol):
     | `edge_index` | [2, E] | points that each edge joins, integers |
     | `grid` | [2] | points (H, W) of a structured grid, H · W = N, row by row |
 
-    All numbers are finite. Arrays of other names are refused.
+    All numbers are finite. Arrays of other names are refused. A solver that did not
+    find its solution raises `simulation.NotConverged`: `SimulatedDataset` draws that
+    sample again.
     """
 
     @property
@@ -57,17 +59,22 @@ class Simulator(Protocol):
         """Return the raw arrays of one sample, which depend on `rng` alone."""
 
 
-def sample_rng(seed: int, split: str, index: int) -> np.random.Generator:
+def sample_rng(
+    seed: int, split: str, index: int, attempt: int = 0
+) -> np.random.Generator:
     r"""Return the random state of one sample of a `SimulatedDataset`.
 
     Args:
         seed: Seed of the data set.
         split: Name of the split.
         index: Index of the sample.
+        attempt: How many random states of this sample led to no solution before.
 
     Returns:
         A generator that depends on nothing else, neither on the number of samples nor
         on the order in which, or the process where, they are simulated.
     """
-    key = (zlib.crc32(split.encode()), index)
+    key: tuple[int, ...] = (zlib.crc32(split.encode()), index)
+    if attempt:
+        key = (*key, attempt)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

@@ -62,6 +62,8 @@ class StackedArrays(VerifiedDataset):
     def process(self) -> None:
         """Check and fingerprint every sample of the split; apply `pre_transform`."""
         Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
+        # The samples of an earlier run are those of arrays that `convert` replaces.
+        Path(self.processed_paths[0]).unlink(missing_ok=True)
         self.convert()
         super().process()
 

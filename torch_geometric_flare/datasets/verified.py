@@ -49,7 +49,8 @@ class VerifiedDataset(Dataset, ABC):
     - **Reading, one by one.** A sample is read from disk when it is indexed, and
       compared with its fingerprint: no more than its own bytes are read for that.
 
-    A format derives from `FilePerSample` (each sample has its own file) or from
+    A format derives from `FilePerSample` (each sample has its own file), from
+    `ConvertedFiles` (its files are slow to read, such as meshes) or from
     `StackedArrays` (samples are slices of arrays that hold all of them), which say
     where samples come from, and defines
 
@@ -82,6 +83,8 @@ class VerifiedDataset(Dataset, ABC):
     """Repository of data sets on the Hugging Face hub, `"owner/name"`."""
     published_sizes: ClassVar[Mapping[str, int]]
     """Number of samples that each split was published with."""
+    hub_folder: ClassVar[str] = ""
+    """Folder below `root/raw` that the repository's files are fetched into."""
     fields: Fields
     """What the columns of `y` are."""
     features: Fields = ()
@@ -124,7 +127,7 @@ class VerifiedDataset(Dataset, ABC):
 
         An archive is unpacked into the folder of its name without suffixes. A
         generator may read what it has yielded before (such as an index of files) once
-        it is resumed: by then that file lies in `raw_dir`.
+        it is resumed: by then that file lies in `hub_folder`, below `raw_dir`.
         """
 
     @abstractmethod
@@ -189,25 +192,28 @@ class VerifiedDataset(Dataset, ABC):
         Raises:
             FileNotFoundError: If a raw file is missing all the same.
         """
-        filenames = []
+        filenames, kept = [], []
         for filename in self.hub_files():
             filenames.append(filename)
-            folder = archive_folder(Path(self.raw_dir, filename))
+            target = Path(self.raw_dir, self.hub_folder)
+            folder = archive_folder(target / filename)
             if folder is not None and folder.exists():
+                kept.append(folder)
                 continue
-            path = download_from_hub(
-                self.repo_id, filename, self.raw_dir, self.revision
-            )
+            path = download_from_hub(self.repo_id, filename, target, self.revision)
             if folder is not None:
                 extract_archive(path, folder)
-        for missing in (Path(path) for path in self.raw_paths):
-            if not missing.exists():
-                kind = "file" if missing.suffix else "folder"
-                raise FileNotFoundError(
-                    f"'{missing.parent}' has no {kind} '{missing.name}'. Place it "
-                    f"there, or delete what '{self.raw_dir}' holds of this data set to "
-                    f"fetch {', '.join(filenames)} again."
-                )
+        missing = [path for path in map(Path, self.raw_paths) if not path.exists()]
+        if missing:
+            first, *others = missing
+            kind = "file" if first.suffix else "folder"
+            also = "".join(f", nor '{path.name}'" for path in others)
+            away = " and ".join(f"'{path}'" for path in kept or [self.raw_dir])
+            raise FileNotFoundError(
+                f"'{first.parent}' has no {kind} '{first.name}'{also}"
+                f". Place what is missing there, or move {away} away to fetch "
+                f"{', '.join(filenames)} again."
+            )
 
     def process(self) -> None:
         """Check and fingerprint every sample of the split; apply `pre_transform`."""
@@ -254,7 +260,8 @@ class VerifiedDataset(Dataset, ABC):
         # the description of `pre_transform` is in the manifest, which is JSON.
         if self.revision is not None:
             for filename in self.hub_files():
-                check_revision(Path(self.raw_dir, filename), self.revision)
+                path = Path(self.raw_dir, self.hub_folder, filename)
+                check_revision(path, self.revision)
         if self.force_reload or not Path(self.processed_paths[0]).exists():
             if self.log:
                 print(f"Processing {self.name}/{self.split}...", file=sys.stderr)

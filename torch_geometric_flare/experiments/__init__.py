@@ -6,13 +6,19 @@ from torch_geometric_flare.experiments.benchmark import (
     Splits,
 )
 from torch_geometric_flare.experiments.command_line import run_command_line
+from torch_geometric_flare.experiments.darcy import DARCY
 from torch_geometric_flare.experiments.drivaerml import DRIVAERML
+from torch_geometric_flare.experiments.elasticity import ELASTICITY
 from torch_geometric_flare.experiments.loading import load_official, load_simulated
+from torch_geometric_flare.experiments.pipe import PIPE
 from torch_geometric_flare.experiments.published import Published, flare_paper
 from torch_geometric_flare.experiments.run import run_benchmark
 
 __all__ = [
+    "DARCY",
     "DRIVAERML",
+    "ELASTICITY",
+    "PIPE",
     "Benchmark",
     "Published",
     "Selection",

@@ -28,6 +28,14 @@ from torch_geometric_flare.functional.ragged import (
     ragged_flare_encode,
     ragged_flare_weights,
 )
+from torch_geometric_flare.functional.ragged_self_attention import (
+    ragged_self_attention,
+)
+from torch_geometric_flare.functional.ragged_softmax import ragged_softmax_encode
+from torch_geometric_flare.functional.ragged_sum import (
+    ragged_sum_decode,
+    ragged_sum_encode,
+)
 from torch_geometric_flare.functional.state import SoftmaxState, State, SumState
 
 __all__ = [
@@ -53,5 +61,9 @@ __all__ = [
     "ragged_flare_decode",
     "ragged_flare_encode",
     "ragged_flare_weights",
+    "ragged_self_attention",
+    "ragged_softmax_encode",
+    "ragged_sum_decode",
+    "ragged_sum_encode",
     "reduce_gradients",
 ]

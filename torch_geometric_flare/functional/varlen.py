@@ -1,5 +1,6 @@
 """FLARE attention by the fused CUDA kernel for ragged sequences."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -51,16 +52,12 @@ def varlen_attention(
     """
     (dense,) = layout.dense_batches
     num_latents, num_graphs = q.size(2), len(dense.graphs)
-    sizes = torch.tensor([layout.sizes[g] for g in dense.graphs])
-    # Cumulative positions, which the kernel wants in 32 bits.
-    points = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    points = points.to(q.device, torch.int32)
+    points = _ends(layout, q.device)
     latents = num_latents * torch.arange(
         num_graphs + 1, device=q.device, dtype=torch.int32
     )
     queries = q.expand(num_graphs, -1, -1, -1).transpose(1, 2).flatten(0, 1)
-    # One split: with more, the rounding of a graph depends on the largest in the batch.
-    attend = partial(varlen_attn, scale=scale, num_splits=1)
+    attend = _attend(scale)
     z = cast(
         Tensor,
         attend(queries, k, v, latents, points, num_latents, dense.size),
@@ -69,3 +66,38 @@ def varlen_attention(
         Tensor,
         attend(k, queries, z, points, latents, dense.size, num_latents),
     )
+
+
+def varlen_self_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: PointBatch, scale: float
+) -> Tensor:
+    """Compute attention among the points of each graph by one call of the kernel.
+
+    Args:
+        q: Queries of the points, in the order of the layout.
+        k: Keys of the points.
+        v: Values of the points.
+        layout: The graphs.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`, `k`, `v`: $[N, H, D]$
+
+    Returns:
+        $[N, H, D]$
+    """
+    (dense,) = layout.dense_batches
+    points = _ends(layout, q.device)
+    return cast(Tensor, _attend(scale)(q, k, v, points, points, dense.size, dense.size))
+
+
+def _ends(layout: PointBatch, device: torch.device) -> Tensor:
+    """Return where graphs begin and end among the rows, in 32 bits for the kernel."""
+    (dense,) = layout.dense_batches
+    sizes = torch.tensor([0, *(layout.sizes[g] for g in dense.graphs)])
+    return sizes.cumsum(0).to(device, torch.int32)
+
+
+def _attend(scale: float) -> Callable[..., Any]:
+    # One split: with more, the rounding of a graph depends on the largest in the batch.
+    return partial(varlen_attn, scale=scale, num_splits=1)

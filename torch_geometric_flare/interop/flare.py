@@ -1,6 +1,5 @@
 """Checkpoints of FLARE's reference implementation."""
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -10,7 +9,9 @@ from torch_geometric_flare.interop.tensors import (
     entry,
     head_width,
     load,
+    mlp_layers,
     rename,
+    rename_mlp_layer,
 )
 from torch_geometric_flare.nn import FLARE
 
@@ -67,31 +68,15 @@ def build_flare(
         num_layers=count(state, r"blocks\.(\d+)\."),
         heads=heads,
         num_latents=num_latents,
-        kv_layers=count(state, r"blocks\.0\.att\.k_proj\.fcs\.(\d+)\."),
-        mlp_layers=count(state, r"blocks\.0\.mlp\.fcs\.(\d+)\."),
+        kv_layers=mlp_layers(state, "blocks.0.att.k_proj."),
+        mlp_layers=mlp_layers(state, "blocks.0.mlp."),
         scale=scale,
         qk_norm=qk_norm,
     ).to(latents.dtype)
     renamed = {}
     for name, value in state.items():
-        new = _mlp_layer(rename(name, _NAMES), state, name)
+        new = rename_mlp_layer(rename(name, _NAMES), state, name)
         renamed[new] = (
             value.reshape(latents_shape) if new.endswith(".latents") else value
         )
     return load(model, renamed)
-
-
-def _mlp_layer(new: str, state: Mapping[str, Tensor], name: str) -> str:
-    """Rename `fc1`, `fcs.i`, `fc2` of a residual MLP to places in one list."""
-    match = re.match(r"(.*\.)(fc1|fc2|fcs\.(\d+))(\.\w+)$", new)
-    if match is None:
-        return new
-    prefix, layer, inner, suffix = match.groups()
-    if inner is not None:
-        place = int(inner) + 1
-    elif layer == "fc1":
-        place = 0
-    else:
-        own = re.escape(name[: name.rindex("fc2")])
-        place = count(state, own + r"fcs\.(\d+)\.") + 1
-    return f"{prefix}layers.{place}{suffix}"

@@ -68,3 +68,37 @@ def load(model: Model, renamed: Mapping[str, Tensor]) -> Model:
             )
     model.load_state_dict(renamed)
     return model.eval()
+
+
+def mlp_layers(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the residual hidden layers of a residual MLP; -1 for a single linear map.
+
+    Args:
+        state: The checkpoint.
+        prefix: What the names of the MLP begin with, up to and with the last dot.
+    """
+    if f"{prefix}fc.weight" in state:
+        return -1
+    return count(state, re.escape(prefix) + r"fcs\.(\d+)\.")
+
+
+def rename_mlp_layer(new: str, state: Mapping[str, Tensor], name: str) -> str:
+    """Rename the layers of a residual MLP to places in one list, `layers`.
+
+    Args:
+        new: The name so far.
+        state: The checkpoint.
+        name: The name there, which ends in `fc1`, `fcs.0` and so on, `fc2`, or a single
+            `fc`, and `weight` or `bias`; others stay as they are.
+    """
+    match = re.match(r"(.*\.)(fc1|fc2|fcs\.(\d+)|fc)(\.\w+)$", new)
+    if match is None:
+        return new
+    prefix, layer, inner, suffix = match.groups()
+    if inner is not None:
+        place = int(inner) + 1
+    elif layer == "fc2":
+        place = mlp_layers(state, name[: name.rindex("fc2")]) + 1
+    else:
+        place = 0
+    return f"{prefix}layers.{place}{suffix}"

@@ -3,6 +3,7 @@
 from torch_geometric_flare.mesh_io.extent import check_extent
 from torch_geometric_flare.mesh_io.features import find_features
 from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
+from torch_geometric_flare.mesh_io.polygons import polygon_vectors
 from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
@@ -13,6 +14,7 @@ __all__ = [
     "find_features",
     "mesh_areas",
     "mesh_normals",
+    "polygon_vectors",
     "read_mesh",
     "save_dataset",
     "write_points",

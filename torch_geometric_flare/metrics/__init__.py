@@ -8,6 +8,7 @@ from torch_geometric_flare.metrics.forces import (
     force_coefficients,
     moment_coefficients,
 )
+from torch_geometric_flare.metrics.legacy_lpbf import legacy_lpbf_error
 from torch_geometric_flare.metrics.per_channel import relative_l2_per_channel
 from torch_geometric_flare.metrics.r2_score import r2_score
 from torch_geometric_flare.metrics.relative_l2 import (
@@ -22,6 +23,7 @@ __all__ = [
     "RelativeL2",
     "area_weighted_relative_l2",
     "force_coefficients",
+    "legacy_lpbf_error",
     "moment_coefficients",
     "r2_score",
     "relative_l2",

@@ -1,12 +1,32 @@
 """Modules: the FLARE operator, its parts, and whole surrogates."""
 
-from torch_geometric_flare.nn.attention import PhysicsAttention
+from torch_geometric_flare.nn.attention import (
+    GridPhysicsAttention,
+    LinearAttention,
+    PhysicsAttention,
+    SoftmaxAttention,
+)
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.conv import FLAREConv, LocalConv, MeshGraphConv
+from torch_geometric_flare.nn.conv import (
+    FLAREConv,
+    FLAREPPConv,
+    LocalConv,
+    MeshGraphConv,
+)
 from torch_geometric_flare.nn.dense import ResidualMLP
 from torch_geometric_flare.nn.mixer import PointMixer
-from torch_geometric_flare.nn.models import FLARE, FLAREHybrid, MeshGraphNet
+from torch_geometric_flare.nn.models import (
+    FLARE,
+    FLAREPP,
+    GNOT,
+    LNO,
+    FLAREHybrid,
+    MeshGraphNet,
+    PerceiverIO,
+    Transformer,
+    Transolver,
+)
 from torch_geometric_flare.nn.predict_stream import predict_stream
 from torch_geometric_flare.nn.readout import LatentReadout
 
@@ -15,13 +35,23 @@ __all__ = [
     "FLARE",
     "FLAREConv",
     "FLAREHybrid",
+    "FLAREPP",
+    "FLAREPPConv",
+    "GNOT",
+    "GridPhysicsAttention",
+    "LNO",
     "LatentReadout",
+    "LinearAttention",
     "LocalConv",
     "MeshGraphConv",
     "MeshGraphNet",
+    "PerceiverIO",
     "PhysicsAttention",
     "PointMixer",
     "ResidualBlock",
     "ResidualMLP",
+    "SoftmaxAttention",
+    "Transformer",
+    "Transolver",
     "predict_stream",
 ]

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.checks import check_points
 from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
 from torch_geometric_flare.nn.layout import Batch, point_layout
@@ -44,6 +45,17 @@ class Backbone(nn.Module):
         for module in modules:
             module.reset_parameters()
 
+    def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
+        """Return what `lift` takes of each point: `x`, unless a subclass adds to it.
+
+        Only here does a model that is bound to a grid know the place of each row.
+
+        Args:
+            x: Features of all points, in the order that the caller has them in.
+            layout: The graphs.
+        """
+        return x
+
     def forward(
         self,
         x: Tensor,
@@ -78,6 +90,7 @@ class Backbone(nn.Module):
         """
         check_points(x, self.in_channels)
         layout = point_layout(self, x, batch, batch_size, group)
+        x = self.input_rows(x, layout)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             size = self.chunk_size
             x = layout.unsort(x) if layout is batch else x

@@ -1,6 +1,7 @@
 """User errors that every module reports the same way."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -28,6 +29,26 @@ def check_positive(**values: int) -> None:
                 f"{name} is {value!r}, expected a positive integer"
                 f"{_OTHERWISE.get(name, '')}"
             )
+
+
+def check_heads(hidden_channels: int, heads: int) -> None:
+    """Raise `ValueError` unless `heads` divides `hidden_channels`."""
+    if hidden_channels % heads:
+        raise ValueError(
+            f"hidden_channels is {hidden_channels}, which heads={heads} does not "
+            "divide: change one of them"
+        )
+
+
+def check_grid(grid: Sequence[int]) -> tuple[int, int]:
+    """Return rows and columns; raise `ValueError` unless they are two sizes."""
+    pair = isinstance(grid, Sequence) and len(grid) == 2
+    if not pair or not all(map(is_positive, grid)):
+        raise ValueError(
+            f"grid is {grid!r}, expected two positive integers, rows and columns"
+        )
+    rows, columns = grid
+    return rows, columns
 
 
 def check_layers(**values: int) -> None:

@@ -150,11 +150,7 @@ class PointMixer(nn.Module):
         group: "ProcessGroup | None",
     ) -> Tensor:
         """Encode some points and decode at others."""
-        if self.num_encodes != 1:
-            raise ValueError(
-                f"x is a pair but {type(self).__name__} encodes {self.num_encodes} "
-                "times: pass one set of points"
-            )
+        self._check_one_encode("x is a pair: pass one set of points")
         source, query = batch if isinstance(batch, tuple) else (batch, batch)
         if batch_size is None:
             batch_size = max(
@@ -191,6 +187,7 @@ class PointMixer(nn.Module):
         Raises:
             ValueError: As `forward`.
         """
+        self._check_one_encode("no single state holds all: call the module itself")
         layout = self._layout(x, batch, batch_size, group)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
@@ -217,8 +214,15 @@ class PointMixer(nn.Module):
             ValueError: As `forward`; also if the number of graphs is not that of
                 the state.
         """
+        self._check_one_encode("no single state holds all: call the module itself")
         latents = self.process(state, ())
         return self._decode(latents, x, batch, len(next(iter(state))))
+
+    def _check_one_encode(self, remedy: str) -> None:
+        if self.num_encodes != 1:
+            raise ValueError(
+                f"{type(self).__name__} encodes {self.num_encodes} times, but {remedy}"
+            )
 
     def _layout(
         self,

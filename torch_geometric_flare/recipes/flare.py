@@ -10,7 +10,7 @@ Engine, [arXiv:2508.12594](https://arxiv.org/abs/2508.12594).
 from dataclasses import replace
 
 from torch_geometric_flare.nn import FLARE
-from torch_geometric_flare.recipes.recipe import Recipe
+from torch_geometric_flare.recipes.recipe import Recipe, Value
 
 FLARE_PAPER = Recipe(
     model_class=FLARE,
@@ -19,7 +19,7 @@ FLARE_PAPER = Recipe(
 """What all trainings of the FLARE paper share; 2-D sets take two samples per step."""
 
 
-def _flare(heads: int, num_latents: int) -> dict[str, int | float | str | bool]:
+def _flare(heads: int, num_latents: int) -> dict[str, Value]:
     return {**FLARE_PAPER.model, "heads": heads, "num_latents": num_latents}
 
 
@@ -97,3 +97,13 @@ FLARE_LPBF_QUICK = replace(
     FLARE_LPBF, epochs=20, num_points=2000, learning_rate=2e-3, model=_QUICK
 )
 """A quick recipe of ours for printed parts, on 2,000 random points per step."""
+
+FLARE_LINEAR_KV = replace(
+    FLARE_PAPER,
+    model={**FLARE_PAPER.model, "hidden_channels": 128, "kv_layers": -1},
+)
+"""The FLARE that the FLARE++ paper compares with, on 2-D sets.
+
+Keys and values are one residual linear map each, and the hidden width is 128
+([arXiv:2608.11519](https://arxiv.org/abs/2608.11519)); all else is as in `FLARE_PAPER`.
+"""

@@ -10,6 +10,9 @@ from torch import nn
 
 from torch_geometric_flare.nn import models
 
+Value = int | float | str | bool | tuple[int, ...]
+"""An argument of a model; a tuple may be given as the list that JSON makes of it."""
+
 # What `Recipe.build` adds, as a data set decides it.
 _CHANNELS = ("in_channels", "out_channels")
 
@@ -55,9 +58,7 @@ class Recipe:
     """
 
     model_class: type[nn.Module]
-    model: Mapping[str, int | float | str | bool] = field(
-        default_factory=dict, hash=False
-    )
+    model: Mapping[str, Value] = field(default_factory=dict, hash=False)
     epochs: int = 500
     batch_size: int = 2
     num_points: int | None = None
@@ -110,7 +111,10 @@ class Recipe:
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {value}")
         object.__setattr__(self, "model_class", _find_class(self.model_class))
-        object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
+        # JSON knows no tuples.
+        object.__setattr__(self, "betas", tuple(self.betas))
+        arguments = {name: _as_tuple(value) for name, value in self.model.items()}
+        object.__setattr__(self, "model", MappingProxyType(arguments))
         _check_arguments(self.model_class, self.model)
 
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
@@ -141,7 +145,7 @@ class Recipe:
         """Return all fields as plain values, the class by its name.
 
         For a class of `torch_geometric_flare.nn.models`, `Recipe(**recipe.to_dict())`
-        is an equal recipe.
+        is an equal recipe, also after a way through JSON.
         """
         return self.__getstate__() | {"model_class": self.model_class.__name__}
 
@@ -152,6 +156,10 @@ class Recipe:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, model=MappingProxyType(state["model"]))
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _find_class(given: object) -> type[nn.Module]:

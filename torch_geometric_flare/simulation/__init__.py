@@ -1,14 +1,27 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
+from torch_geometric_flare.simulation.darcy import DarcyFlow
+from torch_geometric_flare.simulation.elasticity import (
+    Hyperelastic,
+    HyperelasticSolution,
+)
+from torch_geometric_flare.simulation.not_converged import NotConverged
 from torch_geometric_flare.simulation.notchback import Notchback, NotchbackFlow
 from torch_geometric_flare.simulation.notchback_body import SHAPE_RANGES, NotchbackShape
+from torch_geometric_flare.simulation.pipe import PipeFlow, PipeSolution
 from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, SourcePanels
 
 __all__ = [
     "SHAPE_RANGES",
+    "DarcyFlow",
+    "Hyperelastic",
+    "HyperelasticSolution",
+    "NotConverged",
     "Notchback",
     "NotchbackFlow",
     "NotchbackShape",
+    "PipeFlow",
+    "PipeSolution",
     "SourcePanelFlow",
     "SourcePanels",
 ]

@@ -1,5 +1,4 @@
 import copy
-import inspect
 import pickle
 
 import pytest
@@ -9,13 +8,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric_flare import PointBatch
 from torch_geometric_flare.nn import FLARE, FLAREHybrid, predict_stream
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
-from torch_geometric_flare.testing import (
-    assert_batch_invariant,
-    assert_permutation_equivariant,
-)
 from torch_geometric_flare.transforms import Normalizer, RadiusEdges
-
-from ..sketches import AlongEdges
 
 
 def small(**options):
@@ -63,11 +56,6 @@ def test_without_edges_it_is_flare():
     assert not torch.allclose(model(data.x, *edges_of(data)), flare(data.x))
 
 
-def test_batch_invariant():
-    model = AlongEdges(small().double(), RadiusEdges(0.5))
-    assert_batch_invariant(model, 3, (1, 2, 63, 0, 200), atol=1e-9)
-
-
 def test_graphs_that_the_layout_reorders():
     model = small().double()
     samples = [sample(points, 0.1) for points in (10, 900, 20, 905)]
@@ -86,13 +74,6 @@ def test_a_layout_made_before():
     torch.testing.assert_close(model(batch.x, *edges_of(batch), layout), expected)
 
 
-def test_permutation_equivariant():
-    x = torch.randn(63, 3, dtype=torch.float64)
-    batch = torch.tensor([0] * 20 + [1] * 43)
-    model = AlongEdges(small().double(), RadiusEdges(0.5))
-    assert_permutation_equivariant(model, x, batch)
-
-
 def test_no_points():
     model = small()
     none = torch.empty(2, 0, dtype=torch.long)
@@ -109,7 +90,6 @@ def test_it_never_streams():
         predict_stream(model, data.x, torch.empty(63, 2), chunk_size=10)
     with pytest.raises(TypeError, match="chunk_size"):
         small(chunk_size=10)
-    assert "group" not in inspect.signature(model.forward).parameters
 
 
 def test_lower_precision():

@@ -7,13 +7,7 @@ from torch_geometric.data import Batch, Data
 
 from torch_geometric_flare.nn import MeshGraphNet
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
-from torch_geometric_flare.testing import (
-    assert_batch_invariant,
-    assert_permutation_equivariant,
-)
 from torch_geometric_flare.transforms import KNNEdges, MeshEdges, Normalizer
-
-from ..sketches import AlongEdges
 
 
 def small(**options):
@@ -67,18 +61,6 @@ def test_it_hears_as_far_as_its_layers():
     (grad,) = torch.autograd.grad(model(x, pos, edge_index)[5].sum(), x)
     heard = grad.abs().sum(1) > 0
     assert heard.tolist() == [False, False] + [True] * 4 + [False] * 3
-
-
-def test_batch_invariant():
-    model = AlongEdges(small().double(), KNNEdges(4))
-    assert_batch_invariant(model, 3, (1, 2, 63, 0, 300), atol=1e-9)
-
-
-def test_permutation_equivariant():
-    x = torch.randn(63, 3, dtype=torch.float64)
-    batch = torch.tensor([0] * 20 + [1] * 43)
-    model = AlongEdges(small().double(), KNNEdges(4))
-    assert_permutation_equivariant(model, x, batch)
 
 
 def test_translations_change_nothing():

@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import PointBatch, SumState, distributed_merge
-from torch_geometric_flare.functional.state import state_dtype
+from torch_geometric_flare.functional import (
+    PointBatch,
+    SumState,
+    ragged_sum_decode,
+    ragged_sum_encode,
+)
+from torch_geometric_flare.nn.attention.slice_attention import SliceAttention
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.stage import Latents
@@ -14,11 +18,8 @@ from torch_geometric_flare.nn.stage import Latents
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# Keeps the mean of a slice that no point belongs to finite.
-_EPS = 1e-5
 
-
-class PhysicsAttention(PointMixer):
+class PhysicsAttention(SliceAttention, PointMixer):
     r"""Physics attention: points pool into slices, and the slices attend to each other.
 
     From Transolver, [arXiv 2402.02366](https://arxiv.org/abs/2402.02366), in the form
@@ -56,6 +57,8 @@ class PhysicsAttention(PointMixer):
         torch.Size([100, 16])
     """
 
+    no_weight_decay = SliceAttention.no_weight_decay
+
     def __init__(
         self,
         channels: int,
@@ -64,67 +67,25 @@ class PhysicsAttention(PointMixer):
         head_channels: int | None = None,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__()
-        check_positive(
-            channels=channels,
-            heads=heads,
-            num_slices=num_slices,
-            chunk_size=1 if chunk_size is None else chunk_size,
-        )
-        if head_channels is None:
-            if channels % heads:
-                raise ValueError(
-                    f"channels is {channels}, which heads={heads} does not divide: "
-                    "change one of them or give head_channels"
-                )
-            head_channels = channels // heads
-        check_positive(head_channels=head_channels)
-        self.channels = self.in_channels = channels
-        self.heads = heads
-        self.num_slices = num_slices
-        self.head_channels = head_channels
+        super().__init__(channels, heads, num_slices, head_channels)
+        check_positive(chunk_size=1 if chunk_size is None else chunk_size)
         self.chunk_size = chunk_size
-
-        width = heads * head_channels
-        self.temperature = nn.Parameter(torch.empty(heads))
+        width = self.heads * self.head_channels
         self.point = nn.Linear(channels, width)
         self.feature = nn.Linear(channels, width)
-        self.slice = nn.Linear(head_channels, num_slices)
-        self.query = nn.Linear(head_channels, head_channels, bias=False)
-        self.key = nn.Linear(head_channels, head_channels, bias=False)
-        self.value = nn.Linear(head_channels, head_channels, bias=False)
-        self.out = nn.Linear(width, channels)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new parameters."""
-        nn.init.constant_(self.temperature, 0.5)
-        for module in self.children():
-            assert isinstance(module, nn.Linear)
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        # Slices start out as different as they can be.
-        nn.init.orthogonal_(self.slice.weight)
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> SumState:
         r"""Pool points into slices: $\sum w f$ $[B, H, G, D]$, $\sum w$ $[B, H, G]$."""
-        weights = self._weights(self._split_heads(self.point(x)))
-        return self._pool(weights, self._split_heads(self.feature(x)), layout)
-
-    def process(self, state: SumState, latents: Latents = ()) -> Latents:
-        """Let the slices of each graph attend to each other, $[B, H, G, D]$."""
-        token = state.total / (state.weight.unsqueeze(-1) + _EPS)
-        token = token.to(self.query.weight.dtype)
-        scores = self.query(token) @ self.key(token).mT / self.head_channels**0.5
-        return (scores.softmax(dim=-1) @ self.value(token),)
+        weights = self.slice_weights(self._split_heads(self.point(x)))
+        return ragged_sum_encode(weights, self._split_heads(self.feature(x)), layout)
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Give each point the tokens of its slices."""
-        weights = self._weights(self._split_heads(self.point(x)))
-        y: Tensor = self.out(self._scatter(weights, latents[0], layout).flatten(-2))
+        weights = self.slice_weights(self._split_heads(self.point(x)))
+        y: Tensor = self.out(ragged_sum_decode(weights, latents[0], layout).flatten(-2))
         return y
 
     def mix_rows(
@@ -134,79 +95,6 @@ class PhysicsAttention(PointMixer):
         point, feature = map(self._split_heads, (self.point(x), self.feature(x)))
         y: Tensor = self.out(self.attend(point, feature, layout, group).flatten(-2))
         return y
-
-    def attend(
-        self,
-        point: Tensor,
-        feature: Tensor,
-        layout: PointBatch,
-        group: "ProcessGroup | None" = None,
-    ) -> Tensor:
-        r"""Compute the part between the linear maps of $x$ and the one of the output.
-
-        Args:
-            point: What decides the slices of each point, $p$, in the order of the
-                layout.
-            feature: What the slices take from each point, $f$.
-            layout: The graphs.
-            group: Processes that hold the other points of these graphs.
-
-        Shapes:
-            - `point`, `feature`: $[N, H, D]$
-
-        Returns:
-            $y$ of shape $[N, H, D]$.
-        """
-        weights = self._weights(point)
-        state = distributed_merge(self._pool(weights, feature, layout), group)
-        (token,) = self.process(state)
-        return self._scatter(weights, token, layout)
-
-    def _weights(self, point: Tensor) -> Tensor:
-        """Return how much each point belongs to each slice, [N, H, G]."""
-        logits = self.slice(point) / self.temperature.unsqueeze(-1)
-        weights: Tensor = logits.softmax(dim=-1)
-        return weights
-
-    def _pool(self, weights: Tensor, feature: Tensor, layout: PointBatch) -> SumState:
-        """Sum over the points of each graph; padding adds zero."""
-        dtype = state_dtype(feature.dtype)
-        shape = layout.num_graphs, self.heads, self.num_slices
-        total = feature.new_zeros(*shape, self.head_channels, dtype=dtype)
-        weight = feature.new_zeros(shape, dtype=dtype)
-        blocks = zip(
-            layout.dense_batches,
-            layout.split(weights.to(dtype)) if layout.num_points else (),
-            layout.split(feature.to(dtype)) if layout.num_points else (),
-            strict=True,
-        )
-        for dense, w, f in blocks:  # [B, n, H, G] and [B, n, H, D]
-            graphs = torch.tensor(dense.graphs, device=w.device)
-            w = w.transpose(1, 2)
-            total = total.index_copy(0, graphs, w.mT @ f.transpose(1, 2))
-            weight = weight.index_copy(0, graphs, w.sum(dim=2))
-        if layout.num_points == 0:
-            # A process without points takes part in backward all the same.
-            total = total + weights.sum() + feature.sum()
-        return SumState(total, weight)
-
-    def _scatter(self, weights: Tensor, token: Tensor, layout: PointBatch) -> Tensor:
-        """Average the tokens of a graph at each of its points, [N, H, D]."""
-        if layout.num_points == 0:
-            # A process without points takes part in backward all the same.
-            y = weights.new_empty(0, self.heads, self.head_channels)
-            return y + weights.sum() + token[:0].sum()
-        token = token.to(weights.dtype)
-        pairs = zip(layout.dense_batches, layout.split(weights), strict=True)
-        return layout.join(
-            [
-                (w.transpose(1, 2) @ token[list(dense.graphs)]).transpose(1, 2)
-                for dense, w in pairs
-            ]
-        )
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.reshape(x.size(0), self.heads, self.head_channels)
 
     def __repr__(self) -> str:
         return (

@@ -1,7 +1,8 @@
 """Operators on `x` and `batch`, in the manner of `torch_geometric.nn.conv`."""
 
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
+from torch_geometric_flare.nn.conv.flarepp_conv import FLAREPPConv
 from torch_geometric_flare.nn.conv.local_conv import LocalConv
 from torch_geometric_flare.nn.conv.mesh_graph_conv import MeshGraphConv
 
-__all__ = ["FLAREConv", "LocalConv", "MeshGraphConv"]
+__all__ = ["FLAREConv", "FLAREPPConv", "LocalConv", "MeshGraphConv"]

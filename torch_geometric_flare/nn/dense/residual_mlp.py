@@ -40,6 +40,13 @@ def reset_linear(linear: nn.Linear) -> None:
         nn.init.zeros_(linear.bias)
 
 
+def reset_truncated(linear: nn.Linear) -> None:
+    r"""Draw the weight from a truncated $\mathcal{N}(0, 0.02^2)$; bias zero."""
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+
+
 _FORWARD = {kind: kind.forward for kind in (nn.Linear, nn.GELU)}
 
 
@@ -162,3 +169,25 @@ class ResidualMLP(nn.Module):
             f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
             f"{self.out_channels}, num_layers={self.num_layers})"
         )
+
+
+def pointwise_mlp(
+    in_channels: int, hidden_channels: int, out_channels: int, act: Activation
+) -> ResidualMLP:
+    r"""Return the MLP $W_2\,\phi(W_1 x)$, which adds nothing to its result.
+
+    Args:
+        in_channels: Width of the input.
+        hidden_channels: Width between both maps.
+        out_channels: Width of the output.
+        act: Activation; `nn.GELU()` is the exact one.
+    """
+    return ResidualMLP(
+        in_channels,
+        hidden_channels,
+        out_channels,
+        0,
+        act,
+        input_residual=False,
+        output_residual=False,
+    )

@@ -4,7 +4,7 @@ from torch import nn
 
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_layers, check_positive
+from torch_geometric_flare.nn.checks import check_heads, check_layers, check_positive
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
 
@@ -72,11 +72,7 @@ class FLARE(Backbone):
             chunk_size=1 if chunk_size is None else chunk_size,
         )
         check_layers(kv_layers=kv_layers, mlp_layers=mlp_layers)
-        if hidden_channels % heads:
-            raise ValueError(
-                f"hidden_channels is {hidden_channels}, which heads={heads} does not "
-                "divide: change one of them"
-            )
+        check_heads(hidden_channels, heads)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels

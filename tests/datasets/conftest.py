@@ -1,0 +1,31 @@
+import pickle
+
+import pytest
+import torch
+from huggingface_hub import constants
+from torch_geometric.loader import DataLoader
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No test reaches the hub."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def check_workers():
+    """Samples are the same in worker processes, and no memory map is pickled."""
+
+    def check(dataset):
+        samples = list(dataset)  # opens the files
+        content = pickle.dumps(dataset)
+        assert len(content) < 10**5
+        loaded = list(pickle.loads(content))
+        worked = list(DataLoader(dataset, batch_size=1, num_workers=1))
+        assert len(samples) == len(loaded) == len(worked) > 0
+        for one, two, three in zip(samples, loaded, worked, strict=True):
+            for key in ("x", "pos", "y"):
+                assert torch.equal(one[key], two[key])
+                assert torch.equal(one[key], three[key])
+
+    return check

@@ -1,0 +1,138 @@
+import json
+
+import pytest
+import torch
+
+from torch_geometric_flare.datasets import AirfRANS
+from torch_geometric_flare.fields import num_channels
+
+NAMES = [f"airFoil2D_SST_{number}" for number in range(6)]
+MANIFEST = {
+    "full_train": NAMES[:4],
+    "full_test": NAMES[4:],
+    "scarce_train": NAMES[:1],
+    "reynolds_train": NAMES[1:4],
+    "reynolds_test": [NAMES[0], NAMES[5]],
+    "aoa_train": NAMES[2:5],
+    "aoa_test": NAMES[:2],
+}
+
+
+def sample(number):
+    generator = torch.Generator().manual_seed(number)
+    size = 4 + number
+    return {
+        "pos": torch.randn(size, 2, generator=generator),
+        "x": torch.randn(size, 5, generator=generator),
+        "y": torch.randn(size, 4, generator=generator),
+        "surf": torch.rand(size, generator=generator) < 0.5,
+    }
+
+
+def write(root, samples=None):
+    (root / "raw").mkdir(parents=True)
+    samples = [sample(number) for number in range(6)] if samples is None else samples
+    torch.save(samples, root / "raw" / "AirfRANS.pt")
+    (root / "raw" / "manifest.json").write_text(json.dumps(MANIFEST))
+
+
+def test_every_number(tmp_path):
+    write(tmp_path)
+    dataset = AirfRANS(tmp_path)
+    for number, data in enumerate(dataset):
+        raw = sample(number)
+        assert torch.equal(data.pos, raw["pos"]) and torch.equal(data.y, raw["y"])
+        assert torch.equal(data.x, torch.cat([raw["pos"], raw["x"]], dim=1))
+        assert torch.equal(data.inlet_velocity, raw["x"][:, :2])
+        assert torch.equal(data.wall_distance, raw["x"][:, 2:3])
+        assert torch.equal(data.normal, raw["x"][:, 3:])
+        assert torch.equal(data.surf, raw["surf"]) and data.surf.dtype == torch.bool
+        assert data.x.size(1) == 2 + num_channels(dataset.features)
+        assert data.y.size(1) == num_channels(dataset.fields)
+    assert [str(field) for field in (*dataset.features, *dataset.fields)] == [
+        "inlet_velocity (m/s)",
+        "wall_distance (m)",
+        "normal",
+        "velocity (m/s)",
+        "pressure (m²/s²)",
+        "turbulent_viscosity (m²/s)",
+    ]
+
+
+def test_columns_are_those_of_pytorch_geometric():
+    from torch_geometric.datasets import AirfRANS as Official
+
+    said = " ".join((Official.__doc__ or "").split())
+    features = ["the inlet velocity", "the distance to the airfoil", "the normals"]
+    fields = ["the velocity", "the pressure", "the turbulent kinematic viscosity"]
+    places = [said.index(what) for what in (*features, *fields)]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("task", ["full", "scarce", "reynolds", "aoa"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_tasks(tmp_path, task, split):
+    write(tmp_path)
+    dataset = AirfRANS(tmp_path, task, split)
+    whole = f"{'full' if (task, split) == ('scarce', 'test') else task}_{split}"
+    sizes = [4 + NAMES.index(name) for name in MANIFEST[whole]]
+    assert (len(dataset), dataset.sizes) == (len(sizes), sizes)
+    assert dataset[1:].sizes == sizes[1:]
+
+
+def test_transform(tmp_path):
+    write(tmp_path)
+    dataset = AirfRANS(tmp_path, transform=lambda data: data.x.shape[1])
+    assert dataset[0] == 7
+
+
+def test_invalid_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"task must be one of \['full'"):
+        AirfRANS(tmp_path, "all")
+    with pytest.raises(ValueError, match="split must be 'train' or 'test'"):
+        AirfRANS(tmp_path, split="val")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": torch.zeros(5, 4)},
+        {"y": torch.zeros(4, 4)},
+        {"pos": torch.zeros(5, 3)},
+        {"surf": torch.zeros(5, 1)},
+        {"y": None},
+    ],
+)
+def test_other_shapes(tmp_path, change):
+    samples = [sample(number) for number in range(6)]
+    samples[1] |= change
+    write(tmp_path, samples)
+    with pytest.raises(ValueError, match=r"AirfRANS\.pt': sample 1 has arrays of the"):
+        AirfRANS(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["pos", "x", "y"])
+def test_not_finite(tmp_path, key):
+    samples = [sample(number) for number in range(6)]
+    samples[1][key][2, 1] = torch.nan
+    write(tmp_path, samples)
+    dataset = AirfRANS(tmp_path)
+    assert dataset[0].num_nodes == 4
+    with pytest.raises(ValueError, match=f"sample 1: {key} has values that are not"):
+        dataset[1]
+
+
+class Code:
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+def test_damaged_or_with_code(tmp_path):
+    write(tmp_path / "code", [Code()])
+    with pytest.raises(ValueError, match=r"AirfRANS\.pt' is damaged, or holds more"):
+        AirfRANS(tmp_path / "code")
+    write(tmp_path / "cut")
+    path = tmp_path / "cut" / "raw" / "AirfRANS.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"AirfRANS\.pt' is damaged, or holds more"):
+        AirfRANS(tmp_path / "cut")

@@ -1,0 +1,129 @@
+"""Flow around airfoils: PyTorch Geometric's AirfRANS with named fields."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, Dataset
+
+from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.transforms import make_input
+
+
+class AirfRANS(Dataset):
+    r"""`torch_geometric.datasets.AirfRANS`, its columns named and in our order.
+
+    AirfRANS (Bonnet et al., 2022, <https://arxiv.org/abs/2212.07564>, licence ODbL):
+    1,000 solutions of the Reynolds-averaged Navier–Stokes equations around airfoils in
+    the plane, with some 180,000 points each. PyTorch Geometric fetches and splits them.
+
+    A sample has
+
+    - `pos` [N, 2], the points in metres;
+    - `x` [N, 7]: `pos`, then `inlet_velocity` (two columns, in m/s), `wall_distance`
+      (in metres) and `normal` (two columns, zero off the airfoil);
+    - `y` [N, 4]: `velocity` (two columns, in m/s), `pressure` over density (in m²/s²)
+      and `turbulent_viscosity` (kinematic, in m²/s);
+    - `surf` [N], true on the airfoil.
+
+    All samples are kept in memory, as in PyTorch Geometric.
+
+    Args:
+        root: The folder for the files.
+        task: `"full"`, `"scarce"` (200 samples to train on), `"reynolds"` or `"aoa"`
+            (the test split has other Reynolds numbers or angles of attack).
+        split: `"train"` or `"test"`; `"scarce"` has the test split of `"full"`.
+        transform: Applied to a sample whenever it is indexed.
+        force_reload: Whether to process the raw files again.
+
+    Raises:
+        ValueError: If an argument is none of its choices, the raw file holds more than
+            tensors, or a sample is malformed.
+    """
+
+    fields: ClassVar[Fields] = (
+        Field("velocity", 2, "m/s"),
+        Field("pressure", 1, "m²/s²"),
+        Field("turbulent_viscosity", 1, "m²/s"),
+    )
+    """What the columns of `y` are."""
+    features: ClassVar[Fields] = (
+        Field("inlet_velocity", 2, "m/s"),
+        Field("wall_distance", 1, "m"),
+        Field("normal", 2),
+    )
+    """What the columns of `x` after the coordinates are."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        task: str = "full",
+        split: str = "train",
+        transform: Callable[[Data], Data] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        # Importing all data sets of PyTorch Geometric takes a while.
+        from torch_geometric.datasets import AirfRANS as Official
+
+        if task not in Official.tasks:
+            raise ValueError(f"task must be one of {Official.tasks}, got {task!r}.")
+        if split not in ("train", "test"):
+            raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
+        raw = Path(root, "raw", "AirfRANS.pt")
+        if raw.exists():
+            for number, sample in enumerate(_read_tensors(raw)):
+                _check_shapes(sample, f"'{raw}': sample {number}")
+        self._official = Official(
+            os.fspath(root), task, split == "train", force_reload=force_reload
+        )
+        super().__init__(transform=transform)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Points of each sample before `transform`."""
+        return [self._official[index].num_nodes for index in self.indices()]
+
+    def len(self) -> int:
+        """Return the number of samples."""
+        return len(self._official)
+
+    def get(self, idx: int) -> Data:
+        """Return the sample at an index."""
+        data = self._official[idx]
+        _check_shapes(data.to_dict(), f"sample {idx}")
+        for name, columns in channel_slices(self.features).items():
+            data[name] = data.x[:, columns]
+        for key in ("pos", "x", "y"):
+            if not bool(data[key].isfinite().all()):
+                raise ValueError(f"sample {idx}: {key} has values that are not finite.")
+        data.x = make_input(data, self.features)
+        return data
+
+
+def _read_tensors(path: Path) -> list[Mapping[str, Tensor]]:
+    """Map the raw file; refuse one that can only be read by running code in it."""
+    try:
+        samples = torch.load(path, weights_only=True, mmap=True)
+        return [dict(sample) for sample in samples]
+    except Exception as error:
+        raise ValueError(
+            f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
+            f"fetched again ({str(error).splitlines()[0]})."
+        ) from error
+
+
+def _check_shapes(sample: Mapping[str, Tensor], what: str) -> None:
+    found = {
+        key: tuple(getattr(sample.get(key), "shape", ()))
+        for key in ("pos", "x", "y", "surf")
+    }
+    size = found["pos"][:1]
+    expected = {"pos": (*size, 2), "x": (*size, 5), "y": (*size, 4), "surf": size}
+    if found != expected or not size:
+        raise ValueError(
+            f"{what} has arrays of the shapes {found}, expected pos [N, 2], x [N, 5], "
+            "y [N, 4] and surf [N]."
+        )

@@ -1,0 +1,65 @@
+"""Softmax over the points of each graph, of scores that are given."""
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.dense import no_autocast
+from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+
+
+def ragged_softmax_encode(
+    scores: Tensor, values: Tensor, batch: PointBatch
+) -> SoftmaxState:
+    r"""Average values over the points of each graph: $\mathrm{softmax}_N(S)^\top V$.
+
+    As `ragged_flare_encode`, for scores that are no products of queries and keys.
+
+    Args:
+        scores: Scores of the points for each latent, in the order of the layout.
+        values: Values of the points, in the order of the layout.
+        batch: The layout.
+
+    Shapes:
+        - `scores`: $[N, H, M]$
+        - `values`: $[N, H, D]$
+
+    Returns:
+        Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$ in single precision at least,
+        graphs in the batch's order; an empty graph has the state of no points.
+
+    Raises:
+        ValueError: If the shapes do not agree.
+    """
+    if (
+        scores.dim() != 3
+        or values.dim() != 3
+        or scores.shape[:2] != values.shape[:2]
+        or scores.size(0) != batch.num_points
+    ):
+        raise ValueError(
+            f"scores has shape {tuple(scores.shape)} and values {tuple(values.shape)}: "
+            f"expected [N, H, M] and [N, H, D] with N={batch.num_points} points in the "
+            "layout"
+        )
+    like = values.new_empty(0, dtype=state_dtype(values.dtype))
+    shape = batch.num_graphs, *scores.shape[1:], values.size(-1)
+    value, lse = SoftmaxState.empty(*shape, like=like)
+    if batch.num_points == 0:
+        # A process without points takes part in backward all the same.
+        return SoftmaxState(value + scores.sum() + values.sum(), lse)
+    blocks = zip(
+        batch.dense_batches,
+        batch.split(scores.to(like.dtype)),
+        batch.split(values.to(like.dtype)),
+        strict=True,
+    )
+    with no_autocast(values.device.type):
+        for dense, s, v in blocks:  # [B, n, H, M] and [B, n, H, D]
+            graphs = torch.tensor(dense.graphs, device=s.device)
+            s, v = s.permute(0, 2, 3, 1), v.transpose(1, 2)
+            if dense.mask is not None:
+                s = s.masked_fill(~dense.mask[:, None, None], -torch.inf)
+            value = value.index_copy(0, graphs, s.softmax(dim=-1) @ v)
+            lse = lse.index_copy(0, graphs, s.logsumexp(dim=-1))
+    return SoftmaxState(value, lse)

@@ -1,0 +1,75 @@
+"""Weighted sums over the points of each graph, and what points take from them."""
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.dense import no_autocast
+from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.state import SumState, state_dtype
+
+
+def ragged_sum_encode(weights: Tensor, values: Tensor, batch: PointBatch) -> SumState:
+    r"""Sum over the points of each graph: $\sum_n w_n f_n^\top$ and $\sum_n w_n$.
+
+    Args:
+        weights: Weights of the points, in the order of the layout.
+        values: What is summed, in the order of the layout.
+        batch: The layout.
+
+    Shapes:
+        - `weights`: $[N, H, G]$
+        - `values`: $[N, H, D]$
+
+    Returns:
+        Sums $[B, H, G, D]$ and $[B, H, G]$ in single precision at least, graphs in the
+        batch's order; zero for an empty graph.
+    """
+    dtype = state_dtype(values.dtype)
+    shape = batch.num_graphs, *weights.shape[1:]
+    total = values.new_zeros(*shape, values.size(-1), dtype=dtype)
+    weight = values.new_zeros(shape, dtype=dtype)
+    if batch.num_points == 0:
+        # A process without points takes part in backward all the same.
+        return SumState(total + weights.sum() + values.sum(), weight)
+    blocks = zip(
+        batch.dense_batches,
+        batch.split(weights.to(dtype)),
+        batch.split(values.to(dtype)),
+        strict=True,
+    )
+    with no_autocast(values.device.type):
+        for dense, w, f in blocks:  # [B, n, H, G] and [B, n, H, D]; padding adds zero
+            graphs = torch.tensor(dense.graphs, device=w.device)
+            w = w.transpose(1, 2)
+            total = total.index_copy(0, graphs, w.mT @ f.transpose(1, 2))
+            weight = weight.index_copy(0, graphs, w.sum(dim=2))
+    return SumState(total, weight)
+
+
+def ragged_sum_decode(weights: Tensor, total: Tensor, batch: PointBatch) -> Tensor:
+    r"""Return $w_n^\top T$ at each point, with the $T$ of its graph.
+
+    Args:
+        weights: Weights of the points, in the order of the layout.
+        total: A matrix of each graph.
+        batch: The layout.
+
+    Shapes:
+        - `weights`: $[N, H, G]$
+        - `total`: $[B, H, G, D]$
+
+    Returns:
+        $[N, H, D]$ in the precision of `weights`.
+    """
+    if batch.num_points == 0:
+        # A process without points takes part in backward all the same.
+        y = weights.new_empty(0, weights.size(1), total.size(-1))
+        return y + weights.sum() + total[:0].sum().to(weights.dtype)
+    total = total.to(weights.dtype)
+    pairs = zip(batch.dense_batches, batch.split(weights), strict=True)
+    return batch.join(
+        [
+            (w.transpose(1, 2) @ total[list(dense.graphs)]).transpose(1, 2)
+            for dense, w in pairs
+        ]
+    )

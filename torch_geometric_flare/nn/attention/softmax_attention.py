@@ -1,0 +1,108 @@
+"""Softmax attention among all points of each graph."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import ragged_self_attention
+from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
+from torch_geometric_flare.nn.layout import Batch, point_layout
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class SoftmaxAttention(nn.Module):
+    r"""Multi-head self-attention among all points of each graph, at quadratic cost.
+
+    From [arXiv 1706.03762](https://arxiv.org/abs/1706.03762). In each head of width
+    $D$, with $Q, K, V$ three linear maps of $x$,
+
+    $$Y = \mathrm{softmax}_N(QK^\top / \sqrt{D})\,V$$
+
+    and a linear map of $Y$ is the output. Graphs of a batch never see each other. The
+    cost is $O(N^2)$ per graph, the memory $O(N)$. Points do not meet through a state
+    that merges, so there is no `chunk_size`, no `group` and no `encode`.
+
+    Args:
+        channels: Width $C$ of input and output.
+        heads: Attention heads, each of width $D = C / H$.
+
+    Shapes:
+        - input: $[N, C]$, `batch` $[N]$
+        - output: $[N, C]$
+
+    Raises:
+        ValueError: If a size is not positive, or `heads` does not divide `channels`.
+
+    Examples:
+        >>> attention = SoftmaxAttention(16, heads=4)
+        >>> batch = torch.tensor([0] * 30 + [1] * 70)
+        >>> attention(torch.randn(100, 16), batch).shape
+        torch.Size([100, 16])
+    """
+
+    def __init__(self, channels: int, heads: int = 8) -> None:
+        super().__init__()
+        check_positive(channels=channels, heads=heads)
+        if channels % heads:
+            raise ValueError(
+                f"channels is {channels}, which heads={heads} does not divide: change "
+                "one of them"
+            )
+        self.channels = channels
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        reset_linear(self.qkv)
+        reset_linear(self.out)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        """Mix the points of each graph.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, sorted; `None` for a single graph. A
+                `PointBatch` says that the rows of `x` are in its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: `None`: all points must be here.
+
+        Shapes:
+            - `x`: $[N, C]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C]$
+
+        Raises:
+            ValueError: If the width of `x` is not `channels`, `batch` is unsorted, of
+                another length or out of range, or `group` is given.
+        """
+        if group is not None:
+            raise ValueError(
+                f"group is given, but {type(self).__name__} needs all points of a "
+                "graph in one process: pass group=None"
+            )
+        check_points(x, self.channels)
+        layout = point_layout(self, x, batch, batch_size)
+        rows = x if layout is batch else layout.sort(x)
+        width = self.channels // self.heads
+        qkv = self.qkv(rows).reshape(rows.size(0), 3, self.heads, width)
+        q, k, v = qkv.unbind(1)
+        y = ragged_self_attention(q, k, v, layout, scale=width**-0.5)
+        out: Tensor = self.out(y.flatten(-2))
+        return out if layout is batch else layout.unsort(out)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.channels}, heads={self.heads})"

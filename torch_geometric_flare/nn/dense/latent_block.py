@@ -1,0 +1,65 @@
+"""The transformer block among the latents of a network that encodes once."""
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional.dispatch import is_traced
+from torch_geometric_flare.functional.sdpa import fused_attention
+from torch_geometric_flare.nn.dense.residual_mlp import (
+    Activation,
+    pointwise_mlp,
+    reset_linear,
+)
+
+
+class LatentBlock(nn.Module):
+    r"""A pre-norm transformer block among the latents of each graph.
+
+    $$z \leftarrow z + W_o\,\mathrm{softmax}(QK^\top / \sqrt{D})\,V, \qquad
+      z \leftarrow z + W_2\,\phi(W_1\,\mathrm{LN}(z))$$
+
+    where $Q, K, V$ are linear maps of $\mathrm{LN}(z)$, split into heads.
+
+    Args:
+        channels: Width $C$ of the latents.
+        heads: Attention heads $H$, which divide `channels`.
+        hidden_channels: Width inside the MLP.
+        act: Activation $\phi$; `"gelu"` is the tanh approximation.
+        qkv_bias: Whether the maps to $Q, K, V$ have a bias.
+
+    Shapes:
+        - input: $[B, M, C]$
+        - output: $[B, M, C]$
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        hidden_channels: int,
+        act: Activation = "gelu",
+        qkv_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.out = nn.Linear(channels, channels)
+        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.feed_forward = pointwise_mlp(channels, hidden_channels, channels, act)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        reset_linear(self.qkv)
+        reset_linear(self.out)
+        for module in (self.attention_norm, self.feed_forward_norm, self.feed_forward):
+            module.reset_parameters()
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Let the latents of each graph attend to each other."""
+        qkv = self.qkv(self.attention_norm(z)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, M, D]
+        y = fused_attention(q, k, v, None, q.size(-1) ** -0.5, is_traced())
+        z = z + self.out(y.transpose(1, 2).flatten(2))
+        updated: Tensor = z + self.feed_forward(self.feed_forward_norm(z))
+        return updated

@@ -1,0 +1,155 @@
+"""The block of GNOT: linear attention and experts that a gate weighs at each point."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import PointBatch, State, distributed_merge
+from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
+from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp
+from torch_geometric_flare.nn.stage import Latents
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class ExpertMixture(nn.Module):
+    r"""A mixture of MLPs, weighted at each point: $\sum_e w_e\,\mathrm{MLP}_e(h)$.
+
+    Args:
+        channels: Width of input and output.
+        num_experts: Number of MLPs.
+        mlp_ratio: Inner width of each over `channels`.
+    """
+
+    def __init__(self, channels: int, num_experts: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(
+            pointwise_mlp(channels, mlp_ratio * channels, channels, nn.GELU())
+            for _ in range(num_experts)
+        )
+
+    def forward(self, h: Tensor, weights: Tensor) -> Tensor:
+        """Return [N, C] from [N, C] and the weights [N, E]."""
+        pairs = zip(self.experts, weights.split(1, dim=-1), strict=True)
+        return torch.stack([w * expert(h) for expert, w in pairs]).sum(dim=0)
+
+
+class ExpertBlock(nn.Module):
+    """A block of `nn.models.GNOT`, which has the formulas; a `nn.stage.Stage`.
+
+    Its rows are [g, f, x] side by side: geometry, state, and the inputs that the gate
+    sees. It changes f alone. It encodes twice: f for the cross-attention, then what
+    the first half makes of it for the self-attention.
+
+    Args:
+        in_channels: Width of the inputs.
+        channels: Width of geometry and state.
+        heads: Attention heads.
+        num_experts: MLPs of each mixture.
+        mlp_ratio: Inner width of gate and experts over `channels`.
+    """
+
+    num_encodes = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        heads: int,
+        num_experts: int,
+        mlp_ratio: int,
+    ) -> None:
+        super().__init__()
+        self.widths = channels, channels, in_channels
+        self.geometry_norm = nn.LayerNorm(channels)
+        self.state_norm = nn.LayerNorm(channels)
+        self.cross_attention = LinearAttention(channels, heads)
+        self.experts1 = ExpertMixture(channels, num_experts, mlp_ratio)
+        self.experts1_norm = nn.LayerNorm(channels)
+        self.self_attention_norm = nn.LayerNorm(channels)
+        self.self_attention = LinearAttention(channels, heads)
+        self.experts2 = ExpertMixture(channels, num_experts, mlp_ratio)
+        self.experts2_norm = nn.LayerNorm(channels)
+        inner = mlp_ratio * channels
+        self.gate = nn.Sequential(
+            nn.Linear(in_channels, inner),
+            nn.GELU(),
+            nn.Linear(inner, inner),
+            nn.GELU(),
+            nn.Linear(inner, num_experts),
+        )
+
+    def encode_rows(
+        self, rows: Tensor, layout: PointBatch, latents: Latents = ()
+    ) -> State:
+        """Return the state of the cross-attention, then of the self-attention."""
+        if not latents:
+            f = rows.split(self.widths, dim=-1)[1]
+            return self.cross_attention.encode_rows(self.state_norm(f), layout)
+        h = self._first_half(latents, rows, layout, self._weights(rows))
+        return self._encode_again(h, layout)
+
+    def process(self, state: Any, latents: Latents = ()) -> Latents:
+        """Return the sums of the cross-attention, then those of both."""
+        attention = self.self_attention if latents else self.cross_attention
+        return (*latents, *attention.process(state))
+
+    def decode_rows(self, latents: Latents, rows: Tensor, layout: PointBatch) -> Tensor:
+        """Return the rows with their next state."""
+        weights = self._weights(rows)
+        h = self._first_half(latents[:1], rows, layout, weights)
+        return self._second_half(latents[1:], h, rows, layout, weights)
+
+    def forward(
+        self, rows: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
+    ) -> Tensor:
+        """Run both halves on all points at once.
+
+        Args:
+            rows: Rows [g, f, x] in the order of the layout.
+            layout: The graphs.
+            group: Processes that hold the other points of these graphs.
+        """
+        weights = self._weights(rows)
+        state = distributed_merge(self.encode_rows(rows, layout), group)
+        latents = self.process(state)
+        h = self._first_half(latents, rows, layout, weights)
+        state = distributed_merge(self._encode_again(h, layout), group)
+        _, again = self.process(state, latents)
+        return self._second_half((again,), h, rows, layout, weights)
+
+    def _first_half(
+        self, latents: Latents, rows: Tensor, layout: PointBatch, weights: Tensor
+    ) -> Tensor:
+        """Add cross-attention and the first experts to the geometry."""
+        g = rows.split(self.widths, dim=-1)[0]
+        query = self.geometry_norm(g)
+        h = g + self.cross_attention.decode_rows(latents, query, layout)
+        y: Tensor = h + self.experts1_norm(self.experts1(h, weights))
+        return y
+
+    def _encode_again(self, h: Tensor, layout: PointBatch) -> State:
+        return self.self_attention.encode_rows(self.self_attention_norm(h), layout)
+
+    def _second_half(
+        self,
+        latents: Latents,
+        h: Tensor,
+        rows: Tensor,
+        layout: PointBatch,
+        weights: Tensor,
+    ) -> Tensor:
+        """Add self-attention and the second experts: the next state, among rows."""
+        query = self.self_attention_norm(h)
+        h = h + self.self_attention.decode_rows(latents, query, layout)
+        f = h + self.experts2_norm(self.experts2(h, weights))
+        g, _, x = rows.split(self.widths, dim=-1)
+        return torch.cat([g, f.to(g.dtype), x], dim=-1)
+
+    def _weights(self, rows: Tensor) -> Tensor:
+        """Return the share of each expert at each point, [N, E]."""
+        x = rows.split(self.widths, dim=-1)[2]
+        weights: Tensor = self.gate(x).softmax(dim=-1)
+        return weights

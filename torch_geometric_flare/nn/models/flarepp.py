@@ -1,0 +1,108 @@
+"""The FLARE++ network."""
+
+from torch import nn
+
+from torch_geometric_flare.nn.backbone import Backbone
+from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.nn.checks import check_heads, check_positive
+from torch_geometric_flare.nn.conv.flarepp_conv import FLAREPPConv
+from torch_geometric_flare.nn.dense.residual_mlp import (
+    Activation,
+    ResidualMLP,
+    pointwise_mlp,
+)
+
+
+class FLAREPP(Backbone):
+    r"""The FLARE++ surrogate: features of points in, fields at those points out.
+
+    From [arXiv 2608.11519](https://arxiv.org/abs/2608.11519). A residual MLP lifts each
+    point to the hidden width $C$; `num_layers` pre-norm blocks of `FLAREPPConv` and an
+    MLP $W_2\,\phi(W_1 x)$ of inner width $rC$ follow, and a `LayerNorm` and a residual
+    MLP give the fields:
+
+    $$x \leftarrow x + \mathrm{FLAREPPConv}(\mathrm{LN}(x)), \qquad
+      x \leftarrow x + W_2\,\phi(W_1\,\mathrm{LN}(x))$$
+
+    Args:
+        in_channels: Width of the input.
+        hidden_channels: Width $C$ of the hidden features; 128 in the paper.
+        out_channels: Fields to predict.
+        num_layers: Number of blocks.
+        heads: Attention heads of each block.
+        num_latents: Latents of each head, the rank of each block's operator.
+        mlp_ratio: Inner over outer width $r$ of each block's MLP.
+        act: Activation $\phi$; `"gelu"` is the tanh approximation.
+        chunk_size: Points to compute at a time, forward and backward, with the same
+            result; `None` for all at once. May be set on an existing model. Each block
+            then keeps its input alone and recomputes the rest in backward.
+
+    Shapes:
+        - input: $[N, C_\text{in}]$, `batch` $[N]$
+        - output: $[N, C_\text{out}]$
+
+    Raises:
+        ValueError: If a size is not positive or `heads` does not divide
+            `hidden_channels`.
+
+    Examples:
+        >>> model = FLAREPP(3, 32, 1, num_layers=2, heads=4, num_latents=16)
+        >>> model(torch.randn(500, 3)).shape
+        torch.Size([500, 1])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 8,
+        heads: int = 8,
+        num_latents: int = 64,
+        mlp_ratio: int = 2,
+        act: Activation = "gelu",
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            out_channels=out_channels,
+            num_layers=num_layers,
+            heads=heads,
+            num_latents=num_latents,
+            mlp_ratio=mlp_ratio,
+            chunk_size=1 if chunk_size is None else chunk_size,
+        )
+        check_heads(hidden_channels, heads)
+        self.in_channels = in_channels
+        self.hidden_channels = hidden_channels
+        self.out_channels = out_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.num_latents = num_latents
+        self.mlp_ratio = mlp_ratio
+        self.__dict__["act"] = act  # beside the registered modules
+        self.chunk_size = chunk_size
+
+        width = hidden_channels
+        self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(
+                width,
+                FLAREPPConv(width, heads=heads, num_latents=num_latents),
+                pointwise_mlp(width, mlp_ratio * width, width, act),
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = ResidualMLP(
+            width, width, out_channels, 2, act, output_residual=False
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
+            f"{self.out_channels}, num_layers={self.num_layers}, heads={self.heads}, "
+            f"num_latents={self.num_latents})"
+        )

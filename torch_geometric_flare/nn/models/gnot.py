@@ -1,0 +1,275 @@
+"""The General Neural Operator Transformer."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.nn.backbone import Backbone
+from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
+from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp, reset_truncated
+from torch_geometric_flare.nn.expert_block import ExpertBlock
+from torch_geometric_flare.nn.layout import Batch
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
+    r"""Return the distance of each grid point to the points of a coarse lattice.
+
+    Args:
+        grid: Rows $H$ and columns $W$ of the points; point $(i, j)$ lies at
+            $(i / (H - 1), j / (W - 1))$ in the unit square.
+        reference: Rows and columns $R$ of the lattice on the unit square.
+
+    Returns:
+        $[HW, R^2]$, both sides in row-major order, in double precision.
+    """
+
+    def lattice(rows: int, columns: int) -> Tensor:
+        lines = (torch.linspace(0, 1, n, dtype=torch.float64) for n in (rows, columns))
+        return torch.cartesian_prod(*lines)
+
+    return torch.cdist(lattice(*grid), lattice(reference, reference))
+
+
+class _Lift(nn.Module):
+    r"""What blocks carry of each point, side by side: $[g, f, x]$."""
+
+    def __init__(self, embedded: int, channels: int) -> None:
+        super().__init__()
+        self.geometry = pointwise_mlp(embedded, 2 * channels, channels, nn.GELU())
+        self.state = pointwise_mlp(embedded, 2 * channels, channels, nn.GELU())
+        self.placeholder = nn.Parameter(torch.empty(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.state(x) + self.placeholder
+        return torch.cat([self.geometry(x), f, x.to(f.dtype)], dim=-1)
+
+
+class _CodedLift(_Lift):
+    """The same for rows of the inputs and, beside them, the code of the position."""
+
+    def __init__(
+        self, in_channels: int, code: int, channels: int, embed_inputs: bool
+    ) -> None:
+        super().__init__(code + in_channels * embed_inputs, channels)
+        self.widths = in_channels, code
+        self.embed_inputs = embed_inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.size(-1) != sum(self.widths):
+            raise ValueError(
+                "this GNOT is bound to a grid and tells points by their place in it: "
+                "call the model on whole grids, not predict_stream or its parts"
+            )
+        inputs, code = x.split(self.widths, dim=-1)
+        embedded = x if self.embed_inputs else code
+        f = self.state(embedded) + self.placeholder
+        return torch.cat([self.geometry(embedded), f, inputs.to(f.dtype)], dim=-1)
+
+
+class _Head(nn.Module):
+    """The fields from the state among rows [g, f, x]."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.mlp = pointwise_mlp(channels, 2 * channels, out_channels, nn.GELU())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        y: Tensor = self.mlp(rows[:, self.channels : 2 * self.channels])
+        return y
+
+
+class GNOT(Backbone):
+    r"""The General Neural Operator Transformer on points, with gated experts.
+
+    From [arXiv 2302.14376](https://arxiv.org/abs/2302.14376), in the form that
+    [arXiv 2508.12594](https://arxiv.org/abs/2508.12594) compares with. MLPs with one
+    exact GELU embed the inputs $x$ of each point as its geometry $g$, the same at all
+    blocks, and its state $f$, to which a learned placeholder is added. With
+    `LinearAttention` $A$ and $B$, a block computes
+
+    $$h_1 = g + A(\text{queries } \mathrm{LN}(g),\;
+      \text{keys and values } \mathrm{LN}(f)), \qquad
+      h_2 = h_1 + \mathrm{LN}(\mathrm{experts}_1(h_1))$$
+
+    $$h_3 = h_2 + B(\mathrm{LN}(h_2)), \qquad
+      f \leftarrow h_3 + \mathrm{LN}(\mathrm{experts}_2(h_3)), \qquad
+      \mathrm{experts}(h) = \sum_e \mathrm{softmax}_E(\mathrm{gate}(x))_e\,
+      \mathrm{MLP}_e(h)$$
+
+    and an MLP of the last $f$ gives the fields. Points are encoded twice per block.
+    Blocks carry $[g, f, x]$, so chunks and `predict_stream` keep $2C + C_\text{in}$
+    numbers per point.
+
+    **Reference grid.** With `grid`, both embeddings see the distances $c$ of
+    $(i / (H - 1), j / (W - 1))$ to a lattice on the unit square in place of $x$, as in
+    the comparison: the inputs reach the gates alone. `embed_inputs=True` embeds
+    $[x, c]$, which the comparison does not. Either is bound to its grid, with the
+    points of each graph in row-major order, and then knows neither `group` nor
+    `predict_stream`.
+
+    Args:
+        in_channels: Width of the input.
+        hidden_channels: Width $C$ of the hidden features; 128 in the comparison.
+        out_channels: Fields to predict.
+        num_layers: Number of blocks.
+        heads: Attention heads of each block.
+        num_experts: MLPs $E$ of each mixture.
+        mlp_ratio: Inner width of gates and experts over $C$.
+        grid: Rows $H$ and columns $W$ of the points, for the reference grid; `None`
+            for points anywhere.
+        reference_grid: Rows and columns of the lattice.
+        embed_inputs: Whether the embeddings see the inputs beside the distances.
+        chunk_size: Points to compute at a time, forward and backward, with the same
+            result; `None` for all at once. May be set on an existing model. Each block
+            then keeps its input alone and recomputes the rest in backward.
+
+    Shapes:
+        - input: $[N, C_\text{in}]$, `batch` $[N]$
+        - output: $[N, C_\text{out}]$
+
+    Raises:
+        ValueError: If a size is not positive, `heads` does not divide
+            `hidden_channels`, `grid` is no pair of sizes, or `embed_inputs` is given
+            without `grid`; from the model, also if a graph has not the points of
+            `grid`.
+
+    Examples:
+        >>> model = GNOT(3, 32, 1, num_layers=2, heads=4)
+        >>> model(torch.randn(500, 3)).shape
+        torch.Size([500, 1])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int = 8,
+        heads: int = 8,
+        num_experts: int = 3,
+        mlp_ratio: int = 2,
+        grid: tuple[int, int] | None = None,
+        reference_grid: int = 8,
+        embed_inputs: bool = False,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            out_channels=out_channels,
+            num_layers=num_layers,
+            heads=heads,
+            num_experts=num_experts,
+            mlp_ratio=mlp_ratio,
+            reference_grid=reference_grid,
+            chunk_size=1 if chunk_size is None else chunk_size,
+        )
+        check_heads(hidden_channels, heads)
+        if embed_inputs and grid is None:
+            raise ValueError(
+                "embed_inputs is True but grid is None, and without a grid the inputs "
+                "are embedded anyway: give grid or leave embed_inputs out"
+            )
+        self.in_channels = in_channels
+        self.hidden_channels = hidden_channels
+        self.out_channels = out_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.num_experts = num_experts
+        self.mlp_ratio = mlp_ratio
+        self.grid = None if grid is None else check_grid(grid)
+        self.reference_grid = reference_grid
+        self.embed_inputs = embed_inputs
+        self.chunk_size = chunk_size
+
+        width = hidden_channels
+        if grid is None:
+            self.lift = _Lift(in_channels, width)
+        else:
+            self.lift = _CodedLift(in_channels, reference_grid**2, width, embed_inputs)
+        self.blocks = nn.ModuleList(
+            ExpertBlock(in_channels, width, heads, num_experts, mlp_ratio)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.Identity()
+        self.head = _Head(width, out_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                reset_truncated(module)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+        assert isinstance(self.lift, _Lift)
+        nn.init.uniform_(self.lift.placeholder, 0.0, 1.0 / self.hidden_channels)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        r"""Predict the fields at every point.
+
+        Args:
+            x: Features of the points, normalised coordinates included; with `grid` in
+                row-major order within each graph.
+            batch: Graph of each point, sorted; `None` for a single graph. A
+                `PointBatch` says that the rows of `x` are in its order.
+            batch_size: Number of graphs, where trailing ones may be empty.
+            group: Processes that hold the other points of these graphs, as for
+                `Backbone`; `None` with `grid`.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+
+        Raises:
+            ValueError: As `Backbone`; also, with `grid`, if `group` is given or a
+                graph with points has not as many as the grid.
+            RuntimeError: If a process of `group` is lost.
+        """
+        if self.grid is not None and group is not None:
+            raise ValueError(
+                f"group is given, but this GNOT is bound to grid={self.grid}: pass "
+                "whole grids and group=None"
+            )
+        return super().forward(x, batch, batch_size, group)
+
+    def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
+        """Return the inputs and, with `grid`, the code of each point's place in it."""
+        if self.grid is None:
+            return x
+        rows, columns = self.grid
+        size = rows * columns
+        for points in layout.sizes:
+            if points not in (0, size):
+                raise ValueError(
+                    f"a graph has {points} points, but this GNOT is bound to "
+                    f"grid={self.grid} of {size} points: build one for that grid, or "
+                    "one without grid"
+                )
+        code = reference_grid_code(self.grid, self.reference_grid).to(x)
+        return torch.cat([x, code.repeat(x.size(0) // size, 1)], dim=-1)
+
+    def __repr__(self) -> str:
+        grid = "" if self.grid is None else f", grid={self.grid}"
+        inputs = ", embed_inputs=True" if self.embed_inputs else ""
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
+            f"{self.out_channels}, num_layers={self.num_layers}, heads={self.heads}, "
+            f"num_experts={self.num_experts}{grid}{inputs})"
+        )

@@ -1,0 +1,185 @@
+"""Simulated Darcy flow through a medium of two permeabilities."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import diags_array
+from scipy.sparse.linalg import splu
+
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.simulation.not_converged import NotConverged
+
+Array = npt.NDArray[np.float64]
+
+_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class DarcyFlow:
+    r"""Simulated pressure in porous media, on a square grid.
+
+    The physics of the Darcy benchmark of "Fourier Neural Operator for Parametric
+    Partial Differential Equations" (https://arxiv.org/abs/2010.08895): on the unit
+    square, without units,
+
+    $$-\nabla \cdot (a \nabla u) = 1, \qquad u = 0 \text{ on the boundary},$$
+
+    with the permeability $a$ = 12 where a Gaussian random field is not negative and 3
+    elsewhere. The field is
+
+    $$\sum_{k \neq 0} \frac{\xi_k}{\pi^2 |k|^2 + 9}
+    \cos(k_1 \pi x_1) \cos(k_2 \pi x_2)\, s_{k_1} s_{k_2}, \qquad
+    \xi_k \sim N(0, 1), \quad s_0 = 1, \ s_k = \sqrt 2,$$
+
+    over $0 \le k_1, k_2 <$ `modes`. Its coefficients do not depend on the resolution:
+    the same random state gives the same medium on every grid.
+
+    Central differences with five points, with the arithmetic mean of $a$ on the faces,
+    are solved directly on a grid of `solve_resolution`², of which every n-th point is
+    kept. At 85 points the pressure differs from that of the benchmark's 421² grid by
+    about 0.7 % when solved at 85, 0.3 % at 169 and 0.1 % at 253 (relative L2).
+    Samples were never compared with official ones.
+
+    Args:
+        resolution: Points along each side of a sample.
+        solve_resolution: Points along each side of the grid of the solver;
+            `solve_resolution - 1` must be a multiple of `resolution - 1`.
+        modes: Cosines of the Gaussian field along each axis.
+
+    Raises:
+        ValueError: If a parameter is not an integer in its range, or the grid of a
+            sample is no part of the grid of the solver.
+    """
+
+    resolution: int = 85
+    solve_resolution: int = 169
+    modes: int = 64
+
+    name: ClassVar[str] = "simulated_darcy"
+    fields: ClassVar[Fields] = (Field("pressure", 1, ""),)
+    """The target: the pressure $u$."""
+    features: ClassVar[Fields] = (Field("permeability", 1, ""),)
+    """The input beyond the coordinates: the permeability $a$."""
+    coordinate_bounds: ClassVar[None] = None
+    """The coordinates lie in the unit square already."""
+
+    def __post_init__(self) -> None:
+        for field, least in (("resolution", 3), ("solve_resolution", 3), ("modes", 2)):
+            value = getattr(self, field)
+            if type(value) is not int or value < least:
+                raise ValueError(
+                    f"`{field}` must be an integer of at least {least}, got {value!r}"
+                )
+        steps = self.resolution - 1
+        if (self.solve_resolution - 1) % steps:
+            refinement = -(-(self.solve_resolution - 1) // steps)
+            raise ValueError(
+                "`solve_resolution - 1` must be a multiple of `resolution - 1`, got "
+                f"{self.solve_resolution} and {self.resolution}: take "
+                f"solve_resolution={refinement * steps + 1}"
+            )
+
+    def sample(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
+        r"""Return the raw arrays of one random medium.
+
+        Args:
+            rng: Source of the medium; equal states give equal samples.
+
+        Returns:
+            `pos`, [H * W, 2], in [0, 1], row by row: the first coordinate belongs to
+            the first index; `permeability`, [H * W, 1], 3 or 12; `pressure`,
+            [H * W, 1]; `grid`, (H, W). H = W = `resolution`.
+
+        Raises:
+            NotConverged: If the linear system was not solved accurately.
+        """
+        permeability = self.permeability(rng)
+        pressure = self.solve(permeability)
+        step = (self.solve_resolution - 1) // (self.resolution - 1)
+        line = np.linspace(0.0, 1.0, self.resolution)
+        pos = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1)
+        return {
+            "pos": pos.reshape(-1, 2),
+            "permeability": permeability[::step, ::step].reshape(-1, 1),
+            "pressure": pressure[::step, ::step].reshape(-1, 1),
+            "grid": np.array([self.resolution, self.resolution]),
+        }
+
+    def permeability(self, rng: np.random.Generator) -> Array:
+        r"""Draw a medium.
+
+        Args:
+            rng: Source of the coefficients of the Gaussian field.
+
+        Returns:
+            Permeability at the nodes of the solver, 3 or 12, [S, S], with
+            S = `solve_resolution`.
+        """
+        k = np.arange(self.modes)
+        scale = 1.0 / (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0)
+        scale[0, 0] = 0.0
+        coefficients = scale * rng.standard_normal(scale.shape)
+        line = np.linspace(0.0, 1.0, self.solve_resolution)
+        cosines = np.sqrt(2.0) * np.cos(np.pi * line[:, None] * k)
+        cosines[:, 0] = 1.0
+        field = cosines @ coefficients @ cosines.T
+        return np.where(field >= 0.0, 12.0, 3.0)
+
+    def solve(self, permeability: Array, source: Array | float = 1.0) -> Array:
+        r"""Compute the pressure in a medium.
+
+        Args:
+            permeability: Positive permeability at the nodes of a square grid of any
+                size of at least 3, [S, S].
+            source: Right side of the equation, at the nodes, [S, S], or a constant.
+
+        Returns:
+            Pressure at the nodes, [S, S], zero on the boundary.
+
+        Raises:
+            ValueError: If the permeability is not a square array of positive numbers.
+            NotConverged: If the linear system was not solved accurately.
+        """
+        a = np.asarray(permeability, dtype=np.float64)
+        if a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:
+            raise ValueError(
+                f"`permeability` must be of shape [S, S], S >= 3, got {a.shape}"
+            )
+        if not (np.isfinite(a).all() and a.min() > 0.0):
+            raise ValueError(
+                "`permeability` must be positive and finite, got values from "
+                f"{a.min()} to {a.max()}"
+            )
+        inner = len(a) - 2
+        first = 0.5 * (a[1:, 1:-1] + a[:-1, 1:-1])  # faces across axis 0
+        second = 0.5 * (a[1:-1, 1:] + a[1:-1, :-1])  # faces across axis 1
+        diagonal = first[1:] + first[:-1] + second[:, 1:] + second[:, :-1]
+        beside = -second[:, 1:].reshape(-1)[:-1]
+        beside[inner - 1 :: inner] = 0.0  # the end of a row and the start of the next
+        below = -first[1:-1].reshape(-1)
+        matrix = diags_array(
+            [diagonal.reshape(-1), beside, beside, below, below],
+            offsets=[0, 1, -1, inner, -inner],
+            format="csc",
+        )
+        right = np.broadcast_to(source, a.shape)[1:-1, 1:-1].reshape(-1)
+        right = right / (len(a) - 1) ** 2
+        factors = splu(
+            matrix,
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        solution = factors.solve(right)
+        residual = np.linalg.norm(matrix @ solution - right)
+        limit = _TOLERANCE * np.linalg.norm(right)
+        if not residual <= limit:  # also where it is not a number
+            raise NotConverged(
+                f"the residual of the pressure is {residual:.2g}, expected at most "
+                f"{limit:.2g}"
+            )
+        pressure = np.zeros(a.shape)
+        pressure[1:-1, 1:-1] = solution.reshape(inner, inner)
+        return pressure
