@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch_geometric.data import Data
 
+from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.datasets.arrays import array_length
 from torch_geometric_flare.datasets.records import write_atomic
 from torch_geometric_flare.datasets.simulated_sample import (
@@ -25,7 +26,6 @@ from torch_geometric_flare.datasets.simulated_sample import (
 from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
 from torch_geometric_flare.datasets.stored import deserialize, num_stored_points
 from torch_geometric_flare.fields import Fields
-from torch_geometric_flare.not_converged import NotConverged
 
 _LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 10

@@ -1,5 +1,6 @@
 """Benchmark problems, and what runs them: train, measure, draw."""
 
+from torch_geometric_flare.experiments.airfoil import AIRFOIL
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,
     Selection,
@@ -10,14 +11,17 @@ from torch_geometric_flare.experiments.darcy import DARCY
 from torch_geometric_flare.experiments.drivaerml import DRIVAERML
 from torch_geometric_flare.experiments.elasticity import ELASTICITY
 from torch_geometric_flare.experiments.loading import load_official, load_simulated
+from torch_geometric_flare.experiments.lpbf import LPBF
 from torch_geometric_flare.experiments.pipe import PIPE
 from torch_geometric_flare.experiments.published import Published, flare_paper
 from torch_geometric_flare.experiments.run import run_benchmark
 
 __all__ = [
+    "AIRFOIL",
     "DARCY",
     "DRIVAERML",
     "ELASTICITY",
+    "LPBF",
     "PIPE",
     "Benchmark",
     "Published",

@@ -1,18 +1,24 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
+from torch_geometric_flare.simulation.airfoil import AirfoilFlow, AirfoilSolution
+from torch_geometric_flare.simulation.airfoil_grid import AirfoilShape
 from torch_geometric_flare.simulation.darcy import DarcyFlow
 from torch_geometric_flare.simulation.elasticity import (
     Hyperelastic,
     HyperelasticSolution,
 )
+from torch_geometric_flare.simulation.lpbf import PrintedPart, PrintedState
 from torch_geometric_flare.simulation.not_converged import NotConverged
 from torch_geometric_flare.simulation.notchback import Notchback, NotchbackFlow
 from torch_geometric_flare.simulation.notchback_body import SHAPE_RANGES, NotchbackShape
 from torch_geometric_flare.simulation.pipe import PipeFlow, PipeSolution
+from torch_geometric_flare.simulation.printed_shape import PrintedShape
 from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, SourcePanels
 
 __all__ = [
-    "SHAPE_RANGES",
+    "AirfoilFlow",
+    "AirfoilShape",
+    "AirfoilSolution",
     "DarcyFlow",
     "Hyperelastic",
     "HyperelasticSolution",
@@ -22,6 +28,10 @@ __all__ = [
     "NotchbackShape",
     "PipeFlow",
     "PipeSolution",
+    "PrintedPart",
+    "PrintedShape",
+    "PrintedState",
+    "SHAPE_RANGES",
     "SourcePanelFlow",
     "SourcePanels",
 ]

@@ -57,8 +57,6 @@ class PhysicsAttention(SliceAttention, PointMixer):
         torch.Size([100, 16])
     """
 
-    no_weight_decay = SliceAttention.no_weight_decay
-
     def __init__(
         self,
         channels: int,
