@@ -1,7 +1,10 @@
 """Small networks of other kinds, to hold the interface of stages to."""
 
+import inspect
+
 import torch
 from torch import nn
+from torch_geometric.data import Data
 
 from torch_geometric_flare.functional import (
     SoftmaxState,
@@ -113,3 +116,25 @@ def networks():
             nn.init.normal_(parameter, std=0.4)
         found[name] = model
     return found
+
+
+class AlongEdges(nn.Module):
+    """Calls a network with coordinates, the first columns of `x`, and their edges."""
+
+    def __init__(self, model, transform, pos_channels=2):
+        super().__init__()
+        self.model, self.transform = model, transform
+        self.pos_channels = pos_channels
+
+    def forward(self, x, batch=None, batch_size=None):
+        pos = x[:, : self.pos_channels]
+        data = Data(x=x, pos=pos, batch=batch, batch_size=batch_size)
+        sizes = [len(x)] if batch is None else batch.bincount().tolist()
+        samples = [self.transform(Data(pos=part)) for part in pos.split(sizes)]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        parts = [s.edge_index + n for s, n in zip(samples, starts, strict=True)]
+        data.edge_index = torch.cat(parts, 1)
+        if "edge_weight" in samples[0]:
+            data.edge_weight = torch.cat([s.edge_weight for s in samples])
+        names = inspect.signature(self.model.forward).parameters
+        return self.model(**{name: data.get(name) for name in names})

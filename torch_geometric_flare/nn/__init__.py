@@ -8,7 +8,12 @@ from torch_geometric_flare.nn.attention import (
 )
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.conv import FLAREConv, FLAREPPConv
+from torch_geometric_flare.nn.conv import (
+    FLAREConv,
+    FLAREPPConv,
+    LocalConv,
+    MeshGraphConv,
+)
 from torch_geometric_flare.nn.dense import ResidualMLP
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
@@ -16,22 +21,30 @@ from torch_geometric_flare.nn.models import (
     FLAREPP,
     GNOT,
     LNO,
+    FLAREHybrid,
+    MeshGraphNet,
     PerceiverIO,
     Transformer,
     Transolver,
 )
 from torch_geometric_flare.nn.predict_stream import predict_stream
+from torch_geometric_flare.nn.readout import LatentReadout
 
 __all__ = [
     "Backbone",
     "FLARE",
     "FLAREConv",
+    "FLAREHybrid",
     "FLAREPP",
     "FLAREPPConv",
     "GNOT",
     "GridPhysicsAttention",
     "LNO",
+    "LatentReadout",
     "LinearAttention",
+    "LocalConv",
+    "MeshGraphConv",
+    "MeshGraphNet",
     "PerceiverIO",
     "PhysicsAttention",
     "PointMixer",

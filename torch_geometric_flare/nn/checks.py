@@ -1,7 +1,8 @@
 """User errors that every module reports the same way."""
 
+import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -57,19 +58,70 @@ def check_layers(**values: int) -> None:
             raise ValueError(f"{name} is {value}, expected -1 or more")
 
 
-def check_points(x: Tensor, channels: int, name: str = "x") -> None:
+def check_length(**values: Any) -> None:
+    """Raise `ValueError` naming the first of `values` that is no positive number."""
+    for name, value in values.items():
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not 0 < float(value) < math.inf:
+            raise ValueError(
+                f"{name} is {value!r}, expected a positive length in the unit of the "
+                "coordinates"
+            )
+
+
+def check_edges(
+    edge_index: Tensor, channels: int | None = None, **features: Tensor | None
+) -> None:
+    """Raise `ValueError` unless edges and their features fit together.
+
+    Args:
+        edge_index: Edges.
+        channels: The expected width of the features; `None` for one number per edge.
+        **features: Features of the edges, each under the name that the caller uses.
+
+    Shapes:
+        - `edge_index`: $[2, E]$, `torch.long`
+        - each feature: $[E, C]$ or $[E]$
+    """
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(
+            f"edge_index has shape {tuple(edge_index.shape)}, expected [2, E]: the "
+            "source and the target of each edge"
+        )
+    if edge_index.dtype != torch.long:
+        raise ValueError(
+            f"edge_index is {edge_index.dtype}, expected row numbers as torch.long"
+        )
+    size = edge_index.size(1)
+    expected = (size,) if channels is None else (size, channels)
+    for name, value in features.items():
+        if value is not None and value.shape != expected:
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, expected {expected}: a row "
+                f"for each of the {size} edges"
+            )
+
+
+def check_points(
+    x: Tensor, channels: int, name: str = "x", num_points: int | None = None
+) -> None:
     """Raise `ValueError` unless `x` is $[N, C]$, and finite in PyG's debug mode.
 
     Args:
         x: Points.
         channels: The expected width.
         name: What the caller calls `x`.
+        num_points: The expected number of points $N$; `None` for any.
     """
     check_strided(**{name: x})
     if x.dim() != 2 or x.size(-1) != channels:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; lay the "
             "points of several graphs one after another and pass `batch`"
+        )
+    if num_points not in (None, x.size(0)):
+        raise ValueError(
+            f"{name} has {x.size(0)} rows, expected {num_points}: one for each point"
         )
     # The check waits for the device, so it is paid for in debug mode alone.
     if is_debug_enabled() and not bool(torch.isfinite(x).all()):

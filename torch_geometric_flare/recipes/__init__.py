@@ -16,6 +16,12 @@ from torch_geometric_flare.recipes.flare import (
     FLARE_PIPE,
     FLARE_PIPE_QUICK,
 )
+from torch_geometric_flare.recipes.flare_hybrid import (
+    FLARE_HYBRID_DARCY,
+    FLARE_HYBRID_DARCY_QUICK,
+    FLARE_HYBRID_ELASTICITY,
+    FLARE_HYBRID_ELASTICITY_QUICK,
+)
 from torch_geometric_flare.recipes.flarepp import (
     FLAREPP_AIRFOIL,
     FLAREPP_DARCY,
@@ -44,6 +50,14 @@ from torch_geometric_flare.recipes.lno import (
     LNO_LPBF,
     LNO_PAPER,
     LNO_PIPE,
+)
+from torch_geometric_flare.recipes.mesh_graph_net import (
+    MESH_GRAPH_NET_DARCY,
+    MESH_GRAPH_NET_DARCY_QUICK,
+    MESH_GRAPH_NET_ELASTICITY,
+    MESH_GRAPH_NET_ELASTICITY_QUICK,
+    MESH_GRAPH_NET_LPBF,
+    MESH_GRAPH_NET_LPBF_QUICK,
 )
 from torch_geometric_flare.recipes.perceiver_io import (
     PERCEIVER_IO_AIRFOIL,
@@ -92,12 +106,22 @@ __all__ = [
     "FLARE_DRIVAERML_QUICK",
     "FLARE_ELASTICITY",
     "FLARE_ELASTICITY_QUICK",
+    "FLARE_HYBRID_DARCY",
+    "FLARE_HYBRID_DARCY_QUICK",
+    "FLARE_HYBRID_ELASTICITY",
+    "FLARE_HYBRID_ELASTICITY_QUICK",
     "FLARE_LINEAR_KV",
     "FLARE_LPBF",
     "FLARE_LPBF_QUICK",
     "FLARE_PAPER",
     "FLARE_PIPE",
     "FLARE_PIPE_QUICK",
+    "MESH_GRAPH_NET_DARCY",
+    "MESH_GRAPH_NET_DARCY_QUICK",
+    "MESH_GRAPH_NET_ELASTICITY",
+    "MESH_GRAPH_NET_ELASTICITY_QUICK",
+    "MESH_GRAPH_NET_LPBF",
+    "MESH_GRAPH_NET_LPBF_QUICK",
     "GNOT_AIRFOIL",
     "GNOT_AIRFOIL_WITH_INPUTS",
     "GNOT_DARCY",

@@ -7,6 +7,8 @@ from torch_geometric_flare.transforms.knn_edges import KNNEdges
 from torch_geometric_flare.transforms.mesh_edges import MeshEdges
 from torch_geometric_flare.transforms.model_input import make_input
 from torch_geometric_flare.transforms.normalizer import Normalizer
+from torch_geometric_flare.transforms.quadrature import quadrature_weights
+from torch_geometric_flare.transforms.radius_edges import RadiusEdges
 
 __all__ = [
     "AreaWeightedPoints",
@@ -15,5 +17,7 @@ __all__ = [
     "KNNEdges",
     "MeshEdges",
     "Normalizer",
+    "RadiusEdges",
     "make_input",
+    "quadrature_weights",
 ]

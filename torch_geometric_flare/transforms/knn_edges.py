@@ -1,5 +1,7 @@
 """Edges from the nearest neighbours of each point, on any machine."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -65,21 +67,34 @@ class KNNEdges(BaseTransform):
         )
 
 
-def _nearest(pos: Tensor, k: int) -> Tensor:
-    """Return the edges [2, N * min(k, N - 1)] of one graph."""
+def search_tree(pos: Tensor) -> Any:
+    """Return the k-d tree of scipy over points.
+
+    Args:
+        pos: Coordinates on any device.
+
+    Shapes:
+        - `pos`: $[N, D]$
+
+    Raises:
+        ImportError: Without scipy.
+    """
     try:
         from scipy.spatial import cKDTree
     except ImportError as error:
         raise ImportError(
             'nearest neighbours need scipy: `pip install "torch-geometric-flare[data]"`'
         ) from error
+    return cKDTree(pos.detach().double().cpu().numpy())
 
+
+def _nearest(pos: Tensor, k: int) -> Tensor:
+    """Return the edges [2, N * min(k, N - 1)] of one graph."""
     size = pos.size(0)
     k = min(k, size - 1)
     if k < 1:
         return torch.empty(2, 0, dtype=torch.long)
-    points = pos.double().numpy()
-    _, found = cKDTree(points).query(points, k + 1)
+    _, found = search_tree(pos).query(pos.double().numpy(), k + 1)
     found = torch.from_numpy(found)  # [N, k + 1], by distance
     target = torch.arange(size).unsqueeze(1)
     itself = found == target

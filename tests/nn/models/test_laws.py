@@ -1,6 +1,7 @@
 """The laws of `testing`, for each model; what a model is exempt from, and why."""
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -16,7 +17,7 @@ from torch_geometric_flare import (
     Transformer,
     Transolver,
 )
-from torch_geometric_flare.nn import predict_stream
+from torch_geometric_flare.nn import FLAREHybrid, MeshGraphNet, predict_stream
 from torch_geometric_flare.surrogates import describe_model
 from torch_geometric_flare.testing import (
     assert_batch_invariant,
@@ -24,6 +25,9 @@ from torch_geometric_flare.testing import (
     assert_permutation_equivariant,
     assert_point_parallel,
 )
+from torch_geometric_flare.transforms import KNNEdges, RadiusEdges
+
+from ..sketches import AlongEdges
 
 GRID = (5, 4)
 MODELS = {
@@ -59,6 +63,17 @@ EXEMPT = {
     "group": {**ON_GRIDS, "Transformer": QUADRATIC},
     "stream": {**ON_GRIDS, "Transformer": QUADRATIC},
 }
+# Models of another forward, which takes edges; they obey the other two laws.
+MESSAGES = "messages along edges come from points of other chunks and processes"
+WITH_EDGES = {
+    "FLAREHybrid": lambda: AlongEdges(
+        FLAREHybrid(3, 8, 2, 2, 0.5, num_layers=2, heads=2), RadiusEdges(0.5)
+    ),
+    "MeshGraphNet": lambda: AlongEdges(
+        MeshGraphNet(3, 8, 2, num_layers=2, edge_channels=3), KNNEdges(4)
+    ),
+}
+EXEMPT_WITH_EDGES = {"chunk_size": MESSAGES, "group": MESSAGES}
 LINEAR = [name for name in MODELS if name not in EXEMPT["stream"]]
 
 
@@ -68,7 +83,7 @@ def obeying(law):
 
 def model_of(name):
     """In double precision, with parameters that matter."""
-    model = MODELS[name]()
+    model = (MODELS | WITH_EDGES)[name]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
@@ -79,7 +94,7 @@ def sizes_of(name):
     return (20, 0, 20, 20) if name in EXEMPT["sizes"] else (1, 2, 63, 0, 400)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *WITH_EDGES])
 def test_batch_mates_change_nothing(name):
     assert_batch_invariant(model_of(name), 3, sizes_of(name), atol=1e-9)
 
@@ -117,7 +132,7 @@ def test_from_file_to_file(name):
     torch.testing.assert_close(y, model(x), atol=1e-11, rtol=1e-11)
 
 
-@pytest.mark.parametrize("name", obeying("permutation"))
+@pytest.mark.parametrize("name", [*obeying("permutation"), *WITH_EDGES])
 def test_the_order_of_points_is_that_of_the_output(name):
     x = torch.randn(100, 3, dtype=torch.float64)
     assert_permutation_equivariant(model_of(name), x, torch.arange(100) // 60)
@@ -126,6 +141,16 @@ def test_the_order_of_points_is_that_of_the_output(name):
 @pytest.mark.parametrize("law", EXEMPT)
 def test_exemptions_are_of_models_in_the_table(law):
     assert EXEMPT[law].keys() <= MODELS.keys()
+
+
+@pytest.mark.parametrize("name", WITH_EDGES)
+@pytest.mark.parametrize("argument", EXEMPT_WITH_EDGES)
+def test_who_passes_messages_takes_no_such_argument(name, argument):
+    model = WITH_EDGES[name]().model
+    for function in (type(model), model.forward):
+        assert argument not in inspect.signature(function).parameters
+    with pytest.raises((TypeError, ValueError), match="MeshGraphNet|along edges"):
+        predict_stream(model, torch.randn(20, 3), torch.empty(20, 2), 10)
 
 
 @pytest.mark.parametrize("name", EXEMPT["stream"])

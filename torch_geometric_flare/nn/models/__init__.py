@@ -1,18 +1,22 @@
 """Whole surrogates, one architecture a file."""
 
 from torch_geometric_flare.nn.models.flare import FLARE
+from torch_geometric_flare.nn.models.flare_hybrid import FLAREHybrid
 from torch_geometric_flare.nn.models.flarepp import FLAREPP
 from torch_geometric_flare.nn.models.gnot import GNOT
 from torch_geometric_flare.nn.models.lno import LNO
+from torch_geometric_flare.nn.models.mesh_graph_net import MeshGraphNet
 from torch_geometric_flare.nn.models.perceiver_io import PerceiverIO
 from torch_geometric_flare.nn.models.transformer import Transformer
 from torch_geometric_flare.nn.models.transolver import Transolver
 
 __all__ = [
     "FLARE",
+    "FLAREHybrid",
     "FLAREPP",
     "GNOT",
     "LNO",
+    "MeshGraphNet",
     "PerceiverIO",
     "Transformer",
     "Transolver",

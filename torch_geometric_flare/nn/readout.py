@@ -1,0 +1,171 @@
+"""One prediction for a whole graph."""
+
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import State
+from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
+from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
+from torch_geometric_flare.nn.layout import Batch
+
+
+class LatentReadout(nn.Module):
+    r"""Predict numbers of a whole graph, such as the drag of a car, from its points.
+
+    `FLAREConv` gathers the points of each graph into $M$ latents, and an MLP of the
+    latents predicts:
+
+    $$Z = \mathrm{softmax}_N(QK^\top)V, \qquad
+      y = \mathrm{MLP}(\mathrm{LN}(W Z_1), \ldots, \mathrm{LN}(W Z_M))$$
+
+    It pools by attention: the number of points does not matter, only where they lie. As
+    the state merges, it is exact on graphs of any sizes and in chunks, and on parts of
+    a graph that never meet: `decode(encode(a).merge(encode(b)))`.
+
+    Args:
+        in_channels: Width of the input.
+        hidden_channels: Width of the latents and of the MLP.
+        out_channels: Numbers to predict.
+        heads: Attention heads.
+        num_latents: Latents $M$ of each head.
+        kv_layers: Residual hidden layers of the key and value MLPs.
+        mlp_layers: Residual hidden layers of the MLP.
+        act: Activation; `"gelu"` is the tanh approximation.
+        chunk_size: Points to compute at a time, forward and backward, with the same
+            result; `None` for all at once. May be set on an existing module.
+
+    Shapes:
+        - input: $[N, C_\text{in}]$, `batch` $[N]$
+        - output: $[B, C_\text{out}]$
+
+    Raises:
+        ValueError: If a size is not positive or `heads` does not divide
+            `hidden_channels`.
+
+    Examples:
+        >>> readout = LatentReadout(3, 32, 1)
+        >>> batch = torch.tensor([0] * 30 + [1] * 70)
+        >>> readout(torch.randn(100, 3), batch).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        heads: int = 8,
+        num_latents: int = 16,
+        kv_layers: int = 3,
+        mlp_layers: int = 1,
+        act: Activation = "gelu",
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive(hidden_channels=hidden_channels)
+        self.in_channels = in_channels
+        self.hidden_channels = hidden_channels
+        self.out_channels = out_channels
+        self.heads = heads
+        self.num_latents = num_latents
+        self.conv = FLAREConv(
+            in_channels,
+            hidden_channels,
+            heads=heads,
+            num_latents=num_latents,
+            kv_layers=kv_layers,
+            act=act,
+            chunk_size=chunk_size,
+        )
+        self.norm = nn.LayerNorm(hidden_channels)
+        self.mlp = ResidualMLP(
+            num_latents * hidden_channels,
+            hidden_channels,
+            out_channels,
+            mlp_layers,
+            act,
+            input_residual=False,
+            output_residual=False,
+        )
+
+    @property
+    def chunk_size(self) -> int | None:
+        """Points to compute at a time; `None` for all at once."""
+        return self.conv.chunk_size
+
+    @chunk_size.setter
+    def chunk_size(self, chunk_size: int | None) -> None:
+        self.conv.chunk_size = chunk_size
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters."""
+        self.conv.reset_parameters()
+        self.norm.reset_parameters()
+        self.mlp.reset_parameters()
+
+    def encode(
+        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+    ) -> State:
+        r"""Return the state of each graph; states of parts of a graph merge.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, sorted; `None` for a single graph.
+            batch_size: Number of graphs, where trailing ones may be empty.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Raises:
+            ValueError: As `FLAREConv.encode`.
+        """
+        return self.conv.encode(x, batch, batch_size)
+
+    def decode(self, state: State) -> Tensor:
+        r"""Return the prediction for each graph from its state.
+
+        Args:
+            state: From `encode`, perhaps merged.
+
+        Returns:
+            $[B, C_\text{out}]$
+        """
+        value: Tensor = next(iter(state))  # [B, H, M, D]
+        latents = value.transpose(1, 2).flatten(2)
+        # The state of points in half precision is in single precision.
+        latents = latents.to(self.conv.out.weight.dtype)
+        tokens = self.norm(self.conv.out(latents))
+        y: Tensor = self.mlp(tokens.flatten(1))
+        return y
+
+    def forward(
+        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+    ) -> Tensor:
+        r"""Predict for each graph.
+
+        Args:
+            x: Features of the points.
+            batch: Graph of each point, sorted; `None` for a single graph.
+            batch_size: Number of graphs, where trailing ones may be empty.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+            - `batch`: $[N]$
+
+        Returns:
+            $[B, C_\text{out}]$. A graph without points gets what the MLP makes of
+            latents of zero.
+
+        Raises:
+            ValueError: If the width of `x` is not `in_channels`, or `batch` is
+                unsorted, of another length, or out of range.
+        """
+        return self.decode(self.encode(x, batch, batch_size))
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
+            f"{self.out_channels}, heads={self.heads}, "
+            f"num_latents={self.num_latents})"
+        )

@@ -1,0 +1,133 @@
+"""How much length, area or volume each point of a sample stands for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.transforms.knn_edges import search_tree
+
+# Edges along the three axes of a hexahedron, in the order of VTK's corners.
+_AXES = (
+    ((0, 1), (3, 2), (4, 5), (7, 6)),
+    ((0, 3), (1, 2), (4, 7), (5, 6)),
+    ((0, 4), (1, 5), (2, 6), (3, 7)),
+)
+
+
+def quadrature_weights(
+    pos: Tensor,
+    area: Tensor | None = None,
+    grid: Sequence[int] | None = None,
+    cells: Tensor | None = None,
+    surface: bool = False,
+) -> Tensor:
+    r"""Return weights for sums over points that stand for integrals.
+
+    The first of these that is known:
+
+    1. `area` itself;
+    2. `grid`: a quarter of each quadrilateral cell at each corner (on a regular grid
+       the trapezoidal rule: half an area at the boundary, a quarter at its corners);
+    3. `cells` that are triangles or hexahedra: an equal share of each cell at each
+       corner, of a hexahedron by its edges averaged along each axis (exact for a
+       parallelepiped);
+    4. `pos` alone: $h^d$, where $h$ is the mean distance of the $D$ nearest neighbours
+       and $d$ the dimensions of what the points fill. As every point of a regular grid
+       has $D$ of them at its spacing, at a corner too, a boundary is not taken for a
+       thinner place. Where spacings differ along axes, pass areas.
+
+    Only ratios of the weights of one sample have a meaning.
+
+    Args:
+        pos: Coordinates of one sample.
+        area: Area of each point.
+        grid: Rows and columns $(H, W)$ of a structured grid; a single row or column
+            counts as points alone.
+        cells: Corners of each cell.
+        surface: Whether the points lie on a surface, so that $d = D - 1$.
+
+    Shapes:
+        - `pos`: $[N, D]$
+        - `area`: $[N]$ or $[N, 1]$
+        - `cells`: $[E, 3]$ or $[E, 8]$; others count as points alone
+
+    Returns:
+        $[N]$, in the precision of `pos`.
+
+    Raises:
+        ValueError: If `area` has another shape, is negative or not finite.
+        ImportError: For `pos` alone, without scipy.
+    """
+    points = pos.detach().double()
+    if area is not None:
+        return _checked(area, pos.size(0)).to(pos)
+    if grid is not None and min(grid) > 1 and pos.size(1) > 1:
+        weights = _of_grid(points, grid)
+    elif cells is not None and cells.size(1) == 3 and pos.size(1) > 1:
+        weights = _of_triangles(points, cells)
+    elif cells is not None and cells.size(1) == 8 and pos.size(1) == 3:
+        weights = _of_hexahedra(points, cells)
+    else:
+        weights = _of_points(points, pos.size(1) - surface)
+    return weights.to(pos)
+
+
+def _checked(area: Tensor, size: int) -> Tensor:
+    if area.shape not in ((size,), (size, 1)):
+        raise ValueError(
+            f"area has shape {tuple(area.shape)}, expected ({size},): one for each "
+            "point"
+        )
+    if not bool((area.isfinite() & (area >= 0)).all()):
+        raise ValueError("area must be finite and not negative")
+    return area.detach().flatten()
+
+
+def _of_grid(pos: Tensor, grid: Sequence[int]) -> Tensor:
+    numbers = torch.arange(pos.size(0), device=pos.device).view(*grid)
+    corners = (numbers[:-1, :-1], numbers[1:, :-1], numbers[1:, 1:], numbers[:-1, 1:])
+    a, b, c, d = (corner.flatten() for corner in corners)
+    area = _parallelogram(pos[c] - pos[a], pos[d] - pos[b]) / 2
+    return _share(area, torch.stack([a, b, c, d], dim=1), pos.size(0))
+
+
+def _of_triangles(pos: Tensor, cells: Tensor) -> Tensor:
+    a, b, c = pos[cells].unbind(1)
+    return _share(_parallelogram(b - a, c - a) / 2, cells, pos.size(0))
+
+
+def _of_hexahedra(pos: Tensor, cells: Tensor) -> Tensor:
+    corners = pos[cells]
+    axes = [
+        torch.stack([corners[:, b] - corners[:, a] for a, b in axis]).mean(0)
+        for axis in _AXES
+    ]
+    volume = torch.stack(axes, dim=1).det().abs()
+    return _share(volume, cells, pos.size(0))
+
+
+def _of_points(pos: Tensor, dimensions: int) -> Tensor:
+    size, neighbours = pos.shape
+    if size <= neighbours:
+        return torch.ones_like(pos[:, 0])
+    distances, _ = search_tree(pos).query(pos.cpu().numpy(), neighbours + 1)
+    spacing = torch.from_numpy(distances).to(pos)[:, 1:].mean(1)
+    # Relative to the largest, so that no power of a small length becomes zero.
+    largest = spacing.max()
+    if largest == 0:
+        return torch.ones_like(spacing)
+    return (spacing / largest) ** dimensions
+
+
+def _parallelogram(a: Tensor, b: Tensor) -> Tensor:
+    """Return the area between two vectors of any dimensions."""
+    lengths = a.square().sum(1) * b.square().sum(1)
+    return (lengths - (a * b).sum(1).square()).clamp(min=0).sqrt()
+
+
+def _share(measure: Tensor, cells: Tensor, size: int) -> Tensor:
+    """Hand the measure of each cell to its corners in equal parts."""
+    corners = cells.size(1)
+    parts = (measure / corners).repeat_interleave(corners)
+    return measure.new_zeros(size).index_add(0, cells.flatten(), parts)
