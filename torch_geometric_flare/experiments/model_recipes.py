@@ -12,8 +12,10 @@ from torch_geometric_flare.recipes import Recipe
 _PREFIXES: dict[type[nn.Module], str] = {
     models.FLARE: "FLARE",
     models.FLAREPP: "FLAREPP",
+    models.FLAREHybrid: "FLARE_HYBRID",
     models.GNOT: "GNOT",
     models.LNO: "LNO",
+    models.MeshGraphNet: "MESH_GRAPH_NET",
     models.PerceiverIO: "PERCEIVER_IO",
     models.Transformer: "TRANSFORMER",
     models.Transolver: "TRANSOLVER",
@@ -33,21 +35,27 @@ _QUICK: dict[type[nn.Module], dict[str, int]] = {
 def benchmark_recipes(name: str) -> dict[tuple[str, str], Recipe]:
     """Return the recipes of a benchmark by model and recipe name.
 
-    `"paper"` is that of a paper, for each model that has been published on this
-    benchmark; `"quick"` is that of FLARE with a small network of the model's class.
+    `"paper"` is the full recipe: that of a paper where the model has been published
+    on this benchmark. `"quick"` is that of FLARE with a small network of the model's
+    class. A model whose edges have no length scale here yet has neither.
 
     Args:
         name: The benchmark, such as `"darcy"`.
     """
     found: dict[tuple[str, str], Recipe] = {}
-    quick: Recipe = getattr(recipes, f"FLARE_{name.upper()}_QUICK")
+    flare = _recipe(f"FLARE_{name}_QUICK")
+    assert flare is not None
     for model, prefix in _PREFIXES.items():
-        paper: Recipe | None = getattr(recipes, f"{prefix}_{name.upper()}", None)
-        if paper is not None:
-            found[model.__name__, "paper"] = paper
-        if model is models.FLARE:
-            found[model.__name__, "quick"] = quick
-        else:
-            small = replace(quick, model_class=model, model=_QUICK[model])
-            found[model.__name__, "quick"] = small
+        paper = _recipe(f"{prefix}_{name}")
+        quick = _recipe(f"{prefix}_{name}_QUICK")
+        if quick is None and model in _QUICK:
+            quick = replace(flare, model_class=model, model=_QUICK[model])
+        for kind, recipe in (("paper", paper), ("quick", quick)):
+            if recipe is not None:
+                found[model.__name__, kind] = recipe
     return found
+
+
+def _recipe(name: str) -> Recipe | None:
+    recipe: Recipe | None = getattr(recipes, name.upper(), None)
+    return recipe

@@ -78,8 +78,8 @@ FLARE_ELASTICITY_QUICK = replace(
 )
 """A quick recipe of ours for elasticity: 8,000 steps with 1,000 blocks."""
 
-FLARE_DARCY_QUICK = replace(FLARE_DARCY, epochs=8, learning_rate=2e-3, model=_QUICK)
-"""A quick recipe of ours for Darcy flow on 43 × 43: 4,000 steps with 1,000 flows."""
+FLARE_DARCY_QUICK = replace(FLARE_DARCY, epochs=5, learning_rate=2e-3, model=_QUICK)
+"""A quick recipe of ours for Darcy flow on 43 × 43: 2,500 steps with 1,000 flows."""
 
 FLARE_AIRFOIL_QUICK = replace(
     FLARE_AIRFOIL,

@@ -8,6 +8,10 @@ distance of neighbours on the set's usual mesh; another resolution keeps it.
 from dataclasses import replace
 
 from torch_geometric_flare.nn import FLAREHybrid
+from torch_geometric_flare.recipes.flare import (
+    FLARE_DARCY_QUICK,
+    FLARE_ELASTICITY_QUICK,
+)
 from torch_geometric_flare.recipes.recipe import Recipe
 
 _Arguments = dict[str, int | float | str | bool]
@@ -40,19 +44,14 @@ FLARE_HYBRID_ELASTICITY = replace(
 )
 """Elasticity: about twice the distance of neighbours among 972 points."""
 
-FLARE_HYBRID_DARCY_QUICK = replace(
-    FLARE_HYBRID_DARCY,
-    model=_hybrid(pos_channels=2, radius=2 / 42, num_latents=64) | {"num_layers": 4},
-    epochs=20,
-    batch_size=4,
-    learning_rate=2e-3,
-)
+
+def _quick(flare: Recipe, radius: float) -> Recipe:
+    model = _hybrid(pos_channels=2, radius=radius, num_latents=64) | {"num_layers": 4}
+    return replace(flare, model_class=FLAREHybrid, model=model)
+
+
+FLARE_HYBRID_DARCY_QUICK = _quick(FLARE_DARCY_QUICK, radius=2 / 42)
 """A quick recipe for Darcy flow on a grid of 43 × 43: the radius is two cells."""
 
-FLARE_HYBRID_ELASTICITY_QUICK = replace(
-    FLARE_HYBRID_ELASTICITY,
-    model=_hybrid(pos_channels=2, radius=0.07, num_latents=64) | {"num_layers": 4},
-    epochs=20,
-    learning_rate=2e-3,
-)
+FLARE_HYBRID_ELASTICITY_QUICK = _quick(FLARE_ELASTICITY_QUICK, radius=0.07)
 """A quick recipe for elasticity."""

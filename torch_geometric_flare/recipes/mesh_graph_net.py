@@ -9,6 +9,11 @@ to train on steady fields is ours: as the FLARE paper trains FLARE on the same s
 from dataclasses import replace
 
 from torch_geometric_flare.nn import MeshGraphNet
+from torch_geometric_flare.recipes.flare import (
+    FLARE_DARCY_QUICK,
+    FLARE_ELASTICITY_QUICK,
+    FLARE_LPBF_QUICK,
+)
 from torch_geometric_flare.recipes.recipe import Recipe
 
 _Arguments = dict[str, int | float | str | bool]
@@ -51,18 +56,21 @@ MESH_GRAPH_NET_ELASTICITY = replace(
 """Elasticity: nearest neighbours among 972 points of a unit square with a hole."""
 
 
-def _quick(recipe: Recipe, epochs: int, batch_size: int = 2) -> Recipe:
-    model = {**recipe.model, "hidden_channels": 32, "num_layers": 6, "mlp_layers": 1}
-    return replace(
-        recipe, model=model, epochs=epochs, batch_size=batch_size, learning_rate=2e-3
-    )
+def _quick(recipe: Recipe, flare: Recipe) -> Recipe:
+    small = {"hidden_channels": 32, "num_layers": 6, "mlp_layers": 1}
+    return replace(flare, model_class=MeshGraphNet, model={**recipe.model, **small})
 
 
-MESH_GRAPH_NET_LPBF_QUICK = _quick(MESH_GRAPH_NET_LPBF, epochs=20)
-"""A quick recipe of ours for printed parts: fewer and smaller layers."""
+# Whole meshes: random points of one are no mesh.
+MESH_GRAPH_NET_LPBF_QUICK = _quick(
+    MESH_GRAPH_NET_LPBF, replace(FLARE_LPBF_QUICK, num_points=None)
+)
+"""A quick recipe of ours for printed parts, on whole meshes."""
 
-MESH_GRAPH_NET_DARCY_QUICK = _quick(MESH_GRAPH_NET_DARCY, epochs=20, batch_size=4)
+MESH_GRAPH_NET_DARCY_QUICK = _quick(MESH_GRAPH_NET_DARCY, FLARE_DARCY_QUICK)
 """A quick recipe of ours for Darcy flow on a coarse grid."""
 
-MESH_GRAPH_NET_ELASTICITY_QUICK = _quick(MESH_GRAPH_NET_ELASTICITY, epochs=20)
+MESH_GRAPH_NET_ELASTICITY_QUICK = _quick(
+    MESH_GRAPH_NET_ELASTICITY, FLARE_ELASTICITY_QUICK
+)
 """A quick recipe of ours for elasticity."""

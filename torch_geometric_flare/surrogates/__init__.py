@@ -3,11 +3,13 @@
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
+from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 __all__ = [
     "Surrogate",
     "describe_model",
+    "edge_transform",
     "forward_arguments",
     "load_surrogate",
     "save_surrogate",

@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.surrogates.arguments import forward_arguments
+from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.transforms import Normalizer, make_input
 
 
@@ -80,7 +81,8 @@ class Surrogate(nn.Module):
     def forward(self, data: Data | Tensor) -> Tensor:
         """Predict all fields in their own units, differentiably.
 
-        Numbers are handed to the model in the dtype of its parameters.
+        Numbers are handed to the model in the dtype of its parameters. Where its
+        forward asks for edges that `data` lacks, they are made, see `edge_transform`.
 
         Args:
             data: A sample or a batch of samples with the fields that the model's
@@ -103,6 +105,9 @@ class Surrogate(nn.Module):
         if x is not None:
             data = copy.copy(data)
             data.x = x
+        edges = edge_transform(self.model)
+        if edges is not None:
+            data = edges(data)
         arguments = forward_arguments(self.model, data)
         encoded = self.model(**_as_floating(arguments, self.model))
         # In the precision of the normaliser, where the model's is less.

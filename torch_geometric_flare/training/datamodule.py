@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.surrogates import edge_transform
 from torch_geometric_flare.training.point_sampling import (
     PointBatchSampler,
     sample_sizes,
@@ -56,6 +57,9 @@ class SurrogateDataModule(LightningDataModule):
     their place, is refused unless it replaces these. Each epoch takes every
     training sample once, the last batch being smaller if need be. The validation and
     test samples are the same in every pass.
+
+    A model whose forward asks for `edge_index` gets edges, made where the samples are
+    (`surrogates.edge_transform`), after `train_transform`.
 
     Processes that train together, or groups of them that share each sample, take turns
     in the order of the epoch: of two, the first gets every other sample (with
@@ -184,7 +188,7 @@ class SurrogateDataModule(LightningDataModule):
         transform: Callable[[Data], Data] | None,
     ) -> DataLoader:
         return _Loader(
-            SeededDataset(dataset, self.seed, transform),
+            SeededDataset(dataset, self.seed, transform, self._edges()),
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
@@ -193,6 +197,12 @@ class SurrogateDataModule(LightningDataModule):
             # iterated, which would shift the random numbers of the training.
             generator=torch.Generator(),
         )
+
+    def _edges(self) -> Callable[[Data], Data] | None:
+        """Return what makes the edges that the network in training asks for."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        surrogate = getattr(module, "surrogate", None)
+        return edge_transform(surrogate.model) if surrogate is not None else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training must find unchanged, and its first epoch."""

@@ -102,6 +102,7 @@ class SeededDataset(Dataset[Data]):
         dataset: Samples by index.
         seed: The seed of the transforms.
         transform: Applied to a copy of each sample.
+        edges: Applied after `transform`.
 
     Raises:
         ValueError: When a sample is made, if `transform` leaves out or moves points,
@@ -113,10 +114,12 @@ class SeededDataset(Dataset[Data]):
         dataset: Sequence[Data],
         seed: int,
         transform: Callable[[Data], Data] | None = None,
+        edges: Callable[[Data], Data] | None = None,
     ) -> None:
         self.dataset = dataset
         self.seed = seed
         self.transform = transform
+        self.edges = edges
 
     @overload
     def __getitem__(self, key: Key) -> Data: ...
@@ -134,6 +137,8 @@ class SeededDataset(Dataset[Data]):
             data = self.dataset[index]
             if self.transform is not None:
                 data = _transform(data, self.transform)
+            if self.edges is not None:
+                data = self.edges(data)
         return data
 
     def __len__(self) -> int:
