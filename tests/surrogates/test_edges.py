@@ -98,7 +98,7 @@ def test_a_training_makes_them(build, transform, tmp_path):
 def test_the_loader_makes_them_after_the_transform(tmp_path):
     data = SurrogateDataModule([sample(0)])
     assert "edge_index" not in next(iter(data.train_dataloader()))
-    recipe = Recipe(model_class=MeshGraphNet, epochs=1)
+    recipe = Recipe(model_class=MeshGraphNet, epochs=1, batch_size=1)
     module = SurrogateModule(mesh_graph_net(), Normalizer([1.5], [0.3]), recipe=recipe)
     found = []
 
