@@ -51,6 +51,7 @@ def test_writes_what_it_promises(name, picture, field, points, tmp_path, capsys)
     assert results["data"] == "simulated"
     assert points is None or results["num_points"] == points
     assert 0 < results["relative_l2_of_nearest_training_sample"] < 2
+    assert ("legacy_error" in results) == (name == "lpbf")
     for file in (f"{picture}.png", "loss.png"):
         assert (run / file).read_bytes().startswith(b"\x89PNG")
     cloud = pv.read(run / "prediction.vtp")

@@ -141,3 +141,13 @@ def test_parts_have_further_fields(tmp_path, monkeypatch):
     splits = LPBF.load(selection)
     assert tuple(field.name for field in splits.fields) == names
     assert splits.train[0].y.shape == (9, 4)
+
+
+def test_the_legacy_error_is_that_of_the_displacement_along_z():
+    true = {"displacement_z": torch.tensor([[1.0], [2.0]])}
+    predicted = {"displacement_z": torch.tensor([[1.0], [3.0]])}
+    ((name, error),) = LPBF.errors(predicted, true).items()
+    shift, scale = 0.45098527, 0.34212604
+    norm = ((scale + shift) ** 2 + (2 * scale + shift) ** 2) ** 0.5
+    assert name == "legacy_error" and error == pytest.approx(scale / norm, rel=1e-6)
+    assert LPBF.errors({"temperature": true}, {"temperature": true}) == {}

@@ -79,6 +79,8 @@ class Splits:
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
+Errors = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, float]]
+"""From the predicted and the true fields of a sample, by name, to errors by name."""
 Plot = Callable[..., Figure]
 """Called as `plot(data, prediction, field, title=..., truth=...)`."""
 
@@ -86,6 +88,12 @@ Plot = Callable[..., Figure]
 def _no_quantities(
     data: Data, fields: Mapping[str, Tensor]
 ) -> Mapping[str, float | None]:
+    return {}
+
+
+def _no_errors(
+    predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]
+) -> Mapping[str, float]:
     return {}
 
 
@@ -101,6 +109,8 @@ class Benchmark:
         recipes: Recipes by the name of the model's class and of the recipe.
         quantities: Quantities of a sample computed from its fields by name, such as
             forces; each the same for every sample, `None` where it cannot be computed.
+        errors: Errors of a prediction beside the relative $L_2$ error; the same ones
+            for every sample, which are averaged.
         published: Figures that hold for the official data, all of it, with its default
             fields and points and the recipe called `paper`.
         plot: Draws truth, prediction and error of a field of a sample; called as
@@ -117,6 +127,7 @@ class Benchmark:
     recipes: Mapping[tuple[str, str], Recipe]
     load_official: Callable[[Selection], Splits] | None = None
     quantities: Quantities = _no_quantities
+    errors: Errors = _no_errors
     published: tuple[Published, ...] = ()
     plot: Plot = plot_comparison
     picture: str = "fields"

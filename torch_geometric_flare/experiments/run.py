@@ -91,6 +91,7 @@ def run_benchmark(
     results = {
         "data": selection.data,
         **compared.mean_errors(),
+        **_mean_further_errors(benchmark, compared.predictions, truths, splits.fields),
         **_mean_quantities(benchmark, test, truths, splits.fields, "true"),
         **_mean_quantities(
             benchmark, test, compared.predictions, splits.fields, "predicted"
@@ -159,6 +160,24 @@ def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogat
         features=splits.features,
         input_normalizer=splits.input_normalizer,
     )
+
+
+def _mean_further_errors(
+    benchmark: Benchmark,
+    predictions: Sequence[Tensor],
+    truths: Sequence[Tensor],
+    fields: Fields,
+) -> dict[str, float]:
+    """Return the benchmark's own errors, averaged over the samples."""
+    columns = channel_slices(fields)
+    found = [
+        benchmark.errors(
+            {name: predicted[:, c] for name, c in columns.items()},
+            {name: true[:, c] for name, c in columns.items()},
+        )
+        for predicted, true in zip(predictions, truths, strict=True)
+    ]
+    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
 def _mean_quantities(
