@@ -83,7 +83,7 @@ FLARE_DARCY_QUICK = replace(FLARE_DARCY, epochs=5, learning_rate=2e-3, model=_QU
 
 FLARE_AIRFOIL_QUICK = replace(
     FLARE_AIRFOIL,
-    epochs=100,
+    epochs=60,
     batch_size=1,
     num_points=1000,
     learning_rate=2e-3,
@@ -93,7 +93,7 @@ FLARE_AIRFOIL_QUICK = replace(
 
 FLARE_PIPE_QUICK = replace(
     FLARE_PIPE,
-    epochs=20,
+    epochs=10,
     batch_size=1,
     num_points=1000,
     learning_rate=2e-3,
@@ -102,7 +102,7 @@ FLARE_PIPE_QUICK = replace(
 """A quick recipe of ours for the pipe, on 1,000 random points per step."""
 
 FLARE_LPBF_QUICK = replace(
-    FLARE_LPBF, epochs=20, num_points=1000, learning_rate=2e-3, model=_QUICK
+    FLARE_LPBF, epochs=12, num_points=1000, learning_rate=2e-3, model=_QUICK
 )
 """A quick recipe of ours for printed parts, on 1,000 random points per step."""
 
