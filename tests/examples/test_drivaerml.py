@@ -169,7 +169,7 @@ def first_cars(folder):
 
 def test_fields_that_the_data_lack(example, capsys):
     message = refused(example, capsys, *SMALL, "--fields=wall_shear_stress")
-    assert "fields are wall_shear_stress, but these data have pressure" in message
+    assert "names among ['pressure'], each once, got ('wall_shear_stress',)" in message
 
 
 def test_published_figures_stand_beside_official_ones_alone(
