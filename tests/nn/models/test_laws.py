@@ -226,7 +226,13 @@ def test_lower_precision(name):
     torch.testing.assert_close(mixed.double(), expected, atol=0.15 * scale, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith("GNOT") else name
+        for name in MODELS
+    ],
+)
 def test_compile_without_graph_break(name):
     model = model_of(name).float()
     del model.blocks[1:]  # tracing is slow
