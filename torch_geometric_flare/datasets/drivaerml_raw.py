@@ -53,7 +53,8 @@ class DrivAerMLRaw(ConvertedFiles):
       kinematic wall shear stress [N, 3], both in m²/s²;
     - `wall_shear_stress` [N, 3] with the sign of the file, which is that of OpenFOAM:
       against the flow near the wall. The force on the car per area is
-      `-(pressure * normal + wall_shear_stress)` times the density;
+      `-(pressure * normal + wall_shear_stress)` times the density, so that
+      `metrics.force_coefficients` takes its negative as `shear_stress`;
     - `normal` [N, 3], unit and outward; zero on a polygon without extent. The files
       have none: all are turned at once so that the car has a positive volume;
     - `area` [N] in m², the part of the surface that a point stands for. If points are
