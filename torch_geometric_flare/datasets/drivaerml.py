@@ -33,8 +33,8 @@ class DrivAerML(FilePerSample):
     - `y` [N, C], the chosen `fields` side by side, as they are in the file: kinematic
       pressure [N, 1] and kinematic wall shear stress [N, 3], both in m²/s². Subtract
       `pressure_mean` and divide by `pressure_std` to normalise the pressure;
-    - `wall_shear_stress` [N, 3], kinematic, in m²/s², the components along x, y, z, with
-      the sign of the file, which is that of OpenFOAM: against the flow near the wall.
+    - `wall_shear_stress` [N, 3], kinematic, in m²/s², the components along x, y, z. Its
+      sign is that of the file and of OpenFOAM: against the flow near the wall.
       `metrics.force_coefficients` takes its negative as `shear_stress`;
     - `run`, the number of the run.
 
