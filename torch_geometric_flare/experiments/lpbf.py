@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric_flare import datasets
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
+    coordinate_statistics,
     load_official,
     load_simulated,
     refuse_number_of_points,
@@ -23,14 +24,22 @@ _FIELDS = ("displacement_z",)
 
 
 def simulated_parts(selection: Selection) -> Splits:
-    """Return simulated parts: 300 to train on, 50 to test on.
+    """Return simulated parts: 600 to train on, 50 to test on.
+
+    They fill a small part of the box that scales the coordinates, so these are
+    normalised by their statistics over the training split as well.
 
     Args:
         selection: Which of them; the target is the displacement along z by default.
     """
     refuse_number_of_points(selection, _FIXED)
     return load_simulated(
-        PrintedPart(), selection, num_train=300, num_test=50, default_fields=_FIELDS
+        PrintedPart(),
+        selection,
+        num_train=600,
+        num_test=50,
+        default_fields=_FIELDS,
+        input_statistics=coordinate_statistics,
     )
 
 
