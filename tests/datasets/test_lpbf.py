@@ -167,7 +167,10 @@ def hub_of(root, monkeypatch, fail_at=None):
     def list_files(self, repo_id, repo_type, revision):
         calls.append((repo_id, repo_type, revision))
         names = (path.relative_to(source) for path in source.rglob("*"))
-        return [str(name) for name in names] + ["train/deeper/a_1.npz"]
+        return [str(name) for name in names] + [
+            "train/deeper/a_1.npz",
+            "old/train/a_1.npz",
+        ]
 
     def download(repo_id, filename, repo_type, revision, local_dir):
         if filename == fail_at:
