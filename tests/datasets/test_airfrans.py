@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import pytest
 import torch
@@ -123,8 +124,15 @@ def test_not_finite(tmp_path, key):
 
 
 class Code:
+    """Fails the test when it is unpickled by anything that may run code."""
+
     def __reduce__(self):
-        return pytest.fail, ("unpickled",)
+        # PyTorch Geometric gives way to functions that torch does not block.
+        return _run, ()
+
+
+def _run():
+    pytest.fail("unpickled")
 
 
 def test_damaged_or_with_code(tmp_path):
@@ -136,3 +144,48 @@ def test_damaged_or_with_code(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"AirfRANS\.pt' is damaged, or holds more"):
         AirfRANS(tmp_path / "cut")
+
+
+def test_code_below_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write(tmp_path / "data", [Code()])
+    with pytest.raises(ValueError, match=r"AirfRANS\.pt' is damaged, or holds more"):
+        AirfRANS("~/data")
+
+
+def test_code_in_what_was_fetched(tmp_path, monkeypatch):
+    def fetch(self):
+        write(tmp_path / "fetched", [Code()])
+        (tmp_path / "fetched" / "raw").replace(self.raw_dir)
+
+    monkeypatch.setattr("torch_geometric.datasets.AirfRANS.download", fetch)
+    with pytest.raises(ValueError, match=r"AirfRANS\.pt' is damaged, or holds more"):
+        AirfRANS(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["full_train.pt", "pre_transform.pt"])
+def test_code_in_what_was_processed(tmp_path, name):
+    write(tmp_path)
+    AirfRANS(tmp_path)
+    torch.save((Code(), None), tmp_path / "processed" / name)
+    with pytest.raises(ValueError, match=f"{name}' is damaged, or holds more than"):
+        AirfRANS(tmp_path)
+
+
+def test_manifest_of_another_release(tmp_path):
+    write(tmp_path / "fewer", [sample(number) for number in range(3)])
+    with pytest.raises(ValueError, match="lists 6 samples, .* holds 3"):
+        AirfRANS(tmp_path / "fewer")
+    write(tmp_path / "other")
+    (tmp_path / "other" / "raw" / "manifest.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match="manifest.json' must list the samples of full"
+    ):
+        AirfRANS(tmp_path / "other")
+
+
+def test_pickled(tmp_path):
+    write(tmp_path)
+    dataset = pickle.loads(pickle.dumps(AirfRANS(tmp_path)))
+    assert torch.equal(dataset[1].pos, sample(1)["pos"])

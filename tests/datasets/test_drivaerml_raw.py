@@ -191,9 +191,11 @@ def test_sizes_of_the_splits():
     ("options", "message"),
     [
         ({"split": "all"}, r"split must be one of \['train', 'val', 'test'\]"),
-        ({"runs": ()}, "runs must be different numbers"),
-        ({"runs": (1, 1)}, "runs must be different numbers"),
-        ({"runs": (0,)}, "runs must be different numbers"),
+        ({"runs": ()}, "runs must be different integers"),
+        ({"runs": (1, 1)}, "runs must be different integers"),
+        ({"runs": (0,)}, "runs must be different integers"),
+        ({"runs": (1.0,)}, "runs must be different integers"),
+        ({"runs": "12"}, "runs must be different integers"),
         ({"num_points": 0}, "num_points must be at least 1 or None, got 0"),
         ({"sampling": "random"}, "sampling must be 'area' or 'uniform'"),
         ({"seed": -1}, "seed must not be negative"),
@@ -312,3 +314,28 @@ def test_broken_file_is_read_elsewhere(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=r"boundary_1\.vtp"):
             DrivAerMLRaw(tmp_path, num_points=4, force_reload=True)
+
+
+def test_runs_are_the_same_in_any_type(tmp_path, read_here):
+    write_run(tmp_path, 3)
+    write_run(tmp_path, 5)
+    first = DrivAerMLRaw(tmp_path, runs=(5, 3), num_points=4)
+    second = DrivAerMLRaw(tmp_path, runs=np.array([5, 3]), num_points=4)
+    assert second.processed_dir == first.processed_dir and second[0].run == 5
+
+
+def test_table_with_byte_order_mark(tmp_path, read_here):
+    write_run(tmp_path, 3, table="\ufeff" + TABLE)
+    assert DrivAerMLRaw(tmp_path, num_points=4)[0].cd.item() == 0.31092
+
+
+def test_further_runs_do_not_read_the_others_again(tmp_path, read_here):
+    write_run(tmp_path, 3)
+    dataset = DrivAerMLRaw(tmp_path, num_points=4)
+    write_run(tmp_path, 5)
+    with pytest.raises(ValueError, match="1 new, such as 'run_5'. Delete '.*json'"):
+        DrivAerMLRaw(tmp_path, num_points=4)
+    Path(dataset.processed_paths[0]).unlink()
+    read_here.clear()
+    assert len(DrivAerMLRaw(tmp_path, num_points=4)) == 2
+    assert read_here == ["boundary_5.vtp"]

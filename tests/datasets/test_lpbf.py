@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from torch_geometric.data import Batch
 
 from torch_geometric_flare.datasets import LPBF
 from torch_geometric_flare.fields import Field
@@ -107,9 +108,12 @@ def test_fields(tmp_path):
         ({"temp": np.full((9, 1), np.inf)}, "temp has values that are not finite"),
         ({"temp": np.zeros(9)}, r"temp must have shape \(n, 1\), got \(9,\)"),
         ({"edge_index": np.full((2, 3), 9)}, "edge_index names the points 9 to 9"),
-        ({"edge_index": np.zeros((3, 2), int)}, "edge_index must hold 2 integers"),
+        (
+            {"edge_index": np.zeros((3, 2), int)},
+            r"edge_index must be integers of the shape \(2, n",
+        ),
         ({"elems": np.full((1, 8), -1)}, "elems names the points -1 to -1"),
-        ({"elems": np.zeros((1, 8))}, "elems must hold 8 integers .* of float64"),
+        ({"elems": np.zeros((1, 8))}, r"elems must be integers .* of float64"),
         ({"elems": np.zeros((1, 4), int)}, r"got the shape \(1, 4\)"),
         ({"pos": None}, "it lacks pos"),
         ({"pos": np.full((9, 3), None)}, "is not a .npz file with the arrays"),
@@ -163,7 +167,10 @@ def hub_of(root, monkeypatch, fail_at=None):
     def list_files(self, repo_id, repo_type, revision):
         calls.append((repo_id, repo_type, revision))
         names = (path.relative_to(source) for path in source.rglob("*"))
-        return [str(name) for name in names] + ["train/deeper/a_1.npz"]
+        return [str(name) for name in names] + [
+            "train/deeper/a_1.npz",
+            "old/train/a_1.npz",
+        ]
 
     def download(repo_id, filename, repo_type, revision, local_dir):
         if filename == fail_at:
@@ -216,3 +223,29 @@ def test_pickled(tmp_path):
     write_all(tmp_path)
     dataset = pickle.loads(pickle.dumps(LPBF(tmp_path)))
     assert dataset[0].num_nodes == 11
+
+
+def test_cells_of_a_batch(tmp_path):
+    write_all(tmp_path)
+    train = LPBF(tmp_path)
+    batch = Batch.from_data_list(list(train))
+    starts = {0: 0, 1: 11, 2: 21}
+    expected = [train[index].cells + start for index, start in starts.items()]
+    assert torch.equal(batch.cells, torch.cat(expected))
+    assert torch.equal(batch[2].cells, train[2].cells)
+
+
+def test_edges_in_rows_are_refused_by_their_shape(tmp_path):
+    arrays = arrays_of(0)
+    arrays["edge_index"] = arrays["edge_index"].T
+    write_part(tmp_path, "train", "a", arrays)
+    with pytest.raises(ValueError, match=r"shape \(2, n\), got the shape \(14, 2\)"):
+        LPBF(tmp_path)
+
+
+def test_a_file_that_is_gone(tmp_path):
+    write_all(tmp_path)
+    train = LPBF(tmp_path)
+    train.source("a_2").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a_2\.npz' is gone.*Restore"):
+        train[1]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import pyvista as pv
 import torch
+from torch_geometric.data import Batch
 
 from torch_geometric_flare import mesh_io
 from torch_geometric_flare.datasets import ShapeNetCar
@@ -123,7 +124,9 @@ def test_missing_file(tmp_path, read_here, name):
         ShapeNetCar(tmp_path, "test")
 
 
-@pytest.mark.parametrize("options", [{"fold": 9}, {"fold": -1}, {"fold": "0"}])
+@pytest.mark.parametrize(
+    "options", [{"fold": 9}, {"fold": -1}, {"fold": "0"}, {"fold": 0.0}]
+)
 def test_invalid_fold(tmp_path, options):
     with pytest.raises(ValueError, match="fold must be one of 0 to 8"):
         ShapeNetCar(tmp_path, **options)
@@ -190,3 +193,11 @@ def test_interrupted_processing_goes_on(tmp_path, read_here):
     dataset = ShapeNetCar(tmp_path, "test")
     assert dataset[1].drag_coefficient.item() == 0.25
     assert [path.parent.name for path in read_here] == ["a", "b", "b"]
+
+
+def test_cells_of_a_batch(tmp_path, read_here):
+    write_car(tmp_path, 0, "a", 1)
+    write_car(tmp_path, 0, "b", 2)
+    test = ShapeNetCar(tmp_path, "test")
+    batch = Batch.from_data_list(list(test))
+    assert torch.equal(batch.cells, torch.cat([test[0].cells, test[1].cells + 8]))

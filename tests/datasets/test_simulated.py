@@ -466,6 +466,8 @@ def test_damaged_file(tmp_path, noise, damage, pre_transform):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="000001.npz.*is gone: make the data"):
         dataset[1]
+    with pytest.raises(FileNotFoundError, match="000001.npz.*is gone: make the data"):
+        _ = dataset.sizes
     again = make(tmp_path, noise, pre_transform=pre_transform)
     assert again[1].y.equal(before)
     assert noise.samples() == (5 if pre_transform is None else 4)

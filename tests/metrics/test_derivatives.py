@@ -95,3 +95,10 @@ def test_what_does_not_fit():
         relative_l2_of_derivatives(ones, ones.unsqueeze(1), (3, 4))
     with pytest.raises(ValueError, match=r"target is zero .* graphs \[0\]"):
         relative_l2_of_derivatives(ones, 0 * ones, (3, 4))
+
+
+def test_grids_of_a_batch_are_refused():
+    field = torch.rand(32)
+    batch = torch.arange(2).repeat_interleave(16)
+    with pytest.raises(ValueError, match=r"of a batch pass data.grid\[0\]"):
+        relative_l2_of_derivatives(field, field, [(4, 4), (4, 4)], batch)

@@ -23,3 +23,8 @@ def test_one_number_per_graph_and_no_relative_error():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
     with pytest.raises(ValueError, match="must agree"):
         legacy_lpbf_error(target, target[:2])
+
+
+def test_one_channel_alone():
+    with pytest.raises(ValueError, match=r"shape \(5, 3\).*z-displacement alone"):
+        legacy_lpbf_error(torch.rand(5, 3), torch.rand(5, 3))

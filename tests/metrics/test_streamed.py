@@ -93,3 +93,16 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match=r"graphs \[1\]"):
         error.compute()
     assert repr(error) == "RelativeL2(num_graphs=2)"
+
+
+def test_areas_in_all_chunks_or_in_none():
+    field, area = torch.rand(4, 1), torch.rand(4)
+    plain, weighted = RelativeL2(), RelativeL2()
+    plain.update(field, field + 1)
+    weighted.update(field, field + 1, area=area)
+    before = weighted.compute()
+    with pytest.raises(ValueError, match="some chunks have areas and others"):
+        plain.update(field, field + 1, area=area)
+    with pytest.raises(ValueError, match="some chunks have areas and others"):
+        weighted.merge(plain)
+    assert torch.equal(weighted.compute(), before)

@@ -160,3 +160,11 @@ def test_batches_and_counts_are_refused():
     with pytest.raises(ValueError, match="no points to draw"):
         AreaWeightedPoints(1)(empty)
     assert repr(AreaWeightedPoints(9)) == "AreaWeightedPoints(9, replace=False)"
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_areas_that_are_integers(replace):
+    data = Data(pos=torch.rand(5, 3), area=torch.tensor([1, 1, 2, 3, 3]))
+    drawn = AreaWeightedPoints(4, replace)(data)
+    assert drawn.area.dtype == torch.float32
+    torch.testing.assert_close(drawn.area.sum(), torch.tensor(10.0))

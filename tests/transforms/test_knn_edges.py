@@ -93,3 +93,9 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="pos has values that are not finite"):
         KNNEdges()(Data(pos=torch.tensor([[0.0], [torch.nan]])))
     assert repr(KNNEdges(4)) == "KNNEdges(k=4, force_undirected=False)"
+
+
+def test_unsorted_batch():
+    data = Data(pos=torch.rand(4, 2), batch=torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match="sorted"):
+        KNNEdges(1)(data)

@@ -126,3 +126,11 @@ def test_arguments():
         RadiusEdges(0.1, max_neighbors=0)
     assert repr(RadiusEdges(0.1)) == "RadiusEdges(radius=0.1)"
     assert repr(RadiusEdges(0.1, 8)) == "RadiusEdges(radius=0.1, max_neighbors=8)"
+
+
+def test_area_given_to_a_batch():
+    samples = [Data(pos=torch.rand(size, 2)) for size in (3, 4)]
+    batch = Batch.from_data_list(samples)
+    batch.area = torch.ones(7)
+    with pytest.raises(ValueError, match="area was given to a batch"):
+        RadiusEdges(0.5)(batch)

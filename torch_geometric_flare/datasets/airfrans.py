@@ -1,12 +1,9 @@
 """Flow around airfoils: PyTorch Geometric's AirfRANS with named fields."""
 
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import ClassVar
 
-import torch
-from torch import Tensor
 from torch_geometric.data import Data, Dataset
 
 from torch_geometric_flare.fields import Field, Fields, channel_slices
@@ -40,8 +37,8 @@ class AirfRANS(Dataset):
         force_reload: Whether to process the raw files again.
 
     Raises:
-        ValueError: If an argument is none of its choices, the raw file holds more than
-            tensors, or a sample is malformed.
+        ValueError: If an argument is none of its choices, a file holds more than
+            tensors, the two raw files disagree, or a sample is malformed.
     """
 
     fields: ClassVar[Fields] = (
@@ -66,17 +63,15 @@ class AirfRANS(Dataset):
         force_reload: bool = False,
     ) -> None:
         # Importing all data sets of PyTorch Geometric takes a while.
-        from torch_geometric.datasets import AirfRANS as Official
+        from torch_geometric_flare.datasets.airfrans_files import CheckedAirfRANS
 
-        if task not in Official.tasks:
-            raise ValueError(f"task must be one of {Official.tasks}, got {task!r}.")
+        if task not in CheckedAirfRANS.tasks:
+            raise ValueError(
+                f"task must be one of {CheckedAirfRANS.tasks}, got {task!r}."
+            )
         if split not in ("train", "test"):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
-        raw = Path(root, "raw", "AirfRANS.pt")
-        if raw.exists():
-            for number, sample in enumerate(_read_tensors(raw)):
-                _check_shapes(sample, f"'{raw}': sample {number}")
-        self._official = Official(
+        self._official = CheckedAirfRANS(
             os.fspath(root), task, split == "train", force_reload=force_reload
         )
         super().__init__(transform=transform)
@@ -92,8 +87,10 @@ class AirfRANS(Dataset):
 
     def get(self, idx: int) -> Data:
         """Return the sample at an index."""
+        from torch_geometric_flare.datasets.airfrans_files import check_shapes
+
         data = self._official[idx]
-        _check_shapes(data.to_dict(), f"sample {idx}")
+        check_shapes(data.to_dict(), f"sample {idx}")
         for name, columns in channel_slices(self.features).items():
             data[name] = data.x[:, columns]
         for key in ("pos", "x", "y"):
@@ -101,29 +98,3 @@ class AirfRANS(Dataset):
                 raise ValueError(f"sample {idx}: {key} has values that are not finite.")
         data.x = make_input(data, self.features)
         return data
-
-
-def _read_tensors(path: Path) -> list[Mapping[str, Tensor]]:
-    """Map the raw file; refuse one that can only be read by running code in it."""
-    try:
-        samples = torch.load(path, weights_only=True, mmap=True)
-        return [dict(sample) for sample in samples]
-    except Exception as error:
-        raise ValueError(
-            f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
-            f"fetched again ({str(error).splitlines()[0]})."
-        ) from error
-
-
-def _check_shapes(sample: Mapping[str, Tensor], what: str) -> None:
-    found = {
-        key: tuple(getattr(sample.get(key), "shape", ()))
-        for key in ("pos", "x", "y", "surf")
-    }
-    size = found["pos"][:1]
-    expected = {"pos": (*size, 2), "x": (*size, 5), "y": (*size, 4), "surf": size}
-    if found != expected or not size:
-        raise ValueError(
-            f"{what} has arrays of the shapes {found}, expected pos [N, 2], x [N, 5], "
-            "y [N, 4] and surf [N]."
-        )

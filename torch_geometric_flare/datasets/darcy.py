@@ -179,7 +179,14 @@ class Darcy(StackedArrays):
         copy = self._npy(name)
         scratch = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
         try:
-            target = open_memmap(scratch, "w+", np.float32, (count, *self.grid))
+            self._fill(scratch, path, name, count)
+            os.replace(scratch, copy)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _fill(self, scratch: Path, path: Path, name: str, count: int) -> None:
+        target = open_memmap(scratch, "w+", np.float32, (count, *self.grid))
+        try:
             start = 0
             for block in mat_blocks(path, name, count):
                 with np.errstate(over="ignore"):  # too large a number becomes inf
@@ -188,6 +195,5 @@ class Darcy(StackedArrays):
                     ]
                 start += len(block)
             target.flush()
-            os.replace(scratch, copy)
         finally:
-            scratch.unlink(missing_ok=True)
+            del target  # Windows moves and deletes no file that is mapped

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,10 +133,7 @@ class DrivAerMLRaw(ConvertedFiles):
         force_reload: bool = False,
         fields: Sequence[str] = ("pressure",),
     ) -> None:
-        if runs is not None and (
-            not runs or len(set(runs)) < len(runs) or min(runs) < 1
-        ):
-            raise ValueError(f"runs must be different numbers from 1, got {runs!r}.")
+        self.runs = None if runs is None else _checked_runs(runs)
         if num_points is not None and num_points < 1:
             raise ValueError(
                 f"num_points must be at least 1 or None, got {num_points}."
@@ -144,7 +142,6 @@ class DrivAerMLRaw(ConvertedFiles):
             raise ValueError(f"sampling must be 'area' or 'uniform', got {sampling!r}.")
         if seed < 0:
             raise ValueError(f"seed must not be negative, got {seed}.")
-        self.runs = None if runs is None else tuple(runs)
         self.num_points = num_points
         self.sampling = sampling
         self.seed = seed
@@ -269,6 +266,17 @@ class DrivAerMLRaw(ConvertedFiles):
         )
 
 
+def _checked_runs(runs: Sequence[int]) -> tuple[int, ...]:
+    """Return the runs as Python's integers: NumPy's would name another folder."""
+    try:
+        numbers = tuple(operator.index(run) for run in runs)
+    except TypeError:
+        numbers = ()
+    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 1:
+        raise ValueError(f"runs must be different integers from 1, got {runs!r}.")
+    return numbers
+
+
 def _split_of(run: int) -> str | None:
     if run in _WITHOUT_RESULTS or run > 500:
         return None
@@ -296,7 +304,8 @@ def _cell_data(
 def _read_coefficients(path: Path) -> dict[str, Array]:
     """Return the coefficients in the one row of a table."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # A spreadsheet puts a byte order mark in front.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, skipinitialspace=True))
         names, numbers = (row for row in rows if row)
         by_name = dict(

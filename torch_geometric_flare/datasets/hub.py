@@ -135,7 +135,13 @@ def list_hub_files(
         from huggingface_hub import HfApi
 
         names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
-    found = sorted(name for name in names if PurePosixPath(name).match(pattern))
+    # Another folder of that name, further down, is none of it.
+    depth = pattern.count("/")
+    found = sorted(
+        name
+        for name in names
+        if name.count("/") == depth and PurePosixPath(name).match(pattern)
+    )
     if not found:
         raise FileNotFoundError(
             f"the data set repository '{repo_id}' has no files '{pattern}' at revision "

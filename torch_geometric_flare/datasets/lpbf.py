@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric_flare.datasets.arrays import Array, to_tensor
 from torch_geometric_flare.datasets.file_per_sample import FilePerSample
 from torch_geometric_flare.datasets.hub import list_hub_files
+from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.fields import Field, Fields, choose_fields
 from torch_geometric_flare.transforms import Normalizer, make_input
@@ -147,21 +148,23 @@ class LPBF(FilePerSample):
                 f"'{path}' has arrays of different numbers of points: {sizes}."
             )
         size = sizes["pos"]
-        edges = _point_numbers(arrays["edge_index"].T, 2, size, f"'{path}': edge_index")
+        edges = _point_numbers(
+            arrays["edge_index"], (2, None), size, f"'{path}': edge_index"
+        )
         named = {
             "displacement_z": values["disp"][:, 2:],
             "displacement": values["disp"],
             "von_mises_stress": values["vmstr"],
             "temperature": values["temp"],
         }
-        data = Data(
+        data = MeshData(
             pos=values["pos"],
             y=torch.cat([named[field.name] for field in self.fields], dim=1),
             displacement=named["displacement"],
             von_mises_stress=named["von_mises_stress"],
             temperature=named["temperature"],
-            edge_index=edges.T.contiguous(),
-            cells=_point_numbers(arrays["elems"], 8, size, f"'{path}': elems"),
+            edge_index=edges,
+            cells=_point_numbers(arrays["elems"], (None, 8), size, f"'{path}': elems"),
         )
         bounds = Normalizer.from_bounds(*self.coordinate_bounds)
         data.x = make_input(data, coordinate_normalizer=bounds)
@@ -187,11 +190,18 @@ class LPBF(FilePerSample):
         return names
 
 
-def _point_numbers(array: Array, columns: int, size: int, what: str) -> Tensor:
-    """Return numbers of points, one edge or cell per row."""
-    if array.ndim != 2 or array.shape[1] != columns or array.dtype.kind not in "iu":
+def _point_numbers(
+    array: Array, shape: tuple[int | None, int | None], size: int, what: str
+) -> Tensor:
+    """Return numbers of points; `None` in the shape stands for any length."""
+    fits = array.ndim == 2 and all(
+        wanted in (None, found)
+        for found, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype.kind not in "iu":
+        text = ", ".join("n" if wanted is None else str(wanted) for wanted in shape)
         raise ValueError(
-            f"{what} must hold {columns} integers for each, got the shape "
+            f"{what} must be integers of the shape ({text}), got the shape "
             f"{array.shape} of {array.dtype}."
         )
     if array.size and (array.min() < 0 or array.max() >= size):

@@ -62,7 +62,8 @@ class Manifest:
         if not isinstance(samples, dict) or set(samples) != set(names):
             raise ValueError(
                 f"'{self.path.parent}' was processed from other samples than there "
-                f"are now; {_AGAIN}"
+                f"are now: {_difference(set(names), samples)}. Delete '{self.path}' to "
+                "process those that are there now."
             )
         for name, entry in samples.items():
             size = entry.get("num_points") if isinstance(entry, dict) else None
@@ -83,6 +84,17 @@ class Manifest:
                 stacklevel=_level_of_caller(),
             )
         return samples, described is not None
+
+
+def _difference(names: set[str], samples: object) -> str:
+    """Return how many samples came and went, with one name each."""
+    before = set(samples) if isinstance(samples, dict) else set()
+    parts = [
+        f"{len(some)} {what}, such as {min(some)!r}"
+        for some, what in ((names - before, "new"), (before - names, "gone"))
+        if some
+    ]
+    return " and ".join(parts)
 
 
 def _level_of_caller() -> int:

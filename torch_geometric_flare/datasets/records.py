@@ -138,7 +138,13 @@ def read_verified(path: str | os.PathLike[str], expected: Fingerprint) -> bytes:
         FileNotFoundError: If the file is missing.
         ValueError: If the bytes differ.
     """
-    content = Path(path).read_bytes()
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"'{path}' is gone since the data set was processed. Restore the file, or "
+            "make the data set again with force_reload=True."
+        ) from error
     check_fingerprint(f"'{path}'", fingerprint(content), expected)
     return content
 

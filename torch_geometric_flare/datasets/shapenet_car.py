@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import Array, open_npy, to_tensor
 from torch_geometric_flare.datasets.converted import ConvertedFiles
+from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.transforms import make_input
 
@@ -74,7 +75,7 @@ class ShapeNetCar(ConvertedFiles):
         pre_transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if fold not in range(9):
+        if type(fold) is not int or fold not in range(9):
             raise ValueError(f"fold must be one of 0 to 8, got {fold!r}.")
         self.fold = fold
         super().__init__(root, split, None, transform, pre_transform, force_reload)
@@ -162,7 +163,7 @@ class ShapeNetCar(ConvertedFiles):
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
         """Return the car made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
-        data = Data(y=tensors.pop("pressure"), **tensors)
+        data = MeshData(y=tensors.pop("pressure"), **tensors)
         data.x = make_input(data)
         return data
 

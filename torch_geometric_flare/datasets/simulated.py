@@ -49,8 +49,8 @@ class SimulatedDataset(Dataset):
     of their own below the samples.
 
     A solution that did not converge (`simulation.NotConverged`) is not kept: its sample
-    is drawn again, at most ten times, from `sample_rng(seed, split, index, attempt)`. A
-    warning of `logging` counts these, and the sample's file holds their number as
+    is drawn again, at most nine times, from `sample_rng(seed, split, index, attempt)`.
+    A warning of `logging` counts these, and the sample's file holds their number as
     `redraws`.
 
     Worker processes are started afresh and import the main script again, so that a

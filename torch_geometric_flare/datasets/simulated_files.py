@@ -29,6 +29,7 @@ from torch_geometric_flare.fields import Fields
 
 _LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 10
+_AGAIN = "make the data set again, which restores this sample"
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -123,18 +124,17 @@ def read_sample(path: Path, fields: Fields) -> Data:
         FileNotFoundError: If the file is gone.
         ValueError: If its content is damaged.
     """
-    again = "make the data set again, which restores this sample"
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"'{path}' is gone: {again}.") from error
+        raise FileNotFoundError(f"'{path}' is gone: {_AGAIN}.") from error
     if path.suffix == ".pt":
         return deserialize(content, path)
     try:
         return read_arrays(content, path, fields)
     except ValueError as error:
         raise ValueError(
-            f"'{path}' is damaged: delete it and {again} ({error})."
+            f"'{path}' is damaged: delete it and {_AGAIN} ({error})."
         ) from error
 
 
@@ -149,9 +149,12 @@ def num_points(path: Path) -> int:
         FileNotFoundError: If the file is gone.
         ValueError: If its content is damaged.
     """
-    if path.suffix == ".pt":
-        return num_stored_points(path)
-    return array_length(path, "pos")
+    try:
+        if path.suffix == ".pt":
+            return num_stored_points(path)
+        return array_length(path, "pos")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"'{path}' is gone: {_AGAIN}.") from error
 
 
 def remove_leftovers(folder: Path) -> None:

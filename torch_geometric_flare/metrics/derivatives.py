@@ -45,14 +45,19 @@ def relative_l2_of_derivatives(
         grid, $[B, 2]$, at least in single precision.
 
     Raises:
-        ValueError: If the shapes of `pred` and `target` differ, a graph has not
-            $H \cdot W$ points, the grid has fewer than 3 points along an axis, or a
-            derivative of the target is zero everywhere.
+        ValueError: If the shapes of `pred` and `target` differ, `grid` is no pair of
+            integers, a graph has not $H \cdot W$ points, the grid has fewer than 3
+            points along an axis, or a derivative of the target is zero everywhere.
     """
     if pred.shape != target.shape or pred.dim() not in (1, 2):
         raise ValueError(
             f"pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}: "
             "they must agree, [N, C] or [N]"
+        )
+    if len(grid) != 2 or not all(isinstance(length, int) for length in grid):
+        raise ValueError(
+            f"grid is {grid!r}, expected (H, W), the same for all graphs: of a batch "
+            "pass data.grid[0]"
         )
     height, width = grid
     if min(height, width) < 3:

@@ -97,9 +97,9 @@ def force_coefficients(
         are zero.
 
     Raises:
-        ValueError: If a shape does not fit, `speed`, `reference_area` or `density` is
-            not positive, or a `total_area` is not positive or belongs to a body whose
-            cells have no area.
+        ValueError: If a shape does not fit, an area is negative or not finite, `speed`,
+            `reference_area` or `density` is not positive, or a `total_area` is not
+            positive or belongs to a body whose cells have no area.
     """
     _check_positive(speed=speed, reference_area=reference_area, density=density)
     forces = density * _forces_on_cells(pressure, normal, area, shear_stress)
@@ -167,9 +167,9 @@ def moment_coefficients(
         without cells are zero.
 
     Raises:
-        ValueError: If a shape does not fit, `speed`, `reference_area` or
-            `reference_length` is not positive, or a `total_area` is not positive or
-            belongs to a body whose cells have no area.
+        ValueError: If a shape does not fit, an area is negative or not finite, `speed`,
+            `reference_area` or `reference_length` is not positive, or a `total_area` is
+            not positive or belongs to a body whose cells have no area.
     """
     _check_positive(
         speed=speed, reference_area=reference_area, reference_length=reference_length
@@ -197,7 +197,10 @@ def _forces_on_cells(
     if shear_stress is not None:
         _check_vectors("shear_stress", shear_stress, size)
         stress = stress + widen(shear_stress)
-    return stress * widen(column("area", area, size))
+    weight = column("area", area, size)
+    if not bool((weight.isfinite() & (weight >= 0)).all()):
+        raise ValueError("area has values that are negative or not finite")
+    return stress * widen(weight)
 
 
 def _sum_over_bodies(

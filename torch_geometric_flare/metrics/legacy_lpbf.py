@@ -45,8 +45,13 @@ def legacy_lpbf_error(
         One number for each graph, $[B]$.
 
     Raises:
-        ValueError: As `relative_l2` does.
+        ValueError: As `relative_l2` does, and for more than one channel.
     """
+    if pred.dim() > 1 and pred.shape[1:] != (1,):
+        raise ValueError(
+            f"pred has shape {tuple(pred.shape)}, expected [N, 1]: the published "
+            "figures are of the z-displacement alone"
+        )
     return relative_l2(
         _SCALE * pred + _SHIFT, _SCALE * target + _SHIFT, batch, batch_size
     )

@@ -34,6 +34,7 @@ class RelativeL2:
             raise ValueError(f"num_graphs must be at least 1, got {num_graphs}")
         self.num_graphs = num_graphs
         self._sums: Tensor | None = None  # [B, 2]: error and target
+        self._weighted: bool | None = None  # by areas; None before the first chunk
 
     @torch.no_grad()
     def update(
@@ -58,14 +59,14 @@ class RelativeL2:
             - `area`: $[N]$ or $[N, 1]$
 
         Raises:
-            ValueError: If a shape does not fit, an area is negative or not finite, or
-                `batch` names a graph past `num_graphs` or is missing where there are
-                several.
+            ValueError: If a shape does not fit, an area is negative or not finite,
+                only some chunks have areas, or `batch` names a graph past `num_graphs`
+                or is missing where there are several.
         """
         squares = torch.stack(
             [square.sum(1) for square in squared_error(pred, target, area)], dim=1
         )
-        self._add(graph_sum(squares, batch, self.num_graphs))
+        self._add(graph_sum(squares, batch, self.num_graphs), area is not None)
 
     def merge(self, other: "RelativeL2") -> None:
         """Add the points that another one has seen of the same graphs.
@@ -74,14 +75,14 @@ class RelativeL2:
             other: Stays as it is.
 
         Raises:
-            ValueError: If it counts other graphs.
+            ValueError: If it counts other graphs, or only one of both has areas.
         """
         if other.num_graphs != self.num_graphs:
             raise ValueError(
                 f"other has {other.num_graphs} graphs, expected {self.num_graphs}"
             )
-        if other._sums is not None:
-            self._add(other._sums)
+        if other._sums is not None and other._weighted is not None:
+            self._add(other._sums, other._weighted)
 
     def compute(self) -> Tensor:
         """Return the error of each graph over all points so far, $[B]$.
@@ -95,7 +96,13 @@ class RelativeL2:
         sums = torch.zeros(self.num_graphs, 2) if self._sums is None else self._sums
         return ratio_of_norms(*sums.unbind(1))
 
-    def _add(self, sums: Tensor) -> None:
+    def _add(self, sums: Tensor, weighted: bool) -> None:
+        if self._weighted not in (None, weighted):
+            raise ValueError(
+                "some chunks have areas and others have none: pass area for all chunks "
+                "or for none"
+            )
+        self._weighted = weighted
         # Not in place: `merge` may have taken the sums of another one.
         self._sums = sums if self._sums is None else self._sums + sums.to(self._sums)
 

@@ -63,7 +63,9 @@ class AreaWeightedPoints(BaseTransform):
             chosen, stands_for = _draw_systematically(weights, self.num_points)
         chosen, order = chosen.sort()
         subset = data.subgraph(chosen)
-        subset.area = stands_for[order].to(area.dtype).view(-1, *area.shape[1:])
+        # Where areas are integers, what points stand for is none.
+        dtype = area.dtype if area.is_floating_point() else torch.get_default_dtype()
+        subset.area = stands_for[order].to(dtype).view(-1, *area.shape[1:])
         return subset
 
     def _check_connectivity(self, data: Data) -> None:

@@ -8,13 +8,16 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import to_undirected
 
+from torch_geometric_flare.functional import check_batch
+
 
 class KNNEdges(BaseTransform):
     r"""Make `edge_index` from the $k$ nearest neighbours of each point to that point.
 
     The edges of `KNNGraph` of PyTorch Geometric, which needs torch-cluster; this class
     needs scipy alone (`pip install "torch-geometric-flare[data]"`), whose k-d tree runs
-    on the CPU. Edges are sorted by their target and, for one target, by distance. Of
+    on the CPU. Edges are sorted by their target and, for one target, by distance (with
+    `force_undirected`, by their source and then by their target). Of
     neighbours at equal distance any may be taken, but always the same. A graph of
     $N \le k$ points gives each point its $N - 1$ neighbours, and no edge joins two
     samples of a batch. There are no loops: of points at the same place, each may be a
@@ -27,7 +30,7 @@ class KNNEdges(BaseTransform):
 
     Raises:
         ValueError: If `k` is below one. When applied: if the sample lacks `pos` or
-            holds coordinates that are not finite.
+            holds coordinates that are not finite, or its `batch` is not sorted.
         ImportError: When applied, without scipy.
     """
 
@@ -48,6 +51,7 @@ class KNNEdges(BaseTransform):
         if not bool(pos.isfinite().all()):
             raise ValueError("pos has values that are not finite")
         batch = data.get("batch")
+        check_batch(batch, pos.size(0))
         sizes = [pos.size(0)] if batch is None else batch.bincount().tolist()
         start, parts = 0, []
         for points in pos.detach().cpu().split(sizes):

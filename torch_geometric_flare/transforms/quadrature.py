@@ -56,12 +56,20 @@ def quadrature_weights(
         $[N]$, in the precision of `pos`.
 
     Raises:
-        ValueError: If `area` has another shape, is negative or not finite.
+        ValueError: If `area` has another shape, is negative or not finite, or `cells`
+            names points that do not exist.
         ImportError: For `pos` alone, without scipy.
     """
     points = pos.detach().double()
     if area is not None:
         return _checked(area, pos.size(0)).to(pos)
+    if cells is not None and cells.numel():
+        first, last = int(cells.min()), int(cells.max())
+        if first < 0 or last >= pos.size(0):
+            raise ValueError(
+                f"cells names points from {first} to {last}, but there are "
+                f"{pos.size(0)}"
+            )
     if grid is not None and min(grid) > 1 and pos.size(1) > 1:
         weights = _of_grid(points, grid)
     elif cells is not None and cells.size(1) == 3 and pos.size(1) > 1:

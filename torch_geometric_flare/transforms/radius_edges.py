@@ -36,8 +36,9 @@ class RadiusEdges(BaseTransform):
 
     Raises:
         ValueError: If an argument is not positive. When applied: if the sample lacks
-            `pos` or holds coordinates that are not finite, or its `area` or `grid` does
-            not fit.
+            `pos` or holds coordinates that are not finite, or its `area`, `grid` or
+            `cells` does not fit; or if a batch was given one of these only after
+            batching.
         ImportError: When applied, without scipy.
     """
 
@@ -59,7 +60,7 @@ class RadiusEdges(BaseTransform):
             )
         if not bool(pos.isfinite().all()):
             raise ValueError("pos has values that are not finite")
-        samples = data.to_data_list() if isinstance(data, Batch) else [data]
+        samples = _samples(data)
         edges, weights, start = [], [], 0
         for sample in samples:
             edge_index = self._edges(sample.pos.detach())
@@ -94,6 +95,21 @@ class RadiusEdges(BaseTransform):
             else f", max_neighbors={self.max_neighbors}"
         )
         return f"{type(self).__name__}(radius={self.radius}{limit})"
+
+
+def _samples(data: Data) -> list[Data]:
+    """Return the samples of a batch."""
+    if not isinstance(data, Batch):
+        return [data]
+    samples: list[Data] = data.to_data_list()
+    for name in ("area", "grid", "cells", "normal"):
+        # PyTorch Geometric drops from the samples what came after batching.
+        if name in data and samples and name not in samples[0]:
+            raise ValueError(
+                f"{name} was given to a batch, and cannot be told apart by sample: "
+                f"give it to each sample before batching"
+            )
+    return samples
 
 
 def _measures(data: Data) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""PyTorch Geometric's AirfRANS, of whose files nothing is run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.datasets import AirfRANS
+
+from torch_geometric_flare.datasets.records import read_json
+
+
+class CheckedAirfRANS(AirfRANS):
+    r"""`torch_geometric.datasets.AirfRANS` that checks its files before it reads them.
+
+    PyTorch Geometric reads a file that holds more than tensors once more, and then runs
+    the code in it. Here such a file is refused, wherever it comes from.
+
+    Raises:
+        ValueError: If a file is damaged, holds code, or is of another format.
+    """
+
+    def _download(self) -> None:
+        super()._download()
+        path, manifest = map(Path, self.raw_paths)
+        samples = _read_raw(path)
+        for number, sample in enumerate(samples):
+            check_shapes(sample, f"'{path}': sample {number}")
+        self._check_manifest(manifest, len(samples))
+
+    def _process(self) -> None:
+        # PyTorch Geometric's notes on its transforms lie there too.
+        for path in Path(self.processed_dir).glob("*.pt"):
+            try:
+                _load(path)
+            except Exception as error:
+                raise ValueError(
+                    f"'{path}' is damaged, or holds more than tensors: delete it, and "
+                    f"it is made again ({_first_line(error)})."
+                ) from error
+        super()._process()
+
+    def _check_manifest(self, path: Path, num_samples: int) -> None:
+        content = read_json(path)
+        names = ("full_train", "full_test", f"{self.task}_{self.split}")
+        lists = [content.get(name) for name in names]
+        if not all(isinstance(found, list) for found in lists):
+            raise ValueError(
+                f"'{path}' must list the samples of {', '.join(names)}, and holds "
+                f"{sorted(content)}."
+            )
+        listed = sum(len(found) for found in lists[:2] if isinstance(found, list))
+        if listed != num_samples:
+            raise ValueError(
+                f"'{path}' lists {listed} samples, and the file AirfRANS.pt beside it "
+                f"holds {num_samples}: they are not of the same release."
+            )
+
+
+def check_shapes(sample: Mapping[str, Any], what: str) -> None:
+    r"""Check that a sample has the arrays of AirfRANS.
+
+    Args:
+        sample: Its arrays by name.
+        what: The file and the sample, for the message.
+
+    Raises:
+        ValueError: If one is missing or of another shape.
+    """
+    found = {
+        key: tuple(getattr(sample.get(key), "shape", ()))
+        for key in ("pos", "x", "y", "surf")
+    }
+    size = found["pos"][:1]
+    expected = {"pos": (*size, 2), "x": (*size, 5), "y": (*size, 4), "surf": size}
+    if found != expected or not size:
+        raise ValueError(
+            f"{what} has arrays of the shapes {found}, expected pos [N, 2], x [N, 5], "
+            "y [N, 4] and surf [N]."
+        )
+
+
+def _read_raw(path: Path) -> list[dict[str, Tensor]]:
+    try:
+        return [dict(sample) for sample in _load(path)]
+    except Exception as error:
+        # What torch raises depends on where the file is damaged.
+        raise ValueError(
+            f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
+            f"fetched again ({_first_line(error)})."
+        ) from error
+
+
+def _load(path: Path) -> Any:
+    """Map a file into memory; no code in it is run."""
+    return torch.load(path, weights_only=True, mmap=True)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
