@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,3 +98,12 @@ def test_a_folder_in_place_of_a_manifest(tmp_path):
         read_json(tmp_path)
     with pytest.raises(FileNotFoundError, match="none"):
         read_json(tmp_path / "none")
+
+
+def test_writers_of_one_process_number(tmp_path):
+    path = tmp_path / "a.bin"
+    contents = [bytes([value]) * 2**20 for value in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_atomic(path, content), contents))
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]

@@ -17,6 +17,7 @@ from torch_geometric_flare.datasets.arrays import (
     to_tensor,
 )
 from torch_geometric_flare.datasets.matlab import mat_blocks, mat_shapes
+from torch_geometric_flare.datasets.records import scratch_path
 from torch_geometric_flare.datasets.stacked_arrays import StackedArrays
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.transforms import make_input
@@ -177,7 +178,7 @@ class Darcy(StackedArrays):
     def _copy(self, path: Path, name: str, count: int) -> None:
         """Copy one array, so that the copy is either the old or the whole new one."""
         copy = self._npy(name)
-        scratch = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+        scratch = scratch_path(copy)
         try:
             self._fill(scratch, path, name, count)
             os.replace(scratch, copy)

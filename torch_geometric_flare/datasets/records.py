@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -167,10 +168,18 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return value
 
 
+def scratch_path(path: Path) -> Path:
+    r"""Return a name beside a file that no other writer takes.
+
+    Containers that share a disk number their processes alike.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
     r"""Write a file so that it is either the old one or wholly the new one."""
     path = Path(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = scratch_path(path)
     try:
         scratch.write_bytes(content)
         os.replace(scratch, path)
