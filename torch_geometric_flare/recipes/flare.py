@@ -102,7 +102,7 @@ FLARE_PIPE_QUICK = replace(
 """A quick recipe of ours for the pipe, on 1,000 random points per step."""
 
 FLARE_LPBF_QUICK = replace(
-    FLARE_LPBF, epochs=7, num_points=1000, learning_rate=1e-3, model=_QUICK
+    FLARE_LPBF, epochs=7, num_points=1000, learning_rate=5e-4, model=_QUICK
 )
 """A quick recipe of ours for printed parts, on 1,000 random points per step."""
 
