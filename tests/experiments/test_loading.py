@@ -83,6 +83,6 @@ def test_number_of_points():
     assert number_of_points("4000", 7) == 4000
     assert number_of_points("10K", 7) == 10_000
     assert number_of_points("1m", 7) == 1_000_000
-    for text in ("many", "", "-3", "1.5k"):
+    for text in ("many", "", "-3", "1.5k", "1k0", "k", "0", "1mk", "0k"):
         with pytest.raises(ValueError, match="--num-points is"):
             number_of_points(text, 7)

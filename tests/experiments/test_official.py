@@ -134,6 +134,15 @@ def test_options_that_choose_the_points(tmp_path, monkeypatch):
                 benchmark.load(fixed)
 
 
+@pytest.mark.parametrize("benchmark", [ELASTICITY, AIRFOIL, PIPE, DARCY, LPBF])
+def test_unknown_fields_are_refused_before_any_file_is_sought(benchmark, tmp_path):
+    root = str(tmp_path)
+    for names in (("speed",), ("speed", "pressure")):
+        selection = Selection(data="official", root=root, fields=names)
+        with pytest.raises(ValueError, match="fields must be .* among"):
+            benchmark.load(selection)
+
+
 def test_parts_have_further_fields(tmp_path, monkeypatch):
     lpbf(tmp_path, monkeypatch)
     names = ("von_mises_stress", "displacement")

@@ -1,6 +1,6 @@
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch_geometric_flare.experiments import (
 )
 from torch_geometric_flare.experiments.command_line import make_parser
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.nn import Transolver
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
 from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.visualization import plot_comparison
@@ -156,3 +157,17 @@ def test_every_benchmark_takes_the_same_options():
     for name in f"{wanted} device precision seed".split():
         assert f"--{name}" in options
     assert make_parser(CHANNEL, "Learn.\n\nMore.").description == "Learn."
+
+
+def test_a_recipe_for_another_grid_is_refused_with_a_remedy(tmp_path):
+    bound = Recipe(
+        model_class=Transolver, model={"hidden_channels": 8, "grid": (9, 9)}, epochs=1
+    )
+    benchmark = replace(CHANNEL, recipes={("Transolver", "paper"): bound})
+    selection = Selection(root=str(tmp_path / "data"))
+    with pytest.raises(
+        ValueError, match=r"\(9, 9\), .* \(7, 11\): give --num-points=81"
+    ):
+        run_benchmark(
+            benchmark, "Transolver", "paper", tmp_path / "run", selection=selection
+        )

@@ -139,9 +139,25 @@ def test_bad_permeability(permeability, message):
         DarcyFlow().solve(permeability)
 
 
+@pytest.mark.parametrize("source", [np.nan, np.ones((4, 5)), np.ones(5)])
+def test_bad_source(source):
+    with pytest.raises(ValueError, match="`source` must be"):
+        DarcyFlow().solve(np.ones((5, 5)), source)
+
+
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")
 def test_a_solution_that_is_not_finite_is_never_returned():
     with pytest.raises(NotConverged, match="residual of the pressure is nan"):
-        DarcyFlow().solve(np.ones((5, 5)), np.nan)
+        DarcyFlow().solve(np.full((5, 5), 1e-3), 1e308)
+
+
+def test_the_smallest_grid_has_one_unknown():
+    sample = DarcyFlow(resolution=3, solve_resolution=3).sample(rng())
+    a = sample["permeability"].reshape(3, 3)
+    faces = 0.5 * (a[1, 1] + a[[0, 2, 1, 1], [1, 1, 0, 2]])
+    expected = np.zeros((3, 3))
+    expected[1, 1] = 0.25 / faces.sum()
+    np.testing.assert_allclose(sample["pressure"].reshape(3, 3), expected)
 
 
 def test_as_a_data_set(tmp_path):

@@ -205,6 +205,7 @@ def test_the_generator_decides_everything():
         ("young_modulus", float("nan")),
         ("poisson_ratio", 0.5),
         ("inherent_strain", (-0.008, -0.008)),
+        ("inherent_strain", -0.008),
         ("inherent_strain", (-0.008, float("nan"), 0.0)),
     ],
 )

@@ -64,6 +64,14 @@ def test_bodies_move_by_what_they_show(monkeypatch):
     assert not np.array_equal(images[0], images[1])
 
 
+def test_the_scale_is_round_where_its_logarithm_is_rounded_up():
+    pos = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    wanted = float(np.nextafter(1e-3, 0.0))  # the logarithm of which is -3
+    moved = pos * (deformed._VISIBLE / wanted)
+    factor = deformed._round_factor(moved, pos)
+    assert factor == pytest.approx(5e-4) or factor == pytest.approx(1e-3)
+
+
 def test_vectors_move_along_themselves(monkeypatch):
     data = block()
     move = torch.tensor([[0.01, -0.02, 0.03]]).expand(len(data.pos), 3)

@@ -34,7 +34,11 @@ def official_airfoils(selection: Selection) -> Splits:
         selection: Which of it.
     """
     refuse_number_of_points(selection, _FIXED)
-    return load_official(lambda split: Airfoil(selection.root, split), selection)
+    return load_official(
+        lambda split: Airfoil(selection.root, split),
+        selection,
+        available=Airfoil.fields,
+    )
 
 
 AIRFOIL = Benchmark(

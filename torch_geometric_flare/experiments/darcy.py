@@ -47,6 +47,7 @@ def official_flows(selection: Selection) -> Splits:
     return load_official(
         lambda split: Darcy(selection.root, split, step=step),
         selection,
+        available=Darcy.fields,
         coordinate_normalizer=Normalizer.from_bounds([0.0, 0.0], [1.0, 1.0]),
     )
 

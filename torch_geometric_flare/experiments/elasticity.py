@@ -38,6 +38,7 @@ def official_blocks(selection: Selection) -> Splits:
     return load_official(
         lambda split: Elasticity(selection.root, split),
         selection,
+        available=Elasticity.fields,
         coordinate_normalizer=_unit_square(),
     )
 

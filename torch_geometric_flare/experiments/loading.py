@@ -1,6 +1,7 @@
 """What loaders of benchmark data share."""
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ def load_official(
     open_split: Callable[[str], Any],
     selection: Selection,
     *,
+    available: Fields,
     input_statistics: Statistics | None = None,
     coordinate_normalizer: Normalizer | None = None,
 ) -> Splits:
@@ -84,13 +86,16 @@ def load_official(
     Args:
         open_split: Returns the data set of a split.
         selection: Which data; its `num_points` and `fields` are for `open_split`.
+        available: Fields of the data set, of which those of the selection must be.
         input_statistics: What normalises `x`; by default `feature_statistics`.
         coordinate_normalizer: That with which the data set has made `x` of `pos`.
 
     Raises:
-        ValueError: If there are fewer samples than selected.
+        ValueError: If there are fewer samples than selected, or no such fields.
         OSError: If files are missing and cannot be fetched.
     """
+    if selection.fields is not None:
+        choose_fields(selection.fields, available)  # before any download
     train = first_samples(open_split("train"), selection.num_train, "num_train")
     test = first_samples(open_split("test"), selection.num_test, "num_test")
     return Splits(
@@ -173,10 +178,10 @@ def number_of_points(text: str | None, default: int) -> int:
     """
     if text is None:
         return default
-    digits = text.lower().replace("m", "000k").replace("k", "000")
-    if not digits.isdecimal():
+    match = re.fullmatch(r"([0-9]+)([km]?)", text.lower())
+    if match is None or int(match[1]) == 0:
         raise ValueError(f"--num-points is {text}: give 4000, 10k or 1m")
-    return int(digits)
+    return int(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2]]
 
 
 def _with_targets(data: Data, available: Fields, chosen: Fields) -> Data:

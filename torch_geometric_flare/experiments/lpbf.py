@@ -55,6 +55,7 @@ def official_parts(selection: Selection) -> Splits:
             selection.root, split, fields=selection.fields or _FIELDS
         ),
         selection,
+        available=datasets.LPBF.available_fields,
         coordinate_normalizer=Normalizer.from_bounds(*datasets.LPBF.coordinate_bounds),
     )
 

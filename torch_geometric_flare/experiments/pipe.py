@@ -45,6 +45,7 @@ def official_pipes(selection: Selection) -> Splits:
     return load_official(
         lambda split: Pipe(selection.root, split),
         selection,
+        available=Pipe.fields,
         input_statistics=coordinate_statistics,
     )
 

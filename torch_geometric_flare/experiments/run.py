@@ -1,6 +1,7 @@
 """One call that trains a model on a benchmark, measures it and draws a sample."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,6 +71,7 @@ def run_benchmark(
         chosen = replace(chosen, epochs=epochs)
     torch.manual_seed(seed)
     splits = benchmark.load(selection)
+    _check_grid(chosen, splits.train[0])
     what = f"{selection.data} {benchmark.sample}s"
     module = _make_module(splits, chosen, what)
     network = module.surrogate.model
@@ -144,6 +146,17 @@ class _PointsAlone(BaseTransform):
             if name in data:
                 del data[name]
         return data
+
+
+def _check_grid(recipe: Recipe, sample: Data) -> None:
+    """Refuse a recipe whose network is bound to another grid than the samples'."""
+    bound, found = recipe.model.get("grid"), sample.get("grid")
+    if isinstance(bound, tuple) and found is not None and bound != tuple(found):
+        raise ValueError(
+            f"this recipe of {recipe.model_class.__name__} is for samples on the grid "
+            f"{bound}, but these are on {tuple(found)}: give --num-points="
+            f"{math.prod(bound)}, or choose another recipe"
+        )
 
 
 def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:

@@ -139,7 +139,8 @@ class DarcyFlow:
             Pressure at the nodes, [S, S], zero on the boundary.
 
         Raises:
-            ValueError: If the permeability is not a square array of positive numbers.
+            ValueError: If the permeability is not a square array of positive numbers,
+                or the source not finite or of another shape.
             NotConverged: If the linear system was not solved accurately.
         """
         a = np.asarray(permeability, dtype=np.float64)
@@ -152,6 +153,12 @@ class DarcyFlow:
                 "`permeability` must be positive and finite, got values from "
                 f"{a.min()} to {a.max()}"
             )
+        forcing = np.asarray(source, dtype=np.float64)
+        if forcing.shape not in ((), a.shape) or not np.isfinite(forcing).all():
+            raise ValueError(
+                f"`source` must be a finite number or {list(a.shape)} finite numbers, "
+                f"got an array of shape {list(forcing.shape)}: {source}"
+            )
         inner = len(a) - 2
         first = 0.5 * (a[1:, 1:-1] + a[:-1, 1:-1])  # faces across axis 0
         second = 0.5 * (a[1:-1, 1:] + a[1:-1, :-1])  # faces across axis 1
@@ -159,12 +166,13 @@ class DarcyFlow:
         beside = -second[:, 1:].reshape(-1)[:-1]
         beside[inner - 1 :: inner] = 0.0  # the end of a row and the start of the next
         below = -first[1:-1].reshape(-1)
+        bands = {0: diagonal.reshape(-1)}
+        if inner > 1:  # else there is one unknown, and no neighbour
+            bands |= {1: beside, -1: beside, inner: below, -inner: below}
         matrix = diags_array(
-            [diagonal.reshape(-1), beside, beside, below, below],
-            offsets=[0, 1, -1, inner, -inner],
-            format="csc",
+            list(bands.values()), offsets=list(bands.keys()), format="csc"
         )
-        right = np.broadcast_to(source, a.shape)[1:-1, 1:-1].reshape(-1)
+        right = np.broadcast_to(forcing, a.shape)[1:-1, 1:-1].reshape(-1)
         right = right / (len(a) - 1) ** 2
         factors = splu(
             matrix,

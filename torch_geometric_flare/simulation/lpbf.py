@@ -115,7 +115,7 @@ class PrintedPart:
                 "`poisson_ratio` must be between -1 and 0.5, both excluded, got "
                 f"{self.poisson_ratio}"
             )
-        if len(self.inherent_strain) != 3 or not all(
+        if np.shape(self.inherent_strain) != (3,) or not all(
             abs(strain) < 0.1 for strain in self.inherent_strain
         ):
             raise ValueError(

@@ -116,7 +116,8 @@ def _round_factor(moved: Array, points: Array) -> float:
         return 0.0
     wanted = _VISIBLE * size / largest
     power = 10.0 ** math.floor(math.log10(wanted))
-    return power * max(step for step in (1.0, 2.0, 5.0) if step * power <= wanted)
+    # The logarithm is rounded, so that the power may lie a little above what is wanted.
+    return power * max(step for step in (0.5, 1.0, 2.0, 5.0) if step * power <= wanted)
 
 
 def _surface(points: Array, cells: Tensor) -> pv.PolyData:
