@@ -1,9 +1,10 @@
 """One run of a comparison, in a process of its own."""
 
-import contextlib
 import json
 import multiprocessing
+import os
 import pkgutil
+import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ def run_in_own_process(job: Job) -> Record:
     path = job.folder / _RECORD
     path.unlink(missing_ok=True)  # of a run that failed
     # Started afresh: a copy of this process would share its memory and its threads.
-    process = multiprocessing.get_context("spawn").Process(target=run_job, args=(job,))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_logged, args=(job,)
+    )
     process.start()
     try:
         process.join()
@@ -106,39 +109,43 @@ def run_job(job: Job) -> None:
     Args:
         job: The run.
     """
-    with (
-        (job.folder / _LOG).open("a") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        try:
-            contest = job.contest
-            results = run_benchmark(
-                find_benchmark(contest.benchmark),
-                job.model,
-                contest.recipe,
-                job.folder,
-                selection=contest.selection,
-                epochs=contest.epochs,
-                seconds=contest.seconds,
-                resume=True,
-                device=contest.device,
-                precision=contest.precision,
-                seed=job.seed,
-                progress=False,
-            )
-        except Exception as error:  # One run that fails must not stop the others.
-            traceback.print_exc()
-            record = _failure(job, _first_sentence(error))
-        else:
-            record = {
-                "model": job.model,
-                "seed": job.seed,
-                **results,
-                "versions": describe_versions(),
-                "machine": describe_machine(),
-            }
+    contest = job.contest
+    try:
+        results = run_benchmark(
+            find_benchmark(contest.benchmark),
+            job.model,
+            contest.recipe,
+            job.folder,
+            selection=contest.selection,
+            epochs=contest.epochs,
+            seconds=contest.seconds,
+            resume=True,
+            device=contest.device,
+            precision=contest.precision,
+            seed=job.seed,
+            progress=False,
+        )
+    except Exception as error:  # One run that fails must not stop the others.
+        traceback.print_exc()
+        record = _failure(job, _first_sentence(error))
+    else:
+        record = {
+            "model": job.model,
+            "seed": job.seed,
+            **results,
+            "versions": describe_versions(),
+            "machine": describe_machine(),
+        }
     write_json(job.folder / _RECORD, record)
+
+
+def _run_logged(job: Job) -> None:
+    """Make a run in a process all of whose output goes to the log."""
+    with (job.folder / _LOG).open("a") as log:
+        # Loggers hold the streams that they found when they were made.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    run_job(job)
 
 
 def _failure(job: Job, sentence: str) -> Record:

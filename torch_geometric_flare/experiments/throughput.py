@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.surrogates import Surrogate
 
-_SECONDS = 1.0
+_SECONDS = 0.5
 
 
 def points_per_second(
@@ -23,7 +23,7 @@ def points_per_second(
 
     Args:
         surrogate: A trained surrogate; it stays on `device`.
-        samples: What to predict; taken in turn for about a second.
+        samples: What to predict; taken in turn for about half a second.
         device: Where to compute.
     """
     surrogate.to(device)
