@@ -63,6 +63,7 @@ def untrained(monkeypatch):
             "relative_l2_of_nearest_training_sample": 0.75,
             "parameters": 10,
             "steps": 4,
+            "training_seconds": 2.0,
             "seconds_per_step": 0.5,
             "peak_memory_mib": 100.0 + job.seed,
             "points_per_second": 1e3,
@@ -216,6 +217,7 @@ def test_equal_seconds_give_a_whole_schedule_that_a_resumed_run_keeps(
     (again, *_) = compare_models(timed, ["FLARE"], folder, seeds=1)
     assert again.steps == steps and again.relative_l2 == row.relative_l2
     assert again.seconds_per_step == row.seconds_per_step
+    assert again.training_seconds == row.training_seconds > 0
 
 
 def test_wrong_arguments(contest, jobs, tmp_path):

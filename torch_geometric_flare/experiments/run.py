@@ -128,6 +128,7 @@ def run_benchmark(
         "epochs": chosen.epochs,
         "steps": timer.steps,
         "parameters": sum(p.numel() for p in network.parameters()),
+        "training_seconds": timer.seconds,
         "seconds_per_step": timer.seconds_per_step,
         "peak_memory_mib": timer.peak_memory and timer.peak_memory / 2**20,
         "points_per_second": points_per_second(surrogate, test, timer.device),

@@ -23,6 +23,7 @@ class StepTimer(Callback):
 
     Attributes:
         steps: Steps of the training so far.
+        seconds: Time of these steps.
         peak_memory: Largest memory of a process of this training so far, in bytes;
             `None` if the system does not tell.
         device: Where the training computes.
@@ -30,6 +31,7 @@ class StepTimer(Callback):
 
     def __init__(self) -> None:
         self.steps = 0
+        self.seconds = 0.0
         self.peak_memory: int | None = None
         self.device = torch.device("cpu")
         self._durations: deque[float] = deque(maxlen=_KEPT)
@@ -65,6 +67,7 @@ class StepTimer(Callback):
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         self._durations.append(now - self._last)
+        self.seconds += now - self._last
         self._last = now
         self.steps += 1
 
@@ -78,6 +81,7 @@ class StepTimer(Callback):
         """Return what was measured, in plain values."""
         return {
             "steps": self.steps,
+            "seconds": self.seconds,
             "peak_memory": self.peak_memory,
             "durations": list(self._durations),
         }
@@ -85,5 +89,6 @@ class StepTimer(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Carry on from what was measured before."""
         self.steps = state_dict["steps"]
+        self.seconds = state_dict["seconds"]
         self.peak_memory = state_dict["peak_memory"]
         self._durations = deque(state_dict["durations"], maxlen=_KEPT)

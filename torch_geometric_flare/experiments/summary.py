@@ -27,6 +27,7 @@ class Row:
         relative_l2_deviation: Its standard deviation over the runs; `None` for one.
         parameters: Trained numbers.
         steps: Steps of a training; mean over the runs.
+        training_seconds: Time of these steps; mean over the runs.
         seconds_per_step: Mean over the runs of the median step.
         peak_memory_mib: Largest peak of the memory, in MiB.
         points_per_second: Points predicted in a second; mean over the runs.
@@ -40,6 +41,7 @@ class Row:
     relative_l2_deviation: float | None = None
     parameters: int | None = None
     steps: float | None = None
+    training_seconds: float | None = None
     seconds_per_step: float | None = None
     peak_memory_mib: float | None = None
     points_per_second: float | None = None
@@ -86,6 +88,7 @@ def _row(model: str, records: Sequence[Record], published: float | None) -> Row:
         relative_l2_deviation=statistics.stdev(errors) if len(errors) > 1 else None,
         parameters=finished[0]["parameters"],
         steps=_mean(finished, "steps"),
+        training_seconds=_mean(finished, "training_seconds"),
         seconds_per_step=_mean(finished, "seconds_per_step"),
         peak_memory_mib=None if None in peaks else max(peaks),
         points_per_second=_mean(finished, "points_per_second"),
@@ -124,6 +127,7 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         "Relative L2",
         "Parameters",
         "Steps",
+        "Training (s)",
         "Seconds per step",
         "Peak memory (MiB)",
         "Points per second",
@@ -139,6 +143,7 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             _error_cell(row),
             _rounded(row.parameters),
             _rounded(row.steps),
+            _digits(row.training_seconds),
             _digits(row.seconds_per_step),
             _rounded(row.peak_memory_mib),
             _rounded(row.points_per_second),
