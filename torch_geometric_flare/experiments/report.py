@@ -67,6 +67,7 @@ def plot_cost(rows: Sequence[Row], title: str) -> Figure:
         size = 400 * (row.parameters or 0) / max(1, largest)
         axis.scatter(*place, s=size, color=color, alpha=0.6)
         axis.annotate(row.model, place, (6, 6), textcoords="offset points", fontsize=11)
+    axis.margins(0.15)  # room for the names
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel("seconds per training step", fontsize=13)
