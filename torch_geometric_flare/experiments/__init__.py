@@ -7,6 +7,9 @@ from torch_geometric_flare.experiments.benchmark import (
     Splits,
 )
 from torch_geometric_flare.experiments.command_line import run_command_line
+from torch_geometric_flare.experiments.compare import compare_models
+from torch_geometric_flare.experiments.comparison_command_line import run_comparison
+from torch_geometric_flare.experiments.contest import Contest
 from torch_geometric_flare.experiments.darcy import DARCY
 from torch_geometric_flare.experiments.drivaerml import DRIVAERML
 from torch_geometric_flare.experiments.elasticity import ELASTICITY
@@ -15,6 +18,7 @@ from torch_geometric_flare.experiments.lpbf import LPBF
 from torch_geometric_flare.experiments.pipe import PIPE
 from torch_geometric_flare.experiments.published import Published, flare_paper
 from torch_geometric_flare.experiments.run import run_benchmark
+from torch_geometric_flare.experiments.summary import Row
 
 __all__ = [
     "AIRFOIL",
@@ -24,12 +28,16 @@ __all__ = [
     "LPBF",
     "PIPE",
     "Benchmark",
+    "Contest",
     "Published",
+    "Row",
     "Selection",
     "Splits",
+    "compare_models",
     "flare_paper",
     "load_official",
     "load_simulated",
     "run_benchmark",
     "run_command_line",
+    "run_comparison",
 ]

@@ -28,14 +28,7 @@ def run_command_line(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = make_parser(benchmark, description).parse_args(given)
-    selection = Selection(
-        data=args.data,
-        root=args.root,
-        num_points=args.num_points,
-        num_train=args.num_train,
-        num_test=args.num_test,
-        fields=None if args.fields is None else tuple(args.fields.split(",")),
-    )
+    selection = chosen_data(args)
     benchmark.recipe(args.model, args.recipe)  # before a folder is made
     prefix = Path("runs", f"{benchmark.name}-{args.data}")
     folder = training.run_folder(prefix, args.resume)
@@ -75,19 +68,60 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
         description: Docstring of the script.
     """
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    add_data_options(parser, benchmark.sample)
+    add_training_options(parser, benchmark.recipe_names)
+    parser.add_argument("--model", choices=benchmark.models, default="FLARE")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def add_data_options(parser: argparse.ArgumentParser, sample: str) -> None:
+    """Add the options that choose data, which `chosen_data` reads.
+
+    Args:
+        parser: The parser.
+        sample: What one sample is, such as `"car"`.
+    """
     add = parser.add_argument
-    samples = f"{benchmark.sample}s"
     add("--data", choices=["simulated", "official"], default="simulated")
     add("--root", default="data", help="folder of the data sets")
-    add("--num-points", help=f"points of each {benchmark.sample}, such as 10k")
-    add("--num-train", type=int, help=f"{samples} to train on")
-    add("--num-test", type=int, help=f"{samples} to test on")
+    add("--num-points", help=f"points of each {sample}, such as 10k")
+    add("--num-train", type=int, help=f"{sample}s to train on")
+    add("--num-test", type=int, help=f"{sample}s to test on")
     add("--fields", help="targets, separated by commas, where there are several")
-    add("--model", choices=benchmark.models, default="FLARE")
-    add("--recipe", choices=benchmark.recipe_names, default="quick")
+
+
+def add_training_options(
+    parser: argparse.ArgumentParser, recipes: Sequence[str] = ("quick", "paper")
+) -> None:
+    """Add the options of a training.
+
+    Args:
+        parser: The parser.
+        recipes: Names of the recipes.
+    """
+    add = parser.add_argument
+    add("--recipe", choices=recipes, default="quick")
     add("--epochs", type=int, help="instead of the recipe's")
     add("--resume", metavar="RUN", help="carry on in this folder of a killed run")
     add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
     add("--precision", default="32-true", help="as Lightning names it")
-    add("--seed", type=int, default=0)
-    return parser
+
+
+def chosen_data(args: argparse.Namespace) -> Selection:
+    """Return the selection that the options of `add_data_options` make.
+
+    Args:
+        args: The parsed command line.
+
+    Raises:
+        ValueError: If an option has no such value.
+    """
+    return Selection(
+        data=args.data,
+        root=args.root,
+        num_points=args.num_points,
+        num_train=args.num_train,
+        num_test=args.num_test,
+        fields=None if args.fields is None else tuple(args.fields.split(",")),
+    )

@@ -21,6 +21,9 @@ from torch_geometric_flare.experiments.benchmark import (
 )
 from torch_geometric_flare.experiments.output import draw_history, draw_sample
 from torch_geometric_flare.experiments.published import Published
+from torch_geometric_flare.experiments.step_timer import StepTimer
+from torch_geometric_flare.experiments.throughput import points_per_second
+from torch_geometric_flare.experiments.time_budget import steps_within
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
 from torch_geometric_flare.recipes import Recipe
 
@@ -33,10 +36,12 @@ def run_benchmark(
     *,
     selection: Selection | None = None,
     epochs: int | None = None,
+    seconds: float | None = None,
     resume: bool = False,
     device: str = "auto",
     precision: str = "32-true",
     seed: int = 0,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Train a model on a benchmark, measure it beside two baselines, and draw a sample.
 
@@ -51,18 +56,24 @@ def run_benchmark(
         folder: Where to write.
         selection: Which data; simulated ones by default.
         epochs: Epochs of the training instead of the recipe's.
+        seconds: Time of the training instead of epochs: as many steps as this machine
+            makes in it, by the time of ten steps that are made before.
         resume: Carry on from the checkpoint in `folder`.
         device: Where to compute, as Lightning names it.
         precision: Arithmetic of the training, as Lightning names it.
         seed: Seed of the initial weights and of the training.
+        progress: Show a progress bar.
 
     Returns:
         What `metrics.json` holds.
 
     Raises:
-        ValueError: If the benchmark has no such recipe, data or fields.
+        ValueError: If the benchmark has no such recipe, data or fields, or both
+            `epochs` and `seconds` are given.
         OSError: If files are missing.
     """
+    if epochs is not None and seconds is not None:
+        raise ValueError(f"epochs={epochs} and seconds={seconds}: give only one")
     start = time.perf_counter()
     folder = Path(folder)
     selection = selection or Selection()
@@ -84,8 +95,23 @@ def run_benchmark(
     data = training.SurrogateDataModule(
         train, batch_size=chosen.batch_size, train_transform=subset, seed=seed
     )
+    if seconds is not None:
+        steps = steps_within(
+            seconds, module, data, folder, accelerator=device, precision=precision
+        )
+        epochs_needed = -(-steps // data.num_batches)
+        chosen = replace(chosen, epochs=epochs_needed, max_steps=steps)
+        module.recipe = chosen
+    timer = StepTimer()
     surrogate = training.fit(
-        module, data, folder, resume=resume, accelerator=device, precision=precision
+        module,
+        data,
+        folder,
+        resume=resume,
+        accelerator=device,
+        precision=precision,
+        progress=progress,
+        callbacks=[timer],
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
@@ -102,7 +128,12 @@ def run_benchmark(
         "num_test": len(test),
         "num_points": test[0].num_nodes,
         "epochs": chosen.epochs,
+        "steps": timer.steps,
         "parameters": sum(p.numel() for p in network.parameters()),
+        "training_seconds": timer.seconds,
+        "seconds_per_step": timer.seconds_per_step,
+        "peak_memory_mib": timer.peak_memory and timer.peak_memory / 2**20,
+        "points_per_second": points_per_second(surrogate, test, timer.device),
         "seconds": round(time.perf_counter() - start, 1),
     }
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -120,7 +151,11 @@ def run_benchmark(
 
 
 def published_figures(
-    benchmark: Benchmark, recipe: str, selection: Selection, epochs: int | None
+    benchmark: Benchmark,
+    recipe: str,
+    selection: Selection,
+    epochs: int | None,
+    seconds: float | None = None,
 ) -> tuple[Published, ...]:
     """Return the published figures that a run may stand beside.
 
@@ -132,9 +167,11 @@ def published_figures(
         recipe: Name of the recipe.
         selection: Which data.
         epochs: Epochs instead of the recipe's.
+        seconds: Time of the training instead of epochs.
     """
     official = selection == Selection(data="official", root=selection.root)
-    comparable = official and recipe == "paper" and epochs is None
+    whole = epochs is None and seconds is None
+    comparable = official and recipe == "paper" and whole
     return benchmark.published if comparable else ()
 
 

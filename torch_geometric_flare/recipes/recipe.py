@@ -28,6 +28,8 @@ class Recipe:
             `torch_geometric_flare.nn.models`.
         model: Keyword arguments of the class, without `in_channels` and `out_channels`.
         epochs: Passes over the training split.
+        max_steps: Steps after which the training ends, its schedule too, even within
+            an epoch; `None` for all steps of the epochs.
         batch_size: Samples in a step.
         num_points: Random points taken of each sample in each epoch, by the transform
             `FixedPoints(num_points, replace=False)`; `None` for all.
@@ -60,6 +62,7 @@ class Recipe:
     model_class: type[nn.Module]
     model: Mapping[str, Value] = field(default_factory=dict, hash=False)
     epochs: int = 500
+    max_steps: int | None = None
     batch_size: int = 2
     num_points: int | None = None
     learning_rate: float = 1e-3
@@ -74,7 +77,7 @@ class Recipe:
     ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "num_points"):
+        for name in ("epochs", "max_steps", "batch_size", "num_points"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

@@ -78,7 +78,10 @@ def build_trainer(
         )
     own: list[Callback] = [EpochSeed(data.seed), EpochCheckpoint(folder)]
     num_batches = -(-data.num_batches // _num_replicas(devices, strategy))
-    decay = scaled_ema_decay(recipe.ema_decay, recipe.epochs * num_batches)
+    num_steps = recipe.epochs * num_batches
+    if recipe.max_steps is not None:
+        num_steps = min(num_steps, recipe.max_steps)
+    decay = scaled_ema_decay(recipe.ema_decay, num_steps)
     if decay > 0:
         # Buffers are copied, not averaged: rounding would move the normalisers.
         own.append(EMAWeightAveraging(decay=decay, use_buffers=False))
@@ -91,6 +94,7 @@ def build_trainer(
         precision=precision,  # type: ignore[arg-type]
         deterministic=deterministic,
         max_epochs=recipe.epochs,
+        max_steps=-1 if recipe.max_steps is None else recipe.max_steps,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=validate_every,
         limit_val_batches=None if data.val is not None else 0,

@@ -1,0 +1,66 @@
+"""The comparison's command line, on a tiny benchmark."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from torch_geometric_flare.experiments import compare
+from torch_geometric_flare.experiments.own_process import run_job
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "compare.py"
+TINY = "--dataset=tests.experiments.channels:CHANNEL"
+
+
+@pytest.fixture
+def example(monkeypatch, tmp_path):
+    def run_here(job):
+        job.folder.mkdir(parents=True)
+        run_job(job)
+        return json.loads((job.folder / "run.json").read_text())
+
+    # A new process would import torch and Lightning for each run.
+    monkeypatch.setattr(compare, "run_in_own_process", run_here)
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    monkeypatch.setattr("torch_geometric_flare.experiments.throughput._SECONDS", 0.01)
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("compare_example", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_compares_and_carries_on(example, tmp_path, capsys):
+    options = [TINY, "--models=lno,flare", "--num-train=2", "--num-test=1"]
+    options += ["--epochs=1", "--device=cpu", "--seeds=1"]
+    example.main(options)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("compare-channel-simulated-")
+    output = capsys.readouterr().out
+    assert f"--resume=runs/{run.name}" in output and "| LNO |" in output
+    rows = json.loads((run / "results.json").read_text())["rows"]
+    assert [row["model"] for row in rows[:2]] == ["LNO", "FLARE"]
+    assert [row["steps"] for row in rows[:2]] == [1, 1]
+    example.main([*options, f"--resume={run}"])
+    assert capsys.readouterr().out.count("finished before") == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([TINY, "--models=Flair"], "models that have it: FLARE, LNO, Transolver"),
+        (["--dataset=cheese"], "expected package.module:NAME"),
+        ([TINY, "--resume=runs/none"], "is no folder: look in runs"),
+        ([TINY, "--epochs=1", "--seconds=5"], "give only one"),
+        ([TINY, "--num-test=0"], "num_test must be at least 1"),
+    ],
+)
+def test_says_what_the_user_can_mend(example, tmp_path, capsys, wrong, message):
+    with pytest.raises(SystemExit) as caught:
+        example.main(wrong)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,276 @@
+import contextlib
+import csv
+import io
+import json
+import re
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from tests.experiments.channels import CHANNEL
+from torch_geometric_flare.experiments import (
+    Contest,
+    Selection,
+    compare_models,
+    run_benchmark,
+)
+from torch_geometric_flare.experiments import compare as module
+from torch_geometric_flare.experiments.own_process import run_in_own_process, run_job
+
+REFERENCE = "tests.experiments.channels:CHANNEL"
+
+
+@pytest.fixture
+def contest(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    monkeypatch.setattr("torch_geometric_flare.experiments.throughput._SECONDS", 0.01)
+    root = str(tmp_path / "data")
+    return Contest(benchmark=REFERENCE, selection=Selection(root=root), device="cpu")
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The jobs that were run, in this process, which costs no imports."""
+    done = []
+
+    def run_here(job):
+        done.append((job.model, job.seed))
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_job(job)
+        return json.loads((job.folder / "run.json").read_text())
+
+    monkeypatch.setattr(module, "run_in_own_process", run_here)
+    return done
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """The jobs whose records were made up."""
+    done = []
+
+    def make_up(job):
+        done.append((job.model, job.seed))
+        record = {
+            "model": job.model,
+            "seed": job.seed,
+            "data": job.contest.selection.data,
+            "relative_l2": 0.25 + job.seed,
+            "relative_l2_of_training_mean": 0.5,
+            "relative_l2_of_nearest_training_sample": 0.75,
+            "parameters": 10,
+            "steps": 4,
+            "training_seconds": 2.0,
+            "seconds_per_step": 0.5,
+            "peak_memory_mib": 100.0 + job.seed,
+            "points_per_second": 1e3,
+            "seconds": 2.0,
+            "versions": {"torch": "9.9"},
+            "machine": "an abacus",
+        }
+        job.folder.mkdir()
+        (job.folder / "run.json").write_text(json.dumps(record))
+        return record
+
+    monkeypatch.setattr(module, "run_in_own_process", make_up)
+    return done
+
+
+def test_results_are_those_of_run_benchmark_and_in_all_files(
+    contest, jobs, tmp_path, capsys
+):
+    folder = tmp_path / "run"
+    rows = compare_models(contest, ["flare", "LNO"], folder, seeds=2)
+    output = capsys.readouterr().out
+    assert jobs == [("FLARE", 0), ("FLARE", 1), ("LNO", 0), ("LNO", 1)]
+    progress = [line for line in output.splitlines() if line.startswith("[")]
+    assert len(progress) == 4 and progress[1].startswith("[2/4] FLARE seed 1: rel")
+    alone = [
+        run_benchmark(
+            CHANNEL,
+            "LNO",
+            "quick",
+            tmp_path / f"alone{seed}",
+            selection=contest.selection,
+            device="cpu",
+            seed=seed,
+        )
+        for seed in range(2)
+    ]
+    errors = [one["relative_l2"] for one in alone]
+    assert [row.model for row in rows[:2]] == ["FLARE", "LNO"]
+    lno = rows[1]
+    assert lno.relative_l2 == statistics.fmean(errors)
+    assert lno.relative_l2_deviation == statistics.stdev(errors) > 0
+    assert lno.parameters == alone[0]["parameters"] != rows[0].parameters
+    assert lno.steps == 6 and lno.seconds_per_step > 0 and lno.runs == 2
+    assert lno.peak_memory_mib > 100 and lno.points_per_second > 0
+    nearest = rows[3]
+    assert nearest.relative_l2 == alone[0]["relative_l2_of_nearest_training_sample"]
+
+    stored = json.loads((folder / "results.json").read_text())
+    with (folder / "results.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(stored["rows"]) == 4
+    for line, row in zip(lines, stored["rows"], strict=True):
+        assert line == {
+            name: "" if value is None else str(value) for name, value in row.items()
+        }
+    assert {"torch", "lightning", "torch_geometric_flare"} <= set(
+        stored["runs"][0]["versions"]
+    )
+    assert stored["runs"][0]["machine"] in (folder / "report.md").read_text()
+
+
+def test_the_report_needs_no_other_file_and_says_that_data_are_simulated(
+    contest, jobs, tmp_path
+):
+    folder = tmp_path / "run"
+    compare_models(replace(contest, epochs=1), ["FLARE"], folder, seeds=1)
+    page = (folder / "report.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(sources) == 2  # the plot and one picture
+    assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
+    text = re.sub(r"base64,[^\"]+", "", page)
+    assert "http" not in text
+    hashes = json.loads((folder / "settings.json").read_text())
+    for shown in (text, (folder / "report.md").read_text()):
+        assert "channel: simulated channels" in shown
+        assert hashes["train_sha256"] in shown and hashes["test_sha256"] in shown
+        assert "Published" not in shown and "±" not in shown.split("Relative L2:")[0]
+
+
+def test_finished_runs_are_read_and_settings_must_agree(
+    contest, untrained, tmp_path, capsys
+):
+    jobs = untrained
+    folder = tmp_path / "run"
+    first = compare_models(contest, ["FLARE"], folder, seeds=1)
+    jobs.clear()
+    again = compare_models(contest, ["FLARE", "LNO"], folder, seeds=1)
+    assert jobs == [("LNO", 0)]
+    assert again[0] == first[0]
+    assert "0.2500, 4 steps of 0.5000 s, 2 s in all, finished before" in (
+        capsys.readouterr().out
+    )
+    jobs.clear()
+    for changed in (
+        replace(contest, epochs=5),
+        replace(contest, selection=replace(contest.selection, num_train=4)),
+    ):
+        with pytest.raises(ValueError, match="holds another comparison"):
+            compare_models(changed, ["FLARE"], folder, seeds=1)
+    assert jobs == []
+
+
+def test_a_model_that_fails_is_a_line_of_the_table(contest, jobs, tmp_path, capsys):
+    folder = tmp_path / "run"
+    rows = compare_models(contest, ["Transolver", "LNO"], folder, seeds=1)
+    assert "Transolver seed 0: failed: " in capsys.readouterr().out
+    assert rows[0].model == "Transolver" and rows[0].relative_l2 is None
+    assert "35" in rows[0].error and "Transolver-seed0/log.txt" in rows[0].error
+    assert rows[1].model == "LNO" and rows[1].runs == 1
+    for name in ("report.md", "report.html"):
+        assert "failed: " in (folder / name).read_text()
+    jobs.clear()
+    compare_models(contest, ["Transolver", "LNO"], folder, seeds=1)
+    assert jobs == [("Transolver", 0)]  # which is tried again
+
+
+def test_published_figures_stand_beside_whole_official_runs_alone(
+    contest, untrained, tmp_path
+):
+    def published(name, **changes):
+        rows = compare_models(
+            replace(contest, **changes), ["FLARE"], tmp_path / name, seeds=1
+        )
+        shown = (tmp_path / name / "report.md").read_text()
+        assert ("Published" in shown) == (rows[0].published_relative_l2 is not None)
+        return rows[0].published_relative_l2
+
+    official = replace(contest.selection, data="official")
+    whole = {"selection": official, "recipe": "paper"}
+    assert published("whole", **whole) == 0.0123
+    assert "simulated" not in (tmp_path / "whole" / "report.md").read_text()
+    assert published("simulated", recipe="paper") is None
+    assert published("quick", selection=official) is None
+    assert published("short", **whole, epochs=1) is None
+    assert published("timed", **whole, seconds=0.01) is None
+    part = {**whole, "selection": replace(official, num_train=4)}
+    assert published("part", **part) is None
+
+
+def test_equal_seconds_give_a_whole_schedule_that_a_resumed_run_keeps(
+    contest, jobs, tmp_path
+):
+    timed = replace(contest, seconds=0.3)
+    folder = tmp_path / "run"
+    (row, *_) = compare_models(timed, ["FLARE"], folder, seeds=1)
+    run = folder / "FLARE-seed0"
+    steps = json.loads((run / "time_budget.json").read_text())["steps"]
+    assert row.steps == steps > 6
+    # Killed between the last step and the record.
+    (run / "run.json").unlink()
+    (again, *_) = compare_models(timed, ["FLARE"], folder, seeds=1)
+    assert again.steps == steps and again.relative_l2 == row.relative_l2
+    assert again.seconds_per_step == row.seconds_per_step
+    assert again.training_seconds == row.training_seconds > 0
+
+
+def test_wrong_arguments(contest, jobs, tmp_path):
+    folder = tmp_path / "run"
+    for models, seeds, message in (
+        (["FLARE", "Flair"], 1, "for the model 'Flair'; models that have it: FLARE"),
+        (["FLARE"], 0, "seeds must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare_models(contest, models, folder, seeds=seeds)
+    with pytest.raises(ValueError, match=r"expected package.module:NAME"):
+        compare_models(replace(contest, benchmark=f"{REFERENCE}S"), [], folder)
+    with pytest.raises(ValueError, match=r"epochs=1 and seconds=2: give only one"):
+        replace(contest, epochs=1, seconds=2)
+    with pytest.raises(ValueError, match=r"seconds must be positive, got -1"):
+        replace(contest, seconds=-1)
+    assert not folder.exists()
+
+
+@pytest.mark.slow  # A new process imports torch and Lightning.
+def test_a_run_has_a_process_of_its_own(contest, tmp_path, capfd):
+    # The parent is larger than the child: its memory must not count.
+    ballast = bytearray(2**31)
+    ballast[:: 2**12] = b"x" * 2**19
+    rows = compare_models(contest, ["FLARE"], tmp_path / "run", seeds=1)
+    assert rows[0].runs == 1 and 100 < rows[0].peak_memory_mib < 2048
+    captured = capfd.readouterr()
+    assert "GPU available" not in captured.out + captured.err
+    log = tmp_path / "run" / "FLARE-seed0" / "log.txt"
+    assert "simulated channels to train on" in log.read_text()
+    alone = run_benchmark(
+        CHANNEL,
+        "FLARE",
+        "quick",
+        tmp_path / "alone",
+        selection=contest.selection,
+        device="cpu",
+    )
+    assert rows[0].relative_l2 == pytest.approx(alone["relative_l2"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_a_failure(contest, tmp_path):
+    job = module.Job(
+        contest=replace(contest, benchmark="killed:NOW"),
+        model="FLARE",
+        seed=0,
+        folder=tmp_path / "run",
+    )
+    (tmp_path / "killed.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        record = run_in_own_process(job)
+    assert record["error"].startswith("the process ended with exit code -9")

@@ -1,0 +1,191 @@
+"""The table of a comparison."""
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from torch_geometric_flare.experiments.own_process import Record
+from torch_geometric_flare.experiments.published import Published
+
+_BASELINES = {
+    "mean of the training samples": "relative_l2_of_training_mean",
+    "nearest training sample": "relative_l2_of_nearest_training_sample",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table: a model or a baseline.
+
+    Attributes:
+        model: Name of the model's class, or what the baseline is.
+        runs: Runs that have finished.
+        relative_l2: Mean over the runs of the relative $L_2$ error.
+        relative_l2_deviation: Its standard deviation over the runs; `None` for one.
+        parameters: Trained numbers.
+        steps: Steps of a training; mean over the runs.
+        training_seconds: Time of these steps; mean over the runs.
+        seconds_per_step: Mean over the runs of the median step.
+        peak_memory_mib: Largest peak of the memory, in MiB.
+        points_per_second: Points predicted in a second; mean over the runs.
+        published_relative_l2: The figure of a paper, where it may stand here.
+        error: Why runs of the model failed, one sentence.
+    """
+
+    model: str
+    runs: int = 0
+    relative_l2: float | None = None
+    relative_l2_deviation: float | None = None
+    parameters: int | None = None
+    steps: float | None = None
+    training_seconds: float | None = None
+    seconds_per_step: float | None = None
+    peak_memory_mib: float | None = None
+    points_per_second: float | None = None
+    published_relative_l2: float | None = None
+    error: str | None = None
+
+
+def summarize(
+    records: Sequence[Record], published: Sequence[Published] = ()
+) -> list[Row]:
+    """Return one row per model, in the order of the records, then the baselines.
+
+    Args:
+        records: Records of all runs, see `own_process.run_in_own_process`.
+        published: Figures that may stand beside them.
+    """
+    figures = {figure.model: figure.relative_l2 for figure in published}
+    rows = []
+    for model in dict.fromkeys(record["model"] for record in records):
+        own = [record for record in records if record["model"] == model]
+        rows.append(_row(model, own, figures.get(model)))
+    # Baselines know no seed: those of any run are those of all.
+    finished = next((record for record in records if "error" not in record), None)
+    if finished is not None:
+        rows += [
+            Row(model=name, relative_l2=finished[key])
+            for name, key in _BASELINES.items()
+        ]
+    return rows
+
+
+def _row(model: str, records: Sequence[Record], published: float | None) -> Row:
+    finished = [record for record in records if "error" not in record]
+    failures = [record["error"] for record in records if "error" in record]
+    error = failures[0] if failures else None
+    if not finished:
+        return Row(model=model, published_relative_l2=published, error=error)
+    errors = [record["relative_l2"] for record in finished]
+    peaks = [record["peak_memory_mib"] for record in finished]
+    return Row(
+        model=model,
+        runs=len(finished),
+        relative_l2=statistics.fmean(errors),
+        relative_l2_deviation=statistics.stdev(errors) if len(errors) > 1 else None,
+        parameters=finished[0]["parameters"],
+        steps=_mean(finished, "steps"),
+        training_seconds=_mean(finished, "training_seconds"),
+        seconds_per_step=_mean(finished, "seconds_per_step"),
+        peak_memory_mib=None if None in peaks else max(peaks),
+        points_per_second=_mean(finished, "points_per_second"),
+        published_relative_l2=published,
+        error=error,
+    )
+
+
+def _mean(records: Sequence[Record], name: str) -> float:
+    return statistics.fmean(record[name] for record in records)
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write all columns with all digits; what is not known is empty.
+
+    Args:
+        path: The file.
+        rows: The table.
+    """
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and cells of the table for people.
+
+    The published column appears only where a row has such a figure.
+
+    Args:
+        rows: The table.
+    """
+    headings = [
+        "Model",
+        "Relative L2",
+        "Parameters",
+        "Steps",
+        "Training (s)",
+        "Seconds per step",
+        "Peak memory (MiB)",
+        "Points per second",
+        "Runs",
+    ]
+    with_published = any(row.published_relative_l2 is not None for row in rows)
+    if with_published:
+        headings.append("Published relative L2")
+    cells = []
+    for row in rows:
+        line = [
+            row.model,
+            _error_cell(row),
+            _rounded(row.parameters),
+            _rounded(row.steps),
+            _digits(row.training_seconds),
+            _digits(row.seconds_per_step),
+            _rounded(row.peak_memory_mib),
+            _rounded(row.points_per_second),
+            str(row.runs) if row.runs else "",
+        ]
+        if with_published:
+            line.append(_digits(row.published_relative_l2))
+        cells.append(line)
+    return headings, cells
+
+
+def to_markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown.
+
+    Args:
+        headings: Of the columns.
+        cells: Row by row.
+    """
+    rule = ["---", *("---:" for _ in headings[1:])]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
+    lines = [headings, rule, *escaped]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _error_cell(row: Row) -> str:
+    if row.relative_l2 is None:
+        return f"failed: {row.error}"
+    cell = _digits(row.relative_l2)
+    if row.relative_l2_deviation is not None:
+        cell += f" ± {_digits(row.relative_l2_deviation, 2)}"
+    return f"{cell} (some failed: {row.error})" if row.error else cell
+
+
+def _digits(value: float | None, digits: int = 3) -> str:
+    """Return a number of so many digits, never with an exponent."""
+    if value is None:
+        return ""
+    if value == 0 or not math.isfinite(value):
+        return str(value)
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"

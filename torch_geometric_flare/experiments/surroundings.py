@@ -1,0 +1,62 @@
+"""What a figure depends on besides the code: data, versions, machine."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+import torch_geometric_flare
+
+_PACKAGES = ("torch", "torch_geometric", "lightning")
+
+
+def hash_samples(samples: Iterable[Data]) -> str:
+    """Return the SHA-256 of all that the samples hold, in their order.
+
+    Args:
+        samples: Samples, each with its tensors and plain values.
+    """
+    total = hashlib.sha256()
+    for sample in samples:
+        for name in sorted(sample.keys()):
+            value = sample[name]
+            if isinstance(value, Tensor):
+                described = f"{name} {value.dtype} {list(value.shape)}"
+                content = value.detach().cpu().contiguous().numpy().tobytes()
+            else:
+                described, content = f"{name} {value!r}", b""
+            total.update(described.encode() + b"\0" + content)
+    return total.hexdigest()
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the versions of Python, the packages and this one."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _PACKAGES},
+        "torch_geometric_flare": torch_geometric_flare.__version__,
+    }
+
+
+def describe_machine() -> str:
+    """Return the processor, its cores, the threads in use, and the GPU in words."""
+    cores = os.cpu_count()
+    words = f"{_processor()}, {cores} cores, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        words += f", {torch.cuda.get_device_name()}"
+    return words
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
