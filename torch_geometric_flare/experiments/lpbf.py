@@ -53,6 +53,7 @@ LPBF = Benchmark(
     load_official=official_parts,
     recipes=benchmark_recipes("lpbf"),
     published=flare_paper("lpbf"),
+    published_sizes=datasets.LPBF.published_sizes,
     plot=plot_deformed_comparison,
     picture="displacement",
 )

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,21 +119,30 @@ def run_benchmark(
 
 
 def published_figures(
-    benchmark: Benchmark, recipe: str, selection: Selection, epochs: int | None
+    benchmark: Benchmark,
+    recipe: str,
+    selection: Selection,
+    epochs: int | None,
+    results: Mapping[str, Any],
 ) -> tuple[Published, ...]:
     """Return the published figures that a run may stand beside.
 
     These are figures of the whole official data with the paper's recipe, so that
-    nothing simulated or shortened ever stands beside them.
+    nothing simulated, shortened or incomplete ever stands beside them.
 
     Args:
         benchmark: The problem.
         recipe: Name of the recipe.
         selection: Which data.
         epochs: Epochs instead of the recipe's.
+        results: What `run_benchmark` returned, for the samples that there were.
     """
     official = selection == Selection(data="official", root=selection.root)
-    comparable = official and recipe == "paper" and epochs is None
+    sizes = benchmark.published_sizes
+    whole = not sizes or all(
+        results[f"num_{split}"] == sizes[split] for split in ("train", "test")
+    )
+    comparable = official and whole and recipe == "paper" and epochs is None
     return benchmark.published if comparable else ()
 
 
