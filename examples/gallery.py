@@ -21,6 +21,7 @@ from torch_geometric_flare.experiments import (
     LPBF,
     PIPE,
 )
+from torch_geometric_flare.training import user_errors
 
 BENCHMARKS = (DRIVAERML, LPBF, ELASTICITY, DARCY, AIRFOIL, PIPE)
 WIDTH = 18.0  # inches
@@ -59,6 +60,7 @@ def draw(pictures):
     return figure
 
 
+@user_errors()
 def main(argv=None):
     """Read the command line, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

@@ -185,6 +185,11 @@ def test_published_figures_stand_beside_official_ones_alone(
     monkeypatch.setattr(example, "DRIVAERML", short)
     official_files(tmp_path / "data")
     example.main(["--data=official", "--recipe=paper", "--device=cpu"])
+    assert "published" not in capsys.readouterr().out  # these are not all cars
+    monkeypatch.setattr(
+        example, "DRIVAERML", dataclasses.replace(short, published_sizes={})
+    )
+    example.main(["--data=official", "--recipe=paper", "--device=cpu"])
     assert "published for FLARE" in capsys.readouterr().out
     example.main([*SMALL, "--recipe=paper"])
     assert "published" not in capsys.readouterr().out

@@ -82,3 +82,7 @@ def test_the_gallery_shows_the_newest_runs(tmp_path, capsys):
     }
     assert gallery.main(["--output", "all.png"]) == 0
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+    for output in ("all.docx", "none/all.png"):
+        with pytest.raises(SystemExit):
+            gallery.main(["--output", output])
+        assert capsys.readouterr().err.startswith("error: ")

@@ -105,6 +105,10 @@ def test_a_benchmark_may_have_no_official_data():
     ],
 )
 def test_what_published_figures_stand_beside(recipe, selection, epochs, shown):
-    figures = published_figures(DRIVAERML, recipe, selection, epochs)
+    whole = {"num_train": 387, "num_test": 97}
+    figures = published_figures(DRIVAERML, recipe, selection, epochs, whole)
     assert figures == (DRIVAERML.published if shown else ())
+    for part in ({"num_train": 386}, {"num_test": 96}):
+        found = {**whole, **part}
+        assert not published_figures(DRIVAERML, recipe, selection, epochs, found)
     assert DRIVAERML.published[0].relative_l2 == 0.0608

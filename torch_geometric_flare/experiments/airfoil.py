@@ -48,6 +48,7 @@ AIRFOIL = Benchmark(
     load_official=official_airfoils,
     recipes=benchmark_recipes("airfoil"),
     published=flare_paper("airfoil"),
+    published_sizes=Airfoil.published_sizes,
     plot=partial(plot_comparison, window=((-0.5, 1.5), (-0.9, 0.9))),
     picture="mach_number",
 )

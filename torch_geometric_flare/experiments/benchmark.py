@@ -1,7 +1,7 @@
 """What a benchmark problem is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -113,6 +113,8 @@ class Benchmark:
             for every sample, which are averaged.
         published: Figures that hold for the official data, all of it, with its default
             fields and points and the recipe called `paper`.
+        published_sizes: Samples in the official splits `"train"` and `"test"`: what all
+            of it is; empty if that is not known.
         plot: Draws truth, prediction and error of a field of a sample; called as
             `visualization.plot_comparison` is.
         picture: Name of the picture's file, without suffix.
@@ -129,6 +131,7 @@ class Benchmark:
     quantities: Quantities = _no_quantities
     errors: Errors = _no_errors
     published: tuple[Published, ...] = ()
+    published_sizes: Mapping[str, int] = field(default_factory=dict)
     plot: Plot = plot_comparison
     picture: str = "fields"
 

@@ -54,7 +54,9 @@ def run_command_line(
         raise
     for name, value in results.items():
         print(f"{name:40}", f"{value:.4g}" if isinstance(value, float) else value)
-    for figure in published_figures(benchmark, args.recipe, selection, args.epochs):
+    for figure in published_figures(
+        benchmark, args.recipe, selection, args.epochs, results
+    ):
         name = f"published for {figure.model}"
         print(f"{name:40} {figure.relative_l2:.4g} ({figure.source})")
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -39,7 +39,12 @@ def write_comparison(
         The table.
     """
     figures = published_figures(
-        benchmark, contest.recipe, contest.selection, contest.epochs, contest.seconds
+        benchmark,
+        contest.recipe,
+        contest.selection,
+        contest.epochs,
+        settings,
+        contest.seconds,
     )
     rows = summarize(records, figures)
     shown = any(row.published_relative_l2 is not None for row in rows)

@@ -71,6 +71,7 @@ DARCY = Benchmark(
     load_official=official_flows,
     recipes=benchmark_recipes("darcy"),
     published=flare_paper("darcy"),
+    published_sizes=Darcy.published_sizes,
     picture="pressure",
 )
 """Pressure of a flow through a medium of two permeabilities, on a square grid."""

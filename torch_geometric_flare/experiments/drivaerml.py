@@ -105,6 +105,7 @@ DRIVAERML = Benchmark(
     recipes=benchmark_recipes("drivaerml"),
     quantities=forces,
     published=flare_paper("drivaerml"),
+    published_sizes=DrivAerML.published_sizes,
     picture="surface",
 )
 """Kinematic pressure, and wall shear stress of the official data, on cars."""

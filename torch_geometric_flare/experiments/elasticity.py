@@ -55,6 +55,7 @@ ELASTICITY = Benchmark(
     load_official=official_blocks,
     recipes=benchmark_recipes("elasticity"),
     published=flare_paper("elasticity"),
+    published_sizes=Elasticity.published_sizes,
     picture="stress",
 )
 """Von Mises stress at 972 points of a stretched block with a hole."""

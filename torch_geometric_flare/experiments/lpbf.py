@@ -86,6 +86,7 @@ LPBF = Benchmark(
     recipes=benchmark_recipes("lpbf"),
     errors=legacy_error,
     published=flare_paper("lpbf"),
+    published_sizes=datasets.LPBF.published_sizes,
     plot=plot_deformed_comparison,
     picture="displacement",
 )

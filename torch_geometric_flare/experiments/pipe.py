@@ -57,6 +57,7 @@ PIPE = Benchmark(
     load_official=official_pipes,
     recipes=benchmark_recipes("pipe"),
     published=flare_paper("pipe"),
+    published_sizes=Pipe.published_sizes,
     picture="velocity",
 )
 """Velocity along x of viscous flow through a curved pipe, on a grid of 129 × 129."""

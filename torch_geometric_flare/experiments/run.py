@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,22 +155,28 @@ def published_figures(
     recipe: str,
     selection: Selection,
     epochs: int | None,
+    results: Mapping[str, Any],
     seconds: float | None = None,
 ) -> tuple[Published, ...]:
     """Return the published figures that a run may stand beside.
 
     These are figures of the whole official data with the paper's recipe, so that
-    nothing simulated or shortened ever stands beside them.
+    nothing simulated, shortened or incomplete ever stands beside them.
 
     Args:
         benchmark: The problem.
         recipe: Name of the recipe.
         selection: Which data.
         epochs: Epochs instead of the recipe's.
+        results: What `run_benchmark` returned, for its `num_train` and `num_test`.
         seconds: Time of the training instead of epochs.
     """
     official = selection == Selection(data="official", root=selection.root)
-    whole = epochs is None and seconds is None
+    sizes = benchmark.published_sizes
+    complete = not sizes or all(
+        results[f"num_{split}"] == sizes[split] for split in ("train", "test")
+    )
+    whole = complete and epochs is None and seconds is None
     comparable = official and recipe == "paper" and whole
     return benchmark.published if comparable else ()
 
