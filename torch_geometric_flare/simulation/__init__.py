@@ -1,5 +1,6 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
+from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.simulation.airfoil import AirfoilFlow, AirfoilSolution
 from torch_geometric_flare.simulation.airfoil_grid import AirfoilShape
 from torch_geometric_flare.simulation.darcy import DarcyFlow
@@ -8,7 +9,6 @@ from torch_geometric_flare.simulation.elasticity import (
     HyperelasticSolution,
 )
 from torch_geometric_flare.simulation.lpbf import PrintedPart, PrintedState
-from torch_geometric_flare.simulation.not_converged import NotConverged
 from torch_geometric_flare.simulation.notchback import Notchback, NotchbackFlow
 from torch_geometric_flare.simulation.notchback_body import SHAPE_RANGES, NotchbackShape
 from torch_geometric_flare.simulation.pipe import PipeFlow, PipeSolution

@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.airfoil_grid import WAKE_CELLS, AirfoilShape
 from torch_geometric_flare.simulation.euler import GAMMA, CGridEuler
-from torch_geometric_flare.simulation.not_converged import NotConverged
 
 Array = npt.NDArray[np.float64]
 

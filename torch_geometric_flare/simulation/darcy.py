@@ -8,8 +8,8 @@ import numpy.typing as npt
 from scipy.sparse import diags_array
 from scipy.sparse.linalg import splu
 
+from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
-from torch_geometric_flare.simulation.not_converged import NotConverged
 
 Array = npt.NDArray[np.float64]
 

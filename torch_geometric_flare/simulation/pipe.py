@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csc_array
 from scipy.sparse.linalg import splu
 
+from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
-from torch_geometric_flare.simulation.not_converged import NotConverged
 from torch_geometric_flare.simulation.quadratic_mesh import (
     QuadraticMesh,
     quadratic_interpolation,

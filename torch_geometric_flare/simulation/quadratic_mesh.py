@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from skfem import Basis, ElementQuad1, ElementQuad2, MeshQuad, MeshQuad2
 
-from torch_geometric_flare.simulation.not_converged import NotConverged
+from torch_geometric_flare._not_converged import NotConverged
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
