@@ -17,7 +17,7 @@ RUNS = [
     pytest.param("pipe", "velocity", "velocity_x", 129 * 129),
     pytest.param("lpbf", "displacement", "displacement_z", None),
     pytest.param(
-        "airfoil", "mach_number", "mach_number", 221 * 51, marks=pytest.mark.slow
+        "airfoil", "mach_number", "mach_number", 111 * 26, marks=pytest.mark.slow
     ),
 ]
 

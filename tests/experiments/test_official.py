@@ -127,11 +127,25 @@ def test_options_that_choose_the_points(tmp_path, monkeypatch):
         wrong = Selection(data="official", root=str(tmp_path), num_points=number)
         with pytest.raises(ValueError, match=f"--num-points is {number}, but"):
             DARCY.load(wrong)
-    for benchmark in (ELASTICITY, AIRFOIL, PIPE, LPBF):
+    for benchmark in (ELASTICITY, PIPE, LPBF):
         for data in ("official", "simulated"):
             fixed = Selection(data=data, root=str(tmp_path), num_points="100")
             with pytest.raises(ValueError, match="--num-points is 100, but .*leave it"):
                 benchmark.load(fixed)
+
+
+def test_every_nth_point_of_an_airfoil(tmp_path, monkeypatch):
+    airfoil(tmp_path, monkeypatch)
+    root = str(tmp_path)
+    whole = AIRFOIL.load(Selection(data="official", root=root)).test[0]
+    coarse = Selection(data="official", root=root, num_points="2886")
+    sample = AIRFOIL.load(coarse).test[0]
+    assert whole.grid == (221, 51) and sample.grid == (111, 26)
+    assert sample.pos.equal(whole.pos.view(221, 51, 2)[::2, ::2].flatten(0, 1))
+    for data in ("official", "simulated"):
+        wrong = Selection(data=data, root=root, num_points="100")
+        with pytest.raises(ValueError, match="--num-points is 100, but .*give one of"):
+            AIRFOIL.load(wrong)
 
 
 @pytest.mark.parametrize("benchmark", [ELASTICITY, AIRFOIL, PIPE, DARCY, LPBF])

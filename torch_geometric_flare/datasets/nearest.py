@@ -61,7 +61,7 @@ class NearestSample:
         self,
         samples: Iterable[Data],
         *,
-        max_points: int = 2048,
+        max_points: int = 512,
         max_kept: int = 50_000,
     ) -> None:
         for name, value in (("max_points", max_points), ("max_kept", max_kept)):

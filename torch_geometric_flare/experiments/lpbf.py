@@ -1,19 +1,21 @@
 """Warping of printed parts: simulated, or the official set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
 from torch_geometric_flare import datasets
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
 from torch_geometric_flare.experiments.loading import (
-    coordinate_statistics,
     load_official,
     load_simulated,
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.metrics import legacy_lpbf_error
 from torch_geometric_flare.simulation import PrintedPart
 from torch_geometric_flare.transforms import Normalizer
@@ -26,8 +28,8 @@ _FIELDS = ("displacement_z",)
 def simulated_parts(selection: Selection) -> Splits:
     """Return simulated parts: 600 to train on, 50 to test on.
 
-    They fill a small part of the box that scales the coordinates, so these are
-    normalised by their statistics over the training split as well.
+    They fill a small part of the box that scales the coordinates, so the network is
+    given coordinates in millimetres, the size of a voxel, about their mean.
 
     Args:
         selection: Which of them; the target is the displacement along z by default.
@@ -39,8 +41,15 @@ def simulated_parts(selection: Selection) -> Splits:
         num_train=600,
         num_test=50,
         default_fields=_FIELDS,
-        input_statistics=coordinate_statistics,
+        input_statistics=_millimetres,
     )
+
+
+def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:
+    """Return the normaliser of scaled coordinates to millimetres about their mean."""
+    center = Normalizer.gaussian(data.x for data in train).shift
+    lower, upper = PrintedPart.coordinate_bounds
+    return Normalizer(center, 1 / (torch.tensor(upper) - torch.tensor(lower)))
 
 
 def official_parts(selection: Selection) -> Splits:

@@ -61,10 +61,7 @@ def _quick(recipe: Recipe, flare: Recipe) -> Recipe:
     return replace(flare, model_class=MeshGraphNet, model={**recipe.model, **small})
 
 
-# Whole meshes: random points of one are no mesh.
-MESH_GRAPH_NET_LPBF_QUICK = _quick(
-    MESH_GRAPH_NET_LPBF, replace(FLARE_LPBF_QUICK, num_points=None)
-)
+MESH_GRAPH_NET_LPBF_QUICK = _quick(MESH_GRAPH_NET_LPBF, FLARE_LPBF_QUICK)
 """A quick recipe of ours for printed parts, on whole meshes."""
 
 MESH_GRAPH_NET_DARCY_QUICK = _quick(MESH_GRAPH_NET_DARCY, FLARE_DARCY_QUICK)

@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
 from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge
+from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
 from torch_geometric_flare.transforms.knn_edges import KNNEdges
 from torch_geometric_flare.transforms.mesh_edges import MeshEdges
@@ -13,6 +14,7 @@ from torch_geometric_flare.transforms.radius_edges import RadiusEdges
 __all__ = [
     "AreaWeightedPoints",
     "CellsToEdge",
+    "GridStride",
     "GridToEdge",
     "KNNEdges",
     "MeshEdges",

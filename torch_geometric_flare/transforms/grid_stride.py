@@ -1,0 +1,54 @@
+"""Every n-th point of a structured grid."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import BaseTransform
+
+
+class GridStride(BaseTransform):
+    r"""Take every `step`-th point along both axes of `grid`.
+
+    Point $(i, j)$ of a grid $(H, W)$ is number $iW + j$. All fields of the points are
+    taken there, and `grid` becomes $(\lceil H/s \rceil, \lceil W/s \rceil)$. Where $s$
+    divides $H - 1$ and $W - 1$ the last rows and columns stay. The sample that is given
+    stays as it is.
+
+    Args:
+        step: The step $s$.
+
+    Raises:
+        ValueError: If `step` is below one; when applied: if the sample is a batch, its
+            `grid` is missing or does not fit its points, or it has edges or cells.
+    """
+
+    def __init__(self, step: int) -> None:
+        if step < 1:
+            raise ValueError(f"step must be at least 1, got {step}")
+        self.step = step
+
+    def forward(self, data: Data) -> Data:
+        """Return the sample at every `step`-th point."""
+        if isinstance(data, Batch):
+            raise ValueError("data is a batch: take points of each sample before it")
+        grid, size = data.get("grid"), data.num_nodes
+        if grid is None or len(grid) != 2 or grid[0] * grid[1] != size:
+            raise ValueError(
+                f"the sample has grid={grid!r} and {size} points: set data.grid = "
+                "(H, W) with H * W points"
+            )
+        for name in ("cells", "edge_index"):
+            if name in data:
+                raise ValueError(
+                    f"the sample has `{name}`, which names points that would go: make "
+                    "it afterwards"
+                )
+        kept = torch.arange(size).view(*grid)[:: self.step, :: self.step]
+        for name, value in data.items():
+            if isinstance(value, Tensor) and data.is_node_attr(name):
+                data[name] = value[kept.flatten().to(value.device)]
+        data.grid = tuple(kept.shape)
+        return data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.step})"
