@@ -81,11 +81,8 @@ FLARE_ELASTICITY_QUICK = replace(
 FLARE_DARCY_QUICK = replace(FLARE_DARCY, epochs=5, learning_rate=2e-3, model=_QUICK)
 """A quick recipe of ours for Darcy flow on 43 × 43: 2,500 steps with 1,000 flows."""
 
-# Where geometry, not place, decides: fewer blocks, but deeper MLPs, learn it sooner.
-_QUICK_SHALLOW = {**_QUICK, "num_layers": 2, "kv_layers": 1, "mlp_layers": 2}
-
 FLARE_AIRFOIL_QUICK = replace(
-    FLARE_AIRFOIL, epochs=60, batch_size=1, learning_rate=2e-3, model=_QUICK_SHALLOW
+    FLARE_AIRFOIL, epochs=26, batch_size=1, learning_rate=2e-3, model=_QUICK
 )
 """A quick recipe of ours for the airfoil, on the whole grid.
 
@@ -103,7 +100,12 @@ FLARE_PIPE_QUICK = replace(
 )
 """A quick recipe of ours for the pipe, on 1,000 random points per step."""
 
-FLARE_LPBF_QUICK = replace(FLARE_LPBF, epochs=10, model=_QUICK_SHALLOW)
+# Fewer blocks with deeper MLPs learn parts sooner.
+FLARE_LPBF_QUICK = replace(
+    FLARE_LPBF,
+    epochs=10,
+    model={**_QUICK, "num_layers": 2, "kv_layers": 1, "mlp_layers": 2},
+)
 """A quick recipe of ours for printed parts, on whole parts."""
 
 FLARE_LINEAR_KV = replace(
