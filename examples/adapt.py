@@ -44,7 +44,7 @@ def parse_args(argv=None):
     add("--num-train", type=int, default=100, help="cars without a wake")
     add("--num-shifted", type=int, default=8, help="cars with a wake")
     add("--num-test", type=int, default=20, help="new cars with a wake")
-    add("--epochs", type=int, default=10, help="of the first training")
+    add("--epochs", type=int, default=20, help="of the first training")
     add("--adapt-steps", type=int, default=300, help="of the other two trainings")
     add("--rank", type=int, default=1, help="of the adapters")
     add("--seed", type=int, default=0)

@@ -43,3 +43,11 @@ def test_options_that_make_no_sense(adapt, option, capsys):
     with pytest.raises(SystemExit):
         adapt.main([option])
     assert option.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_adapters_beat_the_first_training_and_one_from_scratch(adapt):
+    results = adapt.main(["--num-train=60", "--epochs=8", "--adapt-steps=200"])
+    after = results["relative_l2_after"]
+    assert after < 0.95 * results["relative_l2_before"]
+    assert after < 0.95 * results["relative_l2_from_scratch"]
