@@ -2,8 +2,6 @@
 
 import doctest
 import importlib
-import re
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,22 +9,10 @@ import torch
 
 import torch_geometric_flare
 
+from .snippets import blocks, run_page
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(torch_geometric_flare.__file__).parent
-
-FENCE = re.compile(
-    r"(?P<skip><!-- no-run: [^\n]+ -->\n\s*)?"
-    r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
-    re.MULTILINE | re.DOTALL,
-)
-
-
-def blocks(text):
-    """Code and first line of each block that is to run."""
-    for match in FENCE.finditer(text):
-        if match["skip"] is None:
-            line = text.count("\n", 0, match.start("code"))
-            yield textwrap.dedent(match["code"]), line
 
 
 def names(paths, root):
@@ -49,11 +35,8 @@ MODULES = names(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "snippet"}
-    for code, line in blocks((ROOT / page).read_text(encoding="utf-8")):
-        # Empty lines in front let a traceback name the line of the page.
-        exec(compile("\n" * line + code, str(ROOT / page), "exec"), namespace)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    run_page(text, str(ROOT / page), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("path", MODULES)
@@ -75,4 +58,16 @@ def test_blocks_share_a_page_and_may_be_skipped():
         "<!-- no-run: needs a licence -->\n```python\nraise ValueError\n```\n"
         "- item\n\n    ```python\n    b = a\n    ```\n"
     )
-    assert list(blocks(page)) == [("a = 1\n", 1), ("b = a\n", 11)]
+    assert list(blocks(page)) == [("a = 1\n", 1, None), ("b = a\n", 11, None)]
+
+
+def test_a_block_with_a_title_is_a_module(tmp_path, monkeypatch):
+    page = (
+        '```python title="titled.py"\na = 1\n```\n'
+        '```python title="titled.py"\nb = a + 1\n```\n'
+        "```python\nimport titled\nassert titled.b == b == 2\n```\n"
+    )
+    assert [file for _, _, file in blocks(page)] == ["titled.py", "titled.py", None]
+    run_page(page, "page", tmp_path, monkeypatch)
+    with pytest.raises(AssertionError):
+        run_page(page.replace("b == 2", "b == 3"), "page", tmp_path, monkeypatch)

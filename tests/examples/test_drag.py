@@ -1,0 +1,72 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_geometric_flare.datasets.simulator import sample_rng
+from torch_geometric_flare.simulation import Notchback, NotchbackShape
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "drag.py"
+
+
+@pytest.fixture
+def drag(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("drag_example", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "drag_example", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_writes_what_it_promises(drag, tmp_path, capsys):
+    results = drag.main(["--num-train=3", "--num-test=2", "--epochs=2"])
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("drag-simulated-")
+    assert json.loads((run / "metrics.json").read_text()) == results
+    assert (run / "drag.png").read_bytes().startswith(b"\x89PNG")
+    assert results["data"] == "simulated"
+    ratio = results["mean_absolute_error"] / results["mean_absolute_error_of_constant"]
+    assert results["error_over_constant"] == ratio
+    assert "r2_score" in capsys.readouterr().out
+
+
+def test_true_drag_is_that_of_many_random_points(drag):
+    x, found = drag.load_cars(2, "train")
+    assert x.shape == (2, 32 * 12, 30)
+    car = Notchback(num_points=40_000, panels_along=32, panels_around=12)
+    for index in range(2):
+        rng = sample_rng(0, "train", index, 0)
+        flow = car.solve(NotchbackShape.sample(rng))
+        points = car.surface_points(flow, np.random.default_rng(0))
+        force = -(points["pressure"][:, 0] * points["normal"][:, 0] * points["area"])
+        expected = force.sum() / (0.5 * car.speed**2 * car.reference_area)
+        assert found[index].item() == pytest.approx(expected, abs=0.005)
+
+
+def test_cars_of_a_batch_do_not_see_each_other(drag):
+    model = drag.LatentReadout(30, 8, 1, heads=2)
+    x = torch.randn(3, 50, 30)
+    alone = torch.cat([drag.predict(model, car.unsqueeze(0)) for car in x])
+    torch.testing.assert_close(drag.predict(model, x), alone)
+
+
+@pytest.mark.parametrize("option", ["--num-train=1", "--num-test=1", "--epochs=0"])
+def test_options_that_make_no_sense(drag, option, capsys):
+    with pytest.raises(SystemExit):
+        drag.main([option])
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_beats_the_constant(drag):
+    results = drag.main(["--num-train=100", "--num-test=30", "--epochs=100"])
+    assert results["error_over_constant"] < 0.75
+    assert results["r2_score"] > 0.4
