@@ -75,7 +75,8 @@ class LinformerAttention(WholeAttention):
         """Mix the points of graphs of one size, see `WholeAttention`."""
         q, k, v = maps.unbind(0)
         scores = (q * q.size(-1) ** -0.5) @ (self.project_keys @ k).mT
-        return scores.softmax(-1).to(v.dtype) @ (self.project_values @ v)
+        y: Tensor = scores.softmax(-1).to(v.dtype) @ (self.project_values @ v)
+        return y
 
     def __repr__(self) -> str:
         return (

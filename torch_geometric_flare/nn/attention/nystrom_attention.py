@@ -67,7 +67,8 @@ class NystromAttention(WholeAttention):
             inverse = _pseudo_inverse((near @ far.mT).softmax(-1))
             y = (near @ k.mT).softmax(-1) @ v
             y = (q @ far.mT).softmax(-1) @ (inverse @ y)
-        return y.to(dtype)
+        mixed: Tensor = y.to(dtype)
+        return mixed
 
     def _landmarks(self, x: Tensor) -> Tensor:
         """Return means of segments whose sizes differ by at most one."""
