@@ -5,7 +5,9 @@ from torch_geometric_flare.nn.models.transformer import Transformer
 
 
 class Linformer(Transformer):
-    r"""A `Transformer` whose mixer is `LinformerAttention`, from [arXiv 2006.04768](https://arxiv.org/abs/2006.04768).
+    r"""A `Transformer` whose mixer is `LinformerAttention`.
+
+    From [arXiv 2006.04768](https://arxiv.org/abs/2006.04768).
 
     It is bound to graphs of `num_points` points in one order.
 
@@ -60,4 +62,7 @@ class Linformer(Transformer):
             )
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, num_points={self.num_points}, num_projections={self.num_projections})"
+        return (
+            f"{super().__repr__()[:-1]}, "
+            f"num_points={self.num_points}, num_projections={self.num_projections})"
+        )

@@ -5,7 +5,9 @@ from torch_geometric_flare.nn.models.transformer import Transformer
 
 
 class Nystromformer(Transformer):
-    r"""A `Transformer` whose mixer is `NystromAttention`, from [arXiv 2102.03902](https://arxiv.org/abs/2102.03902).
+    r"""A `Transformer` whose mixer is `NystromAttention`.
+
+    From [arXiv 2102.03902](https://arxiv.org/abs/2102.03902).
 
     The result depends on the order of the points.
 

@@ -5,7 +5,9 @@ from torch_geometric_flare.nn.models.transformer import Transformer
 
 
 class Reformer(Transformer):
-    r"""A `Transformer` whose mixer is `LSHAttention`, from [arXiv 2001.04451](https://arxiv.org/abs/2001.04451).
+    r"""A `Transformer` whose mixer is `LSHAttention`.
+
+    From [arXiv 2001.04451](https://arxiv.org/abs/2001.04451).
 
     It has no reversible layers. The result depends on the order of the points.
 
@@ -64,4 +66,8 @@ class Reformer(Transformer):
             )
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, num_buckets={self.num_buckets}, attention_chunk={self.attention_chunk}, num_rounds={self.num_rounds})"
+        return (
+            f"{super().__repr__()[:-1]}, "
+            f"num_buckets={self.num_buckets}, attention_chunk={self.attention_chunk}, "
+            f"num_rounds={self.num_rounds})"
+        )
