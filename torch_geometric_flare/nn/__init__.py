@@ -19,8 +19,10 @@ from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
     FLAREPP,
+    FNO,
     GNOT,
     LNO,
+    DeepONet,
     FLAREHybrid,
     MeshGraphNet,
     PerceiverIO,
@@ -32,11 +34,13 @@ from torch_geometric_flare.nn.readout import LatentReadout
 
 __all__ = [
     "Backbone",
+    "DeepONet",
     "FLARE",
     "FLAREConv",
     "FLAREHybrid",
     "FLAREPP",
     "FLAREPPConv",
+    "FNO",
     "GNOT",
     "GridPhysicsAttention",
     "LNO",
