@@ -13,7 +13,6 @@ from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.transforms import Normalizer
 from torch_geometric_flare.visualization import plot_comparison
 
-
 # Models that are a variant of a class, under a name of their own.
 _VARIANTS = {"TransolverConv": "Transolver"}
 

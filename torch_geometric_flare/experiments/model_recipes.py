@@ -1,5 +1,6 @@
 """The recipes of every model on every benchmark, in one table."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -74,9 +75,9 @@ _SMOOTH = ("airfoil", "pipe")
 
 def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
     """Return the recipes of models that tell points by their place among the rows."""
-    networks: dict[str, tuple[type[nn.Module], dict[str, Value]]] = {}
+    networks: dict[str, tuple[type[nn.Module], Mapping[str, Value]]] = {}
     if name in _IN_ORDER:
-        sensors = {"num_sensors": 512} if name in _SMOOTH else {}
+        sensors: dict[str, Value] = {"num_sensors": 512} if name in _SMOOTH else {}
         networks["DeepONet"] = (
             models.DeepONet,
             {"hidden_channels": 64, "num_layers": 4, "num_points": FROM_SAMPLE}

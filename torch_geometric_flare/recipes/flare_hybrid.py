@@ -2,8 +2,8 @@
 
 Training follows the FLARE paper on the same set,
 [arXiv:2508.12594](https://arxiv.org/abs/2508.12594). The radius is about twice the
-distance of neighbours on the set's usual mesh; another resolution keeps it. Quick recipes
-take whole meshes: among few random points hardly any lie within the radius.
+distance of neighbours on the set's usual mesh; another resolution keeps it. Quick
+recipes take whole meshes: among few random points hardly any lie within the radius.
 """
 
 from dataclasses import replace
@@ -56,9 +56,9 @@ FLARE_HYBRID_AIRFOIL = replace(
 """Airfoil: the radius is a tenth of the chord.
 
 Distances on the C-grid of 221 × 51 range from a hundredth of the chord to five chords,
-and no length suits all. This one takes several cells near the wall, where shocks are. In
-the far field, where the flow is smooth, points are alone within it, and the global mixer
-does all.
+and no length suits all. This one takes several cells near the wall, where shocks are.
+In the far field, where the flow is smooth, points are alone within it: there the global
+mixer does all.
 """
 
 FLARE_HYBRID_PIPE = replace(
@@ -67,8 +67,8 @@ FLARE_HYBRID_PIPE = replace(
 )
 """Pipe flow on a grid of 129 × 129: the radius is six cells across the pipe.
 
-Cells are ten times as long as wide, and the flow varies across. Two cells along the pipe
-would have 130 points within the radius, in place of 13.
+Cells are ten times as long as wide, and the flow varies across. Two cells along the
+pipe would have 130 points within the radius, in place of 13.
 """
 
 FLARE_HYBRID_DRIVAERML = replace(
@@ -105,7 +105,7 @@ FLARE_HYBRID_PIPE_QUICK = _quick(FLARE_PIPE_QUICK, radius=0.05)
 """A quick recipe for the pipe."""
 
 FLARE_HYBRID_DRIVAERML_QUICK = _quick(FLARE_DRIVAERML_QUICK, 0.1, pos_channels=3)
-"""A quick recipe for cars of 10,000 points: the radius is 10 cm, as they are sparser."""
+"""A quick recipe for cars of 10,000 points, twice as far apart: 10 cm."""
 
 FLARE_HYBRID_LPBF_QUICK = _quick(FLARE_LPBF_QUICK, 2.0, pos_channels=3)
 """A quick recipe for printed parts."""

@@ -64,8 +64,8 @@ MESH_GRAPH_NET_AIRFOIL = replace(
 )
 """Airfoil: neighbours on a C-grid of 221 × 51.
 
-Lengths of edges range from a hundredth of the chord to five chords; half of those along
-the wall's direction are below the scale of a tenth.
+Edges are a hundredth of the chord to five chords long. The scale of a tenth is about
+the median of those along the wall.
 """
 
 MESH_GRAPH_NET_PIPE = replace(

@@ -155,8 +155,9 @@ class DeepONet(nn.Module):
             -1, self.out_channels, self.hidden_channels
         )
         functions = self.trunk(graphs[..., : self.pos_channels])  # [B, P, C]
-        y: Tensor = functions @ coefficients.mT + self.bias
-        return y.flatten(0, 1)
+        y: Tensor = functions @ coefficients.mT  # [B, P, C_out]
+        # Under autocast the product has another precision than the bias.
+        return (y + self.bias.to(y.dtype)).flatten(0, 1)
 
     def _check_sizes(self, layout: PointBatch) -> None:
         for graph, size in enumerate(layout.sizes):

@@ -82,7 +82,7 @@ class FNO(nn.Module):
                 "give at most as many along each axis"
             )
         self.network = self._new_network()
-        self.register_state_dict_post_hook(_drop_metadata)
+        nn.Module.register_state_dict_post_hook(self, _drop_metadata)
 
     def _new_network(self) -> nn.Module:
         network: nn.Module = _network_class()(
@@ -147,7 +147,8 @@ class FNO(nn.Module):
                 return fn(t)
             return torch.view_as_complex(fn(torch.view_as_real(t)))
 
-        return super()._apply(on_pairs, recurse)
+        nn.Module._apply(self, on_pairs, recurse)
+        return self
 
     def __repr__(self) -> str:
         return (
