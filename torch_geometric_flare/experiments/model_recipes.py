@@ -80,8 +80,12 @@ def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
         sensors: dict[str, Value] = {"num_sensors": 512} if name in _SMOOTH else {}
         networks["DeepONet"] = (
             models.DeepONet,
-            {"hidden_channels": 64, "num_layers": 4, "num_points": FROM_SAMPLE}
-            | sensors,
+            {
+                "hidden_channels": 64,
+                "num_layers": 4,
+                "num_points": FROM_SAMPLE,
+                **sensors,
+            },
         )
     if name in _ON_GRIDS:
         networks["TransolverConv"] = (
@@ -94,7 +98,7 @@ def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
                 {
                     "hidden_channels": 32,
                     "num_layers": 4,
-                    "modes": (16, 16),
+                    "modes": (12, 12),
                     "grid": FROM_SAMPLE,
                 },
             )
