@@ -49,8 +49,9 @@ class FNO(nn.Module):
             there are more modes than points along an axis.
 
     Examples:
+        >>> x = torch.randn(500, 3)
         >>> model = FNO(3, 16, 1, grid=(20, 25), modes=(8, 8))  # doctest: +SKIP
-        >>> model(torch.randn(500, 3)).shape  # doctest: +SKIP
+        >>> model(x).shape  # doctest: +SKIP
         torch.Size([500, 1])
     """
 
