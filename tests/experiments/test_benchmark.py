@@ -1,6 +1,9 @@
 import dataclasses
+from importlib.util import find_spec
 
 import pytest
+import torch
+from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments import (
     AIRFOIL,
@@ -11,17 +14,39 @@ from torch_geometric_flare.experiments import (
     PIPE,
     Selection,
 )
+from torch_geometric_flare.experiments.from_sample import fit_recipe
 from torch_geometric_flare.experiments.run import published_figures
-from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.nn import FLARE, Transolver
 
-# Models that pass messages along edges, which need a length for each benchmark.
-EDGES = {
-    "darcy": ["FLAREHybrid", "MeshGraphNet"],
-    "elasticity": ["FLAREHybrid", "MeshGraphNet"],
-    "lpbf": ["MeshGraphNet"],
+BOUND = [
+    "DeepONet",
+    "Linformer",
+    "TransolverConv",
+    *(["FNO"] if find_spec("neuralop") else []),
+]
+# Models that tell points by their place among the rows.
+BOUND_ON = {
+    "airfoil": BOUND,
+    "darcy": BOUND,
+    "pipe": BOUND,
+    "elasticity": ["DeepONet", "Linformer"],
 }
+# Models whose quick recipes take whole samples.
+WHOLE = {*BOUND, "FLAREHybrid", "MeshGraphNet"}
 BENCHMARKS = (AIRFOIL, DARCY, DRIVAERML, ELASTICITY, LPBF, PIPE)
-MODELS = ["FLARE", "FLAREPP", "GNOT", "LNO", "PerceiverIO", "Transformer", "Transolver"]
+MODELS = [
+    "FLARE",
+    "FLAREHybrid",
+    "FLAREPP",
+    "GNOT",
+    "LNO",
+    "MeshGraphNet",
+    "Nystromformer",
+    "PerceiverIO",
+    "Reformer",
+    "Transformer",
+    "Transolver",
+]
 
 
 def test_a_recipe_is_found_by_model_and_name():
@@ -31,9 +56,9 @@ def test_a_recipe_is_found_by_model_and_name():
     with pytest.raises(ValueError, match="no recipe 'slow' for the model 'FLARE'"):
         DRIVAERML.recipe("FLARE", "slow")
     with pytest.raises(
-        ValueError, match=r"\(model, recipe\): FLARE paper, FLARE quick, FLAREPP"
+        ValueError, match=r"\(model, recipe\): FLARE paper, FLARE quick, FLAREHyb"
     ):
-        DRIVAERML.recipe("Reformer", "paper")
+        DRIVAERML.recipe("Longformer", "paper")
 
 
 def test_no_recipe_stands_under_another_model():
@@ -44,7 +69,7 @@ def test_no_recipe_stands_under_another_model():
 
 def test_choices():
     for benchmark in BENCHMARKS:
-        assert benchmark.models == sorted([*MODELS, *EDGES.get(benchmark.name, [])])
+        assert benchmark.models == sorted([*MODELS, *BOUND_ON.get(benchmark.name, [])])
         assert benchmark.recipe_names == ["paper", "quick"]
 
 
@@ -54,13 +79,25 @@ def test_quick_recipes_differ_in_their_network_alone(benchmark):
     for name in benchmark.models:
         recipe = benchmark.recipe(name, "quick")
         as_flare = dataclasses.replace(recipe, model_class=FLARE, model=flare.model)
-        if name == "MeshGraphNet":  # on whole meshes
+        if name in WHOLE:
+            assert recipe.num_points is None
             as_flare = dataclasses.replace(as_flare, num_points=flare.num_points)
         assert as_flare == flare
-        network = recipe.build(3, 1)
-        assert type(network).__name__ == name
-        size = sum(parameter.numel() for parameter in network.parameters())
+        sample = Data(pos=torch.rand(1849, 2), grid=(43, 43))
+        network = fit_recipe(recipe, sample).build(3, 1)
+        assert type(network).__name__ == name.removesuffix("Conv")
+        # Complex ones count twice.
+        size = sum(p.numel() << p.is_complex() for p in network.parameters())
         assert 4e4 < size < 1e6
+
+
+def test_the_entry_with_convolutions_has_its_figures():
+    for benchmark in (AIRFOIL, DARCY, PIPE):
+        paper = benchmark.recipe("TransolverConv", "paper")
+        assert paper.model_class is Transolver and "grid" in paper.model
+        assert "grid" not in benchmark.recipe("Transolver", "paper").model
+        figures = {figure.model for figure in benchmark.published}
+        assert {"Transolver", "TransolverConv"} <= figures & set(benchmark.models)
 
 
 def test_darcy_has_the_loss_with_derivatives():

@@ -1,6 +1,7 @@
 import functools
 import json
 from dataclasses import dataclass, replace
+from operator import mul
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +17,9 @@ from torch_geometric_flare.experiments import (
     run_command_line,
 )
 from torch_geometric_flare.experiments.command_line import make_parser
+from torch_geometric_flare.experiments.from_sample import FROM_SAMPLE
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.nn import Transolver
+from torch_geometric_flare.nn import FNO, DeepONet, Transolver
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
 from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.visualization import plot_comparison
@@ -171,3 +173,35 @@ def test_a_recipe_for_another_grid_is_refused_with_a_remedy(tmp_path):
         run_benchmark(
             benchmark, "Transolver", "paper", tmp_path / "run", selection=selection
         )
+
+
+@pytest.mark.parametrize(
+    ("model_class", "arguments", "filled"),
+    [
+        (DeepONet, {"num_points": FROM_SAMPLE}, ("num_points", 77)),
+        (Transolver, {"grid": FROM_SAMPLE, "num_layers": 1}, ("grid", (7, 11))),
+        (FNO, {"grid": FROM_SAMPLE, "modes": (4, 4)}, ("grid", (7, 11))),
+    ],
+)
+def test_a_network_that_the_samples_decide(tmp_path, model_class, arguments, filled):
+    if model_class is FNO:
+        pytest.importorskip("neuralop")
+    recipe = Recipe(
+        model_class=model_class, model={"hidden_channels": 16, **arguments}, epochs=1
+    )
+    name = model_class.__name__
+    results = run_benchmark(
+        replace(CHANNEL, recipes={(name, "quick"): recipe}),
+        name,
+        "quick",
+        tmp_path,
+        selection=Selection(root=str(tmp_path / "data")),
+        device="cpu",
+        progress=False,
+    )
+    network = load_surrogate(tmp_path / "last.ckpt").model
+    assert type(network) is model_class
+    assert getattr(network, filled[0]) == filled[1]
+    counted = (2 if p.is_complex() else 1 for p in network.parameters())
+    sizes = (p.numel() for p in network.parameters())
+    assert results["parameters"] == sum(map(mul, counted, sizes))

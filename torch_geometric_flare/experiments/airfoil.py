@@ -74,8 +74,8 @@ def _step(selection: Selection, default: int) -> int:
     step = _STEPS.get(number_of_points(selection.num_points, 0))
     if step is None:
         raise ValueError(
-            f"--num-points is {selection.num_points}, but a grid is every n-th point of "
-            f"{_GRID[0]} × {_GRID[1]}: give one of {list(_STEPS)}"
+            f"--num-points is {selection.num_points}, but grids are every n-th point "
+            f"of {_GRID[0]} × {_GRID[1]}: give one of {list(_STEPS)}"
         )
     return step
 

@@ -13,6 +13,9 @@ from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.transforms import Normalizer
 from torch_geometric_flare.visualization import plot_comparison
 
+# Models that are a variant of a class, under a name of their own.
+_VARIANTS = {"TransolverConv": "Transolver"}
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -106,7 +109,8 @@ class Benchmark:
         sample: What one sample is, such as `"car"`; several are this with an s.
         load_simulated: Returns simulated data.
         load_official: Returns the published data; `None` if there are none.
-        recipes: Recipes by the name of the model's class and of the recipe.
+        recipes: Recipes by the name of the model and of the recipe. A model has the
+            name of its class; `"TransolverConv"` is `Transolver` with convolutions.
         quantities: Quantities of a sample computed from its fields by name, such as
             forces; each the same for every sample, `None` where it cannot be computed.
         errors: Errors of a prediction beside the relative $L_2$ error; the same ones
@@ -137,7 +141,7 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         for (model, name), recipe in self.recipes.items():
-            if recipe.model_class.__name__ != model:
+            if recipe.model_class.__name__ != _VARIANTS.get(model, model):
                 raise ValueError(
                     f"recipes[{model!r}, {name!r}] is for {recipe.model_class.__name__}"
                 )
@@ -156,7 +160,7 @@ class Benchmark:
         """Return the recipe of a model.
 
         Args:
-            model: Name of the model's class.
+            model: Name of the model.
             name: Name of the recipe.
 
         Raises:

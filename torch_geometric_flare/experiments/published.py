@@ -8,7 +8,7 @@ class Published:
     """A figure of a paper, to stand beside our own on the official data.
 
     Args:
-        model: Name of the model.
+        model: Name of the model, as `--model` takes it.
         relative_l2: Mean relative $L_2$ error over the test split.
         source: The paper, and which of its models and metrics.
     """
@@ -27,7 +27,7 @@ _TABLE: dict[str, tuple[float | None, ...]] = {
     "GNOT": (13.3, 16.9, 103.0, 5.89, 115.0, 24.3),
     "LNO": (9.25, 7.64, 17.8, 8.10, 146.0, 24.7),
     "Transolver": (6.40, 18.6, 8.24, 4.87, 70.5, 20.4),
-    "Transolver with convolutions": (None, 5.94, 5.50, 3.90, None, None),
+    "TransolverConv": (None, 5.94, 5.50, 3.90, None, None),
 }
 _NOTES = {"drivaerml": ", 40,000 points", "lpbf": ", legacy metric"}
 

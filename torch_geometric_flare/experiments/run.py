@@ -19,6 +19,7 @@ from torch_geometric_flare.experiments.benchmark import (
     Selection,
     Splits,
 )
+from torch_geometric_flare.experiments.from_sample import fit_recipe
 from torch_geometric_flare.experiments.output import draw_history, draw_sample
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.step_timer import StepTimer
@@ -51,7 +52,7 @@ def run_benchmark(
 
     Args:
         benchmark: The problem.
-        model: Name of the model's class.
+        model: Name of the model.
         recipe: Name of the recipe.
         folder: Where to write.
         selection: Which data; simulated ones by default.
@@ -82,6 +83,7 @@ def run_benchmark(
         chosen = replace(chosen, epochs=epochs)
     torch.manual_seed(seed)
     splits = benchmark.load(selection)
+    chosen = fit_recipe(chosen, splits.train[0])
     _check_grid(chosen, splits.train[0])
     what = f"{selection.data} {benchmark.sample}s"
     module = _make_module(splits, chosen, what)
@@ -129,7 +131,8 @@ def run_benchmark(
         "num_points": test[0].num_nodes,
         "epochs": chosen.epochs,
         "steps": timer.steps,
-        "parameters": sum(p.numel() for p in network.parameters()),
+        # A complex parameter is two numbers.
+        "parameters": sum(p.numel() << p.is_complex() for p in network.parameters()),
         "training_seconds": timer.seconds,
         "seconds_per_step": timer.seconds_per_step,
         "peak_memory_mib": timer.peak_memory and timer.peak_memory / 2**20,

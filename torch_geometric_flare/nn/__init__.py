@@ -22,8 +22,10 @@ from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
     FLAREPP,
+    FNO,
     GNOT,
     LNO,
+    DeepONet,
     FLAREHybrid,
     Linformer,
     MeshGraphNet,
@@ -38,11 +40,13 @@ from torch_geometric_flare.nn.readout import LatentReadout
 
 __all__ = [
     "Backbone",
+    "DeepONet",
     "FLARE",
     "FLAREConv",
     "FLAREHybrid",
     "FLAREPP",
     "FLAREPPConv",
+    "FNO",
     "GNOT",
     "GridPhysicsAttention",
     "LNO",

@@ -40,12 +40,12 @@ def check_heads(hidden_channels: int, heads: int) -> None:
         )
 
 
-def check_grid(grid: Sequence[int]) -> tuple[int, int]:
+def check_grid(grid: Sequence[int], name: str = "grid") -> tuple[int, int]:
     """Return rows and columns; raise `ValueError` unless they are two sizes."""
     pair = isinstance(grid, Sequence) and len(grid) == 2
     if not pair or not all(map(is_positive, grid)):
         raise ValueError(
-            f"grid is {grid!r}, expected two positive integers, rows and columns"
+            f"{name} is {grid!r}, expected two positive integers, rows and columns"
         )
     rows, columns = grid
     return rows, columns

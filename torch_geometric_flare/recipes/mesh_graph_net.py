@@ -10,9 +10,12 @@ from dataclasses import replace
 
 from torch_geometric_flare.nn import MeshGraphNet
 from torch_geometric_flare.recipes.flare import (
+    FLARE_AIRFOIL_QUICK,
     FLARE_DARCY_QUICK,
+    FLARE_DRIVAERML_QUICK,
     FLARE_ELASTICITY_QUICK,
     FLARE_LPBF_QUICK,
+    FLARE_PIPE_QUICK,
 )
 from torch_geometric_flare.recipes.recipe import Recipe
 
@@ -55,10 +58,35 @@ MESH_GRAPH_NET_ELASTICITY = replace(
 )
 """Elasticity: nearest neighbours among 972 points of a unit square with a hole."""
 
+MESH_GRAPH_NET_AIRFOIL = replace(
+    MESH_GRAPH_NET_ELASTICITY,
+    model=_mesh_graph_net(edge_channels=3, length_scale=0.1),
+)
+"""Airfoil: neighbours on a C-grid of 221 × 51.
 
+Edges are a hundredth of the chord to five chords long. The scale of a tenth is about
+the median of those along the wall.
+"""
+
+MESH_GRAPH_NET_PIPE = replace(
+    MESH_GRAPH_NET_ELASTICITY,
+    model=_mesh_graph_net(edge_channels=3, length_scale=0.05),
+)
+"""Pipe flow: neighbours on a grid of 129 × 129, 0.08 along the pipe, 0.008 across."""
+
+MESH_GRAPH_NET_DRIVAERML = replace(
+    MESH_GRAPH_NET_LPBF,
+    model=_mesh_graph_net(edge_channels=4, length_scale=0.025),
+    epochs=500,
+)
+"""DrivAerML: nearest neighbours among 40,000 points of a car, lengths in metres."""
+
+
+# Whole meshes: random points of one are no mesh.
 def _quick(recipe: Recipe, flare: Recipe) -> Recipe:
     small = {"hidden_channels": 32, "num_layers": 6, "mlp_layers": 1}
-    return replace(flare, model_class=MeshGraphNet, model={**recipe.model, **small})
+    model = {**recipe.model, **small}
+    return replace(flare, model_class=MeshGraphNet, model=model, num_points=None)
 
 
 MESH_GRAPH_NET_LPBF_QUICK = _quick(MESH_GRAPH_NET_LPBF, FLARE_LPBF_QUICK)
@@ -71,3 +99,18 @@ MESH_GRAPH_NET_ELASTICITY_QUICK = _quick(
     MESH_GRAPH_NET_ELASTICITY, FLARE_ELASTICITY_QUICK
 )
 """A quick recipe of ours for elasticity."""
+
+MESH_GRAPH_NET_AIRFOIL_QUICK = _quick(MESH_GRAPH_NET_AIRFOIL, FLARE_AIRFOIL_QUICK)
+"""A quick recipe of ours for the airfoil, on whole grids."""
+
+MESH_GRAPH_NET_PIPE_QUICK = _quick(MESH_GRAPH_NET_PIPE, FLARE_PIPE_QUICK)
+"""A quick recipe of ours for the pipe, on whole grids."""
+
+MESH_GRAPH_NET_DRIVAERML_QUICK = _quick(
+    replace(
+        MESH_GRAPH_NET_DRIVAERML,
+        model=_mesh_graph_net(edge_channels=4, length_scale=0.05),
+    ),
+    FLARE_DRIVAERML_QUICK,
+)
+"""A quick recipe of ours for cars, on all of 10,000 points."""

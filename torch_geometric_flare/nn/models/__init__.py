@@ -1,8 +1,10 @@
 """Whole surrogates, one architecture a file."""
 
+from torch_geometric_flare.nn.models.deeponet import DeepONet
 from torch_geometric_flare.nn.models.flare import FLARE
 from torch_geometric_flare.nn.models.flare_hybrid import FLAREHybrid
 from torch_geometric_flare.nn.models.flarepp import FLAREPP
+from torch_geometric_flare.nn.models.fno import FNO
 from torch_geometric_flare.nn.models.gnot import GNOT
 from torch_geometric_flare.nn.models.linformer import Linformer
 from torch_geometric_flare.nn.models.lno import LNO
@@ -14,9 +16,11 @@ from torch_geometric_flare.nn.models.transformer import Transformer
 from torch_geometric_flare.nn.models.transolver import Transolver
 
 __all__ = [
+    "DeepONet",
     "FLARE",
     "FLAREHybrid",
     "FLAREPP",
+    "FNO",
     "GNOT",
     "LNO",
     "Linformer",
