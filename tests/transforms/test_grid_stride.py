@@ -9,7 +9,12 @@ def sample(height, width):
     number = torch.arange(height * width)
     place = torch.stack([number // width, number % width], dim=1)
     return Data(
-        pos=place.float(), y=number[:, None], grid=(height, width), name="a", drag=0.3
+        x=place.double(),
+        pos=place.float(),
+        y=number[:, None],
+        grid=(height, width),
+        name="a",
+        drag=0.3,
     )
 
 
@@ -21,6 +26,7 @@ def test_points_and_fields_of_every_nth_row_and_column(grid, step):
     rows, columns = range(0, grid[0], step), range(0, grid[1], step)
     assert out.grid == (len(rows), len(columns))
     assert out.pos.tolist() == [[i, j] for i in rows for j in columns]
+    assert out.x.equal(out.pos.double())
     assert out.y[:, 0].tolist() == [i * grid[1] + j for i in rows for j in columns]
     assert out.name == "a" and out.drag == 0.3
     assert data.grid == grid and data.num_nodes == grid[0] * grid[1]

@@ -44,9 +44,10 @@ class GridStride(BaseTransform):
                     "it afterwards"
                 )
         kept = torch.arange(size).view(*grid)[:: self.step, :: self.step]
-        for name, value in data.items():
-            if isinstance(value, Tensor) and data.is_node_attr(name):
-                data[name] = value[kept.flatten().to(value.device)]
+        # Listed first: the sample counts its points by the fields that change here.
+        fields = [name for name in data.node_attrs() if isinstance(data[name], Tensor)]
+        for name in fields:
+            data[name] = data[name][kept.flatten().to(data[name].device)]
         data.grid = tuple(kept.shape)
         return data
 
