@@ -82,7 +82,7 @@ FLARE_DARCY_QUICK = replace(FLARE_DARCY, epochs=5, learning_rate=2e-3, model=_QU
 """A quick recipe of ours for Darcy flow on 43 × 43: 2,500 steps with 1,000 flows."""
 
 FLARE_AIRFOIL_QUICK = replace(
-    FLARE_AIRFOIL, epochs=40, batch_size=1, learning_rate=2e-3, model=_QUICK
+    FLARE_AIRFOIL, epochs=33, batch_size=1, learning_rate=2e-3, model=_QUICK
 )
 """A quick recipe of ours for the airfoil, on the whole grid.
 
