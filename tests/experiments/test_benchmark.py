@@ -86,9 +86,9 @@ def test_quick_recipes_differ_in_their_network_alone(benchmark):
         sample = Data(pos=torch.rand(1849, 2), grid=(43, 43))
         network = fit_recipe(recipe, sample).build(3, 1)
         assert type(network).__name__ == name.removesuffix("Conv")
-        # Complex ones count twice.
+        # Complex ones count twice; those of Linformer grow with the points.
         size = sum(p.numel() << p.is_complex() for p in network.parameters())
-        assert 4e4 < size < 1e6
+        assert 4e4 < size < 1.2e6
 
 
 def test_the_entry_with_convolutions_has_its_figures():

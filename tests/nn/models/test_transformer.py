@@ -45,11 +45,11 @@ def test_memory_of_attention_is_linear():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="^chunk_size is 10, but Transformer attends"):
+    with pytest.raises(ValueError, match="^chunk_size is 10, but Transformer needs"):
         Transformer(3, 8, 1, chunk_size=10)
     model = Transformer(3, 8, 1, num_layers=1)
     model.chunk_size = 10
-    with pytest.raises(ValueError, match="^chunk_size is 10, but Transformer attends"):
+    with pytest.raises(ValueError, match="^chunk_size is 10, but Transformer needs"):
         model(torch.randn(20, 3))
     with pytest.raises(ValueError, match="num_layers is 0"):
         Transformer(3, 8, 1, num_layers=0)

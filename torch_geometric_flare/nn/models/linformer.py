@@ -1,10 +1,10 @@
 """A transformer of `LinformerAttention`."""
 
 from torch_geometric_flare.nn.attention.linformer_attention import LinformerAttention
-from torch_geometric_flare.nn.models.transformer import Transformer
+from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
-class Linformer(Transformer):
+class Linformer(WholeBackbone):
     r"""A `Transformer` whose mixer is `LinformerAttention`.
 
     From [arXiv 2006.04768](https://arxiv.org/abs/2006.04768).
@@ -28,6 +28,11 @@ class Linformer(Transformer):
 
     Raises:
         ValueError: As `Transformer`, or as `LinformerAttention`.
+
+    Examples:
+        >>> model = Linformer(3, 32, 1, num_points=500, num_layers=2, heads=4)
+        >>> model(torch.randn(500, 3)).shape
+        torch.Size([500, 1])
     """
 
     def __init__(
@@ -50,16 +55,15 @@ class Linformer(Transformer):
             heads,
             mlp_ratio,
             chunk_size,
-        )
-        self.num_points = num_points
-        self.num_projections = num_projections
-        for block in self.blocks:
-            block.mixer = LinformerAttention(
+            lambda: LinformerAttention(
                 hidden_channels,
                 heads=heads,
                 num_points=num_points,
                 num_projections=num_projections,
-            )
+            ),
+        )
+        self.num_points = num_points
+        self.num_projections = num_projections
 
     def __repr__(self) -> str:
         return (

@@ -1,10 +1,10 @@
 """A transformer of `NystromAttention`."""
 
 from torch_geometric_flare.nn.attention.nystrom_attention import NystromAttention
-from torch_geometric_flare.nn.models.transformer import Transformer
+from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
-class Nystromformer(Transformer):
+class Nystromformer(WholeBackbone):
     r"""A `Transformer` whose mixer is `NystromAttention`.
 
     From [arXiv 2102.03902](https://arxiv.org/abs/2102.03902).
@@ -27,6 +27,11 @@ class Nystromformer(Transformer):
 
     Raises:
         ValueError: As `Transformer`, or as `NystromAttention`.
+
+    Examples:
+        >>> model = Nystromformer(3, 32, 1, num_layers=2, heads=4)
+        >>> model(torch.randn(500, 3)).shape
+        torch.Size([500, 1])
     """
 
     def __init__(
@@ -48,12 +53,11 @@ class Nystromformer(Transformer):
             heads,
             mlp_ratio,
             chunk_size,
+            lambda: NystromAttention(
+                hidden_channels, heads=heads, num_landmarks=num_landmarks
+            ),
         )
         self.num_landmarks = num_landmarks
-        for block in self.blocks:
-            block.mixer = NystromAttention(
-                hidden_channels, heads=heads, num_landmarks=num_landmarks
-            )
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, num_landmarks={self.num_landmarks})"

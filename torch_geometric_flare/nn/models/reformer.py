@@ -1,10 +1,10 @@
 """A transformer of `LSHAttention`."""
 
 from torch_geometric_flare.nn.attention.lsh_attention import LSHAttention
-from torch_geometric_flare.nn.models.transformer import Transformer
+from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
-class Reformer(Transformer):
+class Reformer(WholeBackbone):
     r"""A `Transformer` whose mixer is `LSHAttention`.
 
     From [arXiv 2001.04451](https://arxiv.org/abs/2001.04451).
@@ -29,6 +29,11 @@ class Reformer(Transformer):
 
     Raises:
         ValueError: As `Transformer`, or as `LSHAttention`.
+
+    Examples:
+        >>> model = Reformer(3, 32, 1, num_layers=2, heads=4)
+        >>> model(torch.randn(500, 3)).shape
+        torch.Size([500, 1])
     """
 
     def __init__(
@@ -52,18 +57,17 @@ class Reformer(Transformer):
             heads,
             mlp_ratio,
             chunk_size,
-        )
-        self.num_buckets = num_buckets
-        self.attention_chunk = attention_chunk
-        self.num_rounds = num_rounds
-        for block in self.blocks:
-            block.mixer = LSHAttention(
+            lambda: LSHAttention(
                 hidden_channels,
                 heads=heads,
                 num_buckets=num_buckets,
                 attention_chunk=attention_chunk,
                 num_rounds=num_rounds,
-            )
+            ),
+        )
+        self.num_buckets = num_buckets
+        self.attention_chunk = attention_chunk
+        self.num_rounds = num_rounds
 
     def __repr__(self) -> str:
         return (

@@ -1,21 +1,10 @@
 """The vanilla transformer."""
 
-from typing import TYPE_CHECKING
-
-from torch import Tensor, nn
-
 from torch_geometric_flare.nn.attention.softmax_attention import SoftmaxAttention
-from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_heads, check_positive
-from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, pointwise_mlp
-from torch_geometric_flare.nn.layout import Batch
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
-class Transformer(Backbone):
+class Transformer(WholeBackbone):
     r"""Softmax attention among all points of a graph, as a yardstick for the others.
 
     The vanilla transformer that [arXiv 2508.12594](https://arxiv.org/abs/2508.12594)
@@ -71,78 +60,13 @@ class Transformer(Backbone):
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__()
-        check_positive(
-            in_channels=in_channels,
-            hidden_channels=hidden_channels,
-            out_channels=out_channels,
-            num_layers=num_layers,
-            heads=heads,
-            mlp_ratio=mlp_ratio,
-        )
-        check_heads(hidden_channels, heads)
-        self.in_channels = in_channels
-        self.hidden_channels = hidden_channels
-        self.out_channels = out_channels
-        self.num_layers = num_layers
-        self.heads = heads
-        self.mlp_ratio = mlp_ratio
-        self.chunk_size = chunk_size
-        self._refuse_parts("chunk_size", chunk_size)
-
-        width = hidden_channels
-        self.lift = ResidualMLP(in_channels, width, width, 2, input_residual=False)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(
-                width,
-                SoftmaxAttention(width, heads),
-                pointwise_mlp(width, mlp_ratio * width, width, nn.GELU()),
-            )
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(width, width, out_channels, 2, output_residual=False)
-
-    def forward(
-        self,
-        x: Tensor,
-        batch: Batch = None,
-        batch_size: int | None = None,
-        group: "ProcessGroup | None" = None,
-    ) -> Tensor:
-        r"""Predict the fields at every point.
-
-        Args:
-            x: Features of the points, normalised coordinates included.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: `None`: all points must be here.
-
-        Shapes:
-            - `x`: $[N, C_\text{in}]$
-            - `batch`: $[N]$
-
-        Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
-
-        Raises:
-            ValueError: If the width of `x` is not `in_channels`, `batch` is unsorted,
-                of another length or out of range, or `chunk_size` or `group` is given.
-        """
-        self._refuse_parts("chunk_size", self.chunk_size)
-        self._refuse_parts("group", group)
-        return super().forward(x, batch, batch_size)
-
-    def _refuse_parts(self, name: str, value: object) -> None:
-        if value is not None:
-            raise ValueError(
-                f"{name} is {value!r}, but {type(self).__name__} attends among all "
-                "points of a graph at once: pass None, or take a model such as FLARE"
-            )
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
-            f"{self.out_channels}, num_layers={self.num_layers}, heads={self.heads})"
+        super().__init__(
+            in_channels,
+            hidden_channels,
+            out_channels,
+            num_layers,
+            heads,
+            mlp_ratio,
+            chunk_size,
+            lambda: SoftmaxAttention(hidden_channels, heads),
         )
