@@ -70,6 +70,8 @@ class Splits:
         coordinate_normalizer: That with which `x` was made of `pos`; `None` if the
             coordinates in `x` are raw.
         input_normalizer: Of all columns of `x`; `None` if the model takes `x` as it is.
+        train_transform: Applied to each training sample in each epoch, before points
+            are drawn from it.
     """
 
     train: Sequence[Data]
@@ -79,6 +81,7 @@ class Splits:
     features: Fields = ()
     coordinate_normalizer: Normalizer | None = None
     input_normalizer: Normalizer | None = None
+    train_transform: Callable[[Data], Data] | None = None
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]

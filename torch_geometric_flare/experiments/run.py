@@ -91,11 +91,14 @@ def run_benchmark(
     train, test = splits.train, splits.test
     print(f"{len(train)} {what} to train on, {len(test)} to test on; {network}")
     size = chosen.num_points
-    subset = None
+    transforms = [] if splits.train_transform is None else [splits.train_transform]
     if size is not None:
-        subset = Compose([_PointsAlone(), FixedPoints(size, replace=False)])
+        transforms += [_PointsAlone(), FixedPoints(size, replace=False)]
     data = training.SurrogateDataModule(
-        train, batch_size=chosen.batch_size, train_transform=subset, seed=seed
+        train,
+        batch_size=chosen.batch_size,
+        train_transform=Compose(transforms) if transforms else None,
+        seed=seed,
     )
     if seconds is not None:
         steps = steps_within(

@@ -10,11 +10,13 @@ from torch_geometric_flare.transforms.model_input import make_input
 from torch_geometric_flare.transforms.normalizer import Normalizer
 from torch_geometric_flare.transforms.quadrature import quadrature_weights
 from torch_geometric_flare.transforms.radius_edges import RadiusEdges
+from torch_geometric_flare.transforms.random_mirror import RandomMirror
 
 __all__ = [
     "AreaWeightedPoints",
     "CellsToEdge",
     "GridStride",
+    "RandomMirror",
     "GridToEdge",
     "KNNEdges",
     "MeshEdges",

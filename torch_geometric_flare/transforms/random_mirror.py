@@ -1,0 +1,68 @@
+"""Mirror images of samples, as further training data."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+
+
+class RandomMirror(BaseTransform):
+    r"""Mirror a sample at the plane where one coordinate is zero, with a probability.
+
+    For scalar targets and physics that the mirror leaves as it is, such as flow along
+    the plane. `pos` and the coordinates that start `x` change their sign along `axis`.
+    On a `grid` the points also come in reverse order along its first axis: on a C-grid
+    the walk around the body then keeps its direction. PyG's `RandomFlip` changes `pos`
+    alone.
+
+    Args:
+        axis: The coordinate that changes its sign.
+        p: Probability of a mirror image.
+
+    Raises:
+        ValueError: If `p` is no probability; when applied: if `pos` has no such axis,
+            `grid` does not fit the points, or a sample with a grid has edges or cells.
+    """
+
+    def __init__(self, axis: int, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"p must be between 0 and 1, got {p}")
+        self.axis = axis
+        self.p = p
+
+    def forward(self, data: Data) -> Data:
+        """Return the sample or its mirror image."""
+        size, grid = data.num_nodes, data.get("grid")
+        if data.pos is None or not 0 <= self.axis < data.pos.size(1):
+            shape = None if data.pos is None else tuple(data.pos.shape)
+            raise ValueError(f"axis is {self.axis}, but pos has the shape {shape}")
+        if grid is not None:
+            if len(grid) != 2 or grid[0] * grid[1] != size:
+                raise ValueError(
+                    f"the sample has grid={grid!r} and {size} points: set data.grid = "
+                    "(H, W) with H * W points"
+                )
+            for name in ("cells", "edge_index"):
+                if name in data:
+                    raise ValueError(
+                        f"the sample has `{name}`, which names points that would move: "
+                        "make it afterwards"
+                    )
+        if torch.rand(()) >= self.p:
+            return data
+        if grid is not None:
+            # Listed first: the sample counts its points by the fields that change here.
+            names = [n for n in data.node_attrs() if isinstance(data[n], Tensor)]
+            for name in names:
+                data[name] = data[name].unflatten(0, tuple(grid)).flip(0).flatten(0, 1)
+            # Set anew, as a sign that it holds for the points in their new order too.
+            data.grid = (grid[0], grid[1])
+        for name in ("pos", "x"):
+            if name in data:
+                sign = torch.ones_like(data[name][0])
+                sign[self.axis] = -1
+                data[name] = data[name] * sign
+        return data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.axis}, p={self.p})"
