@@ -102,7 +102,6 @@ def _finish(job: Job) -> Record:
     record = finished_record(job.folder)
     before = ", finished before" if record else ""
     if record is None:
-        print(end="", flush=True)
         record = run_in_own_process(job)
     if "error" in record:
         print(f"failed: {record['error']}")
