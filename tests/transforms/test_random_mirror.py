@@ -18,6 +18,17 @@ def test_mirror_image():
     assert data.pos is pos and data.x is x and data.y.tolist() == [[7.0], [8.0]]
 
 
+def test_plane_at_another_place():
+    pos = torch.tensor([[1.0, 2.0], [3.0, -4.0]])
+    data = Data(pos=pos, x=pos / 10, edge_index=torch.tensor([[0], [1]]))
+    image = RandomMirror(0, 1.0, position=5.0, x_position=0.5)(data)
+    assert image.pos.tolist() == [[9.0, 2.0], [7.0, -4.0]]
+    torch.testing.assert_close(image.x, image.pos / 10)
+    assert torch.equal(image.edge_index, data.edge_index)
+    without = RandomMirror(0, 1.0, position=5.0)(Data(pos=pos, x=pos))
+    assert torch.equal(without.x, without.pos)
+
+
 def test_walk_around_the_body_keeps_its_direction():
     # From below the wake around the nose to above it, in three columns of points.
     below, above = [[1.0, -1.0], [0.0, -2.0]], [[0.0, 3.0], [1.0, 1.0]]

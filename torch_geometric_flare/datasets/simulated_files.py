@@ -4,6 +4,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -74,7 +75,11 @@ def simulate_files(
     job = functools.partial(_simulate_file, simulator, seed, split, folder)
     title = f"simulated data, {simulator.name}, {split}"
     redraws = 0
-    with tqdm(total=len(indices), desc=title, unit="sample") as bar:
+    # A log file would keep every state of the bar.
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    with tqdm(
+        total=len(indices), desc=title, unit="sample", mininterval=interval
+    ) as bar:
         finished = (
             map(job, indices)
             if num_workers == 0

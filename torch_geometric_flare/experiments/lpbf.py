@@ -1,10 +1,12 @@
 """Warping of printed parts: simulated, or the official set."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.transforms import Compose
 
 from torch_geometric_flare import datasets
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
@@ -18,7 +20,7 @@ from torch_geometric_flare.experiments.published import flare_paper
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.metrics import legacy_lpbf_error
 from torch_geometric_flare.simulation import PrintedPart
-from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.transforms import Normalizer, RandomMirror
 from torch_geometric_flare.visualization import plot_deformed_comparison
 
 _FIXED = "a part has the points of its own mesh"
@@ -29,13 +31,15 @@ def simulated_parts(selection: Selection) -> Splits:
     """Return simulated parts: 600 to train on, 50 to test on.
 
     They fill a small part of the box that scales the coordinates, so the network is
-    given coordinates in millimetres, the size of a voxel, about their mean.
+    given coordinates in millimetres, the size of a voxel, about their mean. In training
+    on scalar fields, parts are mirrored at random at the two upright planes through the
+    middle of the plate.
 
     Args:
         selection: Which of them; the target is the displacement along z by default.
     """
     refuse_number_of_points(selection, _FIXED)
-    return load_simulated(
+    splits = load_simulated(
         PrintedPart(),
         selection,
         num_train=600,
@@ -43,6 +47,12 @@ def simulated_parts(selection: Selection) -> Splits:
         default_fields=_FIELDS,
         input_statistics=_millimetres,
     )
+    if any(field.channels > 1 for field in splits.fields):
+        return splits
+    middle = PrintedPart.coordinate_bounds[1][0] / 2
+    # Layers shrink alike along x and y: mirror images of parts warp as mirror images.
+    mirrors = [RandomMirror(axis, 0.5, middle, x_position=0.5) for axis in (0, 1)]
+    return replace(splits, train_transform=Compose(mirrors))
 
 
 def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:

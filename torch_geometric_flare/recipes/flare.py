@@ -74,9 +74,9 @@ published figures. The other quick recipes follow it.
 """
 
 FLARE_ELASTICITY_QUICK = replace(
-    FLARE_ELASTICITY, epochs=8, batch_size=1, learning_rate=2e-3, model=_QUICK
+    FLARE_ELASTICITY, epochs=6, batch_size=1, learning_rate=2e-3, model=_QUICK
 )
-"""A quick recipe of ours for elasticity: 8,000 steps with 1,000 blocks."""
+"""A quick recipe of ours for elasticity: 6,000 steps with 1,000 blocks."""
 
 FLARE_DARCY_QUICK = replace(FLARE_DARCY, epochs=5, learning_rate=2e-3, model=_QUICK)
 """A quick recipe of ours for Darcy flow on 43 × 43: 2,500 steps with 1,000 flows."""
@@ -103,8 +103,10 @@ FLARE_PIPE_QUICK = replace(
 )
 """A quick recipe of ours for the pipe, on 1,000 random points per step."""
 
-FLARE_LPBF_QUICK = replace(FLARE_LPBF, epochs=14, model=_QUICK_SHAPES)
-"""A quick recipe of ours for printed parts, on whole parts."""
+FLARE_LPBF_QUICK = replace(
+    FLARE_LPBF, epochs=16, learning_rate=2e-3, model=_QUICK_SHAPES
+)
+"""A quick recipe of ours for printed parts, on whole ones: 9,600 steps with 600."""
 
 FLARE_LINEAR_KV = replace(
     FLARE_PAPER,

@@ -7,28 +7,39 @@ from torch_geometric.transforms import BaseTransform
 
 
 class RandomMirror(BaseTransform):
-    r"""Mirror a sample at the plane where one coordinate is zero, with a probability.
+    r"""Mirror a sample at a plane across one axis, with a probability.
 
     For scalar targets and physics that the mirror leaves as it is, such as flow along
-    the plane. `pos` and the coordinates that start `x` change their sign along `axis`.
-    On a `grid` the points also come in reverse order along its first axis: on a C-grid
-    the walk around the body then keeps its direction. PyG's `RandomFlip` changes `pos`
-    alone.
+    the plane. `pos` and the coordinates that start `x` become $2 c - x$ along `axis`,
+    where $c$ is the place of the plane. On a `grid` the points also come in reverse
+    order along its first axis: on a C-grid the walk around the body then keeps its
+    direction. PyG's `RandomFlip` changes `pos` alone. Cells and edges of a mesh keep
+    their nodes: mirrored cells are inside out.
 
     Args:
-        axis: The coordinate that changes its sign.
+        axis: The coordinate that changes.
         p: Probability of a mirror image.
+        position: Where the plane crosses the axis, in the unit of `pos`.
+        x_position: The same in the unit of `x`; `None` where this is that of `pos`.
 
     Raises:
         ValueError: If `p` is no probability; when applied: if `pos` has no such axis,
             `grid` does not fit the points, or a sample with a grid has edges or cells.
     """
 
-    def __init__(self, axis: int, p: float = 0.5) -> None:
+    def __init__(
+        self,
+        axis: int,
+        p: float = 0.5,
+        position: float = 0.0,
+        x_position: float | None = None,
+    ) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"p must be between 0 and 1, got {p}")
         self.axis = axis
         self.p = p
+        self.position = position
+        self.x_position = position if x_position is None else x_position
 
     def forward(self, data: Data) -> Data:
         """Return the sample or its mirror image."""
@@ -57,11 +68,10 @@ class RandomMirror(BaseTransform):
                 data[name] = data[name].unflatten(0, tuple(grid)).flip(0).flatten(0, 1)
             # Set anew, as a sign that it holds for the points in their new order too.
             data.grid = (grid[0], grid[1])
-        for name in ("pos", "x"):
+        for name, position in (("pos", self.position), ("x", self.x_position)):
             if name in data:
-                sign = torch.ones_like(data[name][0])
-                sign[self.axis] = -1
-                data[name] = data[name] * sign
+                data[name] = data[name].clone()
+                data[name][:, self.axis] = 2 * position - data[name][:, self.axis]
         return data
 
     def __repr__(self) -> str:

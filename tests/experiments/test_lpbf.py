@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from torch_geometric_flare.experiments import LPBF, Selection
+from torch_geometric_flare.simulation import PrintedPart, PrintedShape
+from torch_geometric_flare.transforms import RandomMirror
+
+
+def test_mirror_images_of_parts_warp_as_mirror_images():
+    voxels = np.zeros((6, 4, 5), dtype=bool)
+    voxels[[0, 1, 4], :3, :3] = True
+    voxels[:5, :3, 3] = True
+    voxels[1:, 1:, 4] = True
+    part, mirrored = (
+        PrintedPart().solve(PrintedShape(v)) for v in (voxels, voxels[::-1].copy())
+    )
+    mirror = RandomMirror(0, 1.0, position=voxels.shape[0] / 2)
+    image = mirror(Data(pos=torch.from_numpy(part.pos)))
+    places = {tuple(p): i for i, p in enumerate(mirrored.pos.tolist())}
+    order = [places[tuple(p)] for p in image.pos.tolist()]
+    for name in ("displacement", "von_mises_stress"):
+        found, expected = getattr(part, name), getattr(mirrored, name)[order]
+        if name == "displacement":
+            found, expected = found[:, 2], expected[:, 2]
+            assert np.abs(found - found[order]).max() > 0.001  # it is not symmetric
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("parts")
+
+
+def test_training_sees_mirror_images(root):
+    splits = LPBF.load(Selection(root=root, num_train=1, num_test=1))
+    (data,) = splits.train
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(20):
+        image = splits.train_transform(data)
+        turned = [not torch.equal(image.pos[:, i], data.pos[:, i]) for i in range(3)]
+        seen.add(tuple(turned))
+        expected = data.pos.clone()
+        for axis in np.flatnonzero(turned):
+            expected[:, axis] = 30 - expected[:, axis]
+        assert torch.equal(image.pos, expected)
+        scale = torch.tensor([30.0, 30.0, 60.0])
+        torch.testing.assert_close(image.x, image.pos / scale)
+        assert torch.equal(image.y, data.y)
+    assert seen == {(a, b, False) for a in (False, True) for b in (False, True)}
+
+
+def test_vectors_are_not_mirrored(root):
+    selection = Selection(root=root, num_train=1, num_test=1, fields=("displacement",))
+    assert LPBF.load(selection).train_transform is None
