@@ -5,9 +5,10 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import EMAWeightAveraging, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import Strategy
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from torch_geometric_flare.training.callbacks import (
     EpochCheckpoint,
@@ -84,7 +85,8 @@ def build_trainer(
     decay = scaled_ema_decay(recipe.ema_decay, num_steps)
     if decay > 0:
         # Buffers are copied, not averaged: rounding would move the normalisers.
-        own.append(EMAWeightAveraging(decay=decay, use_buffers=False))
+        average = get_ema_multi_avg_fn(decay)  # one call for all parameters
+        own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     if progress:
         own.append(TQDMProgressBar(refresh_rate=max(1, num_batches // 20)))
     trainer = Trainer(
