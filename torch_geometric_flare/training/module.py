@@ -157,17 +157,10 @@ class SurrogateModule(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """Return AdamW and a one-cycle schedule over all steps of the training."""
         recipe = self.recipe
-        model = self.surrogate.model
-        # One call for all parameters: on a CPU a loop over them takes longer than a
-        # small network. Elsewhere PyTorch has a choice of its own.
-        fused = all(
-            p.device.type == "cpu" and not p.is_complex() for p in model.parameters()
-        )
         optimizer = AdamW(
-            parameter_groups(model, recipe.weight_decay),
+            parameter_groups(self.surrogate.model, recipe.weight_decay),
             lr=recipe.learning_rate,
             betas=recipe.betas,
-            fused=fused or None,
         )
         # The schedule divides by the length of each phase less one step.
         num_steps = max(4, int(self.trainer.estimated_stepping_batches))
