@@ -28,7 +28,7 @@ _FIELDS = ("displacement_z",)
 
 
 def simulated_parts(selection: Selection) -> Splits:
-    """Return simulated parts of up to 2,000 nodes: 600 to train on, 50 to test on.
+    """Return simulated parts: 600 to train on, 50 to test on.
 
     They fill a small part of the box that scales the coordinates, so the network is
     given coordinates in millimetres, the size of a voxel, about their mean. In training
@@ -40,7 +40,7 @@ def simulated_parts(selection: Selection) -> Splits:
     """
     refuse_number_of_points(selection, _FIXED)
     splits = load_simulated(
-        PrintedPart(max_nodes=2_000),
+        PrintedPart(),
         selection,
         num_train=600,
         num_test=50,
