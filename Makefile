@@ -8,6 +8,8 @@ SCATTER := .venv/scatter
 export PIP_CONSTRAINT := constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Threads that wait for long let others have the core: see docs/guides/cpu.md.
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: setup demo test test-slow test-all test-scatter docs bench lint clean
 
