@@ -3,13 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
 
@@ -22,10 +21,11 @@ from torch_geometric_flare.experiments.benchmark import (
 from torch_geometric_flare.experiments.from_sample import fit_recipe
 from torch_geometric_flare.experiments.output import draw_history, draw_sample
 from torch_geometric_flare.experiments.published import Published
+from torch_geometric_flare.experiments.quantities import further_measures
 from torch_geometric_flare.experiments.step_timer import StepTimer
 from torch_geometric_flare.experiments.throughput import points_per_second
 from torch_geometric_flare.experiments.time_budget import steps_within
-from torch_geometric_flare.fields import Fields, channel_slices, num_channels
+from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.recipes import Recipe
 
 
@@ -120,15 +120,14 @@ def run_benchmark(
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
-    truths = [sample.y for sample in test]
+    errors = compared.relative_l2
+    worst = int(errors.argmax())
     results = {
         "data": selection.data,
         **compared.mean_errors(),
-        **_mean_further_errors(benchmark, compared.predictions, truths, splits.fields),
-        **_mean_quantities(benchmark, test, truths, splits.fields, "true"),
-        **_mean_quantities(
-            benchmark, test, compared.predictions, splits.fields, "predicted"
-        ),
+        "worst_sample": worst,
+        "relative_l2_of_worst_sample": errors[worst].item(),
+        **further_measures(benchmark, test, compared.predictions, splits.fields),
         "num_train": len(train),
         "num_test": len(test),
         "num_points": test[0].num_nodes,
@@ -144,7 +143,7 @@ def run_benchmark(
     }
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     # The sample of median error stands for all.
-    middle = int(compared.relative_l2.argsort()[len(test) // 2])
+    middle = int(errors.argsort()[len(test) // 2])
     titles = {
         name: f"{selection.data} {benchmark.sample}, relative L2 error "
         f"{float(errors['relative_l2'][middle]):.1%}"
@@ -222,45 +221,3 @@ def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogat
         features=splits.features,
         input_normalizer=splits.input_normalizer,
     )
-
-
-def _mean_further_errors(
-    benchmark: Benchmark,
-    predictions: Sequence[Tensor],
-    truths: Sequence[Tensor],
-    fields: Fields,
-) -> dict[str, float]:
-    """Return the benchmark's own errors, averaged over the samples."""
-    columns = channel_slices(fields)
-    found = [
-        benchmark.errors(
-            {name: predicted[:, c] for name, c in columns.items()},
-            {name: true[:, c] for name, c in columns.items()},
-        )
-        for predicted, true in zip(predictions, truths, strict=True)
-    ]
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
-
-
-def _mean_quantities(
-    benchmark: Benchmark,
-    samples: Sequence[Data],
-    values: Sequence[Tensor],
-    fields: Fields,
-    kind: str,
-) -> dict[str, float | None]:
-    """Return the means over the samples, `None` where a quantity is."""
-    columns = channel_slices(fields)
-    found = [
-        benchmark.quantities(data, {name: y[:, c] for name, c in columns.items()})
-        for data, y in zip(samples, values, strict=True)
-    ]
-    means: dict[str, float | None] = {}
-    for name in found[0]:
-        numbers = [one[name] for one in found]
-        known = [number for number in numbers if number is not None]
-        complete = len(known) == len(numbers)
-        means[f"{name}_{kind}"] = (
-            torch.tensor(known, dtype=torch.float64).mean().item() if complete else None
-        )
-    return means
