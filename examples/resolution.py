@@ -33,32 +33,21 @@ from torch_geometric_flare.transforms import GridStride
 FINE = 31  # points along a side; every other one makes the coarse grid
 COARSE = 16
 
-_SHORT = {"epochs": 40, "batch_size": 4, "learning_rate": 2e-3}
-_SIZES = {"hidden_channels": 64, "num_layers": 4, "num_latents": 64, "heads": 8}
+
+def short(recipe, **arguments):
+    """The recipe of a smaller network for the coarse grid."""
+    model = {**recipe.model, "hidden_channels": 64, "num_layers": 4, **arguments}
+    return replace(recipe, epochs=40, batch_size=4, learning_rate=2e-3, model=model)
+
+
 RECIPES = {
-    "FLARE": replace(
-        recipes.FLARE_DARCY, **_SHORT, model={**recipes.FLARE_DARCY.model, **_SIZES}
-    ),
-    "FLAREHybrid": replace(
+    "FLARE": short(recipes.FLARE_DARCY, num_latents=64, heads=8),
+    "FLAREHybrid": short(
         recipes.FLARE_HYBRID_DARCY,
-        **_SHORT,
-        model={
-            **recipes.FLARE_HYBRID_DARCY.model,
-            **_SIZES,
-            "radius": 2
-            / (COARSE - 1),  # two cells of the coarse grid, four of the fine
-        },
+        num_latents=64,
+        radius=2 / (COARSE - 1),  # two cells of the coarse grid, four of the fine one
     ),
-    "TransolverConv": replace(
-        recipes.TRANSOLVER_CONV_DARCY,
-        **_SHORT,
-        model={
-            **recipes.TRANSOLVER_CONV_DARCY.model,
-            "hidden_channels": 64,
-            "num_layers": 4,
-            "grid": (COARSE, COARSE),
-        },
-    ),
+    "TransolverConv": short(recipes.TRANSOLVER_CONV_DARCY, grid=(COARSE, COARSE)),
 }
 
 
@@ -69,7 +58,7 @@ def parse_args(argv=None):
     add("--models", default=",".join(RECIPES), help="names, separated by commas")
     add("--num-train", type=int, default=1000)
     add("--num-test", type=int, default=100)
-    add("--epochs", type=int, default=_SHORT["epochs"])
+    add("--epochs", type=int, default=40)
     add("--seeds", type=int, default=3, help="trainings of each model")
     args = parser.parse_args(argv)
     args.models = args.models.split(",")
