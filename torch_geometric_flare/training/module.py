@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.surrogates import Surrogate, unwrap
 from torch_geometric_flare.surrogates.description import describe_surrogate
 from torch_geometric_flare.training.errors import (
     derivative_errors,
@@ -81,10 +81,10 @@ class SurrogateModule(LightningModule):
     ) -> None:
         super().__init__()
         if recipe is None:
-            recipe = Recipe(model_class=type(model))
-        if not isinstance(model, recipe.model_class):
+            recipe = Recipe(model_class=type(unwrap(model)))
+        if not isinstance(unwrap(model), recipe.model_class):
             raise ValueError(
-                f"model is a {type(model).__name__}, but the recipe is for "
+                f"model is a {type(unwrap(model)).__name__}, but the recipe is for "
                 f"{recipe.model_class.__name__}: build the model by "
                 "recipe.build(in_channels, out_channels)"
             )
