@@ -3,10 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose, FixedPoints
 
-from torch_geometric_flare.training import SurrogateDataModule
+from torch_geometric_flare.training import SurrogateDataModule, quiet_lightning
 
 SUBSET = FixedPoints(10, replace=False)
 
@@ -324,3 +325,32 @@ def test_edges_reach_the_points_of_their_own_graph():
     (batch,) = SurrogateDataModule(train, batch_size=2).train_dataloader()
     assert isinstance(batch, Batch)
     assert batch.edge_index.tolist() == [[0, 1, 3, 4], [1, 2, 4, 5]]
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit:UserWarning")
+@pytest.mark.parametrize("limits", [{"batch_size": 2}, {"max_points": 70}])
+def test_a_trainer_that_overfits_repeats_the_same_batch(
+    module, samples, tmp_path, limits
+):
+    seen = []
+
+    class Recorder(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            seen.append(batch.number.tolist())
+
+    data = SurrogateDataModule(samples(5, 0), samples(2, 1), **limits)
+    with quiet_lightning():
+        trainer = Trainer(
+            accelerator="cpu",
+            overfit_batches=1,
+            max_epochs=3,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+            callbacks=[Recorder()],
+        )
+        trainer.fit(module(), data)
+    first = [0, 1] if "batch_size" in limits else [0]
+    assert seen == [first] * 3

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
+from torch_geometric.nn import global_mean_pool
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
@@ -124,8 +125,9 @@ def test_validation_and_test_are_means_over_samples(module, samples, tmp_path):
         )
         tested = trainer.test(training, data, verbose=False)
         validated = trainer.validate(training, data, verbose=False)
-    assert tested == [{"test_relative_l2": pytest.approx(expected)}]
-    assert validated == [{"val_relative_l2": pytest.approx(expected)}]
+    for stage, found in (("test", tested), ("val", validated)):
+        names = (f"{stage}_loss", f"{stage}_relative_l2")
+        assert found == [dict.fromkeys(names, pytest.approx(expected))]
 
 
 FIELDS = (Field("pressure", 1, "Pa"), Field("displacement", 2, "m"))
@@ -202,8 +204,9 @@ def test_each_of_several_fields_is_logged(tmp_path):
     surrogate = fit(training, data, tmp_path, accelerator="cpu", progress=False)
     history = read_history(tmp_path)
     names = ["", "_displacement", "_pressure"]
+    logged = ["loss", *(f"relative_l2{name}" for name in names)]
     assert list(history) == ["epoch"] + [
-        f"{stage}_relative_l2{name}" for stage in ("train", "val") for name in names
+        f"{stage}_{name}" for stage in ("train", "val") for name in logged
     ]
     for name, errors in evaluate_per_field(surrogate, beams()).items():
         logged = history[f"val_relative_l2_{name}"][-1]
@@ -232,18 +235,83 @@ def test_names_and_inputs_travel_in_the_checkpoint(tmp_path):
     assert loaded.coordinate_normalizer.scale.tolist() == [1.0, 1.0]
 
 
-def test_an_overridden_loss_leaves_the_logged_errors(samples, module, tmp_path):
+def test_an_overridden_loss_is_that_of_all_stages(samples, module, tmp_path):
     class Scaled(SurrogateModule):
         def loss(self, prediction, data):
             return 1000 * super().loss(prediction, data)
 
+    split = samples(4, 0)
     for name, kind in (("plain", SurrogateModule), ("scaled", Scaled)):
         training = module(epochs=1, batch_size=4, ema_decay=0.0)
         training.__class__ = kind
-        data = SurrogateDataModule(samples(4, 0), batch_size=4)
+        data = SurrogateDataModule(split, split, split, batch_size=4)
         fit(training, data, tmp_path / name, accelerator="cpu", progress=False)
+        with quiet_lightning():
+            (tested,) = training.trainer.test(training, data, verbose=False)
+        factor = 1000 if kind is Scaled else 1
+        error = tested["test_relative_l2"]
+        assert tested["test_loss"] == pytest.approx(factor * error)
     plain, scaled = (read_history(tmp_path / name) for name in ("plain", "scaled"))
     assert scaled["train_relative_l2"] == plain["train_relative_l2"]
+    for stage in ("train", "val"):
+        error = scaled[f"{stage}_relative_l2"][0]
+        assert scaled[f"{stage}_loss"][0] == pytest.approx(1000 * error)
+
+
+class PointLogits(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+
+class Classifier(SurrogateModule):
+    """One label per sample: no field of the data fits the relative errors."""
+
+    def measure(self, prediction, data):
+        logits = global_mean_pool(prediction, data.batch)
+        right = logits.argmax(1) == data.label
+        loss = nn.functional.cross_entropy(logits, data.label)
+        return {"loss": loss, "accuracy": right.float().mean()}
+
+
+def test_one_override_trains_validates_and_tests_on_labels(tmp_path):
+    split = []
+    for number in range(8):
+        label = torch.tensor([number % 2])
+        split.append(Data(x=label + 0.1 * torch.rand(5, 3), label=label))
+    torch.manual_seed(0)
+    training = Classifier(
+        PointLogits(3, 2),
+        Normalizer([0.0, 0.0], [1.0, 1.0]),
+        recipe=Recipe(
+            model_class=PointLogits,
+            epochs=20,
+            batch_size=4,
+            learning_rate=0.1,
+            ema_decay=0.0,
+        ),
+    )
+    data = SurrogateDataModule(split, split, split, batch_size=4)
+    fit(training, data, tmp_path, accelerator="cpu", progress=False)
+    history = read_history(tmp_path)
+    with quiet_lightning():
+        (tested,) = training.trainer.test(training, data, verbose=False)
+    names = ["epoch", "train_accuracy", "train_loss", "val_accuracy", "val_loss"]
+    assert list(history) == names
+    assert history["val_accuracy"][-1] == tested["test_accuracy"] == 1.0
+    assert history["val_loss"][-1] < 0.5 * history["val_loss"][0]
+
+
+def test_measures_without_a_loss_are_refused(module, samples, tmp_path):
+    class Forgetful(SurrogateModule):
+        def measure(self, prediction, data):
+            return {"error": prediction.mean()}
+
+    training = module()
+    training.__class__ = Forgetful
+    data = SurrogateDataModule(samples(2, 0), batch_size=2)
+    message = r"Forgetful.measure returned \['error'\] without 'loss'"
+    with pytest.raises(ValueError, match=message):
+        fit(training, data, tmp_path, accelerator="cpu", progress=False)
 
 
 def test_a_recipe_for_another_class_is_refused():

@@ -1,5 +1,6 @@
 """Trained models with their normalisers: predict, save and load with torch alone."""
 
+from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
@@ -11,6 +12,8 @@ __all__ = [
     "describe_model",
     "edge_transform",
     "forward_arguments",
+    "forward_parameters",
     "load_surrogate",
     "save_surrogate",
+    "unwrap",
 ]

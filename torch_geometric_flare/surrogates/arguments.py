@@ -1,10 +1,11 @@
 """Collecting what a model's forward asks for."""
 
-import inspect
 from typing import Any
 
 from torch import nn
 from torch_geometric.data import Data
+
+from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 
 
 def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
@@ -12,6 +13,7 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
 
     As in `torch_geometric.nn.MessagePassing`, the signature is the interface: a model
     of `forward(x, pos, edge_index, edge_attr, batch)` gets these five fields.
+    Wrappers such as those of `torch.compile` or peft are looked through, see `unwrap`.
     `batch_size` stands for the number of graphs. A parameter with a default keeps it
     where `data` has no such field.
 
@@ -26,17 +28,15 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
         ValueError: If `data` lacks a field that has no default.
     """
     arguments: dict[str, Any] = {}
-    for name, parameter in inspect.signature(model.forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
+    for name, parameter in forward_parameters(model).items():
         value = _num_graphs(data) if name == "batch_size" else data.get(name)
         if value is not None:
             arguments[name] = value
         elif parameter.default is parameter.empty:
+            network = type(unwrap(model)).__name__
             raise ValueError(
-                f"{type(model).__name__}.forward needs the field {name!r}, but the "
-                f"data holds only {sorted(data.keys())}: add it in the dataset or by "
-                "a transform"
+                f"{network}.forward needs the field {name!r}, but the data holds only "
+                f"{sorted(data.keys())}: add it in the dataset or by a transform"
             )
     return arguments
 

@@ -1,11 +1,10 @@
 """Edges for models that pass messages."""
 
-import inspect
-
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
+from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.transforms import MeshEdges, RadiusEdges
 
 
@@ -46,11 +45,11 @@ def edge_transform(model: nn.Module) -> MissingEdges | None:
     Returns:
         The transform; `None` if the forward can do without edges.
     """
-    parameters = inspect.signature(model.forward).parameters
+    parameters = forward_parameters(model)
     edges = parameters.get("edge_index")
     if edges is None or edges.default is not edges.empty:
         return None
-    radius = getattr(model, "radius", None)
+    radius = getattr(unwrap(model), "radius", None)
     if "edge_weight" in parameters and radius is not None:
         return MissingEdges("edge_weight", RadiusEdges(radius))
     return MissingEdges("edge_index", MeshEdges())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, SequentialSampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
@@ -34,14 +34,17 @@ _FIXED = (
 
 
 class _Loader(DataLoader):
-    """Keeps the order of its sampler where processes share it out.
+    """Keeps its meaning where Lightning builds it again with another sampler.
 
-    For that Lightning builds the loader again with a sampler around its own, which in
+    Where processes share out the samples, that is a sampler around its own, which in
     training would shuffle once more: processes that share each sample would then take
-    other steps than one process.
+    other steps than one process. For `Trainer(overfit_batches=...)` it is torch's
+    sequential one, which yields samples and not whole batches.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("sampler"), SequentialSampler):
+            kwargs["batch_size"] = kwargs["batch_size"] or 1
         super().__init__(*args, **kwargs)
         if isinstance(self.sampler, DistributedSampler):
             self.sampler.shuffle = False

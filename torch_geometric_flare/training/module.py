@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.surrogates import Surrogate, unwrap
 from torch_geometric_flare.surrogates.description import describe_surrogate
 from torch_geometric_flare.training.errors import (
     derivative_errors,
@@ -39,10 +39,14 @@ class SurrogateModule(LightningModule):
 
     The loss is the mean over the fields of the mean over the samples of
     `metrics.relative_l2`, prediction and target both in their own units: each field
-    counts as much as any other, whatever its unit. Logged are its means over an epoch,
-    `train_relative_l2`, `val_relative_l2` and `test_relative_l2`; with several fields
-    also those of each, such as `train_relative_l2_pressure`. With an average of the
-    weights, validation and test see the averaged ones.
+    counts as much as any other, whatever its unit. With an average of the weights,
+    validation and test see the averaged ones.
+
+    All stages log the means over an epoch of what `measure` returns: `train_loss`,
+    `val_loss` and `test_loss`, and likewise `relative_l2`, with several fields also
+    that of each, such as `train_relative_l2_pressure`. Override `measure` for other
+    targets or metrics, such as labels; override `loss`, which it calls, to minimise
+    something else beside the same errors.
 
     Args:
         model: The network, whose forward names the fields of `Data` that it needs.
@@ -77,10 +81,10 @@ class SurrogateModule(LightningModule):
     ) -> None:
         super().__init__()
         if recipe is None:
-            recipe = Recipe(model_class=type(model))
-        if not isinstance(model, recipe.model_class):
+            recipe = Recipe(model_class=type(unwrap(model)))
+        if not isinstance(unwrap(model), recipe.model_class):
             raise ValueError(
-                f"model is a {type(model).__name__}, but the recipe is for "
+                f"model is a {type(unwrap(model)).__name__}, but the recipe is for "
                 f"{recipe.model_class.__name__}: build the model by "
                 "recipe.build(in_channels, out_channels)"
             )
@@ -105,7 +109,7 @@ class SurrogateModule(LightningModule):
 
         With a `derivative_weight` in the recipe, that times the relative errors of both
         derivatives of the fields on their grid is added (mean over the samples).
-        Override it to train on another; the logged errors stay.
+        Override it to train on another; all stages log it beside the relative errors.
 
         Args:
             prediction: The decoded fields.
@@ -128,14 +132,41 @@ class SurrogateModule(LightningModule):
             loss = loss + self.recipe.derivative_weight * derivatives.sum(1).mean()
         return loss
 
+    def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
+        """Return what training minimises, and what all stages log beside it.
+
+        Training, validation and test call it, so that an override holds in all three.
+
+        Args:
+            prediction: The decoded fields.
+            data: The batch, with its targets.
+
+        Shapes:
+            - `prediction`: $[N, C]$
+
+        Returns:
+            Scalars by name: `loss`, which is minimised; `relative_l2`, the mean
+            relative error; with several fields also that of each, such as
+            `relative_l2_pressure`. An override may return others beside `loss`.
+
+        Raises:
+            ValueError: As `loss`.
+        """
+        fields = self.surrogate.fields
+        errors = errors_per_field(prediction.detach(), data, fields)
+        named = {"relative_l2": mean_over_fields(errors)}
+        if len(fields) > 1:
+            named |= {f"relative_l2_{name}": error for name, error in errors.items()}
+        means = {name: error.mean() for name, error in named.items()}
+        return {"loss": self.loss(prediction, data), **means}
+
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Return the loss of one batch.
 
         Raises:
             RuntimeError: If it is not finite.
         """
-        prediction = self(batch)
-        loss = self.loss(prediction, batch)
+        loss = self._measure("train", batch)
         if not bool(torch.isfinite(loss)):
             raise RuntimeError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, step "
@@ -143,16 +174,15 @@ class SurrogateModule(LightningModule):
                 f"learning_rate={self.recipe.learning_rate}, or resume from the last "
                 "checkpoint with precision='32-true'"
             )
-        self._log("train", prediction.detach(), batch)
         return loss
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Log the errors of one batch of the validation split."""
-        self._log("val", self(batch), batch)
+        """Log the measures of one batch of the validation split."""
+        self._measure("val", batch)
 
     def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Log the errors of one batch of the test split."""
-        self._log("test", self(batch), batch)
+        """Log the measures of one batch of the test split."""
+        self._measure("test", batch)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """Return AdamW and a one-cycle schedule over all steps of the training."""
@@ -197,19 +227,22 @@ class SurrogateModule(LightningModule):
         described = describe_surrogate(self.surrogate)
         return {**described, "recipe": self.recipe.to_dict()}
 
-    def _log(self, stage: str, prediction: Tensor, batch: Data) -> None:
-        fields = self.surrogate.fields
-        errors = errors_per_field(prediction, batch, fields)
-        named = {"": mean_over_fields(errors)}
-        if len(fields) > 1:
-            named |= {f"_{name}": error for name, error in errors.items()}
-        for suffix, error in named.items():
+    def _measure(self, stage: str, batch: Data) -> Tensor:
+        """Log the measures of a batch, and return its loss."""
+        measured = self.measure(self(batch), batch)
+        if "loss" not in measured:
+            raise ValueError(
+                f"{type(self).__name__}.measure returned {sorted(measured)} without "
+                "'loss', which training minimises: add it"
+            )
+        for name, value in measured.items():
             self.log(
-                f"{stage}_relative_l2{suffix}",
-                error.mean(),
+                f"{stage}_{name}",
+                value.detach(),
                 batch_size=batch.num_graphs,
                 on_step=False,
                 on_epoch=True,
-                prog_bar=not suffix,
+                prog_bar=name in ("loss", "relative_l2"),
                 sync_dist=True,
             )
+        return measured["loss"]

@@ -1,7 +1,6 @@
 """Training on samples whose points are spread over processes."""
 
 import copy
-import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import chain
@@ -18,6 +17,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.functional import reduce_gradients
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.surrogates import forward_parameters, unwrap
 from torch_geometric_flare.training.module import SurrogateModule
 
 if TYPE_CHECKING:
@@ -183,8 +183,9 @@ class PointParallelStrategy(DDPStrategy):
 
 
 def _check_model(model: nn.Module) -> None:
-    if "group" not in inspect.signature(model.forward).parameters:
+    if "group" not in forward_parameters(model):
+        network = type(unwrap(model)).__name__
         raise ValueError(
-            f"{type(model).__name__}.forward takes no group: each process would treat "
-            "its points as all there are; train it with another strategy"
+            f"{network}.forward takes no group: each process would treat its points "
+            "as all there are; train it with another strategy"
         )

@@ -96,7 +96,8 @@ class SeededDataset(Dataset[Data]):
 
     Everything that makes a sample runs under generators seeded from its key, which are
     put back afterwards: the dataset's own transform and `transform`. A list of keys
-    gives the list of their samples.
+    gives the list of their samples. An index without an epoch, as of torch's own
+    samplers, is that of epoch 0.
 
     Args:
         dataset: Samples by index.
@@ -122,15 +123,15 @@ class SeededDataset(Dataset[Data]):
         self.edges = edges
 
     @overload
-    def __getitem__(self, key: Key) -> Data: ...
+    def __getitem__(self, key: Key | int) -> Data: ...
 
     @overload
     def __getitem__(self, key: list[Key]) -> list[Data]: ...
 
-    def __getitem__(self, key: Key | list[Key]) -> Data | list[Data]:
+    def __getitem__(self, key: Key | int | list[Key]) -> Data | list[Data]:
         if isinstance(key, list):
             return [self[one] for one in key]
-        epoch, index = key
+        epoch, index = (0, key) if isinstance(key, int) else key
         # The generators of the devices are not read here, so they stay as they are.
         with isolate_rng(include_cuda=False):
             _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))

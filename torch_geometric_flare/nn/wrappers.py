@@ -1,0 +1,45 @@
+"""Looking through modules that hand every argument to another."""
+
+import inspect
+
+from torch import nn
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the network inside wrappers, whose forward names what it takes.
+
+    A wrapper is a module with one child and `forward(*args, **kwargs)`, as of
+    `torch.compile`, `torch.optim.swa_utils.AveragedModel`, `DistributedDataParallel`,
+    `checkpoint_wrapper`, or a model of peft.
+
+    Args:
+        model: The network, in any number of wrappers.
+    """
+    while _takes_anything(model):
+        children = list(model.children())
+        if len(children) != 1:
+            break
+        (model,) = children
+    return model
+
+
+def forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """Return the parameters that the forward of the network inside wrappers names."""
+    return {
+        name: parameter
+        for name, parameter in _signature(unwrap(model)).items()
+        if not _is_variadic(parameter)
+    }
+
+
+def _takes_anything(model: nn.Module) -> bool:
+    parameters = _signature(model).values()
+    return len(parameters) > 0 and all(map(_is_variadic, parameters))
+
+
+def _signature(model: nn.Module) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(model.forward).parameters)
+
+
+def _is_variadic(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
