@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Threads that wait for long let others have the core: see docs/guides/cpu.md.
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test test-slow test-all test-scatter docs bench lint clean
+.PHONY: setup demo test test-slow test-all test-scatter test-oldest docs bench lint clean
 
 setup: $(READY)
 
@@ -52,8 +52,24 @@ test-scatter: $(SCATTER)
 		"import torch_geometric.typing as t; assert t.WITH_TORCH_SCATTER"
 	PYTHONPATH=$(SCATTER) $(BIN)/pytest -m segment
 
+# The core with the lowest versions that pyproject.toml declares, in a place of its own:
+# torch of that age brings gigabytes of CUDA, so that CI does not run this.
+OLDEST := .venv-oldest
+CORE_TESTS := tests/functional tests/interop tests/kernels tests/nn \
+	tests/surrogates/test_checkpoint.py tests/test_package.py
+
+$(OLDEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	env -u PIP_CONSTRAINT $(OLDEST)/bin/pip install --quiet 'numpy<3' pytest hypothesis \
+		$$(sed -n 's/^dependencies = //p' pyproject.toml | tr -d '[]",' \
+			| sed 's/>=/==/g')
+	touch $@
+
+test-oldest: $(OLDEST)/.ready
+	PYTHONPATH=. $(OLDEST)/bin/pytest $(CORE_TESTS)
+
 bench: $(READY)
 	$(BIN)/python examples/benchmarks/run.py
 
 clean:
-	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

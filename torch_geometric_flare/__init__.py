@@ -4,9 +4,8 @@ import warnings
 
 with warnings.catch_warnings():
     # PyTorch Geometric scripts two classes when it is first imported.
-    warnings.filterwarnings(
-        "ignore", "`torch.jit.script` is deprecated", DeprecationWarning
-    )
+    # The category differs between releases of torch.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     import torch_geometric  # noqa: F401
 
 from torch_geometric_flare.functional import (

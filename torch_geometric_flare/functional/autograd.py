@@ -4,12 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-
-def is_transformed() -> bool:
-    """Return whether `torch.func` or forward-mode differentiation looks on."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+from torch_geometric_flare.functional.torch_internals import has_memory, is_transformed
 
 
 def any_requires_grad(*tensors: Tensor) -> bool:
@@ -29,9 +25,7 @@ def needs_definition(*grads: Tensor) -> bool:
     A batch of gradients, `is_grads_batched=True`, shows in their having no memory.
     """
     return (
-        torch.is_grad_enabled()
-        or is_transformed()
-        or not all(map(torch._C._has_storage, grads))
+        torch.is_grad_enabled() or is_transformed() or not all(map(has_memory, grads))
     )
 
 

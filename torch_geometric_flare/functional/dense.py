@@ -15,6 +15,7 @@ from torch_geometric_flare.functional.definition import (
 )
 from torch_geometric_flare.functional.sdpa import fused_attention, fused_encode
 from torch_geometric_flare.functional.state import SoftmaxState
+from torch_geometric_flare.functional.torch_internals import has_autocast
 
 
 class Choice(NamedTuple):
@@ -63,6 +64,6 @@ def dense_decode(
 
 def no_autocast(kind: str) -> AbstractContextManager[Any]:
     """Leave autocast: states need single precision at least."""
-    if not torch.amp.is_autocast_available(kind):
+    if not has_autocast(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)

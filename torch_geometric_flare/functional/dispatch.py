@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from torch_geometric_flare.functional.autograd import is_transformed
 from torch_geometric_flare.functional.backend import FORCED_BACKENDS, AttentionBackend
 from torch_geometric_flare.functional.dense import (
     Choice,
@@ -33,25 +31,12 @@ from torch_geometric_flare.functional.shared_scores import (
     shared_encode,
 )
 from torch_geometric_flare.functional.state import SoftmaxState
+from torch_geometric_flare.functional.torch_internals import is_traced, is_transformed
 from torch_geometric_flare.functional.varlen import varlen_attention, varlen_obstacle
 from torch_geometric_flare.kernels.llvm import is_available
 
 # Wider heads take long to compile, and gain less.
 _LARGEST_WIDTH = 64
-
-
-def is_traced() -> bool:
-    """Return whether `torch.compile`, `torch.export`, `torch.func` or a mode looks on.
-
-    A Python autograd function would hide its operations from them.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
 
 
 def has_cpu_memory(*tensors: Tensor | None) -> bool:

@@ -11,13 +11,13 @@ from torch_geometric_flare.functional.dense import (
 )
 from torch_geometric_flare.functional.dispatch import (
     choose_backend,
-    is_traced,
     ragged_attention,
     ragged_decode,
     ragged_encode,
 )
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import SoftmaxState
+from torch_geometric_flare.functional.torch_internals import is_traced
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
+from torch_geometric_flare.functional.torch_internals import has_autocast
 from torch_geometric_flare.kernels.tasks import RowTasks
 
 
@@ -85,7 +86,7 @@ class PointBatch:
         """
         check_batch(batch, x.size(0), batch_size)
         kind, dtype = x.device.type, x.dtype
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        if has_autocast(kind) and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         if batch is None:
             return cls.from_sizes((x.size(0),), x.device, dtype)

@@ -2,15 +2,14 @@
 
 from torch import Tensor
 
-from torch_geometric_flare.functional.autograd import is_transformed
 from torch_geometric_flare.functional.definition import key_mask, softmax_attention
 from torch_geometric_flare.functional.dispatch import (
-    is_traced,
     join_blocks,
     row_blocks,
 )
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.sdpa import fused_attention
+from torch_geometric_flare.functional.torch_internals import is_traced, is_transformed
 from torch_geometric_flare.functional.varlen import (
     varlen_obstacle,
     varlen_self_attention,

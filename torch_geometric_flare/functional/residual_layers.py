@@ -16,7 +16,8 @@ from torch_geometric_flare.functional.autograd import (
     differentiable_gradients,
     needs_definition,
 )
-from torch_geometric_flare.functional.dispatch import has_cpu_memory, is_traced
+from torch_geometric_flare.functional.dispatch import has_cpu_memory
+from torch_geometric_flare.functional.torch_internals import is_traced, onednn_linear
 from torch_geometric_flare.kernels.gelu import add_gelu, gelu_gradient
 from torch_geometric_flare.kernels.llvm import is_available
 
@@ -30,9 +31,9 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and onednn_linear is not None
     ):
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        y: Tensor = onednn_linear(x, weight, bias, "none", [], "")
         return y
     return linear(x, weight, bias)
 

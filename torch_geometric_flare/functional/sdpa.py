@@ -22,6 +22,11 @@ from torch_geometric_flare.functional.definition import (
     softmax_attention,
 )
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+from torch_geometric_flare.functional.torch_internals import (
+    cpu_flash,
+    cpu_flash_backward,
+    has_cpu_flash,
+)
 
 # Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
 _BLOCK_ELEMENTS = 1 << 22
@@ -35,10 +40,7 @@ def _flash_on_cpu(
     It needs at least one key, and values as wide as the keys; `mask` is added.
     """
     q, k, v = map(contiguous_rows, (q, k, v))
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, 0.0, False, attn_mask=mask, scale=scale
-    )
-    return out, lse
+    return cpu_flash(q, k, v, mask, scale)
 
 
 def _additive_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
@@ -75,20 +77,11 @@ class _FusedAttention(torch.autograd.Function):
             wanted = ctx.needs_input_grad[:3]
             found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
             return *found, None, None
-        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        return (
-            *backward(
-                *map(contiguous_rows, (grads[0], q, k, v)),
-                out,
-                lse,
-                0.0,
-                False,
-                attn_mask=_additive_mask(mask, q),
-                scale=ctx.scale,
-            ),
-            None,
-            None,
-        )
+        grad, q, k, v = map(contiguous_rows, (grads[0], q, k, v))
+        keys = _additive_mask(mask, q)
+        inputs = (q, k, v)
+        grads = cpu_flash_backward(grad, inputs, out, lse, keys, ctx.scale)
+        return *grads, None, None
 
 
 def fused_attention(
@@ -120,7 +113,8 @@ def fused_attention(
     if torch.is_autocast_enabled("cpu"):
         low = torch.get_autocast_dtype("cpu")
         q, k, v = q.to(low), k.to(low), v.to(low)
-    if 0 in (q.size(-2), k.size(-2)) or v.size(-1) != k.size(-1):
+    empty = 0 in (q.size(-2), k.size(-2))
+    if empty or v.size(-1) != k.size(-1) or not has_cpu_flash():
         return softmax_attention(q, k, v, mask, scale)
     with torch.autocast("cpu", enabled=False):
         out: Tensor = _FusedAttention.apply(  # type: ignore[no-untyped-call]
@@ -142,6 +136,7 @@ def _fused_state(
         or q.dtype != state_dtype(q.dtype)
         or k.size(-2) == 0
         or v.size(-1) != k.size(-1)
+        or not has_cpu_flash()
     ):
         return None
     if mask is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
-from torch_geometric_flare.functional.autograd import is_transformed
+from torch_geometric_flare.functional.torch_internals import is_transformed
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.chunk_loops import encode_chunks, map_chunks
 from torch_geometric_flare.nn.recompute import Chunk

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_flare.functional.torch_internals import has_autocast
+
 # Processes may differ in these.
 _FREE = ("training", "chunk_size")
 
@@ -37,7 +39,7 @@ def _crc32(text: str) -> int:
 
 def _precision(x: Tensor) -> str:
     kind = x.device.type
-    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    autocast = has_autocast(kind) and torch.is_autocast_enabled(kind)
     return f"{x.dtype} {torch.get_autocast_dtype(kind) if autocast else ''}"
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional.dispatch import is_traced
 from torch_geometric_flare.functional.sdpa import fused_attention
+from torch_geometric_flare.functional.torch_internals import is_traced
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
     pointwise_mlp,

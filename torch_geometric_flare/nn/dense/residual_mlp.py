@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare.functional.residual_layers import gelu_layers
+from torch_geometric_flare.functional.torch_internals import any_hooks
 from torch_geometric_flare.nn.checks import check_layers, check_positive
 
 Activation = str | Callable[[Tensor], Tensor]
@@ -151,18 +151,14 @@ class ResidualMLP(nn.Module):
 
         Not so where a module or its method was replaced, or a hook looks on.
         """
-        for module in (*hidden, self.activation):
-            if (
-                _FORWARD.get(type(module)) is not type(module).forward
-                or "forward" in vars(module)
-                or module._forward_hooks
-                or module._forward_pre_hooks
-                or module._backward_hooks
-                or module._backward_pre_hooks
-            ):
+        called = (*hidden, self.activation)
+        for module in called:
+            if _FORWARD.get(type(module)) is not type(
+                module
+            ).forward or "forward" in vars(module):
                 return False
         tanh = getattr(self.activation, "approximate", None) == "tanh"
-        return tanh and not _has_any_global_hook()
+        return tanh and not any_hooks(called)
 
     def __repr__(self) -> str:
         return (

@@ -1,0 +1,125 @@
+"""The private names of torch that this package uses, all in this file.
+
+A release may drop any of them. Each then has a replacement here, which is slower or
+gives up a convenience, but never gives other numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as modules
+
+
+def _inactive() -> bool:
+    """Say that no `torch.func` is at work: its own checks then speak."""
+    return False
+
+
+def _no_modes() -> int:
+    """Say that no mode is at work."""
+    return 0
+
+
+def _owns_memory(t: Tensor) -> bool:
+    """Return whether a tensor has memory; a batch of gradients has none."""
+    try:
+        t.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
+_are_transforms_active: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", _inactive
+)
+_count_modes: Callable[[], int] = getattr(
+    torch._C, "_len_torch_dispatch_stack", _no_modes
+)
+has_memory: Callable[[Tensor], bool] = getattr(torch._C, "_has_storage", _owns_memory)
+
+_is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
+# The operator of oneDNN that computes `linear`.
+onednn_linear: Callable[..., Any] | None = getattr(
+    torch.ops.mkldnn, "_linear_pointwise", None
+)
+
+_FLASH = "_scaled_dot_product_flash_attention_for_cpu"
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def is_transformed() -> bool:
+    """Return whether `torch.func` or forward-mode differentiation looks on."""
+    return _are_transforms_active() or getattr(forward_ad, "_current_level", -1) >= 0
+
+
+def is_traced() -> bool:
+    """Return whether `torch.compile`, `torch.export`, `torch.func` or a mode looks on.
+
+    A Python autograd function would hide its operations from them.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or _is_tracing()
+        or _are_transforms_active()
+        or getattr(forward_ad, "_current_level", -1) >= 0
+        or _count_modes() > 0
+    )
+
+
+def has_autocast(kind: str) -> bool:
+    """Return whether a kind of device knows autocast.
+
+    torch 2.6 cannot export the question, so the usual kinds are not asked about.
+    """
+    return kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
+
+
+def any_hooks(called: Sequence[nn.Module]) -> bool:
+    """Return whether a hook looks on when one of some modules is called."""
+    for name in _HOOKS:
+        if getattr(modules, f"_global{name}", None):
+            return True
+        for module in called:
+            if getattr(module, name, None):
+                return True
+    return False
+
+
+def has_cpu_flash() -> bool:
+    """Return whether torch has fused attention on a CPU that gives the log-sum-exp."""
+    return hasattr(torch.ops.aten, _FLASH) and hasattr(
+        torch.ops.aten, f"{_FLASH}_backward"
+    )
+
+
+def cpu_flash(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return fused attention on a CPU, and its log-sum-exp; `mask` is added."""
+    kernel = getattr(torch.ops.aten, _FLASH)
+    out, lse = kernel(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
+    return out, lse
+
+
+def cpu_flash_backward(
+    grad: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    out: Tensor,
+    lse: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of `cpu_flash` for q, k and v."""
+    kernel = getattr(torch.ops.aten, f"{_FLASH}_backward")
+    grad_q, grad_k, grad_v = kernel(
+        grad, *inputs, out, lse, 0.0, False, attn_mask=mask, scale=scale
+    )
+    return grad_q, grad_k, grad_v
