@@ -12,8 +12,8 @@ theirs):
   $\partial K = s\,\partial S\,Q$, $\partial Q = s\,\partial S^\top K$ and
   $\partial V = A Z'$.
 
-The points are read twice in each direction; scores are computed again each time, and are
-never in memory. Forward subtracts running maxima and keeps the logarithms of the sums,
+The points are read twice in each direction; scores are computed again each time, and
+are never in memory. Forward subtracts running maxima and keeps the logarithms of the sums,
 which backward subtracts: scores may be any finite numbers.
 A second derivative goes by the definition.
 """

@@ -58,7 +58,7 @@ def _sums(
     row: Row,
     change: Row | None = None,
 ) -> list[Step]:
-    """Add the i-th vector of `factors`, perhaps changed, times the i-th row to `sums`."""
+    """Add the i-th vector of `factors`, or of its `change`, times row i to `sums`."""
     chunks = _chunks(len(sums))
 
     def step(chunk: range, i: Value) -> None:
@@ -290,8 +290,6 @@ def gradients_code(
                 return c.broadcast(row("offset", 1, i))  # noqa: B023
 
             def shares(i: Value, score: Value) -> Value:
-                # The last chunk of the scores' columns: nothing reads the tile's
-                # partial sum any more.
                 if decoded:
                     share = c.exp2_below_one(b.fsub(score, log))  # noqa: B023
                     c.store(share, c.nth(by_rows, i))

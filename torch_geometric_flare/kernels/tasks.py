@@ -1,6 +1,7 @@
 """Rows cut into tasks, and the threads that compute them."""
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -105,7 +106,8 @@ class RowTasks(NamedTuple):
         highest = top.new_full((len(self.sizes), *top.shape[1:]), -torch.inf)
         index = graph.view(-1, 1, 1).expand_as(top)
         highest = highest.scatter_reduce(0, index, top, "amax")
-        factors = (top - highest[graph]).exp2_().unsqueeze(2)
+        # Not torch's exp2: its bits depend on where in the tensor a number stands.
+        factors = ((top - highest[graph]) * math.log(2)).exp().unsqueeze(2)
         return self.by_graph(totals * factors), highest
 
 

@@ -266,7 +266,7 @@ class VectorCode:
         return self.builder.bitcast(bits, self.vector)
 
     def exp2_below_one(self, x: Value) -> Value:
-        """Return $2^x$ for $x \\le 0$, and zero where that is no normal number.
+        r"""Return $2^x$ for $x \le 0$, and zero where that is no normal number.
 
         What is above zero, by rounding or in lanes that are not used, counts as zero.
         """
