@@ -13,8 +13,8 @@ theirs):
   $\partial V = A Z'$.
 
 The points are read twice in each direction; scores are computed again each time, and
-are never in memory. Forward subtracts running maxima and keeps the logarithms of the sums,
-which backward subtracts: scores may be any finite numbers.
+are never in memory. Forward subtracts running maxima and keeps the logarithms of the
+sums, which backward subtracts: scores may be any finite numbers.
 A second derivative goes by the definition.
 """
 
@@ -57,7 +57,7 @@ _MARGIN = 1 - 1e-3
 def graphs_in_range(
     q: Tensor, k: Tensor, sizes: Sequence[int], scale: float
 ) -> list[bool]:
-    """Return which graphs have scores small enough, by the Cauchy-Schwarz inequality.
+    """Return which graphs have finite scores, by the Cauchy-Schwarz inequality.
 
     Args:
         q: Latent queries of all graphs, or of each.
@@ -71,15 +71,13 @@ def graphs_in_range(
     """
     q, k = q.detach(), k.detach()
     largest = LARGEST_SCORE[k.dtype]
-    # What the squares of small numbers lose by underflow.
-    lost = math.sqrt(k.size(-1) * torch.finfo(k.dtype).tiny)
-    length_q = lost + torch.linalg.vector_norm(q, dim=-1).amax(dim=2)  # [*, H]
+    length_q = torch.linalg.vector_norm(q, dim=-1).amax(dim=2)  # [*, H]
     # The largest component bounds a length, in one quick read.
     low, high = torch.aminmax(k)
-    length = max(-float(low), float(high)) * math.sqrt(k.size(-1)) + lost
+    length = max(-float(low), float(high)) * math.sqrt(k.size(-1))
     if abs(scale) * float(length_q.amax()) * length <= _MARGIN * largest:  # not for NaN
         return [True] * len(sizes)
-    length_k = lost + torch.linalg.vector_norm(k, dim=-1)  # [N, H]
+    length_k = torch.linalg.vector_norm(k, dim=-1)  # [N, H]
     graph = torch.repeat_interleave(torch.tensor(sizes, device="cpu"))
     longest = length_k.new_zeros(len(sizes), k.size(1)).scatter_reduce(
         0, graph.unsqueeze(-1).expand_as(length_k), length_k, "amax"

@@ -122,7 +122,7 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
         def share(i: Value, score: Value) -> Value:
             n = c.add(c["place"], c.sub(first, c["start"]), i)  # noqa: B023
             log = c.broadcast(c.at(c["log"], c.mul(h, c["log_head"]), n))  # noqa: B023
-            return c.exp2_below_one(b.fsub(score, log))
+            return c.share(b.fsub(score, log))
 
         def compare(i: Value, score: Value) -> Value:
             c.store(c.maximum(score, c.load(top)), top)  # noqa: B023
@@ -143,12 +143,12 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
             highest = c.load(top)
 
             def exponential(score: Value) -> Value:
-                e = c.exp2_below_one(b.fsub(score, highest))  # noqa: B023
+                e = c.share(b.fsub(score, highest))  # noqa: B023
                 c.accumulate(weight, e)  # noqa: B023
                 return e
 
             _loops(c, count, _sums(c, sums, tile, v_row, exponential))
-            factor = c.exp2_below_one(b.fsub(before, highest))
+            factor = c.share(b.fsub(before, highest))
             for d, part in enumerate([*sums, weight]):
                 whole = c.fma(c.load(total(d)), factor, c.load(part))
                 c.store(whole, total(d))
@@ -216,12 +216,12 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
             count = c.min(_LATENTS, c.sub(c["latents"], first))
             _loops(c, count, _dots(c, k, q_row, tile, finish=compare))
             highest = c.load(top)
-            factor = c.exp2_below_one(c.builder.fsub(before, highest))
+            factor = c.share(c.builder.fsub(before, highest))
             for part in (*sums, weight):
                 c.store(c.builder.fmul(c.load(part), factor), part)
 
             def exponential(score: Value) -> Value:
-                e = c.exp2_below_one(c.builder.fsub(score, highest))  # noqa: B023
+                e = c.share(c.builder.fsub(score, highest))  # noqa: B023
                 c.accumulate(weight, e)  # noqa: B023
                 return e
 
@@ -289,13 +289,17 @@ def gradients_code(
             def offset(i: Value) -> Value:
                 return c.broadcast(row("offset", 1, i))  # noqa: B023
 
+            def at_most_one(x: Value) -> Value:
+                # Rows past the last have scores of zero, perhaps far above the sum.
+                return c.share(c.minimum(x, c.constant(0.0)))
+
             def shares(i: Value, score: Value) -> Value:
                 if decoded:
-                    share = c.exp2_below_one(b.fsub(score, log))  # noqa: B023
+                    share = at_most_one(b.fsub(score, log))  # noqa: B023
                     c.store(share, c.nth(by_rows, i))
                 if encoded:
                     total = c.broadcast(row("log_total", 1, i))  # noqa: B023
-                    return c.exp2_below_one(b.fsub(score, total))
+                    return at_most_one(b.fsub(score, total))
                 return score
 
             def of_decoding(i: Value, dot: Value) -> Value:

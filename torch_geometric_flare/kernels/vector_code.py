@@ -265,16 +265,15 @@ class VectorCode:
         bits = self.builder.add(self.builder.bitcast(y, words), power)
         return self.builder.bitcast(bits, self.vector)
 
-    def exp2_below_one(self, x: Value) -> Value:
-        r"""Return $2^x$ for $x \le 0$, and zero where that is no normal number.
-
-        What is above zero, by rounding or in lanes that are not used, counts as zero.
-        """
-        builder = self.builder
-        zero = self.constant(0.0)
+    def share(self, x: Value) -> Value:
+        """Return $2^x$ for x up to about 0; zero where that is no normal number."""
         least = self.constant(-126.0 if self.bits == 32 else -1022.0)
-        x = builder.select(builder.fcmp_ordered("<", x, zero), x, zero)
-        return builder.select(builder.fcmp_ordered("<", x, least), zero, self.exp2(x))
+        small = self.builder.fcmp_ordered("<", x, least)
+        return self.builder.select(small, self.constant(0.0), self.exp2(x))
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        """Return the smaller of two numbers, lane by lane."""
+        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
     def maximum(self, a: Value, b: Value) -> Value:
         """Return the larger of two numbers, lane by lane."""
