@@ -3,8 +3,8 @@
 Rows are in the order of a layout, latents [1, H, M, D] of all graphs or [B, H, M, D] of
 each, in the order of the layout and without empty graphs. There is at least one row.
 Each verb chooses once. What is chosen for a graph depends on that graph alone: if one
-backend cannot compute some graphs, such as those whose scores leave the range of the
-kernels, another computes these.
+backend cannot compute some graphs, such as those whose scores are not finite, another
+computes these.
 """
 
 from collections.abc import Iterator, Sequence
@@ -103,8 +103,8 @@ def choose_backend(
         if False not in fits:
             return Choice(AttentionBackend.SHARED_SCORES)
         obstacle = (
-            f"the bound on its scores passes {LARGEST_SCORE[k.dtype]:g} in "
-            f"{fits.count(False)} of {len(fits)} graphs, or is not finite"
+            f"scores may pass {LARGEST_SCORE[k.dtype]:g} or be no numbers in "
+            f"{fits.count(False)} of {len(fits)} graphs"
         )
     if forced is AttentionBackend.SHARED_SCORES:
         raise ValueError(f"AttentionBackend.SHARED_SCORES is forced, but {obstacle}")

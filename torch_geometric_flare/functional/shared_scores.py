@@ -1,16 +1,20 @@
-r"""FLARE attention on the CPU from one exponential of the shared scores.
+r"""FLARE attention on the CPU from the shared scores.
 
 Gathering and scattering are softmaxes of one score matrix, over its two axes. With
-$E = \exp(s\,KQ^\top)$, here `[H, n, M]` for a block of points:
+scores $S = s\,KQ^\top$, the shares $A$ of the points in each latent (columns of
+$e^S$ divided by their sums) and $B$ of the latents in each point (rows divided by
+theirs):
 
-- forward: $Z = E^\top V / E^\top 1$ and $Y = r \circ E Z$ with $r = 1 / E 1$;
-- backward: $Y' = r \circ \partial Y$, $Z' = E^\top Y' / E^\top 1$, and
-  $\partial S = E \circ (Y' Z^\top - \langle Y', Y\rangle + V Z'^\top
-  - \langle Z', Z\rangle)$, from which $\partial K = s\,\partial S\,Q$,
-  $\partial Q = s\,\partial S^\top K$ and $\partial V = E Z'$.
+- forward: $Z = A^\top V$ and $Y = B Z$;
+- backward: $Z' = B^\top \partial Y$ and
+  $\partial S = B \circ (\partial Y Z^\top - \langle\partial Y, Y\rangle)
+  + A \circ (V Z'^\top - \langle Z', Z\rangle)$, from which
+  $\partial K = s\,\partial S\,Q$, $\partial Q = s\,\partial S^\top K$ and
+  $\partial V = A Z'$.
 
-The points are read twice in each direction; E is computed again each time, and is never
-in memory. No maximum is subtracted, so the scores must be small: `backend` sees to it.
+The points are read twice in each direction; scores are computed again each time, and
+are never in memory. Forward subtracts running maxima and keeps the logarithms of the
+sums, which backward subtracts: scores may be any finite numbers.
 A second derivative goes by the definition.
 """
 
@@ -36,14 +40,14 @@ from torch_geometric_flare.kernels.shared_scores import (
     Gathered,
     Scattered,
     gather,
+    gather_shares,
     gradients,
     scatter,
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 
-# With |score| below this, sums over 10^8 points, their reciprocals and products with
-# gradients from 1e-15 to 1e15 are normal numbers.
-LARGEST_SCORE = {torch.float32: 30.0, torch.float64: 300.0}
+# Scores and their differences are finite below this.
+LARGEST_SCORE = {torch.float32: 1e30, torch.float64: 1e300}
 
 # The quick bound must be this much stricter than the exact one, so that it never lets a
 # graph pass that alone would not: rounding is of the order of 1e-6.
@@ -53,7 +57,7 @@ _MARGIN = 1 - 1e-3
 def graphs_in_range(
     q: Tensor, k: Tensor, sizes: Sequence[int], scale: float
 ) -> list[bool]:
-    """Return which graphs have scores small enough, by the Cauchy-Schwarz inequality.
+    """Return which graphs have finite scores, by the Cauchy-Schwarz inequality.
 
     Args:
         q: Latent queries of all graphs, or of each.
@@ -67,15 +71,13 @@ def graphs_in_range(
     """
     q, k = q.detach(), k.detach()
     largest = LARGEST_SCORE[k.dtype]
-    # What the squares of small numbers lose by underflow.
-    lost = math.sqrt(k.size(-1) * torch.finfo(k.dtype).tiny)
-    length_q = lost + torch.linalg.vector_norm(q, dim=-1).amax(dim=2)  # [*, H]
+    length_q = torch.linalg.vector_norm(q, dim=-1).amax(dim=2)  # [*, H]
     # The largest component bounds a length, in one quick read.
     low, high = torch.aminmax(k)
-    length = max(-float(low), float(high)) * math.sqrt(k.size(-1)) + lost
+    length = max(-float(low), float(high)) * math.sqrt(k.size(-1))
     if abs(scale) * float(length_q.amax()) * length <= _MARGIN * largest:  # not for NaN
         return [True] * len(sizes)
-    length_k = lost + torch.linalg.vector_norm(k, dim=-1)  # [N, H]
+    length_k = torch.linalg.vector_norm(k, dim=-1)  # [N, H]
     graph = torch.repeat_interleave(torch.tensor(sizes, device="cpu"))
     longest = length_k.new_zeros(len(sizes), k.size(1)).scatter_reduce(
         0, graph.unsqueeze(-1).expand_as(length_k), length_k, "amax"
@@ -105,35 +107,33 @@ class _Attention(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
         hat = _hat(q, scale)
-        sums = gather(hat, k, v, tasks)
-        weight = sums[:, :, -1]
-        z = _mean(sums)
+        z, log_total = gather(hat, k, v, tasks)
         y = _empty(k)
-        r = scatter(hat, k, z, y, tasks)
+        log = scatter(hat, k, z, y, tasks)
         # Nothing but saved tensors: checkpointing then frees all of it.
-        ctx.save_for_backward(q, k, v, y, r, z, weight)
+        ctx.save_for_backward(q, k, v, y, log, z, log_total)
         ctx.tasks, ctx.scale = tasks, scale
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, y, r, z, weight = ctx.saved_tensors
+        q, k, v, y, log, z, log_total = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_definition(*grads):
             return _with_graph(ctx, define_ragged_attention, (q, k, v), grads[0])
         hat, g = _hat(q, scale), contiguous_rows(grads[0])
         # Whoever keeps saved tensors elsewhere may bring them back in another layout.
-        k, v, y, r = map(contiguous_rows, (k, v, y, r))
-        grad_sums = gather(hat, k, g, tasks, r).mT / weight.unsqueeze(-1)
-        offset = -(grad_sums * z).sum(dim=-1)
+        k, v, y, log = map(contiguous_rows, (k, v, y, log))
+        grad_z = gather_shares(hat, k, g, tasks, log)
+        offset = -(grad_z * z).sum(dim=-1)
         grad_k, grad_v = (_empty(t) for t in (k, v))
         grad_q = gradients(
             hat,
             k,
             grad_k,
             tasks,
-            (Gathered(v, grad_sums, offset), grad_v),
-            Scattered(g, y, r, z),
+            (Gathered(v, grad_z, offset, log_total), grad_v),
+            Scattered(g, y, log, z),
         )
         return _total(grad_q, q, scale), grad_k, grad_v, None, None
 
@@ -146,22 +146,22 @@ class _Decode(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
         y = _empty(k)
-        r = scatter(_hat(q, scale), k, z, y, tasks)
-        ctx.save_for_backward(q, k, z, y, r)
+        log = scatter(_hat(q, scale), k, z, y, tasks)
+        ctx.save_for_backward(q, k, z, y, log)
         ctx.tasks, ctx.scale = tasks, scale
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, z, y, r = ctx.saved_tensors
+        q, k, z, y, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_definition(*grads):
             return _with_graph(ctx, define_ragged_decode, (q, k, z), grads[0])
         hat, g = _hat(q, scale), contiguous_rows(grads[0])
-        k, y, r = map(contiguous_rows, (k, y, r))
-        grad_z = gather(hat, k, g, tasks, r).mT
+        k, y, log = map(contiguous_rows, (k, y, log))
+        grad_z = gather_shares(hat, k, g, tasks, log)
         grad_k = _empty(k)
-        decoded = Scattered(g, y, r, z)
+        decoded = Scattered(g, y, log, z)
         grad_q = gradients(hat, k, grad_k, tasks, decoded=decoded)
         return _total(grad_q, q, scale), grad_k, grad_z, None, None
 
@@ -173,15 +173,14 @@ class _Encode(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> tuple[Tensor, Tensor]:
-        sums = gather(_hat(q, scale), k, v, tasks)
-        value, lse = _mean(sums), sums[:, :, -1].log()
-        ctx.save_for_backward(q, k, v, value, lse)
+        value, log = gather(_hat(q, scale), k, v, tasks)
+        ctx.save_for_backward(q, k, v, value, log)
         ctx.tasks, ctx.scale = tasks, scale
-        return value, lse
+        return value, log * math.log(2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, value, lse = ctx.saved_tensors
+        q, k, v, value, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         grad_value, grad_lse = grads
         if needs_definition(*grads):
@@ -194,12 +193,9 @@ class _Encode(torch.autograd.Function):
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
             return _with_graph(ctx, joined, (q, k, v), grad)
         k, v = contiguous_rows(k), contiguous_rows(v)
-        # The share of a point of score zero; a graph without points has none.
-        share = (-lse.masked_fill(lse == -torch.inf, torch.inf)).exp()
-        offset = share * (grad_lse - (grad_value * value).sum(dim=-1))
-        grad_sums = share.unsqueeze(-1) * grad_value
+        offset = grad_lse - (grad_value * value).sum(dim=-1)
         grad_k, grad_v = (_empty(t) for t in (k, v))
-        encoded = Gathered(v, grad_sums, offset), grad_v
+        encoded = Gathered(v, grad_value, offset, log), grad_v
         grad_q = gradients(_hat(q, scale), k, grad_k, tasks, encoded)
         return _total(grad_q, q, scale), grad_k, grad_v, None, None
 
@@ -214,12 +210,6 @@ def _empty(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _mean(sums: Tensor) -> Tensor:
-    """Return latent values [B, H, M, D]; zero for a graph without points."""
-    weight = sums[:, :, -1:]
-    return (sums[:, :, :-1] / weight.masked_fill(weight == 0, 1.0)).mT.contiguous()
-
-
 def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
     """Return the gradient of the latents, summed where they are those of all graphs."""
     return grad.sum_to_size(q.shape) * scale
@@ -228,7 +218,7 @@ def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
 def shared_attention(
     q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
 ) -> Tensor:
-    """Compute FLARE attention within each graph, for scores within `LARGEST_SCORE`.
+    """Compute FLARE attention within each graph, for finite scores.
 
     Args:
         q: Latent queries of each graph, or of all.

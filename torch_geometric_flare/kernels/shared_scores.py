@@ -1,8 +1,10 @@
 r"""The kernels over points that FLARE attention on a CPU is made of.
 
-With $E = \exp(s\,KQ^\top)$, $[N, M]$ for each head and never in memory, `gather` sums
-over the points, `scatter` over the latents, and `gradients` is the backward of either
-or of both. Latents come multiplied by $s \log_2 e$: $E = 2^{K\hat Q^\top}$.
+With scores $S = K\hat Q^\top$, $[N, M]$ for each head and never in memory, `gather`
+averages by $2^S$ over the points, `scatter` over the latents, and `gradients` is the
+backward of either or of both. Latents come multiplied by $s \log_2 e$, so that scores
+are exponents of two. Forward subtracts running maxima, backward the logarithms of the
+sums: no exponential is larger than one, whatever finite number the scores are.
 
 All of them go by addresses, so each compares shape, dtype and strides of every tensor
 first: nothing behind it can.
@@ -24,18 +26,18 @@ from torch_geometric_flare.kernels.tasks import WIDEST_VECTOR, RowTasks
 
 
 class Scattered(NamedTuple):
-    """What decoding keeps for its backward; `y` and `g` are $[N, H, D]$.
+    r"""What decoding keeps for its backward; `y` and `g` are $[N, H, D]$.
 
     Args:
         g: Gradient of the output.
         y: The output.
-        r: Reciprocals of the sums over latents, from `scatter`.
+        log: $L_n = \log_2 \sum_m 2^{S_{nm}}$, from `scatter`.
         z: Latent values of each graph, $[B, H, M, D]$.
     """
 
     g: Tensor
     y: Tensor
-    r: Tensor
+    log: Tensor
     z: Tensor
 
 
@@ -44,63 +46,107 @@ class Gathered(NamedTuple):
 
     Args:
         v: Values, $[N, H, D]$.
-        grad: Gradient of the sums $E^\top V$, $[B, H, M, D]$.
-        offset: Gradient of the sums $E^\top 1$, $[B, H, M]$.
+        grad: $Z'$, gradient of the means over points, $[B, H, M, D]$.
+        offset: What the gradient of every score has besides, before its share of the
+            points is multiplied, $[B, H, M]$.
+        log: $G_m = \log_2 \sum_n 2^{S_{nm}}$, from `gather`, $[B, H, M]$.
     """
 
     v: Tensor
     grad: Tensor
     offset: Tensor
+    log: Tensor
 
 
-def gather(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, r: Tensor | None = None
-) -> Tensor:
-    r"""Sum over the points of each graph, $E^\top [V\;1]$, or $E^\top (r \circ V)$.
+def gather(q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks) -> tuple[Tensor, Tensor]:
+    r"""Average over the points of each graph.
 
     Args:
         q: Latents of each graph, or of all.
         k: Keys.
         v: Values.
         tasks: The graphs.
-        r: A weight of each point, from `scatter`.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `v`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
-        $[B, H, D + 1, M]$, or $[B, H, D, M]$ with weights.
+        The means $Z_m = \sum_n 2^{S_{nm} - G_m} v_n$, $[B, H, M, D]$, and
+        $G_m = \log_2 \sum_n 2^{S_{nm}}$, $[B, H, M]$. A graph without points has means
+        of zero and logarithms of $-\infty$.
 
     Raises:
         ValueError: If a tensor does not fit.
     """
-    _, heads, latents, width = q.shape
-    _check(tasks, k.dtype, heads, width, rows=(k, v), latents=(q,), r=r)
+    totals = _gather(q, k, v, tasks, None)
+    sums, top = tasks.merge(totals[:, :, :-1], totals[:, :, -1])
+    latents = q.size(2)
+    sums, top = sums[..., :latents], top[..., :latents]
+    weight = sums[:, :, -1].contiguous()
+    means = sums[:, :, :-1] / weight.masked_fill(weight == 0, 1.0).unsqueeze(2)
+    return means.mT.contiguous(), top + weight.log2()
+
+
+def gather_shares(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, log: Tensor
+) -> Tensor:
+    r"""Sum values over the points of each graph, by the points' shares of the latents.
+
+    Args:
+        q: Latents of each graph, or of all.
+        k: Keys.
+        v: Values.
+        tasks: The graphs.
+        log: $L_n$, from `scatter`.
+
+    Shapes:
+        - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
+        - `k`, `v`: $[N, H, D]$, contiguous in the last dimension
+
+    Returns:
+        $\sum_n 2^{S_{nm} - L_n} v_n$, $[B, H, M, D]$.
+
+    Raises:
+        ValueError: If a tensor does not fit.
+    """
+    totals = tasks.by_graph(_gather(q, k, v, tasks, log))
+    # Contiguous: the order in which torch adds must not depend on the batch.
+    return totals[..., : q.size(2)].mT.contiguous()
+
+
+def _gather(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, log: Tensor | None
+) -> Tensor:
+    """Return the sums of each task: values, weights and maxima; or values by shares."""
+    _, heads, _, width = q.shape
+    _check(tasks, k.dtype, heads, width, rows=(k, v), latents=(q,), log=log)
     columns = _padded(q, k.dtype).mT.contiguous()  # [*, H, D, M']
-    run = gather_code(width, k.dtype, r is not None)
-    rows = width if r is not None else width + 1
+    run = gather_code(width, k.dtype, log is not None)
+    rows = width if log is not None else width + 2
     totals = k.new_zeros(tasks.table.size(0), heads, rows, columns.size(-1))
+    if log is None:
+        totals[:, :, -1] = -torch.inf
     run(
         tasks.table,
         tasks.threads(q),
         k.data_ptr(),
         v.data_ptr(),
-        0 if r is None else r.data_ptr(),
+        0 if log is None else log.data_ptr(),
         columns.data_ptr(),
         totals.data_ptr(),
         heads,
         columns.size(-1),
         *k.stride()[:2],
         *v.stride()[:2],
-        0 if r is None else r.stride(0),
+        0 if log is None else log.stride(0),
         _graph_stride(columns),
     )
-    return tasks.by_graph(totals)[..., :latents]
+    return totals
 
 
 def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tensor:
-    r"""Average over the latents of each graph, $r \circ EZ$ with $r = 1 / E1$.
+    r"""Average over the latents of each graph, $y_n = \sum_m 2^{S_{nm} - L_n} z_m$.
 
     Args:
         q: Latents of each graph, or of all.
@@ -115,7 +161,8 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
         - `k`, `y`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
-        r, $[H, N']$ with $N'$ a little more than $N$; `tasks` knows its columns.
+        $L_n = \log_2 \sum_m 2^{S_{nm}}$, $[H, N']$ with $N'$ a little more than $N$;
+        `tasks` knows its columns.
 
     Raises:
         ValueError: If a tensor does not fit.
@@ -123,7 +170,8 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
     _, heads, latents, width = q.shape
     q, z = q.contiguous(), z.resolve_neg().contiguous()
     _check(tasks, k.dtype, heads, width, rows=(k, y), latents=(q,), values=(z,))
-    r = k.new_empty(heads, tasks.num_columns)
+    top = k.new_empty(heads, tasks.num_columns)
+    weight = torch.ones_like(top)
     run = scatter_code(width, k.dtype)
     run(
         tasks.table,
@@ -132,15 +180,16 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
         q.data_ptr(),
         z.data_ptr(),
         y.data_ptr(),
-        r.data_ptr(),
+        top.data_ptr(),
+        weight.data_ptr(),
         heads,
         latents,
         *k.stride()[:2],
         *y.stride()[:2],
-        r.stride(0),
+        top.stride(0),
         _graph_stride(q),
     )
-    return r
+    return weight.log2_().add_(top)
 
 
 def gradients(
@@ -153,8 +202,8 @@ def gradients(
 ) -> Tensor:
     r"""Return gradients of encoding, of decoding, or of both with the same scores.
 
-    $\partial S = E \circ (Y' Z^\top - \langle Y', Y\rangle + V Z'^\top + o)$ with
-    $Y' = r \circ g$, $Z'$ the gradient of $E^\top V$ and $o$ that of $E^\top 1$.
+    $\partial S = B \circ (g Z^\top - \langle g, Y\rangle) + A \circ (V Z'^\top + o)$
+    with the shares $B_{nm} = 2^{S_{nm} - L_n}$ and $A_{nm} = 2^{S_{nm} - G_m}$.
 
     Args:
         q: Latents of each graph, or of all.
@@ -177,17 +226,17 @@ def gradients(
     """
     _, heads, latents, width = q.shape
     nothing = k.new_empty(0, 0, 0)
-    g = y = r = v = grad_v = z = grad = offset = nothing
+    g = y = log = v = grad_v = z = grad = offset = log_total = nothing
     rows, values, sums = [k, grad_k], [], []
     if decoded is not None:
-        g, y, r, z = decoded
+        g, y, log, z = decoded
         rows += [g, y]
         values += [z]
     if encoded is not None:
-        (v, grad, offset), grad_v = encoded
+        (v, grad, offset, log_total), grad_v = encoded
         rows += [v, grad_v]
         values += [grad]
-        sums += [offset]
+        sums += [offset, log_total]
     _check(
         tasks,
         k.dtype,
@@ -197,16 +246,19 @@ def gradients(
         latents=(q,),
         values=values,
         sums=sums,
-        r=None if decoded is None else r,
+        log=None if decoded is None else log,
     )
     if decoded is not None:
         z = _padded(z, k.dtype)
     if encoded is not None:
-        grad, offset = (_padded(t, k.dtype) for t in (grad, offset.unsqueeze(-1)))
+        grad = _padded(grad, k.dtype)
+        offset, log_total = (
+            _padded(t.unsqueeze(-1), k.dtype) for t in (offset, log_total)
+        )
     q = _padded(q, k.dtype)
     run = gradients_code(width, k.dtype, encoded is not None, decoded is not None)
     totals = k.new_zeros(tasks.table.size(0), heads, width, q.size(2))
-    pointers = k, v, g, y, r, q, z, grad, offset, totals, grad_k, grad_v
+    pointers = k, v, g, y, log, q, z, grad, offset, log_total, totals, grad_k, grad_v
     strided = k, v, g, y, grad_k, grad_v
     run(
         tasks.table,
@@ -215,7 +267,7 @@ def gradients(
         heads,
         q.size(2),
         *(step for t in strided for step in t.stride()[:2]),
-        r.stride(0),
+        log.stride(0),
         _graph_stride(q),
     )
     return tasks.by_graph(totals)[..., :latents].mT
@@ -231,7 +283,7 @@ def _check(
     latents: Sequence[Tensor],
     values: Sequence[Tensor] = (),
     sums: Sequence[Tensor] = (),
-    r: Tensor | None = None,
+    log: Tensor | None = None,
 ) -> None:
     """Refuse whatever the code behind the addresses would read or write wrongly."""
     num_graphs, num_latents = len(tasks.sizes), latents[0].size(2)
@@ -249,12 +301,12 @@ def _check(
     for t in sums:
         if t.dtype != dtype or t.shape != one_each[:3]:
             _refuse(t, dtype, one_each[:3])
-    if r is not None and (
-        r.dtype != dtype
-        or r.shape != (heads, tasks.num_columns)
-        or not r.is_contiguous()
+    if log is not None and (
+        log.dtype != dtype
+        or log.shape != (heads, tasks.num_columns)
+        or not log.is_contiguous()
     ):
-        _refuse(r, dtype, (heads, tasks.num_columns))
+        _refuse(log, dtype, (heads, tasks.num_columns))
 
 
 def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:

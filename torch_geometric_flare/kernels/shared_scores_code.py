@@ -51,15 +51,26 @@ def _dots(
     return [partial(step, chunk) for chunk in chunks]
 
 
-def _sums(c: VectorCode, sums: Sequence[Value], factors: Value, row: Row) -> list[Step]:
-    """Add the i-th vector of `factors` times the i-th row to `sums`."""
+def _sums(
+    c: VectorCode,
+    sums: Sequence[Value],
+    factors: Value,
+    row: Row,
+    change: Row | None = None,
+) -> list[Step]:
+    """Add the i-th vector of `factors`, or of its `change`, times row i to `sums`."""
+    chunks = _chunks(len(sums))
 
     def step(chunk: range, i: Value) -> None:
         factor = c.load(c.nth(factors, i))
+        if change is not None and chunk is chunks[0]:
+            factor = change(factor)
+            if len(chunks) > 1:
+                c.store(factor, c.nth(factors, i))
         for d in chunk:
             c.accumulate_product(sums[d], factor, c.broadcast(c.at(row(i), d)))
 
-    return [partial(step, chunk) for chunk in _chunks(len(sums))]
+    return [partial(step, chunk) for chunk in chunks]
 
 
 def _loops(c: VectorCode, stop: Value, steps: Sequence[Step]) -> None:
@@ -71,15 +82,16 @@ def _loops(c: VectorCode, stop: Value, steps: Sequence[Step]) -> None:
 
 @lru_cache
 def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
-    """Compile `gather`: with weights of the points, or else with their sum."""
+    """Compile `gather`: with logarithms of the points' sums, or else with maxima."""
     c = VectorCode(
         "gather",
         dtype,
-        ("k", "v", "r", "q", "total"),
-        ("heads", "latents", "k_row", "k_head", "v_row", "v_head", "r_head", "q_graph"),
+        ("k", "v", "log", "q", "total"),
+        ("heads", "latents", "k_row", "k_head", "v_row", "v_head")
+        + ("log_head", "q_graph"),
     )
     b, stop, latents = c.builder, c["stop"], c["latents"]
-    rows = width if weighted else width + 1
+    rows = width if weighted else width + 2
     tile = c.local(BLOCK)
     with (
         c.range(c["start"], stop, BLOCK) as first,
@@ -95,28 +107,52 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
             )
             for d in range(width)
         ]
-        sums = c.zeros(rows)
+        sums = c.zeros(width)
+        (weight,) = c.zeros(1)
+        top = c.local()
+
+        def total(d: int) -> Value:
+            place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), rows), d)  # noqa: B023
+            return c.at(c["total"], c.mul(place, latents), m)  # noqa: B023
 
         def row(name: str, i: Value) -> Value:
             n = c.mul(c.add(first, i), c[f"{name}_row"])  # noqa: B023
             return c.at(c[name], n, c.mul(h, c[f"{name}_head"]))  # noqa: B023
 
-        def exponential(i: Value, score: Value) -> Value:
-            e = c.exp2(score)
-            if not weighted:
-                c.accumulate(sums[width], e)  # noqa: B023
-                return e
+        def share(i: Value, score: Value) -> Value:
             n = c.add(c["place"], c.sub(first, c["start"]), i)  # noqa: B023
-            return b.fmul(e, c.broadcast(c.at(c["r"], c.mul(h, c["r_head"]), n)))  # noqa: B023
+            log = c.broadcast(c.at(c["log"], c.mul(h, c["log_head"]), n))  # noqa: B023
+            return c.share(b.fsub(score, log))
+
+        def compare(i: Value, score: Value) -> Value:
+            c.store(c.maximum(score, c.load(top)), top)  # noqa: B023
+            return score
 
         q = [c.load(place) for place in places]
-        steps = _dots(c, q, partial(row, "k"), tile, finish=exponential)
-        steps += _sums(c, sums[:width], tile, partial(row, "v"))
         count = c.min(BLOCK, c.sub(stop, first))
-        _loops(c, count, steps)
-        for d in range(rows):
-            place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), rows), d)
-            c.accumulate(c.at(c["total"], c.mul(place, latents), m), c.load(sums[d]))
+        k_row, v_row = partial(row, "k"), partial(row, "v")
+        if weighted:
+            steps = _dots(c, q, k_row, tile, finish=share)
+            _loops(c, count, steps + _sums(c, sums, tile, v_row))
+            for d in range(width):
+                c.accumulate(total(d), c.load(sums[d]))
+        else:
+            before = c.load(total(width + 1))
+            c.store(before, top)
+            _loops(c, count, _dots(c, q, k_row, tile, finish=compare))
+            highest = c.load(top)
+
+            def exponential(score: Value) -> Value:
+                e = c.share(b.fsub(score, highest))  # noqa: B023
+                c.accumulate(weight, e)  # noqa: B023
+                return e
+
+            _loops(c, count, _sums(c, sums, tile, v_row, exponential))
+            factor = c.share(b.fsub(before, highest))
+            for d, part in enumerate([*sums, weight]):
+                whole = c.fma(c.load(total(d)), factor, c.load(part))
+                c.store(whole, total(d))
+            c.store(highest, total(width + 1))
     return c.compile()
 
 
@@ -147,8 +183,9 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
     c = VectorCode(
         "scatter",
         dtype,
-        ("k", "q", "z", "y", "r"),
-        ("heads", "latents", "k_row", "k_head", "y_row", "y_head", "r_head", "q_graph"),
+        ("k", "q", "z", "y", "top", "weight"),
+        ("heads", "latents", "k_row", "k_head", "y_row", "y_head")
+        + ("log_head", "q_graph"),
     )
     # Rows past the last are read from `blank` and written to `waste`.
     blank, waste = (_spare(c, width) for _ in range(2))
@@ -157,6 +194,8 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
         k_head = c.at(c["k"], c.mul(h, c["k_head"]))
         k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
         *sums, weight = c.zeros(width + 1)
+        top = c.local()
+        c.store(c.constant(-math.inf), top)
         with c.range(0, c["latents"], _LATENTS) as first:
 
             def q_row(i: Value) -> Value:
@@ -169,18 +208,29 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
                 m = c.add(c.mul(head, c["latents"]), first, i)  # noqa: B023
                 return c.at(c["z"], c.mul(m, width))
 
-            def exponential(i: Value, score: Value) -> Value:
-                e = c.exp2(score)
+            def compare(i: Value, score: Value) -> Value:
+                c.store(c.maximum(score, c.load(top)), top)  # noqa: B023
+                return score
+
+            before = c.load(top)
+            count = c.min(_LATENTS, c.sub(c["latents"], first))
+            _loops(c, count, _dots(c, k, q_row, tile, finish=compare))
+            highest = c.load(top)
+            factor = c.share(c.builder.fsub(before, highest))
+            for part in (*sums, weight):
+                c.store(c.builder.fmul(c.load(part), factor), part)
+
+            def exponential(score: Value) -> Value:
+                e = c.share(c.builder.fsub(score, highest))  # noqa: B023
                 c.accumulate(weight, e)  # noqa: B023
                 return e
 
-            steps = _dots(c, k, q_row, tile, finish=exponential)
-            steps += _sums(c, sums, tile, z_row)
-            count = c.min(_LATENTS, c.sub(c["latents"], first))
-            _loops(c, count, steps)
+            _loops(c, count, _sums(c, sums, tile, z_row, exponential))
         r = c.builder.fdiv(c.constant(1.0), c.load(weight))
         column = c.add(c["place"], c.sub(n, c["start"]))
-        c.store(r, c.at(c["r"], c.mul(h, c["r_head"]), column))
+        for name, numbers in (("top", top), ("weight", weight)):
+            place = c.at(c[name], c.mul(h, c["log_head"]), column)
+            c.store(c.load(numbers), place)
         y_head = c.at(c["y"], c.mul(h, c["y_head"]))
         c.store_columns(
             [c.builder.fmul(c.load(total), r) for total in sums],
@@ -198,15 +248,15 @@ def gradients_code(
     c = VectorCode(
         "gradients",
         dtype,
-        ("k", "v", "g", "y", "r", "q", "z", "grad", "offset")
+        ("k", "v", "g", "y", "log", "q", "z", "grad", "offset", "log_total")
         + ("total", "grad_k", "grad_v"),
         ("heads", "latents")
         + tuple(f"{name}_{axis}" for name in strided for axis in ("row", "head"))
-        + ("r_head", "q_graph"),
+        + ("log_head", "q_graph"),
     )
     b, latents = c.builder, c["latents"]
     blank, waste = (_spare(c, width) for _ in range(2))
-    es, grads = c.local(c.lanes), c.local(c.lanes)
+    by_latent, by_rows, grads, partial_grads = (c.local(c.lanes) for _ in range(4))
     with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
 
         def rows(name: str, elsewhere: Value) -> list[Value]:
@@ -218,8 +268,8 @@ def gradients_code(
         grad_k, grad_v = c.zeros(width), c.zeros(width)
         if decoded:
             column = c.add(c["place"], c.sub(n, c["start"]))
-            r = c.load(c.at(c["r"], c.mul(h, c["r_head"]), column))
-            g = [b.fmul(x, r) for x in c.load_columns(rows("g", blank), width)]
+            log = c.load(c.at(c["log"], c.mul(h, c["log_head"]), column))
+            g = c.load_columns(rows("g", blank), width)
             y = c.load_columns(rows("y", blank), width)
             level = b.fneg(c.dot(g, y))
         if encoded:
@@ -237,20 +287,38 @@ def gradients_code(
                 return c.at(c[name], c.mul(m, width))
 
             def offset(i: Value) -> Value:
-                start = c.broadcast(row("offset", 1, i))  # noqa: B023
-                return b.fadd(start, c.load(c.nth(grads, i))) if decoded else start
+                return c.broadcast(row("offset", 1, i))  # noqa: B023
 
-            def times_e(i: Value, dot: Value) -> Value:
-                return b.fmul(dot, c.load(c.nth(es, i)))
+            def at_most_one(x: Value) -> Value:
+                # Rows past the last have scores of zero, perhaps far above the sum.
+                return c.share(c.minimum(x, c.constant(0.0)))
+
+            def shares(i: Value, score: Value) -> Value:
+                if decoded:
+                    share = at_most_one(b.fsub(score, log))  # noqa: B023
+                    c.store(share, c.nth(by_rows, i))
+                if encoded:
+                    total = c.broadcast(row("log_total", 1, i))  # noqa: B023
+                    return at_most_one(b.fsub(score, total))
+                return score
+
+            def of_decoding(i: Value, dot: Value) -> Value:
+                return b.fmul(dot, c.load(c.nth(by_rows, i)))
+
+            def of_both(i: Value, dot: Value) -> Value:
+                share = c.load(c.nth(by_latent, i))
+                if not decoded:
+                    return b.fmul(dot, share)
+                return c.fma(dot, share, c.load(c.nth(partial_grads, i)))
 
             z_row, v_row = (partial(row, name, width) for name in ("z", "grad"))
-            steps = _dots(c, k, q_row, es, finish=lambda i, score: c.exp2(score))
+            steps = _dots(c, k, q_row, by_latent, finish=shares)
             if decoded:
-                last = {} if encoded else {"finish": times_e}
-                steps += _dots(c, g, z_row, grads, lambda i: level, **last)  # noqa: B023
+                out = partial_grads if encoded else grads
+                steps += _dots(c, g, z_row, out, lambda i: level, of_decoding)  # noqa: B023
             if encoded:
-                steps += _dots(c, v, v_row, grads, offset, times_e)
-                steps += _sums(c, grad_v, es, v_row)
+                steps += _dots(c, v, v_row, grads, offset, of_both)
+                steps += _sums(c, grad_v, by_latent, v_row)
             steps += _sums(c, grad_k, grads, q_row)
             _loops(c, c.lanes, steps)
             by_point = c.transpose(

@@ -1,6 +1,7 @@
 """Rows cut into tasks, and the threads that compute them."""
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -83,6 +84,31 @@ class RowTasks(NamedTuple):
             return totals
         sums = totals.new_zeros(len(self.sizes), *totals.shape[1:])
         return sums.index_add_(0, self.table[:, 0], totals)
+
+    def merge(self, totals: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over the tasks of each graph what is relative to maxima of each task.
+
+        Args:
+            totals: Sums divided by two to the power of `top`.
+            top: Maxima of the exponents.
+
+        Shapes:
+            - `totals`: $[T, H, R, M]$
+            - `top`: $[T, H, M]$
+
+        Returns:
+            The sums relative to the maxima of each graph, $[B, H, R, M]$, and these
+            maxima, $[B, H, M]$: minus infinity for a graph without rows.
+        """
+        if self.whole:
+            return totals, top
+        graph = self.table[:, 0]
+        highest = top.new_full((len(self.sizes), *top.shape[1:]), -torch.inf)
+        index = graph.view(-1, 1, 1).expand_as(top)
+        highest = highest.scatter_reduce(0, index, top, "amax")
+        # Not torch's exp2: its bits depend on where in the tensor a number stands.
+        factors = ((top - highest[graph]) * math.log(2)).exp().unsqueeze(2)
+        return self.by_graph(totals * factors), highest
 
 
 class Kernel:

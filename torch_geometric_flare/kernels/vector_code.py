@@ -265,6 +265,20 @@ class VectorCode:
         bits = self.builder.add(self.builder.bitcast(y, words), power)
         return self.builder.bitcast(bits, self.vector)
 
+    def share(self, x: Value) -> Value:
+        """Return $2^x$ for x up to about 0; zero where that is no normal number."""
+        least = self.constant(-126.0 if self.bits == 32 else -1022.0)
+        small = self.builder.fcmp_ordered("<", x, least)
+        return self.builder.select(small, self.constant(0.0), self.exp2(x))
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        """Return the smaller of two numbers, lane by lane."""
+        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        """Return the larger of two numbers, lane by lane."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
     # Order
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
