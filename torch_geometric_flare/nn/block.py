@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State
-from torch_geometric_flare.nn.stage import Latents, Stage, is_stage
+from torch_geometric_flare.nn.stage import (
+    Latents,
+    Stage,
+    Step,
+    is_stage,
+    take_step,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -115,7 +121,10 @@ class ResidualBlock(nn.Module):
         batch: PointBatch | Tensor | None = None,
         group: "ProcessGroup | None" = None,
         edges: Mapping[str, Any] | None = None,
-    ) -> Tensor:
+        *,
+        step: Step | None = None,
+        latents: Latents = (),
+    ) -> Any:
         """Apply the block.
 
         Args:
@@ -125,11 +134,19 @@ class ResidualBlock(nn.Module):
                 any; handed to the mixer as `mixer(x, batch, group=group)`.
             edges: Keyword arguments of the local layer, such as `edge_index` and
                 `edge_attr`. They number the rows of `x` as they are.
+            step: One step of the block alone, see `nn.stage.Stage`.
+            latents: What that step depends on.
+
+        Returns:
+            The features after the block, $[N, C]$; or what the step returns.
 
         Raises:
             ValueError: If there is a local layer without `edges` or with a `group`, or
                 `edges` without a local layer.
         """
+        if step is not None:
+            layout = batch if isinstance(batch, PointBatch) else None
+            return take_step(self, step, x, layout, latents)
         if (self.local is None) != (edges is None):
             raise ValueError(
                 "the block has no local layer: leave edges out, or pass local="

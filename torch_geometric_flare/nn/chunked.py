@@ -15,7 +15,7 @@ from torch_geometric_flare.functional.torch_internals import is_transformed
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.chunk_loops import encode_chunks, map_chunks
 from torch_geometric_flare.nn.recompute import Chunk
-from torch_geometric_flare.nn.stage import Latents, run_stage
+from torch_geometric_flare.nn.stage import Latents, call_step, run_stage
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -76,12 +76,13 @@ def encode_in_chunks(
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> State:
-        state: State = stage.encode_rows(layout.sort(part), layout, latents)
+        rows = layout.sort(part)
+        state: State = call_step(stage, "encode_rows", rows, layout, latents)
         return state
 
     pieces = layout.chunks(size)
     if not pieces:
-        alone: State = stage.encode_rows(x, layout, latents)
+        alone: State = call_step(stage, "encode_rows", x, layout, latents)
         return distributed_merge(alone, group)
     chunks = [Chunk(partial(step, p.layout), p.rows, p.graphs) for p in pieces]
     state = encode_chunks(chunks, x, latents, layout.num_graphs, stage)
@@ -108,12 +109,12 @@ def decode_in_chunks(
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> tuple[Tensor]:
-        y = stage.decode_rows(latents, layout.sort(part), layout)
+        y = call_step(stage, "decode_rows", layout.sort(part), layout, latents)
         return (layout.unsort(y),)
 
     pieces = layout.chunks(size)
     if not pieces:
-        y: Tensor = stage.decode_rows(latents, x, layout)
+        y: Tensor = call_step(stage, "decode_rows", x, layout, latents)
         return y
     chunks = [Chunk(partial(step, p.layout), p.rows, p.graphs) for p in pieces]
     return map_chunks(chunks, x, latents, stage)
@@ -128,7 +129,8 @@ def run_in_chunks(
 ) -> Tensor:
     """Run a stage on rows in the batch's own order; as `run_whole`, in chunks."""
     return run_stage(
-        stage,
+        stage.num_encodes,
         lambda latents: encode_in_chunks(stage, x, layout, size, group, latents),
+        lambda state, latents: call_step(stage, "process", state, None, latents),
         lambda latents: decode_in_chunks(stage, latents, x, layout, size),
     )

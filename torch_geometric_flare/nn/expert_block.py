@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
 from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp
-from torch_geometric_flare.nn.stage import Latents
+from torch_geometric_flare.nn.stage import Latents, Step, take_step
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -103,21 +103,31 @@ class ExpertBlock(nn.Module):
         return self._second_half(latents[1:], h, rows, layout, weights)
 
     def forward(
-        self, rows: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
-    ) -> Tensor:
+        self,
+        rows: Tensor,
+        layout: PointBatch,
+        group: "ProcessGroup | None" = None,
+        *,
+        step: Step | None = None,
+        latents: Latents = (),
+    ) -> Any:
         """Run both halves on all points at once.
 
         Args:
             rows: Rows [g, f, x] in the order of the layout.
             layout: The graphs.
             group: Processes that hold the other points of these graphs.
+            step: One step of the block alone, see `nn.stage.Stage`.
+            latents: What that step depends on.
         """
+        if step is not None:
+            return take_step(self, step, rows, layout, latents)
         weights = self._weights(rows)
         state = distributed_merge(self.encode_rows(rows, layout), group)
-        latents = self.process(state)
-        h = self._first_half(latents, rows, layout, weights)
+        first = self.process(state)
+        h = self._first_half(first, rows, layout, weights)
         state = distributed_merge(self._encode_again(h, layout), group)
-        _, again = self.process(state, latents)
+        _, again = self.process(state, first)
         return self._second_half((again,), h, rows, layout, weights)
 
     def _first_half(

@@ -15,7 +15,8 @@ from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_points, is_positive
 from torch_geometric_flare.nn.chunk_loops import merge_into
-from torch_geometric_flare.nn.stage import Latents, is_stage, run_stage
+from torch_geometric_flare.nn.recompute import is_sharded
+from torch_geometric_flare.nn.stage import Latents, call_step, is_stage, run_stage
 
 Features = Callable[[slice], Tensor]
 
@@ -113,9 +114,10 @@ def predict_stream(
 
     Raises:
         TypeError: If `model` is no such network, or `source` or `sink` no array.
-        ValueError: If a shape or `chunk_size` is wrong, `sink` is read-only or of
-            integers, `residual_dtype` is no floating-point type, or, in PyTorch
-            Geometric's debug mode, `source` is not finite.
+        ValueError: If a shape or `chunk_size` is wrong, `lift`, `norm` or `head` are
+            sharded over processes, `sink` is read-only or of integers, `residual_dtype`
+            is no floating-point type, or, in PyTorch Geometric's debug mode, `source`
+            is not finite.
         FileNotFoundError: If `residual_dir` is no folder.
 
     Examples:
@@ -150,7 +152,10 @@ def predict_stream(
         return
     like = next(model.parameters())
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
+        # Sharded weights are gathered in place, which inference tensors do not allow.
+        stack.enter_context(
+            torch.no_grad() if is_sharded(model) else torch.inference_mode()
+        )
         stack.enter_context(_evaluating(model))
         # Under autocast not the precision of the parameters.
         probe = model.lift(like.new_empty(0, model.in_channels))
@@ -197,7 +202,7 @@ def _run_block(
             else:  # the first time
                 x = features(rows)
                 residual.write(rows, x)
-            part = block.encode_rows(x, _layout(x), latents)
+            part = call_step(block, "encode_rows", x, _layout(x), latents)
             total = merge_into(total, part, slice(1), 1)
         assert total is not None
         kind: Any = type(part)
@@ -207,12 +212,16 @@ def _run_block(
     def decode(latents: Latents) -> Features:
         def leaving(rows: slice) -> Tensor:
             x = stored(rows)
-            y: Tensor = block.decode_rows(latents, x, _layout(x))
+            y: Tensor = call_step(block, "decode_rows", x, _layout(x), latents)
             return y
 
         return leaving
 
-    return run_stage(block, encode, decode)
+    def process(state: Any, latents: Latents) -> Latents:
+        made: Latents = call_step(block, "process", state, None, latents)
+        return made
+
+    return run_stage(block.num_encodes, encode, process, decode)
 
 
 def _layout(x: Tensor) -> PointBatch:
@@ -226,6 +235,13 @@ def _check_model(model: Backbone) -> None:
         raise TypeError(
             f"model is a {type(model).__name__} without {', '.join(missing)}: pass a "
             "Backbone such as FLARE, which of a Surrogate is its attribute `model`"
+        )
+    pointwise = nn.ModuleList([model.lift, model.norm, model.head])
+    if any(hasattr(parameter, "placements") for parameter in pointwise.parameters()):
+        raise ValueError(
+            "lift, norm and head of the model are sharded over processes "
+            "(fully_shard), and are not used by its own call: call model.unshard() "
+            "first; the blocks may stay sharded"
         )
     for block in model.blocks:
         if not is_stage(block):

@@ -1,5 +1,6 @@
 """Recompute chunks of points in backward, and their gradients."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -45,6 +46,14 @@ class _Bound(nn.Module):
         return function(*inputs)
 
 
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether `fully_shard` was applied to the module or a part of it."""
+    # Without this import, which takes long, nothing is.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    kind: tuple[type, ...] | type = getattr(fsdp, "FSDPModule", ())
+    return any(isinstance(part, kind) for part in module.modules())
+
+
 class Surroundings:
     """Parameters, autocast and random numbers as a loop finds them."""
 
@@ -56,6 +65,13 @@ class Surroundings:
         for name, parameter in module.named_parameters():
             self.names.append(name)
             self.parameters.append(parameter)
+        if torch.is_grad_enabled() and is_sharded(module):
+            # The chunks of backward would find the gradients of gathered copies.
+            raise ValueError(
+                "chunk_size is set, but the weights are sharded over processes "
+                "(fully_shard), and gradients in chunks would be lost: set "
+                "chunk_size=None to train, or predict under torch.no_grad()"
+            )
         self.device = x.device.type
         # Copies of weights must not be cached: they are made here without a graph, and
         # would be found by later layers that need one.

@@ -1,7 +1,8 @@
 """Layers on points that see each other through a state: what a network is made of."""
 
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, TypeVar
 
 from torch import Tensor
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 Latents = tuple[Tensor, ...]
 """What decoding needs of a batch: tensors of which each graph has a row."""
 
+Step = Literal["encode_rows", "process", "decode_rows"]
+"""A method of a stage, as a block's forward takes it in `step`."""
 
 R = TypeVar("R")
 
@@ -32,9 +35,14 @@ class Stage(Protocol):
     encode-process-decode network, whose `process` is a chain of transformer blocks.
 
     Rows are in the order of the layout.
+
+    A block whose forward takes `step=None, latents=()`, and returns `take_step` where
+    there is a step, can be wrapped or hooked: chunks then go through its call.
     """
 
-    num_encodes: int
+    @property
+    def num_encodes(self) -> int:
+        """How often it encodes."""
 
     def encode_rows(self, x: Tensor, layout: PointBatch, latents: Latents) -> State:
         """Return the state of some points [N, C]; `latents` is empty at first."""
@@ -54,21 +62,65 @@ def is_stage(module: Any) -> TypeGuard[Stage]:
     )
 
 
-def run_stage(
-    stage: Stage,
-    encode: Callable[[Latents], State],
-    decode: Callable[[Latents], R],
-) -> R:
-    """Encode as often as the stage asks for, then decode.
+def take_step(
+    stage: Stage, step: Step, x: Any, layout: PointBatch | None, latents: Latents
+) -> Any:
+    """Take one step of a stage: what its forward returns for a `step`.
 
     Args:
         stage: The layer.
+        step: The method.
+        x: Rows; for `process` the state.
+        layout: The graphs; `None` for `process`.
+        latents: What the step depends on, of each graph.
+    """
+    if step == "process":
+        return stage.process(x, latents)
+    assert layout is not None
+    if step == "encode_rows":
+        return stage.encode_rows(x, layout, latents)
+    return stage.decode_rows(latents, x, layout)
+
+
+def call_step(
+    stage: Any, step: Step, x: Any, layout: PointBatch | None, latents: Latents
+) -> Any:
+    """Take one step through the call of the module, for hooks and wrappers of it.
+
+    So a block is compiled, checkpointed or sharded in steps as it is as a whole. A
+    stage whose forward knows no `step` is asked by its method.
+
+    Args:
+        stage: A `Stage` that is a module, or a wrapper of one.
+        step: The method.
+        x: Rows; for `process` the state.
+        layout: The graphs; `None` for `process`.
+        latents: What the step depends on, of each graph.
+    """
+    # A wrapper hands on the method of the module inside.
+    inside = getattr(stage.encode_rows, "__self__", stage)
+    if "step" in inspect.signature(type(inside).forward).parameters:
+        return stage(x, layout, step=step, latents=latents)
+    return take_step(stage, step, x, layout, latents)
+
+
+def run_stage(
+    num_encodes: int,
+    encode: Callable[[Latents], State],
+    process: Callable[[Any, Latents], Latents],
+    decode: Callable[[Latents], R],
+) -> R:
+    """Encode as often as a stage asks for, then decode.
+
+    Args:
+        num_encodes: How often.
         encode: Returns the state of all points, from the latents so far.
+        process: Returns the next latents, from the state and the latents so far.
         decode: Returns the result from the latents.
     """
     latents: Latents = ()
-    for _ in range(stage.num_encodes):
-        latents = stage.process(encode(latents), latents)
+    for _ in range(num_encodes):
+        latents = process(encode(latents), latents)
     return decode(latents)
 
 
@@ -93,4 +145,4 @@ def run_whole(
     def decode(latents: Latents) -> Tensor:
         return stage.decode_rows(latents, x, layout)
 
-    return run_stage(stage, encode, decode)
+    return run_stage(stage.num_encodes, encode, stage.process, decode)

@@ -1,6 +1,6 @@
 """The PerceiverIO network."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, reset_linear
-from torch_geometric_flare.nn.stage import Latents, run_whole
+from torch_geometric_flare.nn.stage import Latents, Step, run_whole, take_step
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -190,9 +190,17 @@ class _LatentStage(nn.Module):
         return out
 
     def forward(
-        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
-    ) -> Tensor:
-        """Run all three on all points of this process at once."""
+        self,
+        x: Tensor,
+        layout: PointBatch,
+        group: "ProcessGroup | None" = None,
+        *,
+        step: Step | None = None,
+        latents: Latents = (),
+    ) -> Any:
+        """Run all three on all points of this process at once, or one `step`."""
+        if step is not None:
+            return take_step(self, step, x, layout, latents)
         return run_whole(self, x, layout, group)
 
     def _split_heads(self, x: Tensor) -> Tensor:
