@@ -62,3 +62,11 @@ def test_errors(mesh, features, constants, message):
     mesh.point_data["hole"] = np.full(mesh.n_points, np.nan)
     with pytest.raises(ValueError, match=message):
         find_features(mesh, features, constants)
+
+
+def test_field_data_hold_everywhere(mesh):
+    mesh.field_data["wind"] = np.array([1.0, 2.0])
+    assert find_features(mesh, (WIND,))["wind"].tolist() == [[1.0, 2.0]] * mesh.n_points
+    assert find_features(mesh, (WIND,), {"wind": [3, 4]})["wind"][0].tolist() == [3, 4]
+    with pytest.raises(ValueError, match="'wind' must be 1 numbers, got 2 of type"):
+        find_features(mesh, (Field("wind"),))

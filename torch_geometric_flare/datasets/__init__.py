@@ -11,6 +11,7 @@ from torch_geometric_flare.datasets.file_per_sample import FilePerSample
 from torch_geometric_flare.datasets.lpbf import LPBF
 from torch_geometric_flare.datasets.mean import MeanSample
 from torch_geometric_flare.datasets.mesh_data import MeshData
+from torch_geometric_flare.datasets.mesh_folder import MeshFolder, SurrogateArguments
 from torch_geometric_flare.datasets.nearest import NearestSample
 from torch_geometric_flare.datasets.pipe import Pipe
 from torch_geometric_flare.datasets.shapenet_car import ShapeNetCar
@@ -31,12 +32,14 @@ __all__ = [
     "LPBF",
     "MeanSample",
     "MeshData",
+    "MeshFolder",
     "NearestSample",
     "Pipe",
     "ShapeNetCar",
     "SimulatedDataset",
     "Simulator",
     "StackedArrays",
+    "SurrogateArguments",
     "VerifiedDataset",
     "sample_rng",
 ]

@@ -22,7 +22,8 @@ def find_features(
     r"""Return the named inputs at the vertices or the cells of a mesh.
 
     Each comes from `constants`, or else from the data of that name in the mesh, or else
-    it is computed: `normal`, by `mesh_normals`, and `area`, by `mesh_areas`.
+    from its field data (one number per channel, the same everywhere), or else it is
+    computed: `normal`, by `mesh_normals`, and `area`, by `mesh_areas`.
 
     Args:
         mesh: A mesh of `read_mesh`.
@@ -66,6 +67,8 @@ def _find(
         if array.dtype.kind not in "fiu":
             raise ValueError(f"the {kind} data {name!r} are no numbers")
         values = torch.tensor(array.reshape(number, -1).astype(np.float32))
+    elif name in mesh.field_data:
+        values = _same_everywhere(mesh.field_data[name], feature, number)
     elif name == "normal" and feature.channels == 3:
         values = mesh_normals(mesh, cells=cells)
     elif name == "area" and feature.channels == 1:
@@ -83,3 +86,14 @@ def _find(
     if not values.isfinite().all():
         raise ValueError(f"the input {feature} must be finite")
     return values
+
+
+def _same_everywhere(array: Any, feature: Field, number: int) -> Tensor:
+    """Return the numbers of field data at every place."""
+    given = np.asarray(array)
+    if given.dtype.kind not in "fiu" or given.size != feature.channels:
+        raise ValueError(
+            f"the field data {feature.name!r} must be {feature.channels} numbers, got "
+            f"{given.size} of type {given.dtype}"
+        )
+    return torch.tensor(given.astype(np.float32).reshape(1, -1)).expand(number, -1)

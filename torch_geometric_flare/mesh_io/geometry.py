@@ -12,6 +12,17 @@ from torch import Tensor
 _FACES = (vtk.VTK_TRIANGLE, vtk.VTK_QUAD, vtk.VTK_POLYGON)
 
 
+def is_surface(mesh: Any) -> bool:
+    """Return whether all cells are triangles, quads and polygons.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+    """
+    if isinstance(mesh, pv.PolyData):
+        return bool(mesh.n_cells == mesh.GetNumberOfPolys())
+    return bool(np.isin(mesh.celltypes, _FACES).all())
+
+
 def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
     r"""Return the unit normals of a surface mesh.
 
@@ -71,11 +82,9 @@ def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
 
 def _faces(mesh: Any, wanted: str) -> Any:
     """Return the faces alone, vertices and cells in the order of `mesh`."""
-    if isinstance(mesh, pv.PolyData):
-        if mesh.n_cells == mesh.GetNumberOfPolys():
-            return pv.PolyData(mesh.points, faces=mesh.faces)
-    elif np.isin(mesh.celltypes, _FACES).all():
-        return pv.PolyData(mesh.points, faces=mesh.cells)
+    if is_surface(mesh):
+        polygons = isinstance(mesh, pv.PolyData)
+        return pv.PolyData(mesh.points, faces=mesh.faces if polygons else mesh.cells)
     raise ValueError(
         f"the mesh has cells other than triangles, quads and polygons, which have no "
         f"{wanted}: extract its surface, as faces alone"

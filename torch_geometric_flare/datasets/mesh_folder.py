@@ -1,0 +1,380 @@
+"""A folder of meshes with fields on them, as a data set."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare.datasets.arrays import Array
+from torch_geometric_flare.datasets.converted import ConvertedFiles
+from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.transforms import Normalizer
+
+_SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
+_LOCATIONS = ("cell", "point")
+
+
+class SurrogateArguments(TypedDict):
+    """What `SurrogateModule` and `Surrogate` take from a training split."""
+
+    target_normalizer: Normalizer
+    coordinate_normalizer: Normalizer
+    input_normalizer: Normalizer | None
+    fields: Fields
+    features: Fields
+
+
+class MeshFolder(ConvertedFiles):
+    r"""Your own meshes: a folder of `.vtu`, `.vtp`, `.stl` and `.ply` files.
+
+    Each file is a sample, and samples may differ in size. A sample has
+
+    - `pos` [N, 3], the centres of the cells or the vertices, as in the file; [N, 2] if
+      all vertices have the same $z$;
+    - `y` [N, C], the arrays of `fields` side by side, as in the file;
+    - each feature [N, C] under its name;
+    - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
+      coordinates: outward if the surface is closed.
+
+    It has no `x`: the surrogate makes it of `pos` and the features, in training as in
+    prediction. `surrogate_arguments` returns the normalisers for that.
+
+    A feature is, in this order, the mesh's array of that name at the chosen location,
+    numbers in its field data that hold for the whole mesh (such as the speed of the
+    inlet), or, if it is called `normal` or `area`, computed.
+
+    VTK reads no fields from `.stl` and `.ply`. With `fields=()` such a folder gives
+    shapes without `y`; to train, save the meshes as `.vtp`.
+
+    Each mesh is read once, in a process of its own (`pip install
+    "torch-geometric-flare[data]"`), which takes a second or two, and stored in
+    `root/processed`: see `ConvertedFiles`. Files that end in other suffixes, hidden
+    ones and those in subfolders are passed over.
+
+    Args:
+        root: The folder of the meshes.
+        split: `"train"`, `"val"` or `"test"`.
+        fields: The arrays to predict. A name alone stands for a field of one channel
+            without a unit.
+        features: The inputs beside the coordinates, likewise.
+        location: Where fields and features lie: `"cell"` or `"point"`.
+        fractions: Shares of the training, validation and test split, of sum 1. A share
+            above zero gets at least one mesh.
+        seed: Which meshes are in which split: their names are put in the order of the
+            SHA-256 of seed and name, which is the same on every machine.
+        transform: Applied to a sample whenever it is indexed.
+        pre_transform: Applied once to every sample, and its result stored.
+        force_reload: Whether to read the meshes again.
+
+    Raises:
+        FileNotFoundError: If `root` is no folder or holds no meshes.
+        ValueError: If an argument is none of its choices, there are too few meshes for
+            the splits, or a file is malformed, was written by a prediction, or lacks an
+            array. The message names the file, the array and those found.
+    """
+
+    # The names of the splits: nothing is published.
+    published_sizes: ClassVar[Mapping[str, int]] = {"train": 0, "val": 0, "test": 0}
+    array_names = ("pos", "y", "features", "normal", "area")
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        fields: Iterable[Field | str],
+        features: Iterable[Field | str] = (),
+        location: str = "cell",
+        fractions: Sequence[float] = (0.8, 0.1, 0.1),
+        seed: int = 0,
+        transform: Callable[[Data], Data] | None = None,
+        pre_transform: Callable[[Data], Data] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        if location not in _LOCATIONS:
+            raise ValueError(f"location must be 'cell' or 'point', got {location!r}.")
+        self.fields = _as_fields("fields", fields)
+        self.features = _as_fields("features", features)
+        channel_slices((*self.fields, *self.features))  # Raises on equal names.
+        self.location = location
+        self.seed = seed
+        self.fractions = _check_fractions(fractions)
+        self._mesh_names = _find_meshes(Path(root))
+        super().__init__(root, split, None, transform, pre_transform, force_reload)
+
+    @property
+    def raw_dir(self) -> str:
+        """The folder of the meshes: `root` itself."""
+        return str(self.root)
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """The meshes of all splits."""
+        return self._mesh_names
+
+    @property
+    def name(self) -> str:
+        """Folder of these arrays, shares and seed."""
+        return f"{self._converted_name}_{_digest(self.fractions, self.seed)}"
+
+    @property
+    def converted_dir(self) -> Path:
+        """Folder of the converted meshes, the same for all splits and seeds."""
+        return Path(self.root, "processed", self._converted_name)
+
+    @property
+    def _converted_name(self) -> str:
+        arrays = [
+            [(field.name, field.channels) for field in group]
+            for group in (self.fields, self.features)
+        ]
+        return f"{self.location}s_{_digest(arrays)}"
+
+    def hub_files(self) -> tuple[str, ...]:
+        """Return nothing: the files are yours."""
+        return ()
+
+    def sample_files(self) -> dict[str, tuple[Path, ...]]:
+        """Return the mesh of each sample of the split, by its file name."""
+        names = _split(self._mesh_names, self.fractions, self.seed)[self.split]
+        if not names:
+            raise ValueError(
+                f"the {self.split} split of '{self.root}' is empty, as fractions="
+                f"{self.fractions}: give it a share above zero."
+            )
+        return {name: (Path(self.root, name),) for name in names}
+
+    def convert(self, name: str) -> dict[str, Array]:
+        """Read a mesh and its arrays."""
+        from torch_geometric_flare import mesh_io
+
+        path = Path(self.root, name)
+        mesh = mesh_io.read_mesh(path)
+        _refuse_predictions(mesh, path)
+        cells = self.location == "cell"
+        data = mesh.cell_data if cells else mesh.point_data
+        try:
+            inputs = mesh_io.find_features(mesh, self.features, cells=cells)
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}. {_found(mesh, path)}") from error
+        pos = np.asarray((mesh.cell_centers() if cells else mesh).points, np.float32)
+        flat = bool((mesh.points[:, 2] == mesh.points[0, 2]).all())
+        size = len(pos)
+        columns = [
+            _field_values(mesh, data, field, self.location, path)
+            for field in self.fields
+        ]
+        surface = mesh_io.is_surface(mesh)
+        normal, area = np.empty((0, 3), np.float32), np.empty(0, np.float32)
+        if surface:
+            area = mesh_io.mesh_areas(mesh, cells=cells).numpy()[:, 0]
+        if surface and not flat:
+            normal = mesh_io.mesh_normals(mesh, cells=cells).numpy()
+        return {
+            "pos": pos[:, :2] if flat else pos,
+            "y": np.concatenate([np.empty((size, 0), np.float32), *columns], axis=1),
+            "features": torch.cat([torch.empty(size, 0), *inputs.values()], 1).numpy(),
+            "normal": normal,
+            "area": area,
+        }
+
+    def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
+        """Return the mesh made of its converted arrays."""
+        tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
+        features = tensors.pop("features")
+        data = Data(**{key: value for key, value in tensors.items() if value.numel()})
+        for key, columns in channel_slices(self.features).items():
+            data[key] = (
+                features[:, columns].squeeze(1)
+                if key == "area"
+                else (features[:, columns])
+            )
+        return data
+
+    def surrogate_arguments(self) -> SurrogateArguments:
+        """Return fields, features and the normalisers fitted on the training split.
+
+        Coordinates are mapped from their bounds to 0 and 1, features and fields to zero
+        mean and unit deviation. All samples are read, without `transform`.
+
+        Returns:
+            Arguments of `SurrogateModule` and `Surrogate`, by name.
+
+        Raises:
+            ValueError: If this is not the training split, or there are no fields.
+        """
+        if self.split != "train":
+            raise ValueError(
+                f"split={self.split!r}: normalisers are fitted on the training split "
+                "alone. Call surrogate_arguments of the split 'train'."
+            )
+        if not self.fields:
+            raise ValueError("fields is empty: there is nothing to train on.")
+        lower, upper = self.coordinate_bounds()
+        inputs = None
+        if self.features:
+            columns = (
+                torch.cat([data[f.name].view(-1, f.channels) for f in self.features], 1)
+                for data in self._stored_samples()
+            )
+            inputs = Normalizer.cat(
+                [Normalizer.identity(len(lower)), Normalizer.gaussian(columns)]
+            )
+        return {
+            "target_normalizer": Normalizer.gaussian(
+                data.y for data in self._stored_samples()
+            ),
+            "coordinate_normalizer": Normalizer.from_bounds(lower, upper),
+            "input_normalizer": inputs,
+            "fields": self.fields,
+            "features": self.features,
+        }
+
+    def coordinate_bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the corners of the box that holds all points of this split.
+
+        Returns:
+            Lower and upper corner, $[D]$ each, in the unit of the meshes.
+
+        Raises:
+            ValueError: If some meshes are flat and others are not.
+        """
+        boxes = [(d.pos.amin(0), d.pos.amax(0)) for d in self._stored_samples()]
+        for index, (low, _) in zip(self.indices(), boxes, strict=True):
+            if len(low) != len(boxes[0][0]):
+                raise ValueError(
+                    f"'{self.source(self._names[index])}' has {len(low)} coordinates, "
+                    f"but '{self.source(self._names[self.indices()[0]])}' has "
+                    f"{len(boxes[0][0])}: a mesh with the same z everywhere counts as "
+                    "flat. Put flat meshes into a folder of their own."
+                )
+        return (
+            torch.stack([low for low, _ in boxes]).amin(0),
+            torch.stack([high for _, high in boxes]).amax(0),
+        )
+
+    def _stored_samples(self) -> Iterator[Data]:
+        return (self.get(index) for index in self.indices())
+
+    def _log_size(self, size: int) -> None:
+        """Say nothing: no size is published."""
+
+
+def _as_fields(argument: str, given: Iterable[Field | str]) -> Fields:
+    """Return fields, a name standing for one channel without a unit."""
+    if isinstance(given, str | Field):
+        raise ValueError(f"{argument} is {given!r}: pass a list, as [{given!r}].")
+    fields = tuple(Field(each) if isinstance(each, str) else each for each in given)
+    for field in fields:
+        if not isinstance(field, Field):
+            raise ValueError(
+                f"{argument} holds {field!r}, expected a Field such as "
+                "Field('velocity', 3, 'm/s'), or a name."
+            )
+    return fields
+
+
+def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
+    shares = tuple(map(float, fractions))
+    whole = len(shares) == 3 and math.isclose(sum(shares), 1, abs_tol=1e-6)
+    if not whole or min(shares) < 0 or shares[0] == 0:
+        raise ValueError(
+            "fractions must be three shares of sum 1, for training, validation and "
+            f"test, the first above zero, got {fractions!r}."
+        )
+    return shares
+
+
+def _find_meshes(root: Path) -> list[str]:
+    """Return the names of the mesh files in a folder, in order."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"root='{root}' is no folder: give that of the meshes.")
+    files = [path for path in root.iterdir() if path.is_file()]
+    names = [
+        path.name
+        for path in files
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    ]
+    if not names:
+        others = sorted({path.suffix for path in files}) or "no files"
+        raise FileNotFoundError(
+            f"root='{root}' holds no meshes ({', '.join(_SUFFIXES)}), but {others}."
+        )
+    return sorted(names)
+
+
+def _split(
+    names: Sequence[str], fractions: Sequence[float], seed: int
+) -> dict[str, list[str]]:
+    """Return the names of each split, in alphabetical order."""
+    shuffled = sorted(
+        names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    )
+    val, test = (
+        max(1, round(share * len(names))) if share else 0 for share in fractions[1:]
+    )
+    if val + test >= len(names):
+        raise ValueError(
+            f"{len(names)} meshes are too few for fractions={tuple(fractions)}: "
+            f"validation gets {val} and test {test}, which leaves none to train on."
+        )
+    return {
+        "val": sorted(shuffled[:val]),
+        "test": sorted(shuffled[val : val + test]),
+        "train": sorted(shuffled[val + test :]),
+    }
+
+
+def _field_values(
+    mesh: Any, data: Any, field: Field, location: str, path: Path
+) -> Array:
+    """Return an array of the mesh, [N, C]."""
+    if field.name not in data:
+        raise ValueError(
+            f"'{path}' has no {location} data {field.name!r}. {_found(mesh, path)}"
+        )
+    array = np.asarray(data[field.name])
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"'{path}': the {location} data {field.name!r} are no numbers")
+    values = array.reshape(len(array), -1).astype(np.float32)
+    if values.shape[1] != field.channels:
+        raise ValueError(
+            f"'{path}': the {location} data {field.name!r} have {values.shape[1]} "
+            f"channels, not {field.channels}: pass Field({field.name!r}, "
+            f"{values.shape[1]}, unit)"
+        )
+    return values
+
+
+def _found(mesh: Any, path: Path) -> str:
+    """Say which arrays a mesh has."""
+    found = {
+        "cell": list(mesh.cell_data),
+        "point": list(mesh.point_data),
+        "field": list(mesh.field_data),
+    }
+    text = "; ".join(f"{kind} data: {names or 'none'}" for kind, names in found.items())
+    if path.suffix.lower() in (".stl", ".ply"):
+        text += f" (VTK reads no fields from {path.suffix}: save it as .vtp)"
+    return f"It has {text}"
+
+
+def _refuse_predictions(mesh: Any, path: Path) -> None:
+    """No surrogate is to be trained on what one predicted."""
+    if "provenance" in mesh.field_data:
+        (note, *_) = (str(text) for text in mesh.field_data["provenance"])
+        if note.startswith("predicted by"):
+            raise ValueError(f"'{path}' is no data, but {note}: move it elsewhere")
+
+
+def _digest(*values: object) -> str:
+    """Return a short name of plain values, the same in every process."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
