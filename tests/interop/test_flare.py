@@ -71,33 +71,105 @@ def test_errors():
 
 
 def to_reference(model):
-    """The parameters of such a FLARE under the names of the reference."""
+    """The parameters of a FLARE under the names of the reference."""
     names = (
-        (r"^lift\.layers\.0", "in_proj.fc1"),
-        (r"^lift\.layers\.3", "in_proj.fc2"),
-        (r"^head\.layers\.0", "out_proj.1.fc1"),
-        (r"^head\.layers\.3", "out_proj.1.fc2"),
-        (r"^lift\.layers", "in_proj.fcs"),
-        (r"^head\.layers", "out_proj.1.fcs"),
+        (r"^lift\.", "in_proj."),
+        (r"^head\.", "out_proj.1."),
         (r"^norm", "out_proj.0"),
         (r"mixer_norm", "norm1"),
         (r"feed_forward_norm", "norm2"),
-        (r"feed_forward\.layers\.0", "mlp.fc1"),
-        (r"feed_forward\.layers\.1", "mlp.fc2"),
+        (r"feed_forward\.", "mlp."),
         (r"mixer\.latents", "att.latent_q"),
-        (r"mixer\.key_mlp\.layers\.0", "att.k_proj.fc"),
-        (r"mixer\.value_mlp\.layers\.0", "att.v_proj.fc"),
+        (r"mixer\.(query|key)_norm", lambda match: f"att.{match[1][0]}_norm"),
+        (r"mixer\.(key|value)_mlp", lambda match: f"att.{match[1][0]}_proj"),
         (r"mixer\.out", "att.out_proj"),
     )
-    found = {}
-    for name, value in model.state_dict().items():
-        for ours, theirs in names:
-            name = re.sub(ours, theirs, name)
-        name = re.sub(
-            r"fcs\.(\d)", lambda place: f"fcs.{int(place.group(1)) - 1}", name
-        )
-        found[name] = value.reshape(8, 5) if name.endswith("latent_q") else value
+    found, own = {}, model.state_dict()
+    for name, value in own.items():
+        theirs = name
+        for ours, replacement in names:
+            theirs = re.sub(ours, replacement, theirs)
+        if ".layers." in name:
+            mlp, place = name.split(".layers.")
+            depth = sum(k.startswith(f"{mlp}.layers.") for k in own) // 2 - 2
+            place, kind = place.split(".")
+            layer = "fc1" if place == "0" else f"fcs.{int(place) - 1}"
+            layer = "fc2" if int(place) == depth + 1 else layer
+            layer = "fc" if depth == -1 else layer
+            theirs = f"{theirs.split('.layers.')[0]}.{layer}.{kind}"
+        latent = name.endswith("latents")
+        found[theirs] = value.reshape(8, 5) if latent else value
     return found
+
+
+def small(**options):
+    return FLARE(3, 8, 2, num_layers=2, heads=2, num_latents=5, **options)
+
+
+@pytest.mark.parametrize("kv_layers", [-1, 0, 2])
+@pytest.mark.parametrize("mlp_layers", [-1, 1])
+@pytest.mark.parametrize("lift_layers", [-1, 0, 2])
+def test_every_depth(kv_layers, mlp_layers, lift_layers):
+    depths = {
+        "kv_layers": kv_layers,
+        "mlp_layers": mlp_layers,
+        "lift_layers": lift_layers,
+    }
+    model = small(**depths)
+    rebuilt = from_reference("flare", to_reference(model), heads=2)
+    assert {name: getattr(rebuilt, name) for name in depths} == depths
+    x = torch.randn(20, 3)
+    assert torch.equal(rebuilt(x), model(x))
+
+
+def test_the_ends_as_single_linear_maps_add_nothing():
+    # As the reference: its input map has no input residual, its output map no other.
+    model = FLARE(8, 8, 8, num_layers=1, heads=2, num_latents=5, lift_layers=-1)
+    x = torch.randn(20, 8)
+    for mlp in (model.lift, model.head):
+        layer = mlp.layers[0]
+        torch.testing.assert_close(mlp(x), x @ layer.weight.T + layer.bias)
+
+
+def test_silu():
+    model = small(act="silu")
+    state, x = to_reference(model), torch.randn(20, 3)
+    assert torch.equal(from_reference("flare", state, heads=2, act="silu")(x), model(x))
+    assert not torch.equal(from_reference("flare", state, heads=2)(x), model(x))
+    arrays, state = load("transformer")
+    with pytest.raises(ValueError, match="act is 'silu', but 'transformer' has no act"):
+        from_reference("transformer", state, heads=2, act="silu")
+
+
+def refused(change, **options):
+    state = to_reference(small(**options))
+    change(state)
+    with pytest.raises(ValueError) as error:
+        from_reference("flare", state, heads=2)
+    return str(error.value)
+
+
+def drop(state, pattern):
+    for name in [name for name in state if re.search(pattern, name)]:
+        del state[name]
+
+
+def widen(state, mlp):
+    state[f"{mlp}.fc1.weight"] = torch.zeros(16, 8)
+
+
+def test_options_that_flare_has_not_are_named():
+    found = refused(lambda state: drop(state, r"norm\d.bias"))
+    assert "rmsnorm=True" in found
+    found = refused(lambda state: drop(state, r"^out_proj\.0"))
+    assert "out_proj_norm=False" in found
+    for mlp in ("blocks.0.mlp", "blocks.0.att.k_proj"):
+        found = refused(lambda state, mlp=mlp: widen(state, mlp))
+        assert f"{mlp} is 16 wide inside, which is an MLP ratio of 2" in found
+    found = refused(lambda state: drop(state, r"att.v_proj.fcs.2"))
+    assert "k_proj.* has depth 3 and blocks.0.att.v_proj.* 2" in found
+    found = refused(lambda state: None, qk_norm=True)
+    assert "qk_norm is False" in found and "pass qk_norm=True" in found
 
 
 def test_a_single_linear_map_for_keys_and_values():

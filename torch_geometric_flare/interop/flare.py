@@ -14,6 +14,7 @@ from torch_geometric_flare.interop.tensors import (
     rename_mlp_layer,
 )
 from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.nn.dense.residual_mlp import Activation
 
 # The reference's names and ours, as patterns applied in order.
 _NAMES = (
@@ -38,6 +39,7 @@ def build_flare(
     heads: int,
     scale: float = 1.0,
     qk_norm: bool = False,
+    act: Activation = "gelu",
 ) -> FLARE:
     """Rebuild a FLARE of [arXiv 2508.12594](https://arxiv.org/abs/2508.12594).
 
@@ -47,31 +49,39 @@ def build_flare(
         heads: Attention heads.
         scale: Factor on the attention scores.
         qk_norm: Whether queries and keys are normalised.
+        act: Activation of the MLPs; no tensor shows it.
 
     Returns:
         The network, in evaluation mode and in the precision of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, or `heads`
-            does not divide the width.
+        ValueError: If a parameter is missing, unknown or of a wrong shape, `heads`
+            does not divide the width, or the checkpoint has what `FLARE` has not:
+            RMSNorm, no norm before the head, MLPs that are wider than the network, or
+            depths that differ between keys and values.
     """
-    lift = entry(state, "in_proj.fc1.weight")
+    first = "fc" if "in_proj.fc.weight" in state else "fc1"
+    lift = entry(state, f"in_proj.{first}.weight")
     latents = entry(state, "blocks.0.att.latent_q")
     width, num_latents = latents.shape
     # One [C, M] tensor that the reference reads as [H, M, D]: the same memory in
     # another shape, not a transpose.
+    _check_options(state, width, qk_norm)
+    last = "fc" if "out_proj.1.fc.weight" in state else "fc2"
     latents_shape = (heads, num_latents, head_width(width, heads))
     model = FLARE(
         in_channels=lift.size(1),
         hidden_channels=width,
-        out_channels=entry(state, "out_proj.1.fc2.weight").size(0),
+        out_channels=entry(state, f"out_proj.1.{last}.weight").size(0),
         num_layers=count(state, r"blocks\.(\d+)\."),
         heads=heads,
         num_latents=num_latents,
-        kv_layers=mlp_layers(state, "blocks.0.att.k_proj."),
+        kv_layers=_depth(state, "blocks.0.att.k_proj.", "blocks.0.att.v_proj."),
         mlp_layers=mlp_layers(state, "blocks.0.mlp."),
         scale=scale,
+        act=act,
         qk_norm=qk_norm,
+        lift_layers=_depth(state, "in_proj.", "out_proj.1."),
     ).to(latents.dtype)
     renamed = {}
     for name, value in state.items():
@@ -80,3 +90,45 @@ def build_flare(
             value.reshape(latents_shape) if new.endswith(".latents") else value
         )
     return load(model, renamed)
+
+
+def _depth(state: Mapping[str, Tensor], one: str, other: str) -> int:
+    """Return the depth that two MLPs share."""
+    depths = mlp_layers(state, one), mlp_layers(state, other)
+    if depths[0] != depths[1]:
+        raise ValueError(
+            f"{one}* has depth {depths[0]} and {other}* {depths[1]}, but FLARE has one "
+            "depth for both"
+        )
+    return depths[0]
+
+
+def _check_options(state: Mapping[str, Tensor], width: int, qk_norm: bool) -> None:
+    """Name the option of the reference that does not fit, where tensors show it."""
+    if "blocks.0.norm1.weight" in state and not any(
+        name.endswith(".norm1.bias") for name in state
+    ):
+        raise ValueError(
+            "state_dict has 'blocks.0.norm1.weight' and no 'blocks.0.norm1.bias', as "
+            "with rmsnorm=True, but FLARE has LayerNorm"
+        )
+    if not any(name.startswith("out_proj.0.") for name in state):
+        raise ValueError(
+            "state_dict has no 'out_proj.0.weight', as with out_proj_norm=False, but "
+            "FLARE has a LayerNorm before its head"
+        )
+    for name in ("att.k_proj", "att.v_proj", "mlp"):
+        inner = state.get(f"blocks.0.{name}.fc1.weight")
+        if inner is not None and inner.size(0) != width:
+            raise ValueError(
+                f"blocks.0.{name} is {inner.size(0)} wide inside, which is an MLP "
+                f"ratio of {inner.size(0) / width:g}, but FLARE has MLPs of its own "
+                f"width {width}, a ratio of 1"
+            )
+    normed = "blocks.0.att.q_norm.weight" in state
+    if normed != qk_norm:
+        raise ValueError(
+            f"qk_norm is {qk_norm}, but state_dict has "
+            f"{'a' if normed else 'no'} 'blocks.0.att.q_norm.weight': pass "
+            f"qk_norm={normed}"
+        )

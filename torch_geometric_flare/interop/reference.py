@@ -16,6 +16,7 @@ from torch_geometric_flare.interop.transolver import (
     build_transolver,
     build_transolver_conv2d,
 )
+from torch_geometric_flare.nn.dense.residual_mlp import Activation
 
 # What rebuilds each architecture. Its keywords are the arguments that it knows.
 _ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -38,16 +39,20 @@ def from_reference(
     scale: float | None = None,
     qk_norm: bool = False,
     grid: tuple[int, int] | None = None,
+    act: Activation | None = None,
 ) -> nn.Module:
     """Rebuild a reference checkpoint as a module of this package.
 
-    Sizes are read off the tensors; what those do not show is an argument.
+    Sizes and depths are read off the tensors. What those do not show is an argument:
+    the heads, the scale and the activation. A wrong one loads without an error and
+    gives other numbers, so take them from the configuration of the training, and hold
+    the result to an output of the original network.
 
     Args:
         architecture: One of
 
             - `"flare"`: `FLARE`, [arXiv 2508.12594](https://arxiv.org/abs/2508.12594),
-              also with a single linear map for keys and values;
+              of any depth, where -1 is a single linear map;
             - `"flarepp"`: `FLAREPP`,
               [arXiv 2608.11519](https://arxiv.org/abs/2608.11519);
             - `"gnot"`: `GNOT`, [arXiv 2302.14376](https://arxiv.org/abs/2302.14376);
@@ -69,6 +74,8 @@ def from_reference(
             1 for FLARE.
         qk_norm: Whether queries and keys were normalised.
         grid: Rows and columns of the points, for architectures bound to one grid.
+        act: Activation that FLARE was trained with, such as `"silu"`; `None` is
+            `"gelu"`, the tanh approximation. The other architectures have one each.
 
     Returns:
         The module, in evaluation mode and in the precision of the checkpoint.
@@ -89,6 +96,8 @@ def from_reference(
         given["qk_norm"] = qk_norm
     if grid is not None:
         given["grid"] = grid
+    if act is not None:
+        given["act"] = act
     known = inspect.signature(build).parameters
     for name in given.keys() - known:
         raise ValueError(

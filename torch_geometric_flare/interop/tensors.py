@@ -58,7 +58,7 @@ def load(model: Model, renamed: Mapping[str, Tensor]) -> Model:
     if missing or unknown:
         raise ValueError(
             f"state_dict does not fit: missing {missing}, unknown {unknown}; check "
-            "qk_norm and the architecture"
+            "the architecture and the options it was trained with"
         )
     for name, value in renamed.items():
         if value.shape != own[name].shape:

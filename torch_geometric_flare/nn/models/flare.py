@@ -31,6 +31,8 @@ class FLARE(Backbone):
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing model. Each block
             then keeps its input alone and recomputes the rest in backward.
+        lift_layers: Residual hidden layers of the first and the last MLP; -1 makes each
+            a single linear map.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -60,6 +62,7 @@ class FLARE(Backbone):
         act: Activation = "gelu",
         qk_norm: bool = False,
         chunk_size: int | None = None,
+        lift_layers: int = 2,
     ) -> None:
         super().__init__()
         check_positive(
@@ -71,7 +74,9 @@ class FLARE(Backbone):
             num_latents=num_latents,
             chunk_size=1 if chunk_size is None else chunk_size,
         )
-        check_layers(kv_layers=kv_layers, mlp_layers=mlp_layers)
+        check_layers(
+            kv_layers=kv_layers, mlp_layers=mlp_layers, lift_layers=lift_layers
+        )
         check_heads(hidden_channels, heads)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
@@ -85,9 +90,18 @@ class FLARE(Backbone):
         self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
         self.chunk_size = chunk_size
+        self.lift_layers = lift_layers
 
         width = hidden_channels
-        self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
+        self.lift = ResidualMLP(
+            in_channels,
+            width,
+            width,
+            lift_layers,
+            act,
+            input_residual=False,
+            output_residual=lift_layers >= 0,
+        )
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 width,
@@ -106,7 +120,7 @@ class FLARE(Backbone):
         )
         self.norm = nn.LayerNorm(width)
         self.head = ResidualMLP(
-            width, width, out_channels, 2, act, output_residual=False
+            width, width, out_channels, lift_layers, act, output_residual=False
         )
 
     def __repr__(self) -> str:
