@@ -104,9 +104,9 @@ FLARE_PIPE_QUICK = replace(
 """A quick recipe of ours for the pipe, on 1,000 random points per step."""
 
 FLARE_LPBF_QUICK = replace(
-    FLARE_LPBF, epochs=13, learning_rate=3e-3, model=_QUICK_SHAPES
+    FLARE_LPBF, epochs=20, num_points=1000, learning_rate=2e-3, model=_QUICK_SHAPES
 )
-"""A quick recipe of ours for printed parts, on whole ones: 7,800 steps with 600."""
+"""A quick recipe of ours for printed parts, on 1,000 random points per step."""
 
 FLARE_LINEAR_KV = replace(
     FLARE_PAPER,
