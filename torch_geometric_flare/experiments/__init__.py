@@ -16,6 +16,7 @@ from torch_geometric_flare.experiments.elasticity import ELASTICITY
 from torch_geometric_flare.experiments.loading import load_official, load_simulated
 from torch_geometric_flare.experiments.lpbf import LPBF
 from torch_geometric_flare.experiments.pipe import PIPE
+from torch_geometric_flare.experiments.prediction import predict_command_line
 from torch_geometric_flare.experiments.published import Published, flare_paper
 from torch_geometric_flare.experiments.run import run_benchmark
 from torch_geometric_flare.experiments.summary import Row
@@ -37,6 +38,7 @@ __all__ = [
     "flare_paper",
     "load_official",
     "load_simulated",
+    "predict_command_line",
     "run_benchmark",
     "run_command_line",
     "run_comparison",

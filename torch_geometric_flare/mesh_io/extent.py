@@ -43,12 +43,11 @@ def check_extent(
         for unit, factor in _UNITS.items()
         if 0.5 < ratio / factor < 2
     ]
-    axes = "metres, flow along +x, z up" if len(lower) == 3 else "in its own unit"
     raise ValueError(
         f"the mesh extends over {_describe(low, high)}, but the model was trained on "
-        f"{_describe(lower, upper)} ({axes}). "
+        f"{_describe(lower, upper)}. "
         f"Give {' or '.join(hints) or f'{option}FACTOR for other units of length'}, "
-        "or move and turn the mesh"
+        "or move and turn the mesh to stand as those of the training do"
     )
 
 

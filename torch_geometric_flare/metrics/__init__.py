@@ -9,6 +9,7 @@ from torch_geometric_flare.metrics.forces import (
     moment_coefficients,
 )
 from torch_geometric_flare.metrics.legacy_lpbf import legacy_lpbf_error
+from torch_geometric_flare.metrics.mesh_forces import mesh_forces
 from torch_geometric_flare.metrics.per_channel import relative_l2_per_channel
 from torch_geometric_flare.metrics.r2_score import r2_score
 from torch_geometric_flare.metrics.relative_l2 import (
@@ -24,6 +25,7 @@ __all__ = [
     "area_weighted_relative_l2",
     "force_coefficients",
     "legacy_lpbf_error",
+    "mesh_forces",
     "moment_coefficients",
     "r2_score",
     "relative_l2",

@@ -1,7 +1,8 @@
 """A trained model together with its normalisers."""
 
 import copy
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.edges import edge_transform
+from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
 from torch_geometric_flare.transforms import Normalizer, make_input
 
 
@@ -191,6 +193,49 @@ class Surrogate(nn.Module):
         self.eval()
         prediction: Tensor = self(data)
         return prediction
+
+    def predict_mesh(
+        self,
+        mesh: str | os.PathLike[str] | Any,
+        *,
+        location: str = "point",
+        constants: Mapping[str, Sequence[float]] | None = None,
+        scale: float = 1.0,
+    ) -> Any:
+        """Predict on a mesh and return a copy of it with one array per field.
+
+        The arrays have the names of the fields. The field data of the copy hold their
+        units, as `<name>_unit`, and `provenance`. Where the mesh has an array of that
+        name and shape, it is kept as `<name>_true`, beside the difference
+        `<name>_error`; what was predicted before is replaced.
+
+        Needs PyVista: `pip install "torch-geometric-flare[viz]"`. Write the result with
+        `mesh_io.save_dataset`.
+
+        Args:
+            mesh: A file with one of `mesh_io.MESH_SUFFIXES`, or a PyVista mesh.
+            location: Where to predict: `"point"` or `"cell"`. Take that of the
+                training.
+            constants: For a feature that is the same everywhere, one number per
+                channel; see `mesh_io.find_features`.
+            scale: Units of the training in one unit of length of the mesh. The copy
+                keeps the coordinates of the mesh.
+
+        Returns:
+            A `pyvista.PolyData` or `pyvista.UnstructuredGrid`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is broken, the mesh lies far from the box of the
+                training or lacks a feature, the surrogate has no coordinate
+                normaliser, or the prediction is not finite.
+
+        Warns:
+            UserWarning: If less than 80 % of the points lie in the box.
+        """
+        return predict_mesh(
+            self, mesh, location=location, constants=constants, scale=scale
+        )
 
 
 def _names(fields: Fields) -> str:

@@ -6,6 +6,7 @@ from torch_geometric_flare.visualization.deformed import (
     ABOVE_VIEW,
     plot_deformed_comparison,
 )
+from torch_geometric_flare.visualization.mesh import plot_mesh
 from torch_geometric_flare.visualization.plane import plot_plane_comparison
 from torch_geometric_flare.visualization.surface import (
     FRONT_VIEW,
@@ -21,6 +22,7 @@ __all__ = [
     "SIDE_VIEW",
     "plot_comparison",
     "plot_deformed_comparison",
+    "plot_mesh",
     "plot_plane_comparison",
     "plot_surface_comparison",
     "plot_training_curves",

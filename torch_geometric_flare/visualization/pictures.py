@@ -1,4 +1,6 @@
-"""Rendered pictures of three panels in one figure."""
+"""Rendered pictures of panels in one figure."""
+
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -10,24 +12,29 @@ _WIDTH = 15.0  # inches
 
 
 def arrange_pictures(
-    pictures: list[list[Picture]], panels: tuple[Panel, Panel, Panel], title: str
+    pictures: list[list[Picture]], panels: Sequence[Panel], title: str
 ) -> Figure:
-    """Return a figure with one row of three pictures for each view.
+    """Return a figure with one row of pictures for each view.
 
     Args:
-        pictures: For each view the pictures of truth, prediction and error, of one
-            shape.
+        pictures: For each view the pictures of one shape: truth, prediction and error,
+            or a prediction alone.
         panels: What they show.
         title: Heading of the figure.
     """
     heights = [row[0].shape[0] / row[0].shape[1] for row in pictures]
+    # A picture alone may be larger.
+    width = _WIDTH / 3 if len(panels) > 1 else _WIDTH / 2
     figure = Figure(
-        figsize=(_WIDTH, _WIDTH / 3 * sum(heights) + 1.7),
+        figsize=(width * len(panels), width * sum(heights) + 1.7),
         layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1),
     )
     figure.suptitle(title, fontsize=17)
     axes = figure.subplots(
-        len(pictures), 3, squeeze=False, gridspec_kw={"height_ratios": heights}
+        len(pictures),
+        len(panels),
+        squeeze=False,
+        gridspec_kw={"height_ratios": heights},
     )
     for row, images in zip(axes, pictures, strict=True):
         for axis, image in zip(row, images, strict=True):
@@ -37,5 +44,6 @@ def arrange_pictures(
         axis.set_title(panel.heading, fontsize=15)
     bar = {"location": "bottom", "aspect": 30}
     colour_bar(figure, list(axes[:, :2].flat), panels[0], shrink=0.5, **bar)
-    colour_bar(figure, list(axes[:, 2]), panels[2], shrink=0.9, **bar)
+    if len(panels) > 2:
+        colour_bar(figure, list(axes[:, 2]), panels[2], shrink=0.9, **bar)
     return figure

@@ -1,0 +1,109 @@
+"""The prediction of a surrogate on a mesh, as arrays of that mesh."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+if TYPE_CHECKING:
+    from torch_geometric_flare.surrogates.surrogate import Surrogate
+
+# Below this share of the points inside of the trained box, a prediction is a guess.
+_LEAST_SHARE = 0.8
+_PREDICTED = "predicted by"
+
+
+def predict_mesh(
+    surrogate: "Surrogate",
+    mesh: str | os.PathLike[str] | Any,
+    *,
+    location: str,
+    constants: Mapping[str, Sequence[float]] | None,
+    scale: float,
+) -> Any:
+    """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
+    # Meshes need pyvista, which a surrogate can do without.
+    from torch_geometric_flare import mesh_io
+
+    if location not in ("cell", "point"):
+        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale must be finite and above zero, got {scale}")
+    cells = location == "cell"
+    name, prefix = "the mesh", ""
+    if isinstance(mesh, str | os.PathLike):
+        name, prefix = str(mesh), f"{mesh}: "
+        mesh = mesh_io.read_mesh(mesh)
+    else:
+        mesh = mesh.copy()
+    points = (mesh.cell_centers() if cells else mesh).points
+    pos = _check_place(
+        torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
+    )
+    try:
+        inputs = mesh_io.find_features(
+            mesh, surrogate.features, constants, cells=cells, scale=scale
+        )
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error
+    data = Data(pos=pos.float(), **inputs)
+    predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
+    if not predicted.isfinite().all():
+        raise ValueError(f"the model predicts values on {name} that are not finite")
+
+    arrays = mesh.cell_data if cells else mesh.point_data
+    notes = {"provenance": _provenance(surrogate)}
+    # Of a mesh that was predicted on before, the truth has its other name already.
+    suffix = "_true" if _is_predicted(mesh) else ""
+    for field in surrogate.fields:
+        values = surrogate.split(predicted)[field.name].squeeze(1).cpu().numpy()
+        if f"{field.name}{suffix}" in arrays:
+            truth = arrays[f"{field.name}{suffix}"]
+            if truth.shape == values.shape and truth.dtype.kind in "fiu":
+                arrays[f"{field.name}_true"] = truth
+                arrays[f"{field.name}_error"] = values - truth
+        arrays[field.name] = values
+        notes[f"{field.name}_unit"] = field.unit
+    mesh_io.add_notes(mesh, notes)
+    return mesh
+
+
+def _is_predicted(mesh: Any) -> bool:
+    """Return whether the fields of a mesh are those of an earlier prediction."""
+    if "provenance" not in mesh.field_data:
+        return False
+    return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
+
+
+def _check_place(pos: Tensor, surrogate: "Surrogate", name: str, prefix: str) -> Tensor:
+    """Return the coordinates that the model takes; refuse a mesh far from its box."""
+    from torch_geometric_flare import mesh_io
+
+    box = surrogate.coordinate_normalizer
+    if box is None:
+        raise ValueError("the surrogate has no coordinate_normalizer: train with one")
+    lower, size = box.shift.double().cpu(), box.scale.double().cpu()
+    if (pos != pos[0])[:, len(size) :].any():
+        raise ValueError(f"{name} is not flat, but the model was trained in the plane")
+    pos = pos[:, : len(size)]
+    try:
+        share = mesh_io.check_extent(pos, lower, lower + size)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error
+    if share < _LEAST_SHARE:
+        warnings.warn(
+            f"only {share:.0%} of {name} lies in the box that the model was trained "
+            "on: expect large errors outside of it",
+            stacklevel=4,
+        )
+    return pos
+
+
+def _provenance(surrogate: "Surrogate") -> str:
+    """Say where the numbers come from."""
+    data = surrogate.training_data or "data that it does not name"
+    return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"

@@ -1,0 +1,92 @@
+"""A predicted field on the surface of its own mesh."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyvista as pv
+import torch
+from matplotlib.figure import Figure
+
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.visualization.panels import make_panels
+from torch_geometric_flare.visualization.pictures import arrange_pictures
+from torch_geometric_flare.visualization.rendering import View, cut_margin, render
+from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
+
+_FROM_ABOVE: View = (0.0, 0.0, 1.0)
+
+
+def plot_mesh(
+    mesh: Any,
+    field: Field,
+    *,
+    title: str,
+    location: str = "point",
+    views: Sequence[View] | None = None,
+) -> Figure:
+    """Draw a field on the outer surface of a mesh, and its truth and error if known.
+
+    The mesh is one of `Surrogate.predict_mesh`: the prediction is the array called as
+    the field is, and the truth, where there is one, `<name>_true`. Then the panels are
+    truth, prediction and error, as in `plot_surface_comparison`.
+
+    Args:
+        mesh: A PyVista mesh.
+        field: Name, channels and unit. Of a vector the length is drawn.
+        title: Heading of the figure; say here whether the data are simulated.
+        location: Where the arrays lie: `"point"` or `"cell"`.
+        views: Direction from the mesh to the camera, one for each row; by default from
+            ahead and behind, and from above where the mesh is flat.
+
+    Returns:
+        A figure to be saved with `figure.savefig`.
+
+    Raises:
+        ValueError: If an array is missing or does not fit the field.
+    """
+    if location not in ("cell", "point"):
+        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
+    data = mesh.cell_data if location == "cell" else mesh.point_data
+    if field.name not in data:
+        raise ValueError(
+            f"the mesh has no {location} data {field.name!r}, but {list(data)}"
+        )
+    predicted = torch.tensor(np.asarray(data[field.name], np.float32))
+    known = data.get(f"{field.name}_true")
+    truth = predicted if known is None else torch.tensor(np.asarray(known, np.float32))
+    panels = make_panels(truth, predicted, field, len(predicted))
+    shown = panels[1:2] if known is None else panels
+    flat = mesh.bounds[4] == mesh.bounds[5]
+    chosen = views or ((_FROM_ABOVE,) if flat else (FRONT_VIEW, REAR_VIEW))
+    shape = _surface(mesh, location)
+    pictures = [
+        cut_margin(
+            [
+                render(shape, panel.values, panel.limits, panel.cmap, view)
+                for panel in shown
+            ]
+        )
+        for view in chosen
+    ]
+    return arrange_pictures(pictures, shown, title)
+
+
+def _surface(mesh: Any, location: str) -> pv.PolyData:
+    """Return triangles whose array `point` says whose value each vertex has."""
+    bare = mesh.copy()
+    bare.clear_data()
+    kind = bare.cell_data if location == "cell" else bare.point_data
+    kind["point"] = np.arange(mesh.n_cells if location == "cell" else mesh.n_points)
+    if not isinstance(bare, pv.PolyData):
+        bare = bare.extract_surface(algorithm="dataset_surface")
+    surface = bare.triangulate()
+    if location == "point":
+        return surface
+    # Vertices of their own for each cell, which has one colour.
+    corners = surface.points[surface.regular_faces.ravel()]
+    apart = pv.PolyData.from_regular_faces(
+        corners, np.arange(len(corners)).reshape(-1, 3)
+    )
+    apart.point_data["point"] = np.repeat(surface.cell_data["point"], 3)
+    return apart
