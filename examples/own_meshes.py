@@ -1,0 +1,142 @@
+"""Train on a folder of meshes of your own, and predict on those held out.
+
+    python examples/own_meshes.py                  # simulated cars, a minute or two
+    python examples/own_meshes.py my_folder --fields pressure --location cell
+
+A folder of `.vtu` or `.vtp` files with fields on their cells or points is a data set.
+Without one, 60 cars in potential flow are simulated and saved as such files first.
+Prints the error on the meshes of the test split beside that of the mean value, and
+writes them with prediction, truth and error, for ParaView.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pyvista as pv
+import torch
+
+from torch_geometric_flare import FLARE, mesh_io
+from torch_geometric_flare.datasets import MeshFolder
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.simulation import Notchback, NotchbackShape
+from torch_geometric_flare.training import (
+    SurrogateDataModule,
+    SurrogateModule,
+    fit,
+    run_folder,
+    user_errors,
+)
+from torch_geometric_flare.visualization import plot_mesh
+
+SIMULATED = Path("data", "simulated_car_meshes")
+
+
+def parse_args(argv=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("folder", nargs="?", type=Path, help="folder of meshes; simulated by default")
+    add("--fields", default="pressure", help="arrays to learn, separated by commas")
+    add("--location", default="cell", choices=("cell", "point"))
+    add("--num-meshes", type=int, default=60, help="how many to simulate")
+    add("--epochs", type=int, default=40)
+    add("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def car_mesh(rng):
+    """A simulated car as a closed surface, with the pressure in m²/s² on its cells."""
+    solver = Notchback(panels_along=32, panels_around=12)
+    flow = solver.solve(NotchbackShape.sample(rng))
+    other = flow.lattice[:, :0:-1] * [1, -1, 1]  # the half with negative y
+    lattice = np.concatenate([other, flow.lattice], axis=1)
+    pressure = 0.5 * solver.speed**2 * flow.pressure_coefficient
+    mesh = pv.StructuredGrid(*np.moveaxis(lattice[:, :, None], -1, 0))
+    both = np.concatenate([pressure[:, ::-1], pressure], axis=1)
+    mesh.cell_data["pressure"] = both.ravel(order="F").astype(np.float32)
+    return mesh.extract_surface(algorithm="dataset_surface").clean()
+
+
+def simulate(number):
+    """Write the simulated cars that are not there yet; return their folder."""
+    folder = SIMULATED.with_name(f"{SIMULATED.name}_{number}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(number):
+        path = folder / f"car_{index:03}.vtp"
+        if not path.exists():
+            mesh_io.save_dataset(car_mesh(np.random.default_rng(index)), path)
+    return folder
+
+
+def predict(surrogate, test, args, output):
+    """Write the test meshes with their prediction; return the error on each."""
+    output.mkdir()
+    for (name, (source,)), data in zip(test.sample_files().items(), test, strict=True):
+        mesh = surrogate.predict_mesh(source, location=args.location)
+        mesh_io.save_dataset(mesh, output / name)
+        error = relative_l2(surrogate.predict(data), data.y)
+        constant = surrogate.target_normalizer.shift.expand_as(data.y)
+        yield name, mesh, error.item(), relative_l2(constant, data.y).item()
+
+
+@user_errors()
+def main(argv=None):
+    """Read, train, predict."""
+    args = parse_args(argv)
+    torch.manual_seed(args.seed)
+    folder = args.folder or simulate(args.num_meshes)
+    kind = "simulated cars" if args.folder is None else f"meshes of {folder.name}"
+    names = args.fields.split(",")
+    fields = names if args.folder else [Field("pressure", 1, "m²/s²")]
+    options = {"fields": fields, "location": args.location}
+    train, test = (
+        MeshFolder(folder, split, **options, fractions=(0.8, 0.0, 0.2), seed=args.seed)
+        for split in ("train", "test")
+    )
+    recipe = Recipe(
+        model_class=FLARE,
+        model={"hidden_channels": 64, "num_layers": 2, "heads": 8, "num_latents": 32},
+        epochs=args.epochs,
+        batch_size=1,
+        learning_rate=2e-3,
+    )
+    dimensions, channels = train[0].pos.size(1), train[0].y.size(1)
+    module = SurrogateModule(
+        recipe.build(in_channels=dimensions, out_channels=channels),
+        recipe=recipe,
+        training_data=kind,
+        **train.surrogate_arguments(),
+    )
+    run = run_folder(Path("runs", "meshes" if args.folder else "meshes-simulated"))
+    data = SurrogateDataModule(train, batch_size=recipe.batch_size, seed=args.seed)
+    surrogate = fit(module, data, run)
+
+    names, meshes, errors, constants = zip(
+        *predict(surrogate, test, args, run / "predicted"), strict=True
+    )
+    median = int(np.argsort(errors)[len(errors) // 2])
+    for field in surrogate.fields:
+        title = f"{names[median]} ({kind}), median error {errors[median]:.1%}"
+        figure = plot_mesh(meshes[median], field, title=title, location=args.location)
+        figure.savefig(run / f"{field.name}.png", dpi=150)
+    results = {
+        "data": kind,
+        "num_train": len(train),
+        "num_test": len(test),
+        "relative_l2": float(np.mean(errors)),
+        "relative_l2_of_training_mean": float(np.mean(constants)),
+        "worst_mesh": names[int(np.argmax(errors))],
+    }
+    (run / "metrics.json").write_text(json.dumps(results, indent=2))
+    for name, value in results.items():
+        print(f"{name:32}", f"{value:.4g}" if isinstance(value, float) else value)
+    print(f"{run}: metrics.json, last.ckpt, pictures, and meshes in predicted")
+    return results
+
+
+if __name__ == "__main__":
+    main()
