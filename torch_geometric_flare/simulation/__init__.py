@@ -1,6 +1,7 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
 from torch_geometric_flare._not_converged import NotConverged
+from torch_geometric_flare.simulation.advection_diffusion import AdvectionDiffusion
 from torch_geometric_flare.simulation.airfoil import AirfoilFlow, AirfoilSolution
 from torch_geometric_flare.simulation.airfoil_grid import AirfoilShape
 from torch_geometric_flare.simulation.darcy import DarcyFlow
@@ -16,6 +17,7 @@ from torch_geometric_flare.simulation.printed_shape import PrintedShape
 from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, SourcePanels
 
 __all__ = [
+    "AdvectionDiffusion",
     "AirfoilFlow",
     "AirfoilShape",
     "AirfoilSolution",

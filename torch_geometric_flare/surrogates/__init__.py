@@ -5,6 +5,7 @@ from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
 from torch_geometric_flare.surrogates.edges import edge_transform
+from torch_geometric_flare.surrogates.rollout import rollout
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "forward_arguments",
     "forward_parameters",
     "load_surrogate",
+    "rollout",
     "save_surrogate",
     "unwrap",
 ]

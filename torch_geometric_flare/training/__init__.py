@@ -20,6 +20,7 @@ from torch_geometric_flare.training.point_parallel import (
     shard_points,
 )
 from torch_geometric_flare.training.quiet import quiet_lightning
+from torch_geometric_flare.training.rollout import RolloutModule, evaluate_rollout
 from torch_geometric_flare.training.run_folder import run_folder
 from torch_geometric_flare.training.trainer import build_trainer
 from torch_geometric_flare.training.user_errors import user_errors
@@ -29,12 +30,14 @@ __all__ = [
     "EpochCheckpoint",
     "EpochSeed",
     "PointParallelStrategy",
+    "RolloutModule",
     "SurrogateDataModule",
     "SurrogateModule",
     "build_trainer",
     "compare_with_baselines",
     "evaluate",
     "evaluate_per_field",
+    "evaluate_rollout",
     "fit",
     "parameter_groups",
     "quiet_lightning",

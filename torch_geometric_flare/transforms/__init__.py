@@ -11,6 +11,7 @@ from torch_geometric_flare.transforms.normalizer import Normalizer
 from torch_geometric_flare.transforms.quadrature import quadrature_weights
 from torch_geometric_flare.transforms.radius_edges import RadiusEdges
 from torch_geometric_flare.transforms.random_mirror import RandomMirror
+from torch_geometric_flare.transforms.time_window import TimeWindow
 
 __all__ = [
     "AreaWeightedPoints",
@@ -22,6 +23,7 @@ __all__ = [
     "MeshEdges",
     "Normalizer",
     "RadiusEdges",
+    "TimeWindow",
     "make_input",
     "quadrature_weights",
 ]

@@ -1,0 +1,265 @@
+"""Training and errors over several steps of time."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.metrics import relative_l2_per_field
+from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.surrogates import Surrogate, rollout
+from torch_geometric_flare.surrogates.rollout import check_changes
+from torch_geometric_flare.training.errors import mean_over_fields
+from torch_geometric_flare.training.module import SurrogateModule
+from torch_geometric_flare.training.resuming import check_same
+from torch_geometric_flare.transforms import Normalizer
+
+
+class RolloutModule(SurrogateModule):
+    r"""Trains a surrogate of the change in one step on several steps in a row.
+
+    A sample has a state among its features and the $K$ states after it in `y`, such as
+    `transforms.TimeWindow` makes. The surrogate is applied $K$ times, each time to its
+    own result (`surrogates.rollout`), and the loss is the mean over steps, fields and
+    samples of `metrics.relative_l2` of the states. It flows back through all steps, so
+    that the surrogate learns what its own errors lead to; memory and time grow with
+    $K$.
+
+    In training, the first state gets Gaussian noise while the true states stay as they
+    are, as in "Learning Mesh-Based Simulation with Graph Networks"
+    (https://arxiv.org/abs/2010.03409): the surrogate learns to correct states that are
+    a little off, such as it makes itself.
+
+    `measure` returns `loss`, `relative_l2` (the mean over the steps) and
+    `relative_l2_last`, the error of the last step alone; training, validation and test
+    log them. Windows of validation and test may be longer than those of the training.
+
+    Args:
+        model: The network, which predicts all changes.
+        target_normalizer: Decodes changes.
+        coordinate_normalizer: Encodes positions.
+        recipe: The hyperparameters, without `derivative_weight`.
+        training_data: What the model is trained on, in words.
+        changes: The field that is the change of each feature of the state, see
+            `surrogates.rollout`. The states in `y` hold the features in this order.
+        noise: Standard deviation of the noise, in units of the scale of
+            `target_normalizer`: 1 is about as much as the state changes in a step.
+        fields: Names and units of the changes.
+        features: Names and units of the state and of other inputs.
+        input_normalizer: Encodes all channels of `x`.
+
+    Raises:
+        ValueError: If `changes` does not fit the surrogate, a field is no change,
+            `noise` is negative or not finite, the recipe has a `derivative_weight`, or
+            `SurrogateModule` refuses an argument.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_normalizer: Normalizer,
+        coordinate_normalizer: Normalizer | None = None,
+        recipe: Recipe | None = None,
+        training_data: str | None = None,
+        *,
+        changes: Mapping[str, str],
+        noise: float = 0.0,
+        fields: Iterable[Field],
+        features: Iterable[Field],
+        input_normalizer: Normalizer | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            target_normalizer,
+            coordinate_normalizer,
+            recipe,
+            training_data,
+            fields=fields,
+            features=features,
+            input_normalizer=input_normalizer,
+        )
+        self.state = _state(self.surrogate, changes)
+        if not 0 <= noise < float("inf"):
+            raise ValueError(f"noise must be finite and not negative, got {noise}")
+        if self.recipe.derivative_weight:
+            raise ValueError(
+                f"derivative_weight is {self.recipe.derivative_weight}, but the loss "
+                "of a rollout has no derivatives: set it to 0"
+            )
+        self.changes = dict(changes)
+        self.noise = noise
+
+    def forward(self, data: Data) -> Tensor:
+        """Predict the states that `data.y` has, $[N, K C]$, one after the other.
+
+        In training mode the first state gets noise.
+
+        Raises:
+            ValueError: If `data` has no `y` of whole states, or `surrogates.rollout`
+                refuses it.
+        """
+        if self.training and self.noise:
+            data = self._with_noise(data)
+        return _predict(self.surrogate, data, self.changes, self.state)
+
+    def loss(self, prediction: Tensor, data: Data) -> Tensor:
+        """Return the mean relative error of steps, fields and samples.
+
+        Args:
+            prediction: The predicted states.
+            data: The batch, with the true states as `y`.
+
+        Shapes:
+            - `prediction`: $[N, K C]$
+
+        Returns:
+            A scalar.
+        """
+        return _errors(prediction, data, self.state).mean()
+
+    def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
+        """Return what training minimises, and what all stages log beside it.
+
+        Args:
+            prediction: The predicted states.
+            data: The batch, with the true states as `y`.
+
+        Shapes:
+            - `prediction`: $[N, K C]$
+
+        Returns:
+            The scalars `loss`, `relative_l2` and `relative_l2_last`.
+        """
+        errors = _errors(prediction.detach(), data, self.state)
+        return {
+            "loss": self.loss(prediction, data),
+            "relative_l2": errors.mean(),
+            "relative_l2_last": errors[:, -1].mean(),
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed training must find unchanged."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["rollout"] = {"changes": self.changes, "noise": self.noise}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to continue another training.
+
+        Raises:
+            ValueError: As `SurrogateModule`; or for other changes or other noise.
+        """
+        super().on_load_checkpoint(checkpoint)
+        ours = {"changes": self.changes, "noise": self.noise}
+        check_same(checkpoint.get("rollout"), ours, "rollout")
+
+    def _with_noise(self, data: Data) -> Data:
+        scale = self.surrogate.target_normalizer.scale
+        columns = channel_slices(self.surrogate.fields)
+        noisy = copy.copy(data)
+        for feature, change in self.changes.items():
+            value = data[feature]
+            deviation = self.noise * scale[columns[change]]
+            noise = deviation * torch.randn(
+                len(value), deviation.numel(), device=value.device
+            )
+            noisy[feature] = value + noise.view_as(value)
+        return noisy
+
+
+def evaluate_rollout(
+    surrogate: Surrogate,
+    dataset: Sequence[Data],
+    changes: Mapping[str, str],
+    batch_size: int = 1,
+) -> Tensor:
+    """Return the relative error of each sample after each step.
+
+    Args:
+        surrogate: A trained surrogate of changes.
+        dataset: Samples with a first state as features and the states after it as `y`,
+            as many for each sample, such as `transforms.TimeWindow` makes.
+        changes: The field that is the change of each feature of the state, see
+            `surrogates.rollout`.
+        batch_size: Samples predicted at once.
+
+    Returns:
+        Relative $L_2$ errors of the states, means over the fields, $[S, K]$ for $S$
+        samples and $K$ steps, on the CPU.
+
+    Raises:
+        ValueError: If `dataset` is empty, a field is missing, or `changes` does not fit
+            the surrogate.
+    """
+    if len(dataset) == 0:
+        raise ValueError("dataset is empty: pass at least one sample")
+    state = _state(surrogate, changes)
+    device = surrogate.target_normalizer.shift.device
+    surrogate.eval()
+    errors = []
+    with torch.no_grad():
+        for batch in DataLoader(dataset, batch_size=batch_size):
+            batch = batch.to(device)
+            prediction = _predict(surrogate, batch, changes, state)
+            errors.append(_errors(prediction, batch, state).cpu())
+    return torch.cat(errors)
+
+
+def _state(surrogate: Surrogate, changes: Mapping[str, str]) -> Fields:
+    """Return the features that change, in the order of the columns of a state."""
+    check_changes(surrogate, changes)
+    unused = {field.name for field in surrogate.fields} - set(changes.values())
+    if unused:
+        raise ValueError(
+            f"the fields {sorted(unused)} are no change of a feature: add them to "
+            "changes, or leave them out"
+        )
+    features = {field.name: field for field in surrogate.features}
+    return tuple(features[name] for name in changes)
+
+
+def _predict(
+    surrogate: Surrogate, data: Data, changes: Mapping[str, str], state: Fields
+) -> Tensor:
+    """Return as many states as `data.y` has, [N, K * C]."""
+    states = rollout(surrogate, data, _num_steps(data, state), changes)
+    parts = [
+        after[field.name].reshape(-1, field.channels)
+        for after in states
+        for field in state
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _errors(prediction: Tensor, data: Data, state: Fields) -> Tensor:
+    """Return the errors of the samples after each step, [B, K]."""
+    channels = num_channels(state)
+    graphs = data.get("batch"), data.num_graphs if "batch" in data else 1
+    errors = []
+    for step in range(_num_steps(data, state)):
+        columns = slice(step * channels, (step + 1) * channels)
+        per_field = relative_l2_per_field(
+            prediction[:, columns],
+            data.y[:, columns],
+            state,
+            *graphs,
+            group=data.get("group"),
+        )
+        errors.append(mean_over_fields(per_field))
+    return torch.stack(errors, dim=1)
+
+
+def _num_steps(data: Data, state: Fields) -> int:
+    channels = num_channels(state)
+    y = data.get("y")
+    if y is None or y.dim() != 2 or y.size(1) < channels or y.size(1) % channels:
+        shape = None if y is None else tuple(y.shape)
+        raise ValueError(
+            f"data has y of shape {shape}, expected the states after the first, "
+            f"[N, K * {channels}]: see transforms.TimeWindow"
+        )
+    return int(y.size(1)) // channels
