@@ -1,11 +1,13 @@
 """What happens around the steps of a training."""
 
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 
 from torch_geometric_flare.training.resuming import check_same, describe_arithmetic
@@ -57,6 +59,15 @@ class EpochSeed(Callback):
         seed_epoch(self.seed, trainer.current_epoch, trainer.global_rank)
 
 
+class LastingEarlyStopping(EarlyStopping):
+    """Lightning's, which a training that it ended does not outlive by resuming."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where the checkpoint was stopped."""
+        if self.stopped_epoch > 0:
+            trainer.should_stop = True
+
+
 class EpochCheckpoint(Checkpoint):
     """Writes `last.ckpt` at the end of each epoch, after its validation.
 
@@ -66,16 +77,22 @@ class EpochCheckpoint(Checkpoint):
 
     Args:
         folder: The folder of the training.
+        keep_best: Whether to keep the checkpoint of the lowest `val_loss` as
+            `best.ckpt`, the earliest of equal ones.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, keep_best: bool = False) -> None:
         self.path = Path(folder) / "last.ckpt"
+        self.best_path = self.path.with_name("best.ckpt")
+        self.keep_best = keep_best
+        self.lowest = math.inf
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the arithmetic of the training."""
         checkpoint["arithmetic"] = describe_arithmetic(trainer)
+        checkpoint["lowest_val_loss"] = self.lowest
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -88,14 +105,24 @@ class EpochCheckpoint(Checkpoint):
         if trainer.state.fn == TrainerFn.FITTING:
             here = describe_arithmetic(trainer)
             check_same(checkpoint.get("arithmetic"), here, "arithmetic")
+            if self.best_path.exists():
+                self.lowest = checkpoint.get("lowest_val_loss", math.inf)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoint and put it in the old one's place."""
         # The progress bar of the first process has averaged the metrics over all; the
         # others must do so before they wait for it.
-        _ = trainer.callback_metrics
+        loss = float(trainer.callback_metrics.get("val_loss", math.inf))
+        is_best = self.keep_best and loss < self.lowest
+        if is_best:
+            self.lowest = loss
         unfinished = self.path.with_suffix(".ckpt.part")
         trainer.save_checkpoint(unfinished, weights_only=False)
         if trainer.is_global_zero:
+            if is_best:
+                # Before the last one: a training killed in between comes here again.
+                copied = self.best_path.with_suffix(".ckpt.part")
+                shutil.copyfile(unfinished, copied)
+                os.replace(copied, self.best_path)
             os.replace(unfinished, self.path)
         trainer.strategy.barrier()  # No process reads the file before it is there.

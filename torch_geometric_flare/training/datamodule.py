@@ -178,6 +178,10 @@ class SurrogateDataModule(LightningDataModule):
             raise ValueError("there is no test split: pass test= to the data module")
         return self._ordered(self.test)
 
+    def predict_dataloader(self) -> DataLoader:
+        """Return the batches of the test split, as `test_dataloader`."""
+        return self.test_dataloader()
+
     def _ordered(self, dataset: Sequence[Data]) -> DataLoader:
         sampler = EpochSampler(len(dataset), self.seed, shuffle=False)
         batch_size = self.batch_size if self.max_points is None else 1

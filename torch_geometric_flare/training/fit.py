@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
@@ -28,6 +29,9 @@ def fit(
     precision: str = "32-true",
     deterministic: bool = False,
     validate_every: int = 1,
+    keep_best: bool = False,
+    patience: int | None = None,
+    logger: str | Logger | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Surrogate:
@@ -56,17 +60,23 @@ def fit(
         precision: Arithmetic.
         deterministic: Repeatable operations on a GPU.
         validate_every: Epochs from one validation to the next.
+        keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`, beside
+            `last.ckpt`, and return it.
+        patience: Validations without a lower `val_loss` that end the training.
+        logger: Where to log too, beside the CSV file.
         progress: Show a progress bar.
         callbacks: Further callbacks.
 
     Returns:
-        The surrogate of `last.ckpt`, with averaged weights, on the CPU.
+        The surrogate of `last.ckpt`, or with `keep_best` of `best.ckpt`, with averaged
+        weights, on the CPU.
 
     Raises:
         FileExistsError: If `folder` holds a checkpoint and `resume` is not set.
-        ValueError: If another training uses the folder; if the checkpoint is damaged or
-            was trained with another recipe, model, precision, on other devices or other
-            data; or if the samples lack a field.
+        ValueError: If `build_trainer` refuses an argument; if another training uses the
+            folder; if the checkpoint is damaged or was trained with another recipe,
+            model, precision, on other devices or other data; or if the samples lack a
+            field.
         RuntimeError: If the loss is not finite.
     """
     module.train()  # An earlier prediction has left it in evaluation mode.
@@ -81,6 +91,9 @@ def fit(
             precision=precision,
             deterministic=deterministic,
             validate_every=validate_every,
+            keep_best=keep_best,
+            patience=patience,
+            logger=logger,
             progress=progress,
             callbacks=callbacks,
         )
@@ -92,7 +105,13 @@ def fit(
             )
             # Where a folder is named by the time, only that of the first process has
             # the file.
-            written = trainer.strategy.broadcast(Path(folder) / "last.ckpt")
+            name = "best.ckpt" if keep_best else "last.ckpt"
+            written = trainer.strategy.broadcast(Path(folder) / name)
+            if keep_best and not written.exists():
+                raise ValueError(
+                    f"{str(folder)!r} holds no best.ckpt: the training had ended "
+                    "without keep_best, or no val_loss was finite"
+                )
             return load_surrogate(written, module.surrogate.model)
 
 

@@ -1,7 +1,10 @@
 """The training of a surrogate, as a Lightning module."""
 
+import json
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +15,8 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.surrogates import Surrogate, unwrap
+from torch_geometric_flare.surrogates import Surrogate, load_surrogate, unwrap
+from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.surrogates.description import describe_surrogate
 from torch_geometric_flare.training.errors import (
     derivative_errors,
@@ -98,6 +102,62 @@ class SurrogateModule(LightningModule):
             input_normalizer=input_normalizer,
         )
         self.recipe = recipe
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the recipe. `Tuner.lr_find` of Lightning sets it."""
+        return self.recipe.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.recipe = replace(self.recipe, learning_rate=value)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        model: nn.Module | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return a module with the weights, the normalisers and the recipe of a file.
+
+        A training carries on by `fit(..., resume=True)`; this is for a new one that
+        starts from these weights.
+
+        Args:
+            checkpoint_path: A checkpoint of a training, such as `last.ckpt`.
+            model: As for `load_surrogate`: the network that takes the weights.
+            **arguments: Others of the class, such as `recipe` in place of the file's.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If `load_surrogate` refuses it, or it is of no training.
+        """
+        surrogate = load_surrogate(checkpoint_path, model)
+        described = read_checkpoint(Path(checkpoint_path))["surrogate"].get("recipe")
+        if described is None and "recipe" not in arguments:
+            raise ValueError(
+                f"'{checkpoint_path}' holds a surrogate without a recipe: pass recipe="
+            )
+        if "recipe" not in arguments:
+            kind = type(surrogate.model)
+            arguments["recipe"] = Recipe(**{**described, "model_class": kind})
+        return cls(
+            surrogate.model,
+            surrogate.target_normalizer,
+            surrogate.coordinate_normalizer,
+            training_data=surrogate.training_data,
+            fields=surrogate.fields,
+            features=surrogate.features,
+            input_normalizer=surrogate.input_normalizer,
+            **arguments,
+        )
+
+    def on_fit_start(self) -> None:
+        """Log the recipe as hyperparameters."""
+        plain = json.loads(json.dumps(self.recipe.to_dict()))  # YAML knows no tuples
+        for logger in self.loggers:
+            logger.log_hyperparams(plain)
 
     def forward(self, data: Data) -> Tensor:
         """Predict all fields in their own units, $[N, C]$."""

@@ -6,16 +6,18 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import Strategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from torch_geometric_flare.training.callbacks import (
     EpochCheckpoint,
     EpochSeed,
+    LastingEarlyStopping,
     scaled_ema_decay,
 )
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
+from torch_geometric_flare.training.loggers import make_logger
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.point_parallel import PointParallelStrategy
 
@@ -31,6 +33,9 @@ def build_trainer(
     precision: str = "32-true",
     deterministic: bool = False,
     validate_every: int = 1,
+    keep_best: bool = False,
+    patience: int | None = None,
+    logger: str | Logger | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
@@ -38,7 +43,8 @@ def build_trainer(
 
     It clips gradients, averages the weights, seeds every epoch, writes `last.ckpt` at
     the end of each epoch, and logs to `metrics/version_*/metrics.csv`, each resumed
-    part of the training in a version of its own.
+    part of the training in a version of its own. Beside it stands `hparams.yaml`, the
+    recipe.
 
     Args:
         module: The training, with its recipe.
@@ -56,11 +62,18 @@ def build_trainer(
             are anyway; needed there for a resumed training to equal an uninterrupted
             one.
         validate_every: Epochs from one validation to the next.
+        keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`.
+        patience: End the training when `val_loss` has not fallen in so many validations
+            in a row; `None` for never.
+        logger: Log elsewhere too: a logger of Lightning, or `"tensorboard"`, `"wandb"`
+            or `"mlflow"`, which keep their files in `folder`.
         progress: Show a progress bar.
         callbacks: Further callbacks.
 
     Raises:
-        ValueError: If `devices` or `validate_every` is below one, `precision` is
+        ValueError: If `devices`, `validate_every` or `patience` is below one,
+            `keep_best` or `patience` is given without a validation split, there is no
+            such `logger` or its package is not installed, `precision` is
             `16-true` on a CPU, or `data` has another batch size than the recipe. That
             of the recipe does not count where `data` limits the points of a batch
             alone.
@@ -70,6 +83,13 @@ def build_trainer(
             "devices and validate_every must be at least 1, got "
             f"devices={devices}, validate_every={validate_every}"
         )
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience must be at least 1 or None, got {patience}")
+    if data.val is None and (keep_best or patience is not None):
+        raise ValueError(
+            f"keep_best={keep_best} and patience={patience} need a validation split: "
+            "pass val= to the data module"
+        )
     recipe = module.recipe
     if data.batch_size not in (None, recipe.batch_size):
         raise ValueError(
@@ -77,7 +97,15 @@ def build_trainer(
             f"{recipe.batch_size}: change one, by "
             "dataclasses.replace(recipe, batch_size=...)"
         )
-    own: list[Callback] = [EpochSeed(data.seed), EpochCheckpoint(folder)]
+    own: list[Callback] = [EpochSeed(data.seed), EpochCheckpoint(folder, keep_best)]
+    if patience is not None:
+        own.insert(0, LastingEarlyStopping("val_loss", patience=patience))
+    loggers: list[Logger] = [
+        CSVLogger(folder, name="metrics", flush_logs_every_n_steps=1)
+    ]
+    if logger is not None:
+        named = make_logger(logger, folder) if isinstance(logger, str) else logger
+        loggers.append(named)
     num_batches = -(-data.num_batches // _num_replicas(devices, strategy))
     num_steps = recipe.epochs * num_batches
     if recipe.max_steps is not None:
@@ -102,7 +130,7 @@ def build_trainer(
         limit_val_batches=None if data.val is not None else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, num_batches),
-        logger=CSVLogger(folder, name="metrics", flush_logs_every_n_steps=1),
+        logger=loggers,
         callbacks=[*own, *callbacks],
         default_root_dir=folder,
         enable_progress_bar=progress,
