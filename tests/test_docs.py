@@ -18,8 +18,8 @@ import torch_geometric_flare
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     path.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
-    for path in (ROOT / "docs").rglob("*.md")
-    if path.name != "README.md"
+    for path in (ROOT / "docs").rglob("*")
+    if path.suffix in (".md", ".ipynb") and path.name != "README.md"
 )
 SUBPACKAGES = [
     module.name
