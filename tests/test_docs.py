@@ -1,9 +1,11 @@
 """The built documentation: complete, offline, and with its formulas marked up."""
 
 import importlib
+import json
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,8 +18,8 @@ import torch_geometric_flare
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     path.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
-    for path in (ROOT / "docs").rglob("*.md")
-    if path.name != "README.md"
+    for path in (ROOT / "docs").rglob("*")
+    if path.suffix in (".md", ".ipynb") and path.name != "README.md"
 )
 SUBPACKAGES = [
     module.name
@@ -26,12 +28,48 @@ SUBPACKAGES = [
 ]
 
 
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chrome"))),
+    None,
+)
+COLUMNS = 88
+
+
+class Contents(HTMLParser):
+    """The entries of a page's table of contents, as (link, text)."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.entries = []
+        self._depth, self._open = 0, False
+        # The theme has it twice, for narrow windows and for wide ones: take the latter.
+        self.feed(html[html.index("md-sidebar--secondary") :])
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "nav":
+            self._depth += 1
+        if tag == "a" and self._depth:
+            self._open = True
+            self.entries.append((dict(attrs).get("href"), ""))
+
+    def handle_endtag(self, tag):
+        if tag == "nav":
+            self._depth -= 1
+        self._open = self._open and tag != "a"
+
+    def handle_data(self, data):
+        if self._open:
+            link, text = self.entries[-1]
+            self.entries[-1] = (link, (text + data).strip())
+
+
 class Page(HTMLParser):
-    """Anchors of a page, what it fetches, and its prose."""
+    """Anchors of a page, what it fetches, its prose, and its blocks of code."""
 
     def __init__(self, html):
         super().__init__()
         self.anchors, self.fetched, self.prose = set(), [], []
+        self.images, self.links, self.code = [], [], []
         self.formulas = 0
         self._quiet = []  # open elements whose text is no prose
         self.feed(html)
@@ -41,6 +79,12 @@ class Page(HTMLParser):
         classes = (attributes.get("class") or "").split()
         self.anchors.add(attributes.get("id"))
         self.formulas += "arithmatex" in classes
+        if tag == "img":
+            self.images.append(attributes.get("src"))
+        if tag == "a":
+            self.links.append(attributes.get("href"))
+        if tag == "pre":
+            self.code.append("")
         if tag == "link" and attributes.get("rel") in ("prev", "next", "canonical"):
             return
         if tag != "a":
@@ -62,6 +106,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if not self._quiet:
             self.prose.append(data)
+        if self._quiet[:1] == ["pre"]:
+            self.code[-1] += data
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +192,85 @@ def test_formulas_are_typeset_by_files_of_the_site(site):
     assert config < script  # the configuration is read when MathJax starts
     assert (site / "javascripts/tex-svg.js").stat().st_size > 1e6
     assert (site / "javascripts/LICENSE-MathJax.txt").exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_entry_of_the_contents_is_doubled(site, page):
+    entries = Contents((site / page).read_text(encoding="utf-8")).entries
+    links = [link for link, _ in entries]
+    assert len(links) == len(set(links)), links
+    # A function below the module of its name, as in `fit.fit`.
+    nested = [link for link in links if re.search(r"\.(\w+)\.\1$", link or "")]
+    assert nested == []
+
+
+def test_contents_are_read_from_the_page(site):
+    html = (site / "api/training.html").read_text(encoding="utf-8")
+    entries = Contents(html).entries
+    assert ("#torch_geometric_flare.training.fit", "fit") in entries
+    assert len(entries) > 20
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_is_not_wider_than_its_place(site, page):
+    lines = "\n".join(read(site, page).code).splitlines()
+    assert [line for line in lines if len(line) > COLUMNS] == []
+
+
+def test_pages_on_the_disk_have_all_that_a_search_needs(site):
+    """The index is a script, not a request; a frame stands in for a worker."""
+    index = (site / "search/search_index.js").read_text(encoding="utf-8")
+    prefix, _, content = index.partition("=")
+    assert prefix.strip() == "var __index"
+    places = {entry["location"] for entry in json.loads(content)["docs"]}
+    assert set(PAGES) <= {place.partition("#")[0] for place in places}
+    for page in PAGES:
+        html = (site / page).read_text(encoding="utf-8")
+        assert re.search(r'<script src="[./]*javascripts/iframe-worker.js"', html)
+    assert (site / "javascripts/LICENSE-iframe-worker.txt").exists()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("page", ["index.html", "guides/training.html"])
+def test_search_on_the_disk_finds_a_name(site, page):
+    """The query is in the address, as in a link that the search box shares."""
+    result = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            (site / page).as_uri() + "?q=moment_coefficients",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = re.findall(
+        r'<a href="([^"]*)" class="md-search-result__link', result.stdout
+    )
+    assert any("api/metrics.html" in link for link in found), result.stderr
+
+
+def test_home_shows_a_picture_and_says_how_to_cite_and_contribute(site):
+    home = read(site, "index.html")
+    pictures = [source for source in home.images if source.startswith("assets/")]
+    assert pictures and all((site / source).exists() for source in pictures)
+    assert {"citing.html", "contributing.html"} <= set(home.links)
+
+
+def test_the_citation_is_that_of_the_repository(site):
+    (entries,) = read(site, "citing.html").code
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^version: (\S+)$", citation, re.MULTILINE)
+    (title,) = re.findall(r'title: "(FLARE.*)"', citation)
+    for part in (version, title, "arXiv:2508.12594"):
+        assert part in entries and part in citation
+
+
+def test_contributing_is_that_of_the_repository(site):
+    links = read(site, "contributing.html").links
+    assert {"guides/own_model.html", "guides/datasets.html"} <= set(links)
+    assert "<h2" in (site / "contributing.html").read_text(encoding="utf-8")

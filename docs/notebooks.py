@@ -1,0 +1,40 @@
+"""An MkDocs hook: notebooks become pages, without being run.
+
+The page has the notebook's text, code and stored output of text, and a link to the
+notebook itself, which is copied beside it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add a page for each notebook; called by MkDocs when it has found all files."""
+    for file in list(files):
+        if file.src_uri.endswith(".ipynb"):
+            notebook = json.loads(Path(str(file.abs_src_path)).read_text("utf-8"))
+            uri = file.src_uri.removesuffix(".ipynb") + ".md"
+            page = markdown(notebook, Path(file.src_uri).name)
+            files.append(File.generated(config, uri, content=page))
+    return files
+
+
+def markdown(notebook: dict[str, Any], name: str) -> str:
+    """Return a notebook as a page that links to the file of that name."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            parts.append(f"```text\n{''.join(text).rstrip()}\n```")
+    title, _, rest = parts[0].partition("\n")
+    link = f"[This page as a notebook]({name})"
+    return "\n\n".join([title, rest.strip(), link, *parts[1:]]) + "\n"
