@@ -110,6 +110,36 @@ def gelu_layer(
     return y
 
 
+def suits_kernels(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]]) -> bool:
+    """Return whether layers that follow one another may be computed by CPU kernels.
+
+    Args:
+        x: Points, `[*, C]`.
+        layers: Weight and bias of each layer.
+    """
+    if (
+        is_traced()
+        or x.dim() == 0
+        or x.dtype not in (torch.float32, torch.float64)
+        or torch.is_autocast_enabled("cpu")
+        or not is_available()
+        or not has_cpu_memory(x, *chain.from_iterable(layers))
+    ):
+        return False
+    width = x.size(-1)
+    rows = x.numel() // max(1, width)
+    for weight, bias in layers:
+        if (
+            weight.dtype != x.dtype
+            or (bias is not None and bias.dtype != x.dtype)
+            or weight.size(1) != width
+            or rows * weight.size(0) < _LEAST_ELEMENTS
+        ):
+            return False
+        width = weight.size(0)
+    return True
+
+
 def gelu_layers(
     x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]], residual: bool
 ) -> Tensor | None:
@@ -126,30 +156,12 @@ def gelu_layers(
     Returns:
         $[*, C']$; `None` where operations of torch are the better way.
     """
-    if (
-        is_traced()
-        or x.dim() == 0
-        or x.dtype not in (torch.float32, torch.float64)
-        or torch.is_autocast_enabled("cpu")
-        or not is_available()
-        or not has_cpu_memory(x, *chain.from_iterable(layers))
-    ):
+    if not suits_kernels(x, layers):
         return None
-    width = x.size(-1)
-    rows = x.numel() // max(1, width)
-    for weight, bias in layers:
-        if (
-            weight.dtype != x.dtype
-            or (bias is not None and bias.dtype != x.dtype)
-            or weight.size(1) != width
-            or rows * weight.size(0) < _LEAST_ELEMENTS
-        ):
-            return None
-        width = weight.size(0)
     y = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
     for weight, bias in layers:
         y = _GeluLayer.apply(  # type: ignore[no-untyped-call]
             y, weight, bias, residual
         )
         residual = True
-    return y.view(*x.shape[:-1], width)
+    return y.view(*x.shape[:-1], y.size(-1))

@@ -91,9 +91,7 @@ def _gelu_code(dtype: torch.dtype, residual: bool) -> Kernel:
         i = c.min(i, last)
         h = c.load(c.at(c["h"], i))
         sigmoid, _ = _sigmoid(c, h)
-        # Far below zero the sigmoid is not quite zero.
-        low = c.constant(-_FAR)
-        h = c.builder.select(c.builder.fcmp_ordered("<", h, low), low, h)
+        h = _not_far_below(c, h)
         if residual:
             y = c.fma(h, sigmoid, c.load(c.at(c["x"], i)))
         else:
@@ -102,18 +100,35 @@ def _gelu_code(dtype: torch.dtype, residual: bool) -> Kernel:
     return c.compile()
 
 
+def gelu(c: VectorCode, h: Value) -> Value:
+    """Return the GELU of a vector."""
+    sigmoid, _ = _sigmoid(c, h)
+    return c.builder.fmul(_not_far_below(c, h), sigmoid)
+
+
+def _not_far_below(c: VectorCode, h: Value) -> Value:
+    """Bound a vector from below: far below zero the sigmoid is not quite zero."""
+    low = c.constant(-_FAR)
+    return c.builder.select(c.builder.fcmp_ordered("<", h, low), low, h)
+
+
+def gelu_derivative(c: VectorCode, h: Value) -> Value:
+    """Return the derivative of the GELU at a vector."""
+    b = c.builder
+    h = c.clamp(h, c.constant(_FAR))
+    sigmoid, square = _sigmoid(c, h)
+    # sigmoid + h sigmoid (1 - sigmoid) 2u'
+    slope = c.fma(square, c.constant(3 * _FACTOR * _CUBIC), c.constant(_FACTOR))
+    bend = b.fmul(b.fmul(h, slope), b.fsub(c.constant(1.0), sigmoid))
+    return c.fma(sigmoid, bend, sigmoid)
+
+
 @lru_cache
 def _gradient_code(dtype: torch.dtype) -> Kernel:
     c = VectorCode("gelu_gradient", dtype, ("h", "g", "y"), ())
-    b = c.builder
     loop, last = _elements(c)
     with loop as i:
         i = c.min(i, last)
-        h = c.clamp(c.load(c.at(c["h"], i)), c.constant(_FAR))
-        sigmoid, square = _sigmoid(c, h)
-        # sigmoid + h sigmoid (1 - sigmoid) 2u'
-        slope = c.fma(square, c.constant(3 * _FACTOR * _CUBIC), c.constant(_FACTOR))
-        bend = b.fmul(b.fmul(h, slope), b.fsub(c.constant(1.0), sigmoid))
-        derivative = c.fma(sigmoid, bend, sigmoid)
-        c.store(b.fmul(derivative, c.load(c.at(c["g"], i))), c.at(c["y"], i))
+        derivative = gelu_derivative(c, c.load(c.at(c["h"], i)))
+        c.store(c.builder.fmul(derivative, c.load(c.at(c["g"], i))), c.at(c["y"], i))
     return c.compile()

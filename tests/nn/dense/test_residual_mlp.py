@@ -23,6 +23,39 @@ def test_residuals_only_where_widths_match(num_layers):
     assert not mlp(torch.randn(7, 3)).any()
 
 
+@pytest.mark.parametrize("place", [0, -1])
+def test_every_layer_is_called_that_something_looks_at(place):
+    mlp, x = ResidualMLP(64, 64, 64), torch.randn(1000, 64)
+    y = mlp(x)
+    seen = []
+    hook = mlp.layers[place].register_forward_hook(lambda *a: seen.append(a))
+    torch.testing.assert_close(mlp(x), y)
+    hook.remove()
+    assert len(seen) == 1
+    weight = mlp.layers[place].weight.detach().clone()
+    torch.nn.utils.parametrizations.weight_norm(mlp.layers[place])
+    mlp.layers[place].parametrizations.weight.original0.data *= 2
+    doubled = mlp(x)
+    plain = ResidualMLP(64, 64, 64)
+    for a, b in zip(plain.layers, mlp.layers, strict=True):
+        a.weight.data.copy_(b.weight.data)
+    torch.testing.assert_close(plain(x), doubled)
+    torch.testing.assert_close(plain.layers[place].weight, 2 * weight)
+    parameters = {f"layers.{i}.weight": torch.zeros(64, 64) for i in range(4)}
+    assert torch.equal(torch.func.functional_call(plain, parameters, x), x)
+
+
+@pytest.mark.parametrize("widths", [(64, 64, 64), (64, 64, 1), (3, 64, 64)])
+@pytest.mark.parametrize("output_residual", [True, False])
+def test_large_inputs_give_what_small_ones_give(widths, output_residual):
+    mlp = ResidualMLP(*widths, output_residual=output_residual).double()
+    for parameter in mlp.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x = torch.randn(1000, widths[0], dtype=torch.float64)
+    few = torch.cat([mlp(rows) for rows in x.split(50)])  # layer by layer
+    torch.testing.assert_close(mlp(x), few)
+
+
 def test_hooks_and_replaced_layers_are_called():
     mlp, x = ResidualMLP(64, 64, 64), torch.randn(1000, 64)
     y = mlp(x)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare.functional.residual_layers import gelu_layers
+from torch_geometric_flare.functional.residual_mlp import residual_mlp
 from torch_geometric_flare.functional.torch_internals import any_hooks
 from torch_geometric_flare.nn.checks import check_layers, check_positive
 
@@ -128,14 +129,23 @@ class ResidualMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
         hidden: list[Any]
+        last: Any
         *hidden, last = self.layers
         residual = self.input_residual and self.in_channels == self.hidden_channels
         found = None
         if hidden and self.act == "gelu" and self._is_unmodified(hidden):
-            layers: list[Any] = []
+            pairs: list[Any] = []
             for layer in hidden:
-                layers.append((layer.weight, layer.bias))
-            found = gelu_layers(x, layers, residual)
+                pairs.append((layer.weight, layer.bias))
+            if self._is_unmodified([last]):
+                final = last.weight, last.bias
+                ends_residual = self.output_residual and len(set(final[0].shape)) == 1
+                found = residual_mlp(x, pairs, residual, final, ends_residual)
+                if found is not None:
+                    return found
+            found = residual_mlp(x, pairs, residual)
+            if found is None:
+                found = gelu_layers(x, pairs, residual)
         if found is not None:
             x = found
         else:
@@ -146,12 +156,12 @@ class ResidualMLP(nn.Module):
         y: Tensor = last(x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
 
-    def _is_unmodified(self, hidden: list[Any]) -> bool:
-        """Return whether the hidden layers may be computed without calling them.
+    def _is_unmodified(self, layers: list[Any]) -> bool:
+        """Return whether layers and activation may be computed without calling them.
 
         Not so where a module or its method was replaced, or a hook looks on.
         """
-        called = (*hidden, self.activation)
+        called = (*layers, self.activation)
         for module in called:
             if _FORWARD.get(type(module)) is not type(
                 module

@@ -1,0 +1,122 @@
+"""A residual MLP as one function, which keeps nothing but its input for a backward."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from torch_geometric_flare.functional.autograd import (
+    differentiable_gradients,
+    needs_definition,
+)
+from torch_geometric_flare.functional.residual_layers import (
+    gelu_layer_by_definition,
+    suits_kernels,
+)
+from torch_geometric_flare.kernels.residual_mlp import Layer, backward, fits, forward
+
+Parameters = Sequence[tuple[Tensor, Tensor | None]]
+
+
+def residual_mlp_by_definition(
+    x: Tensor, layers: Sequence[Layer], parameters: Parameters
+) -> Tensor:
+    """Compute the layers by operations of torch."""
+    for layer, (weight, bias) in zip(layers, parameters, strict=True):
+        if layer.gelu:
+            x = gelu_layer_by_definition(x, weight, bias, layer.residual)
+        else:
+            y = linear(x, weight, bias)
+            x = x + y if layer.residual else y
+    return x
+
+
+def _pairs(tensors: Sequence[Tensor | None]) -> list[tuple[Tensor, Tensor | None]]:
+    """Return weight and bias of each layer."""
+    pairs = []
+    for weight, bias in zip(tensors[::2], tensors[1::2], strict=True):
+        assert weight is not None
+        pairs.append((weight, bias))
+    return pairs
+
+
+class _ResidualMLP(torch.autograd.Function):
+    """The MLP; a backward with a graph takes the definition."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layers: tuple[Layer, ...], x: Tensor, *tensors: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(x, *tensors)
+        ctx.layers = layers
+        return forward(x, layers, _pairs(tensors))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, *tensors = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        if needs_definition(*grads):
+            there = [t is not None for t in (x, *tensors)]
+            given = [t for t in (x, *tensors) if t is not None]
+
+            def again(*given: Tensor) -> Tensor:
+                rest = iter(given)
+                x, *tensors = [next(rest) if is_there else None for is_there in there]
+                assert x is not None
+                return residual_mlp_by_definition(x, ctx.layers, _pairs(tensors))
+
+            asked = [w for w, is_there in zip(wanted, there, strict=True) if is_there]
+            found = iter(differentiable_gradients(again, given, asked, grads[0]))
+            return None, *(next(found) if is_there else None for is_there in there)
+        grad = grads[0].resolve_neg().contiguous()
+        grad_x, pairs = backward(x, ctx.layers, _pairs(tensors), grad)
+        gradients = grad_x, *chain.from_iterable(pairs)
+        return None, *(
+            g if want else None for g, want in zip(gradients, wanted, strict=True)
+        )
+
+
+def residual_mlp(
+    x: Tensor,
+    hidden: Parameters,
+    residual: bool,
+    last: tuple[Tensor, Tensor | None] | None = None,
+    last_residual: bool = False,
+) -> Tensor | None:
+    r"""Compute all layers as one operation, where that is the quicker way.
+
+    A backward computes the layers again, on one block of points after another, so that
+    only `x` is kept for it.
+
+    Args:
+        x: Points.
+        hidden: Weight and bias of each layer with a GELU.
+        residual: Whether the first of them adds its input; all others do.
+        last: Weight and bias of a linear map after them.
+        last_residual: Whether it adds its input.
+
+    Shapes:
+        - `x`: $[*, C]$
+
+    Returns:
+        $[*, C']$, which may be differentiated any number of times; `None` where single
+        layers are the better way.
+    """
+    parameters = list(hidden)
+    layers = []
+    for i, (weight, _) in enumerate(parameters):
+        layers.append(Layer(weight.size(1), weight.size(0), True, residual or i > 0))
+    if last is not None:
+        parameters.append(last)
+        weight, _ = last
+        layers.append(Layer(weight.size(1), weight.size(0), False, last_residual))
+    if not suits_kernels(x, parameters) or not fits(x.dtype, layers):
+        return None
+    points = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
+    y: Tensor = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
+        tuple(layers), points, *chain.from_iterable(parameters)
+    )
+    return y.view(*x.shape[:-1], y.size(-1))

@@ -1,0 +1,344 @@
+r"""A whole residual MLP on one block of rows after another, in registers and cache.
+
+Each layer is $\phi(xW^\top + b)\;(+\,x)$, with $\phi$ the tanh-approximated GELU or
+nothing. Only input and output are whole tensors; the backward computes the layers of a
+block again.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.kernels.gelu import gelu, gelu_derivative
+from torch_geometric_flare.kernels.llvm import lanes
+from torch_geometric_flare.kernels.tasks import Kernel, RowTasks
+from torch_geometric_flare.kernels.vector_code import Value, VectorCode
+
+# Rows whose results stay in the cache, and rows whose sums stay in registers.
+_BLOCK = 48
+_ROWS = 6
+
+# More layers, or wider rows in bytes, leave the cache, and take long to compile.
+_MOST_LAYERS = 8
+_WIDEST = 512
+
+# Elements that are worth another thread.
+_LEAST_WORK = 1 << 15
+
+
+class Layer(NamedTuple):
+    """Widths of a layer, whether it has a GELU, and whether it adds its input."""
+
+    in_channels: int
+    out_channels: int
+    gelu: bool
+    residual: bool
+
+
+Layers = tuple[Layer, ...]
+Parameters = Sequence[tuple[Tensor, Tensor | None]]
+
+
+def fits(dtype: torch.dtype, layers: Sequence[Layer]) -> bool:
+    """Return whether the layers suit the kernel: few, narrow, of whole vectors."""
+    widths = {layer.in_channels for layer in layers}
+    widths |= {layer.out_channels for layer in layers}
+    return (
+        len(layers) <= _MOST_LAYERS
+        and max(widths) * dtype.itemsize <= _WIDEST
+        and all(width % lanes(dtype) == 0 for width in widths)
+        and all(a.in_channels == a.out_channels for a in layers if a.residual)
+    )
+
+
+def forward(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
+    """Return the result of all layers for `x`, `[N, C]`, contiguous."""
+    _check_width(x, layers[0].in_channels)
+    maps = _maps(layers, parameters)
+    y = x.new_empty(x.size(0), layers[-1].out_channels)
+    _check(x.dtype, x=x, maps=maps)
+    run = _forward_code(x.dtype, layers)
+    run(_tasks(x.size(0)), _threads(x), *_addresses(x, maps, y))
+    return y
+
+
+def backward(
+    x: Tensor, layers: Layers, parameters: Parameters, grad: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Return gradients of `forward` for `x` and for weight and bias of each layer."""
+    _check_width(x, layers[0].in_channels)
+    _check_width(grad, layers[-1].out_channels, x.size(0))
+    maps = _maps(layers, parameters)
+    weights = torch.cat([w.reshape(-1) for w, _ in parameters])
+    tasks = _tasks(x.size(0))
+    sums = x.new_zeros(tasks.size(0), maps.numel())
+    grad_x = torch.empty_like(x)
+    _check(x.dtype, x=x, maps=maps, grad=grad)
+    run = _backward_code(x.dtype, layers)
+    run(tasks, _threads(x), *_addresses(x, maps, weights, grad, grad_x, sums))
+    parts = sums.sum(dim=0).split([_size(layer) for layer in layers])
+    return grad_x, [
+        (part[: -layer.out_channels].view(w.shape), part[-layer.out_channels :])
+        for part, layer, (w, _) in zip(parts, layers, parameters, strict=True)
+    ]
+
+
+def _maps(layers: Layers, parameters: Parameters) -> Tensor:
+    """Return the columns of each weight and then its bias, zero without one."""
+    parts = []
+    for layer, (weight, bias) in zip(layers, parameters, strict=True):
+        shape = layer.out_channels, layer.in_channels
+        if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
+            found = tuple(weight.shape), None if bias is None else tuple(bias.shape)
+            raise ValueError(f"weight and bias have shapes {found}, expected {shape}")
+        parts += [
+            weight.t().reshape(-1),
+            weight.new_zeros(shape[0]) if bias is None else bias,
+        ]
+    return torch.cat(parts)
+
+
+def _check_width(t: Tensor, width: int, num_rows: int | None = None) -> None:
+    if t.dim() != 2 or t.size(1) != width or num_rows not in (None, t.size(0)):
+        rows = "N" if num_rows is None else num_rows
+        raise ValueError(
+            f"a tensor has shape {tuple(t.shape)}, expected [{rows}, {width}]"
+        )
+
+
+def _check(dtype: torch.dtype, **tensors: Tensor) -> None:
+    # What follows goes by addresses: the last chance to notice a wrong tensor.
+    for name, t in tensors.items():
+        if t.dtype != dtype or not t.is_contiguous():
+            raise ValueError(
+                f"{name} is {t.dtype} with strides {t.stride()}, expected contiguous "
+                f"{dtype}"
+            )
+
+
+def _addresses(*tensors: Tensor) -> list[int]:
+    return [t.data_ptr() for t in tensors]
+
+
+def _size(layer: Layer) -> int:
+    return (layer.in_channels + 1) * layer.out_channels
+
+
+@lru_cache(maxsize=8)
+def _tasks(num_rows: int) -> Tensor:
+    """Cut the rows into tasks, by their number alone."""
+    return RowTasks.from_sizes([num_rows]).table
+
+
+def _threads(x: Tensor) -> int:
+    return min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
+
+
+class _MLPCode(VectorCode):
+    """Code on blocks of rows."""
+
+    def product(
+        self,
+        rows: Value,
+        depth: Value,
+        a: tuple[Value, int, int],
+        b: tuple[Value, int],
+        y: Value,
+        start: Callable[[Value, Value], Value] | None = None,
+        add: bool = False,
+    ) -> None:
+        """Compute the product of two matrices.
+
+        Args:
+            rows: Rows of the result.
+            depth: Terms of each sum.
+            a: Left matrix: address, and steps along rows and along terms.
+            b: Right matrix: address, and columns.
+            y: Result.
+            start: From row and column, what their sum starts from; else zero.
+            add: Whether to add to `y`.
+        """
+        whole = self.sub(rows, self.builder.srem(self.whole(rows), self.whole(_ROWS)))
+        # As many sums as there are registers for: 32 of 64 bytes, or 16.
+        most = (4 if self.lanes * self.bits == 512 else 2) * self.lanes
+        width = b[1]
+        full = width // most * most
+        for first, last, count in ((0, whole, _ROWS), (whole, rows, 1)):
+            with self.range(first, last, count) as row:
+                for left, right in ((0, full), (full, width)):
+                    if left < right:
+                        size = min(most, right - left)
+                        with self.range(left, right, size) as column:
+                            tile = row, column, count, size
+                            self._tile(tile, depth, a, b, y, start, add)
+
+    def _tile(
+        self,
+        tile: tuple[Value, Value, int, int],
+        depth: Value,
+        a: tuple[Value, int, int],
+        b: tuple[Value, int],
+        y: Value,
+        start: Callable[[Value, Value], Value] | None,
+        add: bool,
+    ) -> None:
+        """Compute some rows and columns of a product in registers."""
+        first_row, first_column, num_rows, num_columns = tile
+        (left, row_step, term_step), (right, width) = a, b
+        sums = {
+            (row, column): self.local()
+            for row in range(num_rows)
+            for column in range(0, num_columns, self.lanes)
+        }
+        places = {
+            (row, column): (self.add(first_row, row), self.add(first_column, column))
+            for row, column in sums
+        }
+        for key, total in sums.items():
+            zero = self.constant(0.0)
+            self.store(zero if start is None else start(*places[key]), total)
+        left = self.at(left, self.mul(first_row, row_step))
+        with self.range(0, depth) as k:
+            terms = self.at(right, self.mul(k, width), first_column)
+            factors = self.at(left, self.mul(k, term_step))
+            vectors = {
+                column: self.load(self.at(terms, column))
+                for column in range(0, num_columns, self.lanes)
+            }
+            for row in range(num_rows):
+                factor = self.broadcast(self.at(factors, row * row_step))
+                for column, vector in vectors.items():
+                    total = sums[row, column]
+                    self.store(self.fma(factor, vector, self.load(total)), total)
+        for key, total in sums.items():
+            row, column = places[key]
+            place = self.at(y, self.mul(row, width), column)
+            if add:
+                self.accumulate(place, self.load(total))
+            else:
+                self.store(self.load(total), place)
+
+    def apply(
+        self,
+        rows: Value,
+        layer: Layer,
+        maps: Value,
+        x: Value,
+        y: Value,
+        slopes: Value | None = None,
+    ) -> None:
+        """Compute a layer, and the derivative of its GELU if `slopes` is given."""
+        wide_in, wide_out = layer.in_channels, layer.out_channels
+        bias = self.at(maps, wide_in * wide_out)
+
+        def start(row: Value, column: Value) -> Value:
+            return self.load(self.at(bias, column))
+
+        self.product(rows, wide_in, (x, wide_in, 1), (maps, wide_out), y, start)
+        if not layer.gelu and not layer.residual:
+            return
+        with self.range(0, self.mul(rows, wide_out), self.lanes) as i:
+            h = self.load(self.at(y, i))
+            if slopes is not None:
+                self.store(gelu_derivative(self, h), self.at(slopes, i))
+            if layer.gelu:
+                h = gelu(self, h)
+            if layer.residual:
+                h = self.builder.fadd(h, self.load(self.at(x, i)))
+            self.store(h, self.at(y, i))
+
+    def differentiate(
+        self,
+        rows: Value,
+        layer: Layer,
+        weight: Value,
+        slopes: Value | None,
+        x: Value,
+        grad: Value,
+        grad_x: Value,
+        sums: Value,
+    ) -> None:
+        """Compute the gradient of `apply`; `sums` takes those of weight and bias."""
+        wide_in, wide_out = layer.in_channels, layer.out_channels
+        bias = self.at(sums, wide_in * wide_out)
+        with self.range(0, wide_out, self.lanes) as column:
+            total = self.local()
+            self.store(self.constant(0.0), total)
+            with self.range(0, rows) as row:
+                place = self.add(self.mul(row, wide_out), column)
+                value = self.load(self.at(grad, place))
+                if slopes is not None:
+                    slope = self.at(slopes, place)
+                    value = self.builder.fmul(value, self.load(slope))
+                    self.store(value, slope)
+                self.store(self.builder.fadd(self.load(total), value), total)
+            self.accumulate(self.at(bias, column), self.load(total))
+        grad_h = grad if slopes is None else slopes
+        self.product(
+            wide_out, rows, (grad_h, 1, wide_out), (x, wide_in), sums, add=True
+        )
+
+        def start(row: Value, column: Value) -> Value:
+            return self.load(self.at(grad, self.mul(row, wide_out), column))
+
+        left, right = (grad_h, wide_out, 1), (weight, wide_in)
+        first = start if layer.residual else None
+        self.product(rows, wide_out, left, right, grad_x, first)
+
+    def block(self, width: int) -> Value:
+        """Allocate a block of rows."""
+        return self.local(_BLOCK * width // self.lanes)
+
+
+def _places(sizes: Sequence[int]) -> list[int]:
+    """Return where each of several arrays begins that follow one another."""
+    return [0, *accumulate(sizes)][:-1]
+
+
+@lru_cache
+def _forward_code(dtype: torch.dtype, layers: Layers) -> Kernel:
+    c = _MLPCode("residual_mlp", dtype, ("x", "maps", "y"), ())
+    blocks = [c.block(layer.out_channels) for layer in layers[:-1]]
+    places = _places([_size(layer) for layer in layers])
+    with c.range(c["start"], c["stop"], _BLOCK) as start:
+        rows = c.min(_BLOCK, c.sub(c["stop"], start))
+        x = c.at(c["x"], c.mul(start, layers[0].in_channels))
+        results = [*blocks, c.at(c["y"], c.mul(start, layers[-1].out_channels))]
+        for layer, y, place in zip(layers, results, places, strict=True):
+            c.apply(rows, layer, c.at(c["maps"], place), x, y)
+            x = y
+    return c.compile()
+
+
+@lru_cache
+def _backward_code(dtype: torch.dtype, layers: Layers) -> Kernel:
+    names = "x", "maps", "weights", "grad", "grad_x", "sums"
+    c = _MLPCode("residual_mlp_gradient", dtype, names, ())
+    sizes = [_size(layer) for layer in layers]
+    places = _places(sizes)
+    weights = _places([layer.in_channels * layer.out_channels for layer in layers])
+    results = [c.block(layer.out_channels) for layer in layers]
+    slopes = [c.block(layer.out_channels) if layer.gelu else None for layer in layers]
+    grads = [c.block(layer.in_channels) for layer in layers[1:]]
+    with c.range(c["start"], c["stop"], _BLOCK) as start:
+        rows = c.min(_BLOCK, c.sub(c["stop"], start))
+        xs = [c.at(c["x"], c.mul(start, layers[0].in_channels)), *results]
+        for i, layer in enumerate(layers):
+            # The gradient of a last linear map needs nothing of its result.
+            if layer.gelu or i + 1 < len(layers):
+                maps = c.at(c["maps"], places[i])
+                c.apply(rows, layer, maps, xs[i], xs[i + 1], slopes[i])
+        grad_x = c.at(c["grad_x"], c.mul(start, layers[0].in_channels))
+        grad = c.at(c["grad"], c.mul(start, layers[-1].out_channels))
+        ways = [grad_x, *grads, grad]
+        for i, layer in reversed(list(enumerate(layers))):
+            sums = c.at(c["sums"], c.mul(c["task"], sum(sizes)), places[i])
+            weight = c.at(c["weights"], weights[i])
+            c.differentiate(
+                rows, layer, weight, slopes[i], xs[i], ways[i + 1], ways[i], sums
+            )
+    return c.compile()
