@@ -100,11 +100,11 @@ def test_what_is_not_finite_or_large():
 
 def test_which_layers_fit():
     assert fits(torch.float32, LAYERS)
-    assert not fits(torch.float32, [Layer(3, 64, True, False)])
-    assert not fits(torch.float32, [Layer(256, 256, True, True)])
-    assert not fits(torch.float64, [Layer(128, 128, True, True)])
-    assert not fits(torch.float32, [Layer(64, 64, True, True)] * 9)
-    assert not fits(torch.float32, [Layer(32, 64, True, True)])
+    assert not fits(torch.float32, (Layer(3, 64, True, False),))
+    assert not fits(torch.float32, (Layer(256, 256, True, True),))
+    assert not fits(torch.float64, (Layer(128, 128, True, True),))
+    assert not fits(torch.float32, (Layer(64, 64, True, True),) * 9)
+    assert not fits(torch.float32, (Layer(32, 64, True, True),))
 
 
 def test_errors():

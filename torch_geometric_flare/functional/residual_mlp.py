@@ -106,17 +106,19 @@ def residual_mlp(
         layers are the better way.
     """
     parameters = list(hidden)
-    layers = []
+    described = []
     for i, (weight, _) in enumerate(parameters):
-        layers.append(Layer(weight.size(1), weight.size(0), True, residual or i > 0))
+        adds = residual or i > 0
+        described.append(Layer(weight.size(1), weight.size(0), True, adds))
     if last is not None:
         parameters.append(last)
         weight, _ = last
-        layers.append(Layer(weight.size(1), weight.size(0), False, last_residual))
+        described.append(Layer(weight.size(1), weight.size(0), False, last_residual))
+    layers = tuple(described)
     if not suits_kernels(x, parameters) or not fits(x.dtype, layers):
         return None
     points = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
     y: Tensor = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
-        tuple(layers), points, *chain.from_iterable(parameters)
+        layers, points, *chain.from_iterable(parameters)
     )
     return y.view(*x.shape[:-1], y.size(-1))

@@ -43,7 +43,8 @@ Layers = tuple[Layer, ...]
 Parameters = Sequence[tuple[Tensor, Tensor | None]]
 
 
-def fits(dtype: torch.dtype, layers: Sequence[Layer]) -> bool:
+@lru_cache
+def fits(dtype: torch.dtype, layers: Layers) -> bool:
     """Return whether the layers suit the kernel: few, narrow, of whole vectors."""
     widths = {layer.in_channels for layer in layers}
     widths |= {layer.out_channels for layer in layers}

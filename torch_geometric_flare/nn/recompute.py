@@ -50,8 +50,8 @@ def is_sharded(module: nn.Module) -> bool:
     """Return whether `fully_shard` was applied to the module or a part of it."""
     # Without this import, which takes long, nothing is.
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    kind: tuple[type, ...] | type = getattr(fsdp, "FSDPModule", ())
-    return any(isinstance(part, kind) for part in module.modules())
+    kind = getattr(fsdp, "FSDPModule", None)
+    return kind is not None and any(isinstance(m, kind) for m in module.modules())
 
 
 class Surroundings:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -26,6 +26,9 @@ from torch_geometric_flare.training.errors import (
 from torch_geometric_flare.training.optimizer import parameter_groups
 from torch_geometric_flare.training.resuming import check_same
 from torch_geometric_flare.transforms import Normalizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # What a resumed training must find unchanged, and how messages call it.
 _DESCRIBED = {
@@ -118,7 +121,7 @@ class SurrogateModule(LightningModule):
         checkpoint_path: str | Path,
         model: nn.Module | None = None,
         **arguments: Any,
-    ) -> Self:
+    ) -> "Self":
         """Return a module with the weights, the normalisers and the recipe of a file.
 
         A training carries on by `fit(..., resume=True)`; this is for a new one that
