@@ -71,7 +71,8 @@ class _ResidualMLP(torch.autograd.Function):
             asked = [w for w, is_there in zip(wanted, there, strict=True) if is_there]
             found = iter(differentiable_gradients(again, given, asked, grads[0]))
             return None, *(next(found) if is_there else None for is_there in there)
-        grad = grads[0].resolve_neg().contiguous()
+        # Hooks on saved tensors may return them in another layout.
+        x, grad = (t.resolve_neg().contiguous() for t in (x, grads[0]))
         grad_x, pairs = backward(x, ctx.layers, _pairs(tensors), grad)
         gradients = grad_x, *chain.from_iterable(pairs)
         return None, *(
