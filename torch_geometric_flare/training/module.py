@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch_geometric.data import Data
+from typing_extensions import Self
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
