@@ -132,6 +132,7 @@ def add_training_options(
     add("--resume", metavar="RUN", help="carry on in this folder of a killed run")
     add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
     add("--precision", default="32-true", help="as Lightning names it")
+    training.add_threads_option(parser)
 
 
 def chosen_data(args: argparse.Namespace) -> Selection:

@@ -25,6 +25,7 @@ from torch_geometric_flare.experiments.quantities import further_measures
 from torch_geometric_flare.experiments.step_timer import StepTimer
 from torch_geometric_flare.experiments.throughput import points_per_second
 from torch_geometric_flare.experiments.time_budget import steps_within
+from torch_geometric_flare.experiments.time_estimate import TimeEstimate
 from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.recipes import Recipe
 
@@ -71,7 +72,8 @@ def run_benchmark(
         device: Where to compute, as Lightning names it.
         precision: Arithmetic of the training, as Lightning names it.
         seed: Seed of the initial weights and of the training.
-        progress: Show a progress bar.
+        progress: Show a progress bar, and after the first steps how long the training
+            takes.
 
     Returns:
         What `metrics.json` holds.
@@ -137,7 +139,7 @@ def run_benchmark(
         keep_best=keep_best,
         patience=patience,
         progress=progress,
-        callbacks=[timer],
+        callbacks=[timer, TimeEstimate()] if progress else [timer],
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
