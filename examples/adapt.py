@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
 
 from torch_geometric_flare.datasets import SimulatedDataset
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK
@@ -25,12 +24,20 @@ from torch_geometric_flare.surrogates import save_surrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    add_threads_option,
     evaluate,
     fit,
     run_folder,
     user_errors,
 )
 from torch_geometric_flare.transforms import Normalizer
+
+try:
+    from peft import LoraConfig, get_peft_model
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f'adapt.py needs {missing.name}: pip install "torch-geometric-flare[peft]"'
+    ) from missing
 
 # Coarser panels than the default ones, twelve times as quick.
 WITH_WAKE = Notchback(num_points=1000, panels_along=32, panels_around=12)
@@ -48,6 +55,7 @@ def parse_args(argv=None):
     add("--adapt-steps", type=int, default=300, help="of the other two trainings")
     add("--rank", type=int, default=1, help="of the adapters")
     add("--seed", type=int, default=0)
+    add_threads_option(parser)
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
         if value < (name != "seed"):

@@ -22,7 +22,7 @@ from torch_geometric_flare.datasets import SimulatedDataset
 from torch_geometric_flare.metrics import force_coefficients, r2_score
 from torch_geometric_flare.nn import LatentReadout
 from torch_geometric_flare.simulation import Notchback, NotchbackShape
-from torch_geometric_flare.training import run_folder, user_errors
+from torch_geometric_flare.training import add_threads_option, run_folder, user_errors
 
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
@@ -54,6 +54,7 @@ def parse_args(argv=None):
     defaults = {"num-train": 200, "num-test": 50, "epochs": 120, "seed": 0}
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{value}")
+    add_threads_option(parser)
     args = parser.parse_args(argv)
     if args.epochs < 1 or min(args.num_train, args.num_test) < 2:
         parser.error("--epochs must be at least 1, --num-train and --num-test 2")

@@ -26,6 +26,7 @@ from torch_geometric_flare.simulation import Notchback, NotchbackShape
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    add_threads_option,
     fit,
     run_folder,
     user_errors,
@@ -45,6 +46,7 @@ def parse_args(argv=None):
     add("--num-meshes", type=int, default=60, help="how many to simulate")
     add("--epochs", type=int, default=40)
     add("--seed", type=int, default=0)
+    add_threads_option(parser)
     return parser.parse_args(argv)
 
 

@@ -23,6 +23,7 @@ from torch_geometric_flare.experiments import DARCY, Selection
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    add_threads_option,
     evaluate,
     fit,
     run_folder,
@@ -60,6 +61,7 @@ def parse_args(argv=None):
     add("--num-test", type=int, default=100)
     add("--epochs", type=int, default=40)
     add("--seeds", type=int, default=3, help="trainings of each model")
+    add_threads_option(parser)
     args = parser.parse_args(argv)
     args.models = args.models.split(",")
     for name in args.models:

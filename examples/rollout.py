@@ -25,6 +25,7 @@ from torch_geometric_flare.surrogates import rollout
 from torch_geometric_flare.training import (
     RolloutModule,
     SurrogateDataModule,
+    add_threads_option,
     evaluate_rollout,
     fit,
     run_folder,
@@ -54,6 +55,7 @@ def parse_args(argv=None):
     add("--noise", type=float, default=0.05, help="in units of the change in a step")
     add("--epochs", type=int, default=20)
     add("--seed", type=int, default=0)
+    add_threads_option(parser)
     return parser.parse_args(argv)
 
 

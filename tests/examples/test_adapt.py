@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,19 +8,32 @@ import pytest
 from torch_geometric_flare.surrogates import load_surrogate
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "adapt.py"
-pytest.importorskip("peft", reason="needs the extra peft")
 
 
-@pytest.fixture
-def adapt(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.chdir(tmp_path)
+def load():
     spec = importlib.util.spec_from_file_location("adapt_example", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def adapt(monkeypatch, tmp_path):
+    pytest.importorskip("peft", reason="needs the extra peft")
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    monkeypatch.chdir(tmp_path)
+    return load()
+
+
+def test_without_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(SystemExit) as caught:
+        load()
+    assert caught.value.code == (
+        'adapt.py needs peft: pip install "torch-geometric-flare[peft]"'
+    )
 
 
 def test_writes_what_it_promises(adapt, tmp_path, capsys):

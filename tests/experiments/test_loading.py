@@ -9,6 +9,7 @@ from torch_geometric_flare.experiments import Selection, load_simulated
 from torch_geometric_flare.experiments.loading import (
     first_samples,
     number_of_points,
+    train_and_val,
 )
 from torch_geometric_flare.fields import Field
 
@@ -76,6 +77,31 @@ def test_first_samples():
     assert first_samples(np.arange(5), 2, "num_train").tolist() == [0, 1]
     with pytest.raises(ValueError, match="num_train is 6, but there are 5 samples"):
         first_samples(np.arange(5), 6, "num_train")
+
+
+def test_further_simulated_samples_to_validate_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    splits, without = load(tmp_path, num_val=3), load(tmp_path)
+    assert len(splits.val) == 3 and without.val is None
+    for ours, theirs in zip(splits.train, without.train, strict=True):
+        assert torch.equal(ours.y, theirs.y)
+    known = {data.y[0, 0].item() for data in [*splits.train, *splits.test]}
+    assert known.isdisjoint(data.y[0, 0].item() for data in splits.val)
+
+
+def test_published_samples_to_validate_on():
+    def divide(**numbers):
+        train, val = train_and_val(np.arange(6), Selection(**numbers))
+        return train.tolist(), None if val is None else val.tolist()
+
+    assert divide() == ([0, 1, 2, 3, 4, 5], None)
+    assert divide(num_val=2) == ([0, 1, 2, 3], [4, 5])
+    assert divide(num_train=3, num_val=2) == ([0, 1, 2], [3, 4])
+    for numbers in ({"num_val": 6}, {"num_train": 5, "num_val": 2}):
+        with pytest.raises(ValueError, match=r"num_val [26], but there are 6 samples"):
+            divide(**numbers)
 
 
 def test_number_of_points():

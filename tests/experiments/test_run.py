@@ -16,13 +16,14 @@ from torch_geometric_flare.experiments import (
     run_benchmark,
     run_command_line,
 )
-from torch_geometric_flare.experiments.command_line import make_parser
+from torch_geometric_flare.experiments.command_line import chosen_data, make_parser
 from torch_geometric_flare.experiments.from_sample import FROM_SAMPLE
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FNO, DeepONet, Transolver
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
 from torch_geometric_flare.surrogates import load_surrogate
-from torch_geometric_flare.visualization import plot_comparison
+from torch_geometric_flare.training import evaluate
+from torch_geometric_flare.visualization import plot_comparison, plot_training_curves
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,61 @@ def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
     assert any(np.array_equal(drawn, velocity) for velocity in velocities)
 
 
+def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
+    drawn = []
+    plot = "torch_geometric_flare.experiments.output.plot_training_curves"
+
+    def record(curves, **others):
+        drawn.append(curves)
+        return plot_training_curves(curves, **others)
+
+    monkeypatch.setattr(plot, record)
+    root = str(tmp_path / "data")
+
+    def run(folder, **change):
+        selection = Selection(root=root, fields=("pressure",), **change)
+        numbers = {"epochs": 21, "device": "cpu", "progress": False}
+        return run_benchmark(
+            CHANNEL, "FLARE", "quick", folder, selection=selection, **numbers
+        )
+
+    without, validated = run(tmp_path / "a"), run(tmp_path / "b", num_val=2)
+    assert (without["num_val"], validated["num_val"]) == (0, 2)
+    assert validated["relative_l2"] == without["relative_l2"]
+    assert set(drawn[0]) == {"training"}
+    assert set(drawn[1]) == {"training", "validation"}
+    epochs, errors = drawn[1]["validation"]
+    assert epochs == list(range(1, 21, 2))  # ten times
+    surrogate = load_surrogate(tmp_path / "b" / "last.ckpt")
+    val = CHANNEL.load(Selection(root=root, fields=("pressure",), num_val=2)).val
+    assert errors[-1] == pytest.approx(evaluate(surrogate, val).mean().item(), rel=0.2)
+
+
+def test_the_best_weights_are_measured(tmp_path):
+    selection = Selection(root=str(tmp_path / "data"), num_val=1)
+    numbers = {"epochs": 3, "device": "cpu", "progress": False, "keep_best": True}
+    folder = tmp_path / "run"
+    results = run_benchmark(
+        CHANNEL, "FLARE", "quick", folder, selection=selection, **numbers
+    )
+    best = load_surrogate(folder / "best.ckpt")
+    test = CHANNEL.load(selection).test
+    assert results["relative_l2"] == pytest.approx(evaluate(best, test).mean().item())
+    for option in ({"keep_best": True}, {"patience": 2}):
+        with pytest.raises(ValueError, match="samples to validate on: give --num-val"):
+            run_benchmark(CHANNEL, "FLARE", "quick", tmp_path / "none", **option)
+
+
+def test_the_command_line_validates_on_simulated_samples():
+    def number(*arguments):
+        return chosen_data(make_parser(CHANNEL, "Learn.").parse_args(arguments)).num_val
+
+    assert number() == 5
+    assert number("--num-val=0") == 0
+    assert number("--data=official") == 0
+    assert number("--data=official", "--num-val=7") == 7
+
+
 def test_one_chosen_field_and_the_same_result_for_the_same_seed(tmp_path):
     selection = Selection(root=str(tmp_path / "data"), fields=("pressure",))
     errors = [
@@ -140,7 +196,10 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert folder.name.startswith("channel-simulated-")
     output = capsys.readouterr().out
     assert f"--resume=runs/{folder.name}" in output
-    assert "2 simulated channels to train on, 3 to test on; FLARE(3" in output
+    assert (
+        "2 simulated channels to train on, 5 to validate on, 3 to test on; FLARE(3"
+        in output
+    )
     for wrong, message in (
         ("--fields=speed", "among ['velocity', 'pressure'], each once, got ('speed',)"),
         ("--fields=", "expected names"),

@@ -1,11 +1,19 @@
 import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare.training import user_errors
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError, FileExistsError, ConnectionError, MisconfigurationException]
+    "error",
+    [
+        ValueError,
+        FileExistsError,
+        ConnectionError,
+        MisconfigurationException,
+        MissingExtra,
+    ],
 )
 def test_users_get_a_sentence(error, capsys):
     @user_errors()

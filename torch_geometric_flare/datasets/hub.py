@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare.datasets.records import (
     read_json,
     record_path,
@@ -163,7 +164,7 @@ def _clear_errors(
             RevisionNotFoundError,
         )
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtra(
             f"'{path}' is missing, and fetching it needs huggingface_hub: "
             '`pip install "torch-geometric-flare[data]"`; or place the file there.'
         ) from error

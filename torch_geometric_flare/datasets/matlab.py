@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare.datasets.arrays import Array
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _scipy_io(path: Path) -> ModuleType:
     try:
         import scipy.io
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtra(
             f"'{path}' is a MATLAB 5 file, and reading it needs scipy: "
             '`pip install "torch-geometric-flare[data]"`.'
         ) from error
@@ -123,7 +124,7 @@ def _open_hdf5(path: Path) -> "h5py.File":
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtra(
             f"'{path}' is a MATLAB 7.3 file, and reading it needs h5py: "
             '`pip install "torch-geometric-flare[data]"`.'
         ) from error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare.datasets.correspondence import points_correspond
 
 Points = npt.NDArray[np.float64]
@@ -165,7 +166,8 @@ class _Cloud:
     """Points, a search tree over them, and a subset of them."""
 
     def __init__(self, points: Points, max_points: int) -> None:
-        from scipy.spatial import cKDTree
+        with needs_extra("data", "NearestSample"):
+            from scipy.spatial import cKDTree
 
         self.tree: Any = cKDTree(points)
         self.subset = points

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare.datasets.arrays import Array, open_npy, to_tensor
 from torch_geometric_flare.datasets.converted import ConvertedFiles
 from torch_geometric_flare.datasets.mesh_data import MeshData
@@ -125,8 +126,9 @@ class ShapeNetCar(ConvertedFiles):
 
     def convert(self, name: str) -> dict[str, Array]:
         """Read a mesh and the pressure at its points."""
-        from pyvista import PolyData
-        from vtk import VTK_QUAD
+        with needs_extra("data", "ShapeNetCar"):
+            from pyvista import PolyData
+            from vtk import VTK_QUAD
 
         from torch_geometric_flare.mesh_io import mesh_areas, mesh_normals, read_mesh
 

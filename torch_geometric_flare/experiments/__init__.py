@@ -1,5 +1,14 @@
 """Benchmark problems, and what runs them: train, measure, draw."""
 
+from torch_geometric_flare._extras import needs_extra
+
+with needs_extra("train,data,simulation,viz", __name__):
+    import lightning.pytorch  # noqa: F401
+    import matplotlib  # noqa: F401
+    import pyvista  # noqa: F401
+    import scipy  # noqa: F401
+    import skfem  # noqa: F401
+
 from torch_geometric_flare.experiments.airfoil import AIRFOIL
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,

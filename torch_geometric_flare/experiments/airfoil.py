@@ -47,6 +47,7 @@ def simulated_airfoils(selection: Selection) -> Splits:
     return replace(
         splits,
         train=[stride(data) for data in splits.train],
+        val=None if splits.val is None else [stride(data) for data in splits.val],
         test=[stride(data) for data in splits.test],
         # The flow comes along the chord: that around the mirror image of an airfoil is
         # the mirror image of the flow.

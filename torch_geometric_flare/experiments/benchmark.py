@@ -29,10 +29,13 @@ class Selection:
         num_train: Samples to train on; `None` for the benchmark's own number of
             simulated ones, or all official ones.
         num_test: Samples to test on, likewise.
+        num_val: Samples to validate on. Simulated ones are further samples; official
+            ones are the last of the training split, which loses them.
         fields: Names of the targets; `None` for the benchmark's own.
 
     Raises:
-        ValueError: If `data` is neither, a number is below one, or `fields` is empty.
+        ValueError: If `data` is neither, a number is below one (`num_val`: negative),
+            or `fields` is empty.
     """
 
     data: str = "simulated"
@@ -40,6 +43,7 @@ class Selection:
     num_points: str | None = None
     num_train: int | None = None
     num_test: int | None = None
+    num_val: int = 0
     fields: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +55,8 @@ class Selection:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.num_val < 0:
+            raise ValueError(f"num_val must not be negative, got {self.num_val}")
         if self.fields is not None and not all(self.fields):
             raise ValueError(
                 f"fields is {self.fields}, expected names such as pressure"
@@ -59,7 +65,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Samples to train and to test on, and what normalises them.
+    """Samples to train, to validate and to test on, and what normalises them.
 
     Args:
         train: Training split; samples with `x`, `pos` and `y`.
@@ -72,6 +78,7 @@ class Splits:
         input_normalizer: Of all columns of `x`; `None` if the model takes `x` as it is.
         train_transform: Applied to each training sample in each epoch, before points
             are drawn from it.
+        val: Validation split, if there is one.
     """
 
     train: Sequence[Data]
@@ -82,6 +89,7 @@ class Splits:
     coordinate_normalizer: Normalizer | None = None
     input_normalizer: Normalizer | None = None
     train_transform: Callable[[Data], Data] | None = None
+    val: Sequence[Data] | None = None
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]

@@ -11,6 +11,9 @@ from torch_geometric_flare import training
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
 from torch_geometric_flare.experiments.run import published_figures, run_benchmark
 
+# Enough for a curve, and quick: five hundredths of the default cars.
+_NUM_VAL = 5
+
 
 @training.user_errors()
 def run_command_line(
@@ -44,6 +47,8 @@ def run_command_line(
             selection=selection,
             epochs=args.epochs,
             resume=bool(args.resume),
+            keep_best=args.keep_best,
+            patience=args.patience,
             device=args.device,
             precision=args.precision,
             seed=args.seed,
@@ -74,7 +79,26 @@ def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentPars
     add_training_options(parser, benchmark.recipe_names)
     parser.add_argument("--model", choices=benchmark.models, default="FLARE")
     parser.add_argument("--seed", type=int, default=0)
+    add_validation_options(parser, benchmark.sample)
     return parser
+
+
+def add_validation_options(parser: argparse.ArgumentParser, sample: str) -> None:
+    """Add the options of validation; `chosen_data` reads the first.
+
+    Args:
+        parser: The parser.
+        sample: What one sample is, such as `"car"`.
+    """
+    add = parser.add_argument
+    default = f"{_NUM_VAL} simulated ones, or none of the official"
+    add("--num-val", type=int, help=f"{sample}s to validate on; {default}")
+    add(
+        "--keep-best",
+        action="store_true",
+        help="measure the best weights, not the last",
+    )
+    add("--patience", type=int, help="validations without progress that end a training")
 
 
 def add_data_options(parser: argparse.ArgumentParser, sample: str) -> None:
@@ -108,10 +132,14 @@ def add_training_options(
     add("--resume", metavar="RUN", help="carry on in this folder of a killed run")
     add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
     add("--precision", default="32-true", help="as Lightning names it")
+    training.add_threads_option(parser)
 
 
 def chosen_data(args: argparse.Namespace) -> Selection:
     """Return the selection that the options of `add_data_options` make.
+
+    Without `--num-val`, simulated samples are made to validate on where the command
+    line knows that option.
 
     Args:
         args: The parsed command line.
@@ -119,11 +147,15 @@ def chosen_data(args: argparse.Namespace) -> Selection:
     Raises:
         ValueError: If an option has no such value.
     """
+    num_val = getattr(args, "num_val", 0)
+    if num_val is None:
+        num_val = _NUM_VAL if args.data == "simulated" else 0
     return Selection(
         data=args.data,
         root=args.root,
         num_points=args.num_points,
         num_train=args.num_train,
         num_test=args.num_test,
+        num_val=num_val,
         fields=None if args.fields is None else tuple(args.fields.split(",")),
     )

@@ -15,6 +15,7 @@ from torch_geometric_flare.experiments.loading import (
     first_samples,
     load_simulated,
     number_of_points,
+    train_and_val,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import flare_paper
@@ -43,20 +44,17 @@ def official_cars(selection: Selection) -> Splits:
     Args:
         selection: Which of it.
     """
-    numbers = {"train": selection.num_train, "test": selection.num_test}
-    train, test = (
-        first_samples(
-            DrivAerML(
-                selection.root,
-                split,
-                selection.num_points or "40k",
-                fields=selection.fields or ("pressure",),
-            ),
-            number,
-            f"num_{split}",
+    cars, test_cars = (
+        DrivAerML(
+            selection.root,
+            split,
+            selection.num_points or "40k",
+            fields=selection.fields or ("pressure",),
         )
-        for split, number in numbers.items()
+        for split in ("train", "test")
     )
+    train, val = train_and_val(cars, selection)
+    test = first_samples(test_cars, selection.num_test, "num_test")
     parts = []
     for name, columns in channel_slices(train.fields).items():
         if name == "pressure":
@@ -66,6 +64,7 @@ def official_cars(selection: Selection) -> Splits:
             parts.append(Normalizer.gaussian(car.y[:, columns] for car in train))
     return Splits(
         train=train,
+        val=val,
         test=test,
         fields=train.fields,
         target_normalizer=Normalizer.cat(parts),

@@ -47,20 +47,24 @@ def load_simulated(
     fields = choose_fields(names, simulator.fields) if names else simulator.fields
     numbers = {
         "train": selection.num_train or num_train,
+        "val": selection.num_val,
         "test": selection.num_test or num_test,
     }
     # A few small samples: read once, not again in every epoch.
-    train, test = (
-        [
+    splits = {
+        split: [
             _with_targets(data, simulator.fields, fields)
             for data in SimulatedDataset(selection.root, simulator, number, split)
         ]
         for split, number in numbers.items()
-    )
+        if number
+    }
+    train = splits["train"]
     bounds = simulator.coordinate_bounds
     return Splits(
         train=train,
-        test=test,
+        val=splits.get("val"),
+        test=splits["test"],
         fields=fields,
         features=simulator.features,
         target_normalizer=Normalizer.gaussian(data.y for data in train),
@@ -96,10 +100,11 @@ def load_official(
     """
     if selection.fields is not None:
         choose_fields(selection.fields, available)  # before any download
-    train = first_samples(open_split("train"), selection.num_train, "num_train")
+    train, val = train_and_val(open_split("train"), selection)
     test = first_samples(open_split("test"), selection.num_test, "num_test")
     return Splits(
         train=train,
+        val=val,
         test=test,
         fields=train.fields,
         features=train.features,
@@ -168,6 +173,31 @@ def first_samples(dataset: Any, number: int | None, name: str) -> Any:
     if number > len(dataset):
         raise ValueError(f"{name} is {number}, but there are {len(dataset)} samples")
     return dataset[:number]
+
+
+def train_and_val(dataset: Any, selection: Selection) -> tuple[Any, Any]:
+    """Divide a published training split into one to train and one to validate on.
+
+    Args:
+        dataset: A PyG data set.
+        selection: How many of each. Those to validate on follow the others.
+
+    Returns:
+        Both parts; the second is `None` if there is to be none.
+
+    Raises:
+        ValueError: If there are fewer samples than selected, or none left to train on.
+    """
+    held_out = selection.num_val
+    if not held_out:
+        return first_samples(dataset, selection.num_train, "num_train"), None
+    number = selection.num_train or len(dataset) - held_out
+    if number < 1 or number + held_out > len(dataset):
+        raise ValueError(
+            f"num_train is {selection.num_train or 'all'} and num_val {held_out}, but "
+            f"there are {len(dataset)} samples to divide"
+        )
+    return dataset[:number], dataset[number : number + held_out]
 
 
 def number_of_points(text: str | None, default: int) -> int:

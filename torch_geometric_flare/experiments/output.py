@@ -1,5 +1,6 @@
 """Pictures and files of a run."""
 
+import math
 from pathlib import Path
 
 from torch import Tensor
@@ -54,7 +55,7 @@ def draw_sample(
 
 
 def draw_history(folder: Path, title: str, fields: Fields) -> None:
-    """Write `loss.png`, the training error over the epochs.
+    """Write `loss.png`, the errors of training and validation over the epochs.
 
     Args:
         folder: The folder of the training.
@@ -62,12 +63,27 @@ def draw_history(folder: Path, title: str, fields: Fields) -> None:
         fields: With several, each has a curve of its own besides their mean.
     """
     history = read_history(folder)
-    epochs = history["epoch"]
-    curves = {"training": (epochs, history["train_relative_l2"])}
+    curves = {
+        stage: _curve(history, f"{name}_relative_l2")
+        for stage, name in (("training", "train"), ("validation", "val"))
+        if f"{name}_relative_l2" in history
+    }
     if len(fields) > 1:
         curves |= {
-            field.name: (epochs, history[f"train_relative_l2_{field.name}"])
+            field.name: _curve(history, f"train_relative_l2_{field.name}")
             for field in fields
         }
     figure = plot_training_curves(curves, title=title, xlabel="epoch")
     figure.savefig(folder / "loss.png", dpi=150)
+
+
+def _curve(
+    history: dict[str, list[float]], name: str
+) -> tuple[list[float], list[float]]:
+    """Return the epochs in which something was measured, and its values."""
+    measured = [
+        (epoch, value)
+        for epoch, value in zip(history["epoch"], history[name], strict=True)
+        if not math.isnan(value)
+    ]
+    return [epoch for epoch, _ in measured], [value for _, value in measured]

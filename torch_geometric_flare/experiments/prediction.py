@@ -13,6 +13,7 @@ import pyvista as pv
 from torch_geometric_flare import mesh_io
 from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
+from torch_geometric_flare.training import add_threads_option
 from torch_geometric_flare.visualization import plot_mesh
 
 _Row = dict[str, str | float]
@@ -73,6 +74,7 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--speed", type=float, help="of the free stream in m/s, for --forces")
     add("--area", type=float, help="reference area in m², for --forces")
     add("--length", type=float, default=1.0, help="reference length in m; 1")
+    add_threads_option(parser)
     add("--density", type=float, help="in kg/m³, for a pressure in Pa")
     args = parser.parse_args(argv)
     if args.forces and (args.speed is None or args.area is None):

@@ -25,8 +25,12 @@ from torch_geometric_flare.experiments.quantities import further_measures
 from torch_geometric_flare.experiments.step_timer import StepTimer
 from torch_geometric_flare.experiments.throughput import points_per_second
 from torch_geometric_flare.experiments.time_budget import steps_within
+from torch_geometric_flare.experiments.time_estimate import TimeEstimate
 from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.recipes import Recipe
+
+# Of all points of a sample, where training sees a few: more would take long.
+_VALIDATIONS = 10
 
 
 def run_benchmark(
@@ -39,6 +43,8 @@ def run_benchmark(
     epochs: int | None = None,
     seconds: float | None = None,
     resume: bool = False,
+    keep_best: bool = False,
+    patience: int | None = None,
     device: str = "auto",
     precision: str = "32-true",
     seed: int = 0,
@@ -60,17 +66,22 @@ def run_benchmark(
         seconds: Time of the training instead of epochs: as many steps as this machine
             makes in it, by the time of ten steps that are made before.
         resume: Carry on from the checkpoint in `folder`.
+        keep_best: Measure the weights of the lowest validation loss, not the last.
+        patience: Validations without a lower loss that end the training. There are
+            about ten in a training.
         device: Where to compute, as Lightning names it.
         precision: Arithmetic of the training, as Lightning names it.
         seed: Seed of the initial weights and of the training.
-        progress: Show a progress bar.
+        progress: Show a progress bar, and after the first steps how long the training
+            takes.
 
     Returns:
         What `metrics.json` holds.
 
     Raises:
-        ValueError: If the benchmark has no such recipe, data or fields, or both
-            `epochs` and `seconds` are given.
+        ValueError: If the benchmark has no such recipe, data or fields, both
+            `epochs` and `seconds` are given, or `keep_best` or `patience` without
+            samples to validate on.
         OSError: If files are missing.
     """
     if epochs is not None and seconds is not None:
@@ -78,6 +89,11 @@ def run_benchmark(
     start = time.perf_counter()
     folder = Path(folder)
     selection = selection or Selection()
+    if (keep_best or patience is not None) and not selection.num_val:
+        raise ValueError(
+            "keep_best and patience need samples to validate on: give --num-val (in "
+            "Python, num_val of the selection)"
+        )
     chosen = benchmark.recipe(model, recipe)
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
@@ -89,13 +105,17 @@ def run_benchmark(
     module = _make_module(splits, chosen, what)
     network = module.surrogate.model
     train, test = splits.train, splits.test
-    print(f"{len(train)} {what} to train on, {len(test)} to test on; {network}")
+    counts = [f"{len(train)} {what} to train on", f"{len(test)} to test on"]
+    if splits.val is not None:
+        counts.insert(1, f"{len(splits.val)} to validate on")
+    print(f"{', '.join(counts)}; {network}")
     size = chosen.num_points
     transforms = [] if splits.train_transform is None else [splits.train_transform]
     if size is not None:
         transforms += [_PointsAlone(), FixedPoints(size, replace=False)]
     data = training.SurrogateDataModule(
         train,
+        splits.val,
         batch_size=chosen.batch_size,
         train_transform=Compose(transforms) if transforms else None,
         seed=seed,
@@ -115,8 +135,11 @@ def run_benchmark(
         resume=resume,
         accelerator=device,
         precision=precision,
+        validate_every=max(1, chosen.epochs // _VALIDATIONS),
+        keep_best=keep_best,
+        patience=patience,
         progress=progress,
-        callbacks=[timer],
+        callbacks=[timer, TimeEstimate()] if progress else [timer],
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
@@ -129,6 +152,7 @@ def run_benchmark(
         "relative_l2_of_worst_sample": errors[worst].item(),
         **further_measures(benchmark, test, compared.predictions, splits.fields),
         "num_train": len(train),
+        "num_val": selection.num_val,
         "num_test": len(test),
         "num_points": test[0].num_nodes,
         "epochs": chosen.epochs,

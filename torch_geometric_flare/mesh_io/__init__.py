@@ -1,5 +1,11 @@
 """Mesh files: reading, writing, and what the shape of a mesh tells."""
 
+from torch_geometric_flare._extras import needs_extra
+
+with needs_extra("viz", __name__):
+    import pyvista  # noqa: F401
+    import vtk  # noqa: F401
+
 from torch_geometric_flare.mesh_io.extent import check_extent
 from torch_geometric_flare.mesh_io.features import find_features
 from torch_geometric_flare.mesh_io.geometry import is_surface, mesh_areas, mesh_normals

@@ -1,5 +1,11 @@
 """Simulated data: solvers of the benchmarks' physics, without torch."""
 
+from torch_geometric_flare._extras import needs_extra
+
+with needs_extra("simulation", __name__):
+    import scipy  # noqa: F401
+    import skfem  # noqa: F401
+
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.simulation.advection_diffusion import AdvectionDiffusion
 from torch_geometric_flare.simulation.airfoil import AirfoilFlow, AirfoilSolution

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from torch_geometric_flare.surrogates.description import (
     build_surrogate,
@@ -99,12 +99,36 @@ def load_surrogate(
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
+    return rebuild_surrogate(
+        path, checkpoint["surrogate"], checkpoint["state_dict"], model, device
+    )
+
+
+def rebuild_surrogate(
+    path: Path,
+    description: dict[str, Any],
+    state: dict[str, Tensor],
+    model: nn.Module | None,
+    device: torch.device | str,
+) -> Surrogate:
+    """Build a surrogate of what a file said, which may be malformed.
+
+    Args:
+        path: The file, for the messages.
+        description: As of `describe_surrogate`.
+        state: As of `Surrogate.state_dict`, or of a module that holds the surrogate.
+        model: As for `load_surrogate`.
+        device: Where to put the surrogate.
+
+    Returns:
+        The surrogate, in evaluation mode.
+
+    Raises:
+        ValueError: As `load_surrogate`.
+    """
     try:
-        state = {
-            name.removeprefix(_PREFIX): value
-            for name, value in checkpoint["state_dict"].items()
-        }
-        surrogate = build_surrogate(checkpoint["surrogate"], state, model)
+        state = {name.removeprefix(_PREFIX): value for name, value in state.items()}
+        surrogate = build_surrogate(description, state, model)
     except ValueError as error:
         raise ValueError(f"path={str(path)!r}: {error}") from error
     except (AttributeError, LookupError, RuntimeError, TypeError) as error:

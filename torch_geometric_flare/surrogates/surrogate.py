@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -235,6 +236,117 @@ class Surrogate(nn.Module):
         """
         return predict_mesh(
             self, mesh, location=location, constants=constants, scale=scale
+        )
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the surrogate to a folder that `from_pretrained` and the hub read.
+
+        The folder gets `model.safetensors` with weights and normalisers, `config.json`
+        with all else in plain values, and `README.md`, a model card that states the
+        data, the box, the units and the metrics. Files of these names are replaced. No
+        file holds pickled objects.
+
+        Needs safetensors: `pip install "torch-geometric-flare[hub]"`.
+
+        Args:
+            folder: The folder; made if it does not exist.
+            metrics: Measured errors by name, such as
+                `{"relative_l2": evaluate(surrogate, test).mean().item()}`.
+
+        Raises:
+            ValueError: If `folder` is a file, a metric is no finite number, or the
+                format cannot hold the dtype of a weight.
+        """
+        from torch_geometric_flare.surrogates import pretrained  # which imports this
+
+        pretrained.save_pretrained(self, Path(folder), metrics)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload surrogate",
+    ) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face hub.
+
+        Needs huggingface_hub: `pip install "torch-geometric-flare[hub]"`.
+
+        Args:
+            repo_id: The repository, as `"owner/name"`; made if it does not exist.
+            metrics: As for `save_pretrained`.
+            private: Whether a new repository is private; by default as the owner has
+                set it.
+            token: Of the hub; by default that of `hf auth login`.
+            revision: The branch; by default the main one.
+            commit_message: What the history of the repository says.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: As `save_pretrained`.
+        """
+        from torch_geometric_flare.surrogates import pretrained
+
+        return pretrained.push_to_hub(
+            self,
+            repo_id,
+            metrics,
+            private=private,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+        )
+
+    @staticmethod
+    def from_pretrained(
+        source: str | os.PathLike[str],
+        model: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> "Surrogate":
+        """Load a surrogate from a folder of `save_pretrained`, or from the hub.
+
+        The weights are compared with the SHA-256 in `config.json`. Nothing that the
+        files hold is executed.
+
+        Needs safetensors, and for the hub huggingface_hub:
+        `pip install "torch-geometric-flare[hub]"`.
+
+        Args:
+            source: The folder, or a repository as `"owner/name"`.
+            model: As for `load_surrogate`: the network that takes the weights, if its
+                class is not in `torch_geometric_flare.nn.models`.
+            device: Where to put the surrogate.
+            revision: A commit, tag or branch of the repository.
+            token: Of the hub; by default that of `hf auth login`.
+
+        Returns:
+            The surrogate, in evaluation mode. Its predictions are those of the one that
+            was saved, bit by bit.
+
+        Raises:
+            ValueError: If a file of the folder is missing, damaged or foreign, or the
+                weights do not fit `model`; the message names the file.
+            FileNotFoundError: If there is neither such a folder nor such a repository.
+            ConnectionError: If there is no such folder and the hub cannot be reached.
+        """
+        from torch_geometric_flare.surrogates import pretrained
+
+        return pretrained.from_pretrained(
+            os.fspath(source),
+            model,
+            device,
+            revision=revision,
+            token=token,
         )
 
 

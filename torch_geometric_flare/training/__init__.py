@@ -1,5 +1,10 @@
 """Training of surrogates: one call, reproducible to the bit, resumable after a kill."""
 
+from torch_geometric_flare._extras import needs_extra
+
+with needs_extra("train", __name__):
+    import lightning.pytorch  # noqa: F401
+
 from torch_geometric_flare.training.baselines import (
     Comparison,
     compare_with_baselines,
@@ -22,6 +27,7 @@ from torch_geometric_flare.training.point_parallel import (
 from torch_geometric_flare.training.quiet import quiet_lightning
 from torch_geometric_flare.training.rollout import RolloutModule, evaluate_rollout
 from torch_geometric_flare.training.run_folder import run_folder
+from torch_geometric_flare.training.threads import add_threads_option
 from torch_geometric_flare.training.trainer import build_trainer
 from torch_geometric_flare.training.user_errors import user_errors
 
@@ -33,6 +39,7 @@ __all__ = [
     "RolloutModule",
     "SurrogateDataModule",
     "SurrogateModule",
+    "add_threads_option",
     "build_trainer",
     "compare_with_baselines",
     "evaluate",

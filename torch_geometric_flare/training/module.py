@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch_geometric.data import Data
+from typing_extensions import Self
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
@@ -26,9 +27,6 @@ from torch_geometric_flare.training.errors import (
 from torch_geometric_flare.training.optimizer import parameter_groups
 from torch_geometric_flare.training.resuming import check_same
 from torch_geometric_flare.transforms import Normalizer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 # What a resumed training must find unchanged, and how messages call it.
 _DESCRIBED = {
@@ -121,7 +119,7 @@ class SurrogateModule(LightningModule):
         checkpoint_path: str | Path,
         model: nn.Module | None = None,
         **arguments: Any,
-    ) -> "Self":
+    ) -> Self:
         """Return a module with the weights, the normalisers and the recipe of a file.
 
         A training carries on by `fit(..., resume=True)`; this is for a new one that

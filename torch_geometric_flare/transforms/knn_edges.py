@@ -8,6 +8,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import to_undirected
 
+from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare.functional import check_batch
 
 
@@ -86,7 +87,7 @@ def search_tree(pos: Tensor) -> Any:
     try:
         from scipy.spatial import cKDTree
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtra(
             'nearest neighbours need scipy: `pip install "torch-geometric-flare[data]"`'
         ) from error
     return cKDTree(pos.detach().double().cpu().numpy())

@@ -1,5 +1,11 @@
 """Tensors in, Matplotlib figures out."""
 
+from torch_geometric_flare._extras import needs_extra
+
+with needs_extra("viz", __name__):
+    import matplotlib  # noqa: F401
+    import pyvista  # noqa: F401
+
 from torch_geometric_flare.visualization.comparison import plot_comparison
 from torch_geometric_flare.visualization.curves import plot_training_curves
 from torch_geometric_flare.visualization.deformed import (

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.checks import check_grid, check_points, check_positive
 from torch_geometric_flare.nn.layout import Batch, point_layout
@@ -164,7 +165,7 @@ def _network_class() -> Any:
         with warnings.catch_warnings():  # whose filters the import changes
             from neuralop.models import FNO as network
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtra(
             "FNO needs the package neuraloperator: "
             '`pip install "torch-geometric-flare[fno]"`'
         ) from error

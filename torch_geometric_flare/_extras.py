@@ -1,0 +1,30 @@
+"""Packages that only a part of this one needs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MissingExtra(ImportError):
+    """A package is not installed; the message says what installs it."""
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Say what to install, where an import in the context finds no such package.
+
+    Args:
+        extra: What brings the package, such as `train`; several with commas between.
+        what: What needs it.
+
+    Raises:
+        MissingExtra: In place of a `ModuleNotFoundError`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise MissingExtra(
+            f"{what} needs {missing}, which is not installed: "
+            f'pip install "torch-geometric-flare[{extra}]"',
+            name=missing,
+        ) from error

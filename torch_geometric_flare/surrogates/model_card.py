@@ -1,0 +1,109 @@
+"""The page that a folder of a surrogate shows to people."""
+
+from collections.abc import Mapping, Sequence
+
+from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.transforms import Normalizer
+
+_HEAD = """---
+library_name: torch_geometric_flare
+tags:
+- physics
+- mesh
+- surrogate
+- torch_geometric
+---
+"""
+_RELATIVE_L2 = (
+    "`relative_l2` is the norm of the difference between prediction and truth over "
+    "that of the truth, for each sample; the mean over the test samples."
+)
+
+
+def model_card(surrogate: Surrogate, metrics: Mapping[str, float]) -> str:
+    """Return a model card in Markdown.
+
+    It states the training data and whether they were simulated, what goes in and comes
+    out in which units, the box that predictions hold for, and the metrics.
+
+    Args:
+        surrogate: The surrogate.
+        metrics: Measured errors by name.
+    """
+    network = type(surrogate.model).__name__
+    parts = [
+        _HEAD,
+        f"# {network} surrogate of {_names(surrogate.fields)}",
+        "## Data",
+        _data(surrogate.training_data),
+        "## Fields",
+        _table(("Predicted", "Channels", "Unit"), _rows(surrogate.fields)),
+        "## Input",
+        _inputs(surrogate.features),
+        "## Where it holds",
+        _box(surrogate.coordinate_normalizer),
+        "## Errors",
+        _metrics(metrics),
+        "## Use",
+        "```python\n"
+        "from torch_geometric_flare.surrogates import Surrogate\n\n"
+        'surrogate = Surrogate.from_pretrained("this folder, or owner/name")\n'
+        "fields = surrogate.predict(data)  # in the units above\n"
+        "```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _names(fields: Fields) -> str:
+    return ", ".join(field.name for field in fields)
+
+
+def _rows(fields: Fields) -> list[tuple[str, str, str]]:
+    return [(f.name, str(f.channels), f.unit or "none") for f in fields]
+
+
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    rule = ("---",) * len(headings)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+
+
+def _data(training_data: str | None) -> str:
+    if training_data is None:
+        return "What it was trained on is not stated, nor whether that was simulated."
+    words = " ".join(training_data.split())
+    sentence = f"Trained on {words}."
+    if "simulated" in words.lower():
+        sentence += " These are simulated, not the official data of a benchmark."
+    return sentence
+
+
+def _inputs(features: Fields) -> str:
+    if not features:
+        return "The coordinates of the points, in the unit of the training data."
+    table = _table(("Input", "Channels", "Unit"), _rows(features))
+    return f"The coordinates of the points, and at each point:\n\n{table}"
+
+
+def _box(normalizer: Normalizer | None) -> str:
+    if normalizer is None:
+        return "The box of the training data is not stated."
+    lower = normalizer.shift.tolist()
+    upper = (normalizer.shift + normalizer.scale).tolist()
+    rows = [
+        (axis, f"{low:.6g}", f"{high:.6g}")
+        for axis, low, high in zip("xyz", lower, upper, strict=False)
+    ]
+    table = _table(("Axis", "From", "To"), rows)
+    return (
+        "Points in the box of the training data, in their unit of length. Outside of "
+        f"it, and for other kinds of shapes, nothing was measured.\n\n{table}"
+    )
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    if not metrics:
+        return "None was given when this surrogate was saved."
+    rows = [(f"`{name}`", f"{value:.4g}") for name, value in metrics.items()]
+    table = _table(("Metric", "Value"), rows)
+    return f"{table}\n\n{_RELATIVE_L2}" if "relative_l2" in metrics else table

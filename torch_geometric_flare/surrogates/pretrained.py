@@ -1,0 +1,236 @@
+"""Surrogates in folders and on the Hugging Face hub, without pickled objects.
+
+The mixin of `huggingface_hub` writes configurations of plain arguments alone; a
+surrogate has normalisers, units and checks of its own, so that its client is used here.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import torch_geometric_flare
+from torch_geometric_flare._extras import needs_extra
+from torch_geometric_flare.surrogates.checkpoint import rebuild_surrogate
+from torch_geometric_flare.surrogates.description import describe_surrogate
+from torch_geometric_flare.surrogates.model_card import model_card
+from torch_geometric_flare.surrogates.surrogate import Surrogate
+
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_FORMAT = 1
+_LARGEST_CONFIG = 2**20  # bytes; no honest one comes near
+
+
+def save_pretrained(
+    surrogate: Surrogate, folder: str | Path, metrics: Mapping[str, float] | None
+) -> None:
+    """Write what `Surrogate.save_pretrained` promises."""
+    with needs_extra("hub", "Surrogate.save_pretrained"):
+        import safetensors.torch
+
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder={str(folder)!r} is a file: name a folder")
+    metrics = dict(metrics or {})
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"metrics[{name!r}] is {value!r}, expected a number")
+        if not math.isfinite(value):
+            raise ValueError(f"metrics[{name!r}] is {value}, expected a finite number")
+    state = {
+        # A copy each: the format refuses tensors that share memory.
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in surrogate.state_dict().items()
+    }
+    try:
+        weights = safetensors.torch.save(state)
+    except KeyError as error:
+        raise ValueError(f"safetensors cannot hold tensors of {error}") from error
+    config = {
+        "library": "torch_geometric_flare",
+        "version": torch_geometric_flare.__version__,
+        "format": _FORMAT,
+        "surrogate": describe_surrogate(surrogate),
+        "metrics": metrics,
+        "weights": {
+            "size": len(weights),
+            "sha256": hashlib.sha256(weights).hexdigest(),
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / _WEIGHTS, weights)
+    _replace(folder / _CARD, model_card(surrogate, metrics).encode())
+    _replace(folder / _CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def push_to_hub(
+    surrogate: Surrogate,
+    repo_id: str,
+    metrics: Mapping[str, float] | None,
+    *,
+    private: bool | None,
+    token: str | None,
+    revision: str | None,
+    commit_message: str,
+) -> str:
+    """Upload what `save_pretrained` writes, and return the address of the commit."""
+    with needs_extra("hub", "Surrogate.push_to_hub"):
+        from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as temporary:
+        save_pretrained(surrogate, temporary, metrics)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=temporary,
+            revision=revision,
+            commit_message=commit_message,
+        )
+    return str(commit.commit_url)
+
+
+def from_pretrained(
+    source: str | Path,
+    model: nn.Module | None,
+    device: torch.device | str,
+    *,
+    revision: str | None,
+    token: str | None,
+) -> Surrogate:
+    """Read what `Surrogate.from_pretrained` promises."""
+    with needs_extra("hub", "Surrogate.from_pretrained"):
+        import safetensors.torch
+
+    folder = Path(source)
+    if not folder.is_dir():
+        if folder.exists():
+            raise ValueError(
+                f"source={str(source)!r} is a file: name the folder of "
+                "save_pretrained; files of save_surrogate are for load_surrogate"
+            )
+        folder = _download(str(source), revision, token)
+    config = _read_config(folder / _CONFIG)
+    path = folder / _WEIGHTS
+    content = _read_weights(path, config["weights"])
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load(content)
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"'{path}' is no file of safetensors: {error}") from error
+    description = config["surrogate"]
+    arguments = description["arguments"]
+    if arguments is not None:  # JSON knows no tuples
+        arguments = {name: _as_tuple(value) for name, value in arguments.items()}
+    described = {**description, "arguments": arguments}
+    return rebuild_surrogate(folder / _CONFIG, described, state, model, device)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read a file that may hold anything."""
+    if not path.is_file():
+        raise ValueError(
+            f"'{path}' is missing: this is no folder of Surrogate.save_pretrained"
+        )
+    config: Any = None
+    cause: Exception | None = None
+    size = path.stat().st_size
+    try:
+        config = json.loads(path.read_bytes()) if size <= _LARGEST_CONFIG else None
+    except (RecursionError, ValueError) as error:
+        cause = error
+    match config:
+        case {"library": "torch_geometric_flare", "format": int(found)} if (
+            found != _FORMAT
+        ):
+            raise ValueError(
+                f"'{path}' has format {found}, expected {_FORMAT}: load it with the "
+                f"version that wrote it, {config.get('version')!r}"
+            )
+        case {
+            "library": "torch_geometric_flare",
+            "format": int(),
+            "surrogate": {"model": str(), "arguments": dict() | None},
+            "weights": {"size": int(), "sha256": str()},
+        }:
+            return dict(config)
+    raise ValueError(
+        f"'{path}' is of no surrogate of torch_geometric_flare, or damaged: it must be "
+        "as Surrogate.save_pretrained writes it"
+    ) from cause
+
+
+def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
+    """Read the file of the weights, and compare it with what the configuration says."""
+    if not path.is_file():
+        raise ValueError(
+            f"'{path}' is missing: copy or download the whole folder again"
+        )
+    size = path.stat().st_size
+    content = path.read_bytes() if size == expected["size"] else b""
+    found = hashlib.sha256(content).hexdigest()
+    if size != expected["size"] or found != expected["sha256"]:
+        raise ValueError(
+            f"'{path}' is damaged or not the file that {_CONFIG} is about: found "
+            f"{size} bytes with SHA-256 {found}, expected {expected['size']} with "
+            f"{expected['sha256']}; copy or download the whole folder again"
+        )
+    return content
+
+
+def _download(repo_id: str, revision: str | None, token: str | None) -> Path:
+    """Fetch the two files to the cache of the hub's client, and return their folder."""
+    with needs_extra("hub", f"{repo_id!r} is no folder here; fetching it"):
+        from huggingface_hub import hf_hub_download
+
+    with _clear_errors(repo_id, revision):
+        paths = [
+            Path(hf_hub_download(repo_id, name, revision=revision, token=token))
+            for name in (_CONFIG, _WEIGHTS)
+        ]
+    return paths[0].parent
+
+
+@contextmanager
+def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn what the hub's client raises into errors that say what to do."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    what = f"source={repo_id!r} is no folder here"
+    try:
+        yield
+    except LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError
+        raise ConnectionError(f"{what}, and the hub could not be reached") from error
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{what}, and no repository of the hub that this token may read"
+        ) from error
+    except (EntryNotFoundError, RevisionNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{what}, and the repository of that name has no {_CONFIG} with "
+            f"{_WEIGHTS} at revision={revision!r}"
+        ) from error
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old one or wholly the new one."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(content)
+    os.replace(unfinished, path)
