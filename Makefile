@@ -8,6 +8,9 @@ SCATTER := .venv/scatter
 export PIP_CONSTRAINT := constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Processes that run tests, a file each, with one thread each.
+TEST_PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 # Threads that wait for long let others have the core: see docs/guides/cpu.md.
 export GOMP_SPINCOUNT ?= 10000
 
@@ -33,13 +36,13 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
 
 test: lint docs
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 test-all: lint docs
-	$(BIN)/pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 # Beside the other packages, not among them: `make test` stays without torch-scatter.
 $(SCATTER): $(READY)
