@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
-from torch_geometric_flare.functional.torch_internals import has_autocast
+from torch_geometric_flare.functional.torch_internals import (
+    has_autocast,
+    is_jit_traced,
+)
 from torch_geometric_flare.kernels.tasks import RowTasks
 
 
@@ -83,7 +86,13 @@ class PointBatch:
         Raises:
             ValueError: If `batch` has another length, is unsorted or negative, or
                 names a graph past `batch_size`.
+            TypeError: Under `torch.jit.trace`.
         """
+        if is_jit_traced():
+            raise TypeError(
+                "torch.jit.trace would keep the sizes of these graphs for good: use "
+                "torch.export.export, or trace padded graphs [B, N, C] with a mask"
+            )
         check_batch(batch, x.size(0), batch_size)
         kind, dtype = x.device.type, x.dtype
         if has_autocast(kind) and torch.is_autocast_enabled(kind):
@@ -301,7 +310,7 @@ def check_batch(
 def _check_sizes(sizes: Sequence[int]) -> None:
     for size in sizes:
         # A SymInt stands for an integer where `torch.export` leaves N open.
-        whole = isinstance(size, int | torch.SymInt) and not isinstance(size, bool)
+        whole = isinstance(size, (int, torch.SymInt)) and not isinstance(size, bool)
         if not whole or size < 0:
             raise ValueError(
                 f"sizes holds {size!r}, expected numbers of points, integers from 0"

@@ -74,10 +74,15 @@ def is_traced() -> bool:
     )
 
 
+def is_jit_traced() -> bool:
+    """Return whether `torch.jit.trace` looks on."""
+    return not torch.compiler.is_compiling() and _is_tracing()
+
+
 def has_autocast(kind: str) -> bool:
     """Return whether a kind of device knows autocast.
 
-    torch 2.6 cannot export the question, so the usual kinds are not asked about.
+    torch 2.8 cannot trace the question, so the usual kinds are not asked about.
     """
     return kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
 

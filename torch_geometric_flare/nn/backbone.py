@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.checks import check_points
 from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
 from torch_geometric_flare.nn.layout import Batch, point_layout
+from torch_geometric_flare.nn.padded import forward_padded, refuse_script
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -39,6 +41,8 @@ class Backbone(nn.Module):
     norm: nn.Module
     head: nn.Module
 
+    __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
+
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         modules: Any = (self.lift, *self.blocks, self.norm, self.head)
@@ -68,18 +72,20 @@ class Backbone(nn.Module):
         Args:
             x: Features of the points, normalised coordinates included.
             batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
+                `PointBatch` says that the rows of `x` are in its order. Of padded
+                graphs, a mask that is true where a point is real.
             batch_size: Number of graphs, where trailing ones may be empty.
             group: Processes that hold the other points of these graphs; each passes
                 its own points, perhaps none, and gets the fields there. `None` if all
                 points are here.
 
         Shapes:
-            - `x`: $[N, C_\text{in}]$
-            - `batch`: $[N]$
+            - `x`: $[N, C_\text{in}]$, padded $[B, N, C_\text{in}]$
+            - `batch`: $[N]$, padded $[B, N]$
 
         Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+            $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$ with zeros. Points of
+            one graph never depend on another graph.
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
@@ -88,6 +94,8 @@ class Backbone(nn.Module):
                 configuration or weights.
             RuntimeError: If a process of `group` is lost.
         """
+        if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
+            return forward_padded(self, x, batch, batch_size, group)
         check_points(x, self.in_channels)
         layout = point_layout(self, x, batch, batch_size, group)
         x = self.input_rows(x, layout)

@@ -15,6 +15,7 @@ from torch_geometric_flare.nn.chunked import (
     run_in_chunks,
 )
 from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
+from torch_geometric_flare.nn.padded import forward_padded, refuse_script
 from torch_geometric_flare.nn.stage import Latents, run_whole
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class PointMixer(nn.Module):
     chunk_size: int | None
     num_encodes: int = 1
     no_weight_decay: tuple[str, ...] = ()
+
+    __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
@@ -109,7 +112,7 @@ class PointMixer(nn.Module):
                 points to decode at.
             batch: Graph of each point, sorted; `None` for a single graph; a pair
                 where `x` is one. A `PointBatch` says that the rows of `x` are in
-                its order.
+                its order. Of padded graphs, a mask that is true where a point is real.
             batch_size: Number of graphs, where trailing ones may be empty.
             group: Processes that hold the other points of these graphs; each passes
                 its own points, perhaps none, and gets the output there. `None` if
@@ -117,12 +120,12 @@ class PointMixer(nn.Module):
                 on every process.
 
         Shapes:
-            - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$
-            - `batch`: $[N]$ or $[N_s], [N_q]$
+            - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$, padded $[B, N, C]$
+            - `batch`: $[N]$ or $[N_s], [N_q]$, padded $[B, N]$
 
         Returns:
-            $[N, C']$ or $[N_q, C']$. A query in a graph without source points
-            gets the value of an empty sum.
+            $[N, C']$ or $[N_q, C']$, padded $[B, N, C']$ with zeros. A query in a
+            graph without source points gets the value of an empty sum.
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
@@ -133,6 +136,8 @@ class PointMixer(nn.Module):
         """
         if isinstance(x, tuple):
             return self._mix_pair(x, batch, batch_size, group)
+        if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
+            return forward_padded(self, x, batch, batch_size, group)
         layout = self._layout(x, batch, batch_size, group)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x

@@ -255,7 +255,7 @@ def test_constructor_errors(options, message):
     ("x", "batch", "batch_size", "message"),
     [
         (torch.randn(5, 7), None, None, r"x has shape \(5, 7\), expected \[N, 8\]"),
-        (torch.randn(2, 5, 8), None, None, "one after another"),
+        (torch.randn(2, 5, 8), None, None, "pass a mask"),
         (torch.randn(5, 8), torch.tensor([0, 1, 0, 0, 0]), None, "unsorted"),
         (torch.randn(5, 8), torch.tensor([0, 1]), None, r"expected \(5,\)"),
         (torch.randn(5, 8), torch.tensor([0, 0, 0, 1, 2]), 2, "batch_size is 2"),

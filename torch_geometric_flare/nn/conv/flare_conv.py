@@ -9,6 +9,7 @@ from torch_geometric_flare.functional import (
     PointBatch,
     SoftmaxState,
     distributed_merge,
+    flare_attention,
     ragged_flare_decode,
     ragged_flare_encode,
     ragged_flare_weights,
@@ -57,8 +58,9 @@ class FLAREConv(PointMixer):
             result; `None` for all at once. May be set on an existing module.
 
     Shapes:
-        - input: $[N, C_\text{in}]$, `batch` $[N]$
-        - output: $[N, C_\text{out}]$
+        - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
+            with a mask $[B, N]$
+        - output: $[N, C_\text{out}]$ or $[B, N, C_\text{out}]$
 
     Raises:
         ValueError: If a size is not positive, or `head_channels` is not given and
@@ -166,6 +168,24 @@ class FLAREConv(PointMixer):
             y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
         return self._merge_heads(y)
 
+    def mix_padded(self, x: Tensor, mask: Tensor) -> Tensor:
+        r"""Mix padded graphs by operations whose shapes depend on theirs alone.
+
+        Args:
+            x: Features, finite in the padding too.
+            mask: True where a point is real.
+
+        Shapes:
+            - `x`: $[B, N, C_\text{in}]$
+            - `mask`: $[B, N]$
+
+        Returns:
+            $[B, N, C_\text{out}]$, of no meaning in the padding.
+        """
+        k, v = self._keys(x).transpose(1, 2), self._values(x).transpose(1, 2)
+        y = flare_attention(self._queries(k), k, v, scale=self.scale, mask=mask)
+        return self._merge_heads(y.transpose(1, 2))
+
     def attention_weights(
         self, x: Tensor, batch: Batch = None, batch_size: int | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -211,7 +231,7 @@ class FLAREConv(PointMixer):
         return self._split_heads(self.value_mlp(x))
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        return x.reshape(x.size(0), self.heads, self.head_channels)
+        return x.reshape(*x.shape[:-1], self.heads, self.head_channels)
 
     def _merge_heads(self, y: Tensor) -> Tensor:
         out: Tensor = self.out(y.flatten(-2))

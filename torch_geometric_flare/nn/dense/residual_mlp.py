@@ -163,9 +163,8 @@ class ResidualMLP(nn.Module):
         """
         called = (*layers, self.activation)
         for module in called:
-            if _FORWARD.get(type(module)) is not type(
-                module
-            ).forward or "forward" in vars(module):
+            kind = type(module)
+            if _FORWARD.get(kind) is not kind.forward or "forward" in module.__dict__:
                 return False
         tanh = getattr(self.activation, "approximate", None) == "tanh"
         return tanh and not any_hooks(called)

@@ -35,8 +35,9 @@ class FLARE(Backbone):
             a single linear map.
 
     Shapes:
-        - input: $[N, C_\text{in}]$, `batch` $[N]$
-        - output: $[N, C_\text{out}]$
+        - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
+            with a mask $[B, N]$
+        - output: $[N, C_\text{out}]$ or $[B, N, C_\text{out}]$
 
     Raises:
         ValueError: If a size is not positive or `heads` does not divide

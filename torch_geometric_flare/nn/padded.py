@@ -1,0 +1,117 @@
+"""Graphs of a batch as one padded block with a mask, also where a module is traced."""
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.checks import check_strided
+from torch_geometric_flare.functional.torch_internals import is_traced
+from torch_geometric_flare.nn.checks import check_points
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+def refuse_script(module: Any) -> NoReturn:
+    """Raise `TypeError`; a module's `__prepare_scriptable__`."""
+    raise TypeError(
+        f"torch.jit.script cannot compile {type(module).__name__}: use "
+        "torch.export.export or torch.compile"
+    )
+
+
+def forward_padded(
+    module: Any,
+    x: Tensor,
+    mask: Any,
+    batch_size: int | None,
+    group: "ProcessGroup | None",
+) -> Tensor:
+    r"""Call a network or an operator on padded graphs.
+
+    Eagerly the points are taken out of the block, so that padding costs nothing. Which
+    ones these are, `torch.compile` and `torch.export` cannot know: they keep the block,
+    by the `mix_padded` of operators that have one.
+
+    Args:
+        module: A `Backbone` or a `PointMixer`.
+        x: Features of the points, with any values in the padding.
+        mask: True where a point is real.
+        batch_size: Number of graphs, or `None`.
+        group: Processes that hold the other points of these graphs, or `None`.
+
+    Shapes:
+        - `x`: $[B, N, C]$
+        - `mask`: $[B, N]$, `torch.bool`
+
+    Returns:
+        $[B, N, C']$, zero in the padding.
+
+    Raises:
+        ValueError: If the shapes do not fit, there is no mask, or a traced module has
+            no `mix_padded`, or is to run in chunks or over processes.
+    """
+    _check(x, mask, module.in_channels, batch_size)
+    if not is_traced():
+        graph = mask.nonzero()[:, 0]
+        rows = module.forward(x[mask], graph, mask.size(0), group)
+        y: Tensor = rows.new_zeros(*mask.shape, rows.size(-1))
+        y[mask] = rows
+        return y
+    for name, value in (("chunk_size", module.chunk_size), ("group", group)):
+        if value is not None:
+            raise ValueError(
+                f"{name} is {value!r}, but padded graphs are traced whole: pass None"
+            )
+    padding = ~mask.unsqueeze(-1)
+    y = _forward_block(module, x.masked_fill(padding, 0), mask)
+    return y.masked_fill(padding, 0)
+
+
+def _forward_block(module: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """Compute all rows of a block, padding among them."""
+    blocks = getattr(module, "blocks", None)
+    mixers = [module] if blocks is None else [getattr(b, "mixer", None) for b in blocks]
+    if not all(hasattr(mixer, "mix_padded") for mixer in mixers):
+        raise ValueError(
+            f"{type(module).__name__} cannot be traced with a mask: pass the rows "
+            "[N, C] of a single graph, or take FLARE or FLAREConv"
+        )
+    if blocks is None:
+        mixed: Tensor = module.mix_padded(x, mask)
+        return mixed
+    x = module.lift(x)
+    for block in blocks:
+        x = block(x, mask)
+    y: Tensor = module.head(module.norm(x))
+    return y
+
+
+def _check(x: Tensor, mask: Any, channels: int, batch_size: int | None) -> None:
+    check_strided(x=x)
+    if x.dim() != 3:
+        raise ValueError(
+            f"batch is a mask, but x has shape {tuple(x.shape)}, expected "
+            f"[B, N, {channels}]; for rows [N, {channels}] pass the graph of each"
+        )
+    check_points(x.flatten(0, 1), channels)
+    if mask is None:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} but batch is None: pass a mask [B, N] that "
+            "is True where a point is real, as to_dense_batch gives it, or rows "
+            f"[N, {channels}]"
+        )
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        found = f"{mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} but batch is a {found}: expected a mask "
+            "[B, N] of torch.bool, or rows [N, C] for graph numbers"
+        )
+    if mask.shape != x.shape[:2]:
+        raise ValueError(
+            f"batch is a mask of shape {tuple(mask.shape)}, expected "
+            f"{tuple(x.shape[:2])}, that of the points of x"
+        )
+    if batch_size is not None and batch_size != x.size(0):
+        raise ValueError(f"batch_size is {batch_size}, but x holds {x.size(0)} graphs")
