@@ -74,6 +74,8 @@ def test_trainer(module, data, tmp_path):
     runner.fit(module, datamodule=data)
     assert runner.global_step == 9
     assert {"train_loss", "val_loss"} <= set(runner.callback_metrics)
+    (validated,) = runner.validate(module, datamodule=data, verbose=False)
+    assert validated["val_loss"] > 0
     (tested,) = runner.test(module, datamodule=data, verbose=False)
     assert tested["test_loss"] > 0
     predicted = torch.cat(runner.predict(module, datamodule=data))
@@ -119,7 +121,7 @@ def test_csv(module, data, tmp_path):
 
 @row("TensorBoardLogger")
 def test_tensorboard(module, data, tmp_path):
-    pytest.importorskip("tensorboardX")
+    pytest.importorskip("tensorboardX", reason="needs tensorboardX")
     fit(module, data, tmp_path, logger="tensorboard", **QUIET)
     (path,) = (tmp_path / "tensorboard").rglob("events.out.tfevents.*")
     assert b"val_loss" in path.read_bytes()
@@ -127,7 +129,7 @@ def test_tensorboard(module, data, tmp_path):
 
 @row("WandbLogger")
 def test_wandb(module, data, tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb", reason="needs wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     fit(module, data, tmp_path, logger="wandb", **QUIET)
@@ -140,7 +142,7 @@ def test_wandb(module, data, tmp_path, monkeypatch):
 @row("MLFlowLogger")
 def test_mlflow(module, data, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
     # The package mlflow_skinny has no database.
     store = "mlflow.store.tracking.sqlalchemy_store"
     pytest.importorskip(store, exc_type=ImportError)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
 from torch_geometric.explain import CaptumExplainer, Explainer, GNNExplainer
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import (
@@ -108,16 +108,22 @@ def test_hetero():
         ("wall", "to", "wall"): WithoutEdges(FLAREConv(-1, 8)),
     }
     conv = HeteroConv(relations)
-    x = {"inlet": torch.rand(10, 5), "wall": torch.rand(7, 3)}
-    batch = {"inlet": torch.tensor([0] * 4 + [1] * 6), "wall": points()[1][5:12]}
-    edges = dict.fromkeys(relations, NO_EDGES)
-    y = conv(x, edges, batch_dict=batch)
-    assert y["inlet"].shape == (10, 8) and y["wall"].shape == (7, 8)
-    first = {name: x[name][batch[name] == 0] for name in x}
-    for name, value in conv(first, edges).items():
-        torch.testing.assert_close(y[name][batch[name] == 0], value)
+    samples = []
+    for inlet, wall in ((4, 3), (6, 4)):
+        sample = HeteroData()
+        sample["inlet"].x, sample["wall"].x = torch.rand(inlet, 5), torch.rand(wall, 3)
+        for relation in relations:
+            sample[relation].edge_index = NO_EDGES
+        samples.append(sample)
+    batch = Batch.from_data_list(samples)
+    y = conv(batch.x_dict, batch.edge_index_dict, batch_dict=batch.batch_dict)
+    alone = [conv(sample.x_dict, sample.edge_index_dict) for sample in samples]
+    for name in ("inlet", "wall"):
+        assert y[name].size(1) == 8
+        torch.testing.assert_close(y[name], torch.cat([part[name] for part in alone]))
+    bare = HeteroConv({("wall", "to", "wall"): FLAREConv(3, 6, heads=2)})
     with pytest.raises(ValueError, match="FLAREConv takes no edge_index"):
-        HeteroConv({("wall", "to", "wall"): FLAREConv(3, 6, heads=2)})(x, edges)
+        bare(batch.x_dict, batch.edge_index_dict)
 
 
 @row("Explainer")
@@ -136,7 +142,7 @@ def test_explainer():
 
 @row("captum")
 def test_captum():
-    attr = pytest.importorskip("captum.attr")
+    attr = pytest.importorskip("captum.attr", reason="needs captum")
     model, x = network().double().eval(), points()[0].double()
 
     def at_a_point(x):  # [B, N, C]: scaled copies of the input are graphs of a batch
@@ -146,6 +152,10 @@ def test_captum():
     found = attr.IntegratedGradients(at_a_point).attribute(x[None])
     change = model(x)[3] - model(0 * x)[3]
     torch.testing.assert_close(found.sum(), change.squeeze(), atol=1e-6, rtol=0)
+    # Rows of points would be copies that see each other.
+    naive = attr.IntegratedGradients(lambda x: model(x).squeeze(1)).attribute(x)
+    changes = (model(x) - model(0 * x)).sum()
+    assert not torch.allclose(naive.sum(), changes, rtol=0.01)
     explainer = Explainer(
         WithoutEdges(model),
         CaptumExplainer("IntegratedGradients"),
@@ -168,6 +178,6 @@ def test_lazy():
 
 @row("summary")
 def test_summary():
-    pytest.importorskip("tabulate")
+    pytest.importorskip("tabulate", reason="needs tabulate")
     table = summary(network(), *points(), max_depth=3)
     assert "FLARE" in table and "ResidualBlock" in table and "[20, 1]" in table

@@ -51,6 +51,10 @@ def test_export():
     program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: rows}})
     other = torch.rand(57, 3)
     assert_close(program.module()(other), model(other))
+    with pytest.raises(torch.fx.proxy.TraceError):
+        torch.fx.symbolic_trace(model)
+    with pytest.raises((ValueError, RuntimeError)):
+        torch.jit.script(model)
 
 
 class OfTwo(nn.Module):
@@ -74,8 +78,8 @@ def test_export_of_a_batch():
 @row("torch.onnx")
 @pytest.mark.filterwarnings("ignore")  # of the exporter
 def test_onnx(tmp_path):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     model, (x, _) = network().eval(), points()
     rows = torch.export.Dim("rows", min=2, max=1_000_000)
     path = tmp_path / "model.onnx"
