@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 
 from torch_geometric_flare import FLARE, FLAREConv
+from torch_geometric_flare.nn import (
+    GNOT,
+    LNO,
+    FLAREPPConv,
+    PhysicsAttention,
+    SoftmaxAttention,
+    Transformer,
+)
 from torch_geometric_flare.nn.checks import (
     check_edges,
     check_length,
@@ -68,3 +77,46 @@ def test_a_number_of_points():
     check_points(torch.ones(4, 2), 2, "pos", num_points=4)
     with pytest.raises(ValueError, match="pos has 4 rows, expected 5"):
         check_points(torch.ones(4, 2), 2, "pos", num_points=5)
+
+
+EDGES = torch.tensor([[0, 1, 2, 3, 4, 0, 1], [1, 2, 3, 4, 0, 2, 3]])
+TAKE_NO_EDGES = {
+    "FLAREConv": lambda: FLAREConv(8),
+    "FLAREPPConv": lambda: FLAREPPConv(8),
+    "PhysicsAttention": lambda: PhysicsAttention(8),
+    "SoftmaxAttention": lambda: SoftmaxAttention(8, heads=2),
+    "FLARE": lambda: FLARE(8, 8, 1, num_layers=1),
+    "LNO": lambda: LNO(8, 8, 1, num_layers=1),
+    "GNOT": lambda: GNOT(8, 8, 1, num_layers=1),
+    "Transformer": lambda: Transformer(8, 8, 1, num_layers=1),
+}
+
+
+@pytest.mark.parametrize("name", TAKE_NO_EDGES)
+@pytest.mark.parametrize(
+    "edges",
+    [EDGES, EDGES.int(), EDGES[:, :0], torch.eye(5).to_sparse()],
+    ids=["long", "int", "none", "adjacency"],
+)
+def test_edges_as_the_batch(name, edges):
+    module = TAKE_NO_EDGES[name]()
+    message = rf"^{name} takes no edge_index, .*: every point sees all .*data\.batch"
+    with pytest.raises(ValueError, match=message):
+        module(torch.randn(5, 8), edges)
+
+
+def test_edges_as_the_batch_of_a_pair():
+    x = torch.randn(5, 8), torch.randn(3, 8)
+    with pytest.raises(ValueError, match="FLAREConv takes no edge_index"):
+        FLAREConv(8)(x, EDGES)
+
+
+def test_edges_of_a_class_of_their_own():
+    edges = EdgeIndex(EDGES, sparse_size=(5, 5))
+    with pytest.raises(ValueError, match="FLAREConv takes no edge_index"):
+        FLAREConv(8)(torch.randn(5, 8), edges)
+
+
+def test_a_batch_of_another_shape_is_no_edge_index():
+    with pytest.raises(ValueError, match=r"expected \(5,\)"):
+        FLAREConv(8)(torch.randn(5, 8), torch.zeros(5, 1, dtype=torch.long))

@@ -15,6 +15,7 @@ from torch_geometric_flare.training import (
     build_trainer,
     fit,
 )
+from torch_geometric_flare.training.loggers import make_logger
 from torch_geometric_flare.transforms import Normalizer
 
 SIZES = {"hidden_channels": 8, "num_layers": 1, "heads": 2, "num_latents": 4}
@@ -104,6 +105,36 @@ def test_a_logger_that_is_not_installed(flare, data, tmp_path, monkeypatch, name
     monkeypatch.setattr(target, lambda package: None)
     with pytest.raises(ValueError, match=f"pip install {name}"):
         build_trainer(flare, data, tmp_path, logger=name)
+
+
+@pytest.mark.parametrize("server", [None, "http://localhost:1"])
+def test_where_mlflow_keeps_its_runs(flare, data, tmp_path, monkeypatch, server):
+    made = {}
+    target = "torch_geometric_flare.training.loggers"
+    monkeypatch.setattr(f"{target}.find_spec", lambda package: True)
+    monkeypatch.setattr(
+        f"{target}.MLFlowLogger", lambda **options: made.update(options)
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server or "")
+    make_logger("mlflow", tmp_path / "run")
+    if server is None:
+        assert made.pop("artifact_location") == (tmp_path / "run" / "mlruns").as_uri()
+        assert (tmp_path / "run").is_dir()  # a database does not make its folder
+    expected = server or f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}"
+    assert made == {"tracking_uri": expected, "run_name": "run"}
+
+
+def test_mlflow_without_a_database(tmp_path, monkeypatch):
+    def refuse(**options):
+        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
+
+    target = "torch_geometric_flare.training.loggers"
+    monkeypatch.setattr(f"{target}.find_spec", lambda package: True)
+    monkeypatch.setattr(f"{target}.MLFlowLogger", refuse)
+    with pytest.raises(
+        ValueError, match="needs sqlalchemy, .*: pip install mlflow, or"
+    ):
+        make_logger("mlflow", tmp_path)
 
 
 def test_a_logger_that_does_not_exist(flare, data, tmp_path):

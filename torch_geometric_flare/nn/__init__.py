@@ -14,6 +14,7 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.conv import (
     FLAREConv,
     FLAREPPConv,
+    GPSFLAREConv,
     LocalConv,
     MeshGraphConv,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "FLAREPPConv",
     "FNO",
     "GNOT",
+    "GPSFLAREConv",
     "GridPhysicsAttention",
     "LNO",
     "LSHAttention",

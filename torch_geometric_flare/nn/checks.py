@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric import is_debug_enabled
 
 from torch_geometric_flare.functional.checks import check_strided
@@ -31,11 +31,22 @@ def check_positive(**values: int) -> None:
             )
 
 
-def check_heads(hidden_channels: int, heads: int) -> None:
-    """Raise `ValueError` unless `heads` divides `hidden_channels`."""
+def check_input_channels(value: Any) -> None:
+    """Raise `ValueError` unless `value` is a positive integer, or -1 for lazy."""
+    if not is_positive(value) and not (type(value) is int and value == -1):
+        raise ValueError(
+            f"in_channels is {value!r}, expected a positive integer, or -1 for the "
+            "width of the first input"
+        )
+
+
+def check_heads(
+    hidden_channels: int, heads: int, name: str = "hidden_channels"
+) -> None:
+    """Raise `ValueError` unless `heads` divides `hidden_channels`, called `name`."""
     if hidden_channels % heads:
         raise ValueError(
-            f"hidden_channels is {hidden_channels}, which heads={heads} does not "
+            f"{name} is {hidden_channels}, which heads={heads} does not "
             "divide: change one of them"
         )
 
@@ -100,6 +111,25 @@ def check_edges(
                 f"{name} has shape {tuple(value.shape)}, expected {expected}: a row "
                 f"for each of the {size} edges"
             )
+
+
+def check_no_edges(module: nn.Module, batch: Tensor) -> None:
+    """Raise `ValueError` where edges are passed as `batch`.
+
+    Args:
+        module: The module that is called.
+        batch: What it got: row numbers of edges, or an adjacency matrix, are refused.
+    """
+    if batch.dim() != 2:
+        return
+    is_index = batch.size(0) == 2 and not batch.is_floating_point()
+    if is_index or batch.layout != torch.strided:
+        name = type(module).__name__
+        raise ValueError(
+            f"{name} takes no edge_index, but batch has shape {tuple(batch.shape)}: "
+            "every point sees all points of its graph. Pass the graph of each point, "
+            "as in model(data.x, data.batch), or nothing for a single graph"
+        )
 
 
 def check_points(

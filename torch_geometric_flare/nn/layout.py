@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, distributed_batch_size
+from torch_geometric_flare.nn.checks import check_no_edges
 from torch_geometric_flare.nn.consistency import module_checksums
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ def point_layout(
         - `batch`: $[N]$
 
     Raises:
-        ValueError: If `batch` does not fit `x` or `batch_size`, or the processes
-            disagree on the number of graphs, or run different modules.
+        ValueError: If `batch` does not fit `x` or `batch_size`, or holds edges, or
+            the processes disagree on the number of graphs, or run different modules.
     """
     if not isinstance(batch, PointBatch):
+        if batch is not None:
+            check_no_edges(module, batch)
         if group is not None:
             sums = module_checksums(module, x)
             batch_size = distributed_batch_size(

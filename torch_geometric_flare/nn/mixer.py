@@ -1,6 +1,6 @@
 """The base of operators that mix the points of each graph through a state."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from torch_geometric_flare.nn.stage import Latents, run_whole
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+Role = Literal["both", "source", "query"]
+"""Whether points are encoded, decoded at, or both."""
+
 
 class PointMixer(nn.Module):
     r"""Base class: mixes the points of each graph through states that merge.
@@ -31,11 +34,12 @@ class PointMixer(nn.Module):
     never see each other, computation in chunks, points spread over processes, and a
     place in any network of this package.
 
-    Subclasses set `in_channels` and `chunk_size`, and name in `no_weight_decay` their
+    Subclasses set `in_channels`, a pair where source and query points differ in width,
+    and `chunk_size`, and name in `no_weight_decay` their
     own parameters that weight decay must spare.
     """
 
-    in_channels: int
+    in_channels: int | tuple[int, int]
     chunk_size: int | None
     num_encodes: int = 1
     no_weight_decay: tuple[str, ...] = ()
@@ -120,7 +124,7 @@ class PointMixer(nn.Module):
                 on every process.
 
         Shapes:
-            - `x`: $[N, C]$ or $[N_s, C], [N_q, C]$, padded $[B, N, C]$
+            - `x`: $[N, C]$ or $[N_s, C_s], [N_q, C_q]$, padded $[B, N, C]$
             - `batch`: $[N]$ or $[N_s], [N_q]$, padded $[B, N]$
 
         Returns:
@@ -129,9 +133,9 @@ class PointMixer(nn.Module):
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
-                unsorted, of another length, or out of range, or the processes of
-                `group` disagree on the number of graphs, or differ in their
-                configuration or weights.
+                unsorted, of another length, or out of range, or holds edges, or the
+                processes of `group` disagree on the number of graphs, or differ in
+                their configuration or weights.
             RuntimeError: If a process of `group` is lost.
         """
         if isinstance(x, tuple):
@@ -193,7 +197,7 @@ class PointMixer(nn.Module):
             ValueError: As `forward`.
         """
         self._check_one_encode("no single state holds all: call the module itself")
-        layout = self._layout(x, batch, batch_size, group)
+        layout = self._layout(x, batch, batch_size, group, "source")
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             return encode_in_chunks(self, x, layout, self.chunk_size, group)
@@ -235,22 +239,37 @@ class PointMixer(nn.Module):
         batch: Any,
         batch_size: int | None,
         group: "ProcessGroup | None",
+        role: Role = "both",
     ) -> PointBatch:
         """Check the input and return its layout; `point_layout` says how."""
         usual = x.layout == torch.strided and x.dim() == 2
         if not usual or x.size(1) != self.in_channels or is_debug_enabled():
-            check_points(x, self.in_channels)
-        if group is None and (batch is None or type(batch) is Tensor):
+            self._check_input(x, role)
+        if group is None and (
+            batch is None or (type(batch) is Tensor and batch.dim() == 1)
+        ):
             return PointBatch.from_batch(x, batch, batch_size)
         if isinstance(batch, tuple):
             raise ValueError("batch is a pair but x is not: pass one batch vector")
         return point_layout(self, x, batch, batch_size, group)
 
+    def _check_input(self, x: Tensor, role: Role) -> None:
+        """Raise `ValueError` unless `x` has the width of points in this role."""
+        width = self.in_channels
+        if isinstance(width, tuple):
+            if role == "both":
+                raise ValueError(
+                    f"x is one set of points, but in_channels is {width}: pass a pair "
+                    "(source, query)"
+                )
+            width = width[role == "query"]
+        check_points(x, width)
+
     def _decode(
         self, latents: Latents, x: Tensor, batch: Batch, batch_size: int
     ) -> Tensor:
         """Decode at rows in the batch's own order, or in that of a layout."""
-        layout = self._layout(x, batch, batch_size, None)
+        layout = self._layout(x, batch, batch_size, None, "query")
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             y = decode_in_chunks(self, latents, x, layout, self.chunk_size)

@@ -64,6 +64,7 @@ def forward_padded(
             raise ValueError(
                 f"{name} is {value!r}, but padded graphs are traced whole: pass None"
             )
+    check_points(x.flatten(0, 1), module.in_channels)
     padding = ~mask.unsqueeze(-1)
     y = _forward_block(module, x.masked_fill(padding, 0), mask)
     return y.masked_fill(padding, 0)
@@ -95,7 +96,6 @@ def _check(x: Tensor, mask: Any, channels: int, batch_size: int | None) -> None:
             f"batch is a mask, but x has shape {tuple(x.shape)}, expected "
             f"[B, N, {channels}]; for rows [N, {channels}] pass the graph of each"
         )
-    check_points(x.flatten(0, 1), channels)
     if mask is None:
         raise ValueError(
             f"x has shape {tuple(x.shape)} but batch is None: pass a mask [B, N] that "

@@ -1,5 +1,6 @@
 """Loggers of Lightning, by name."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lightning.pytorch.loggers import (
 _PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
-    "mlflow": ("mlflow", "mlflow_skinny"),
+    "mlflow": ("mlflow",),
 }
 
 
@@ -22,7 +23,8 @@ def make_logger(name: str, folder: str | Path) -> Logger:
     """Return a logger of Lightning that keeps its files in the folder of a training.
 
     Args:
-        name: `"tensorboard"`, `"wandb"` or `"mlflow"`.
+        name: `"tensorboard"`, `"wandb"` or `"mlflow"`. The last goes to a server that
+            `MLFLOW_TRACKING_URI` names in the environment, if it does.
         folder: The folder of the training.
 
     Raises:
@@ -43,6 +45,24 @@ def make_logger(name: str, folder: str | Path) -> Logger:
         return TensorBoardLogger(folder, name="tensorboard")
     if name == "wandb":
         return WandbLogger(name=Path(folder).name, save_dir=folder)
-    return MLFlowLogger(
-        run_name=Path(folder).name, save_dir=str(Path(folder, "mlruns"))
-    )
+    return _make_mlflow_logger(Path(folder).resolve())
+
+
+def _make_mlflow_logger(folder: Path) -> MLFlowLogger:
+    """Log to the server that the environment names, else to a database in `folder`."""
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        if server:
+            return MLFlowLogger(tracking_uri=server, run_name=folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Newer releases refuse to keep metrics in plain files.
+        return MLFlowLogger(
+            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            artifact_location=(folder / "mlruns").as_uri(),
+            run_name=folder.name,
+        )
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"logger='mlflow' needs {error.name}, which mlflow_skinny does not bring: "
+            "pip install mlflow, or name a server in MLFLOW_TRACKING_URI"
+        ) from error

@@ -48,6 +48,7 @@ class SliceAttention(nn.Module):
     """
 
     no_weight_decay: tuple[str, ...] = ("temperature",)
+    in_channels: int | tuple[int, int]
 
     def __init__(
         self, channels: int, heads: int, num_slices: int, head_channels: int | None

@@ -2,7 +2,8 @@
 
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.conv.flarepp_conv import FLAREPPConv
+from torch_geometric_flare.nn.conv.gps_flare_conv import GPSFLAREConv
 from torch_geometric_flare.nn.conv.local_conv import LocalConv
 from torch_geometric_flare.nn.conv.mesh_graph_conv import MeshGraphConv
 
-__all__ = ["FLAREConv", "FLAREPPConv", "LocalConv", "MeshGraphConv"]
+__all__ = ["FLAREConv", "FLAREPPConv", "GPSFLAREConv", "LocalConv", "MeshGraphConv"]

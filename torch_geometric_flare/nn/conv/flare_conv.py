@@ -1,6 +1,6 @@
 """FLARE as an operator on `x` and `batch`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,19 @@ from torch_geometric_flare.functional import (
     ragged_flare_weights,
 )
 from torch_geometric_flare.functional.dispatch import ragged_attention
-from torch_geometric_flare.nn.checks import check_layers, check_points, check_positive
+from torch_geometric_flare.nn.checks import (
+    check_input_channels,
+    check_layers,
+    check_positive,
+)
+from torch_geometric_flare.nn.dense.lazy import UNKNOWN, after_loading, first_width
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
     ResidualMLP,
     reset_linear,
 )
-from torch_geometric_flare.nn.layout import Batch, point_layout
-from torch_geometric_flare.nn.mixer import PointMixer
+from torch_geometric_flare.nn.layout import Batch
+from torch_geometric_flare.nn.mixer import PointMixer, Role
 from torch_geometric_flare.nn.stage import Latents
 
 if TYPE_CHECKING:
@@ -43,8 +48,10 @@ class FLAREConv(PointMixer):
     other, whatever their sizes. The cost is $O(NM)$.
 
     Args:
-        in_channels: Width of the input.
-        out_channels: Width of the output; by default `in_channels`.
+        in_channels: Width of the input; -1 for that of the first input. A pair for
+            source and query points of two kinds, whose keys then come from two MLPs.
+        out_channels: Width of the output; by default `in_channels`, if that is a
+            positive number.
         heads: Attention heads $H$.
         num_latents: Latents $M$ of each head, the rank of the operator.
         head_channels: Width $D$ of a head; by default `out_channels // heads`.
@@ -58,13 +65,14 @@ class FLAREConv(PointMixer):
             result; `None` for all at once. May be set on an existing module.
 
     Shapes:
-        - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
-            with a mask $[B, N]$
-        - output: $[N, C_\text{out}]$ or $[B, N, C_\text{out}]$
+        - input: $[N, C_\text{in}]$, `batch` $[N]$; or a pair of each; or padded
+            $[B, N, C_\text{in}]$ with a mask $[B, N]$
+        - output: $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$
 
     Raises:
-        ValueError: If a size is not positive, or `head_channels` is not given and
-            `out_channels` is not divisible by `heads`.
+        ValueError: If a size is not positive, `out_channels` is needed and not given,
+            or `head_channels` is not given and `out_channels` is not divisible by
+            `heads`.
 
     Examples:
         >>> conv = FLAREConv(16, heads=4, num_latents=32)
@@ -72,13 +80,18 @@ class FLAREConv(PointMixer):
         >>> batch = torch.tensor([0] * 30 + [1] * 70)
         >>> conv(x, batch).shape
         torch.Size([100, 16])
+        >>> lazy = FLAREConv((-1, -1), 32)
+        >>> lazy((torch.randn(100, 16), torch.randn(70, 3))).shape
+        torch.Size([70, 32])
+        >>> lazy
+        FLAREConv((16, 3), 32, heads=8, num_latents=64)
     """
 
     no_weight_decay = ("latents",)
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int | None = None,
         heads: int = 8,
         num_latents: int = 64,
@@ -91,9 +104,15 @@ class FLAREConv(PointMixer):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        out_channels = in_channels if out_channels is None else out_channels
+        source, query = _widths(in_channels)
+        if out_channels is None:
+            if isinstance(in_channels, tuple) or in_channels == UNKNOWN:
+                raise ValueError(
+                    f"out_channels is None, and in_channels={in_channels} gives no "
+                    "default: pass a positive integer"
+                )
+            out_channels = in_channels
         check_positive(
-            in_channels=in_channels,
             out_channels=out_channels,
             heads=heads,
             num_latents=num_latents,
@@ -122,11 +141,17 @@ class FLAREConv(PointMixer):
 
         width = heads * head_channels
         self.latents = nn.Parameter(torch.empty(heads, num_latents, head_channels))
-        self.key_mlp = ResidualMLP(in_channels, width, width, kv_layers, act, bias)
-        self.value_mlp = ResidualMLP(in_channels, width, width, kv_layers, act, bias)
+        self.key_mlp = ResidualMLP(source, width, width, kv_layers, act, bias)
+        self.value_mlp = ResidualMLP(source, width, width, kv_layers, act, bias)
+        # Keys of query points of a kind of their own.
+        self.query_mlp: ResidualMLP | None = None
+        if isinstance(in_channels, tuple):
+            self.query_mlp = ResidualMLP(query, width, width, kv_layers, act, bias)
         self.query_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, out_channels, bias=bias)
+        if UNKNOWN in (source, query):
+            after_loading(self, _take_loaded_widths)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -134,6 +159,8 @@ class FLAREConv(PointMixer):
         nn.init.normal_(self.latents, std=0.1)
         self.key_mlp.reset_parameters()
         self.value_mlp.reset_parameters()
+        if self.query_mlp is not None:
+            self.query_mlp.reset_parameters()
         reset_linear(self.out)
         for norm in (self.query_norm, self.key_norm):
             if isinstance(norm, nn.LayerNorm):
@@ -149,7 +176,7 @@ class FLAREConv(PointMixer):
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Scatter the values of the latents to points."""
-        k = self._keys(x)
+        k = self._keys(x, self.query_mlp)
         z = latents[0].to(k.dtype)
         y = ragged_flare_decode(self._queries(k), k, z, layout, scale=self.scale)
         return self._merge_heads(y)
@@ -207,8 +234,7 @@ class FLAREConv(PointMixer):
         Raises:
             ValueError: As `forward`.
         """
-        check_points(x, self.in_channels)
-        layout = point_layout(self, x, batch, batch_size)
+        layout = self._layout(x, batch, batch_size, None)
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)
@@ -221,14 +247,34 @@ class FLAREConv(PointMixer):
         q: Tensor = self.query_norm(self.latents)
         return q.to(k.dtype)  # under autocast the keys are in lower precision
 
-    def _keys(self, x: Tensor) -> Tensor:
-        k = self._split_heads(self.key_mlp(x))
+    def _keys(self, x: Tensor, mlp: ResidualMLP | None = None) -> Tensor:
+        k = self._split_heads((mlp or self.key_mlp)(x))
         normalised: Tensor = self.key_norm(k)
         # Under autocast the norm gives float32 where the values are in half.
         return normalised.to(k.dtype)
 
     def _values(self, x: Tensor) -> Tensor:
         return self._split_heads(self.value_mlp(x))
+
+    def _check_input(self, x: Tensor, role: Role) -> None:
+        """Take the width of the first input, then check."""
+        if UNKNOWN in _widths(self.in_channels):
+            self._materialise(x, role)
+        super()._check_input(x, role)
+
+    def _materialise(self, x: Tensor, role: Role) -> None:
+        """Give MLPs that wait for their first input the width of these points."""
+        mlps: tuple[ResidualMLP, ...] = (self.key_mlp, self.value_mlp)
+        if self.query_mlp is not None:
+            mlps = {"both": (), "source": mlps, "query": (self.query_mlp,)}[role]
+        for mlp in mlps:
+            mlp.materialise(first_width(x))
+        self._take_widths()
+
+    def _take_widths(self) -> None:
+        """Take `in_channels` from the MLPs."""
+        source, query = self.key_mlp.in_channels, self.query_mlp
+        self.in_channels = source if query is None else (source, query.in_channels)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], self.heads, self.head_channels)
@@ -242,3 +288,22 @@ class FLAREConv(PointMixer):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"heads={self.heads}, num_latents={self.num_latents})"
         )
+
+
+def _widths(in_channels: int | tuple[int, int]) -> tuple[int, int]:
+    """Return the widths of source and query points."""
+    pair = in_channels if isinstance(in_channels, tuple) else (in_channels,) * 2
+    if len(pair) != 2:
+        raise ValueError(
+            f"in_channels is {in_channels}, expected the width of all points, or a "
+            "pair of those of source and query points"
+        )
+    for width in pair:
+        check_input_channels(width)
+    return pair
+
+
+def _take_loaded_widths(conv: nn.Module, incompatible_keys: Any) -> None:
+    """Give a lazy module the widths of the weights that it has loaded."""
+    assert isinstance(conv, FLAREConv)
+    conv._take_widths()

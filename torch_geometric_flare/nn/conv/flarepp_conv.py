@@ -1,6 +1,6 @@
 """FLARE++ as an operator on `x` and `batch`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,18 @@ from torch_geometric_flare.functional import (
     ragged_flare_encode,
     ragged_flare_weights,
 )
-from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.nn.checks import check_input_channels, check_positive
+from torch_geometric_flare.nn.dense.lazy import (
+    UNKNOWN,
+    after_loading,
+    first_width,
+    input_linear,
+    input_width,
+    materialise,
+)
 from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
-from torch_geometric_flare.nn.layout import Batch, point_layout
-from torch_geometric_flare.nn.mixer import PointMixer
+from torch_geometric_flare.nn.layout import Batch
+from torch_geometric_flare.nn.mixer import PointMixer, Role
 from torch_geometric_flare.nn.stage import Latents
 
 if TYPE_CHECKING:
@@ -44,8 +52,9 @@ class FLAREPPConv(PointMixer):
     two merges in chunks or over processes. The cost is $O(NM)$.
 
     Args:
-        in_channels: Width of the input.
-        out_channels: Width of the output; by default `in_channels`.
+        in_channels: Width of the input; -1 for that of the first input.
+        out_channels: Width of the output; by default `in_channels`, if that is a
+            positive number.
         heads: Attention heads $H$, each with a gate $g$ of its own.
         num_latents: Latents $M$ of each head, the rank of the operator.
         head_channels: Width $D$ of a head; by default `out_channels // heads`.
@@ -83,9 +92,15 @@ class FLAREPPConv(PointMixer):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        out_channels = in_channels if out_channels is None else out_channels
+        check_input_channels(in_channels)
+        if out_channels is None:
+            if in_channels == UNKNOWN:
+                raise ValueError(
+                    "out_channels is None, and in_channels=-1 gives no default: pass a "
+                    "positive integer"
+                )
+            out_channels = in_channels
         check_positive(
-            in_channels=in_channels,
             out_channels=out_channels,
             heads=heads,
             num_latents=num_latents,
@@ -113,12 +128,14 @@ class FLAREPPConv(PointMixer):
         self.gate = nn.Parameter(torch.empty(heads))
         self.seed_norm = nn.LayerNorm(head_channels)
         self.latent_norm = nn.LayerNorm(head_channels, elementwise_affine=False)
-        self.context = nn.Linear(in_channels, width, bias=bias)
+        self.context = input_linear(in_channels, width, bias)
         self.context_norm = nn.LayerNorm(head_channels, elementwise_affine=False)
-        self.key = nn.Linear(in_channels, width, bias=bias)
+        self.key = input_linear(in_channels, width, bias)
         self.key_norm = nn.LayerNorm(head_channels)
-        self.value = nn.Linear(in_channels, width, bias=bias)
+        self.value = input_linear(in_channels, width, bias)
         self.out = nn.Linear(width, out_channels, bias=bias)
+        if in_channels == UNKNOWN:
+            after_loading(self, _take_loaded_width)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,11 +144,7 @@ class FLAREPPConv(PointMixer):
         nn.init.normal_(self.latents, std=0.02)
         nn.init.constant_(self.gate, 0.25)
         for linear in (self.context, self.key, self.value):
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-            with torch.no_grad():
-                linear.weight.diagonal().add_(1.0)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+            _reset_to_identity(linear)
         reset_linear(self.out)
         self.seed_norm.reset_parameters()
         self.key_norm.reset_parameters()
@@ -201,8 +214,7 @@ class FLAREPPConv(PointMixer):
         Raises:
             ValueError: As `forward`.
         """
-        check_points(x, self.in_channels)
-        layout = point_layout(self, x, batch, batch_size)
+        layout = self._layout(x, batch, batch_size, None)
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)
@@ -225,6 +237,19 @@ class FLAREPPConv(PointMixer):
     def _values(self, x: Tensor) -> Tensor:
         return self._split_heads(self.value(x))
 
+    def _check_input(self, x: Tensor, role: Role) -> None:
+        """Take the width of the first input, then check."""
+        if self.in_channels == UNKNOWN:
+            self._materialise(first_width(x))
+        super()._check_input(x, role)
+
+    def _materialise(self, in_channels: int) -> None:
+        """Set the width of the input."""
+        for linear in (self.context, self.key, self.value):
+            if materialise(linear, in_channels):
+                _reset_to_identity(linear)
+        self.in_channels = in_channels
+
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.reshape(x.size(0), self.heads, self.head_channels)
 
@@ -237,3 +262,22 @@ class FLAREPPConv(PointMixer):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"heads={self.heads}, num_latents={self.num_latents})"
         )
+
+
+def _reset_to_identity(linear: nn.Linear) -> None:
+    """Draw a weight close to the identity; the bias is zero."""
+    if input_width(linear) == UNKNOWN:
+        return
+    nn.init.trunc_normal_(linear.weight, std=0.02)
+    with torch.no_grad():
+        linear.weight.diagonal().add_(1.0)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+
+
+def _take_loaded_width(conv: nn.Module, incompatible_keys: Any) -> None:
+    """Give a lazy module the width of the weights that it has loaded."""
+    assert isinstance(conv, FLAREPPConv)
+    width = input_width(conv.key)
+    if width != UNKNOWN:
+        conv._materialise(width)

@@ -5,12 +5,24 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare.functional.residual_layers import gelu_layers
 from torch_geometric_flare.functional.residual_mlp import residual_mlp
 from torch_geometric_flare.functional.torch_internals import any_hooks
-from torch_geometric_flare.nn.checks import check_layers, check_positive
+from torch_geometric_flare.nn.checks import (
+    check_input_channels,
+    check_layers,
+    check_positive,
+)
+from torch_geometric_flare.nn.dense.lazy import (
+    UNKNOWN,
+    after_loading,
+    input_linear,
+    input_width,
+    materialise,
+)
 
 Activation = str | Callable[[Tensor], Tensor]
 
@@ -35,7 +47,12 @@ def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
 
 
 def reset_linear(linear: nn.Linear) -> None:
-    r"""Draw the weight from $\mathcal{N}(0, 0.02^2)$, and set the bias to zero."""
+    r"""Draw the weight from $\mathcal{N}(0, 0.02^2)$, and set the bias to zero.
+
+    Nothing happens to a lazy map that has seen no input.
+    """
+    if is_lazy(linear.weight):
+        return
     nn.init.normal_(linear.weight, std=0.02)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -62,7 +79,7 @@ class ResidualMLP(nn.Module):
     a single linear map $Wx\;(+\,x)$.
 
     Args:
-        in_channels: Width of the input.
+        in_channels: Width of the input; -1 for that of the first input.
         hidden_channels: Width of the hidden layers.
         out_channels: Width of the output.
         num_layers: Residual hidden layers $L$; -1 for a single linear map.
@@ -94,11 +111,8 @@ class ResidualMLP(nn.Module):
         output_residual: bool = True,
     ) -> None:
         super().__init__()
-        check_positive(
-            in_channels=in_channels,
-            hidden_channels=hidden_channels,
-            out_channels=out_channels,
-        )
+        check_input_channels(in_channels)
+        check_positive(hidden_channels=hidden_channels, out_channels=out_channels)
         check_layers(num_layers=num_layers)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
@@ -112,10 +126,12 @@ class ResidualMLP(nn.Module):
 
         widths = [in_channels, *[hidden_channels] * (num_layers + 1), out_channels]
         self.layers = nn.ModuleList(
-            nn.Linear(a, b, bias=bias)
+            input_linear(a, b, bias)
             for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
         self.activation: Any = resolve_activation(act)
+        if in_channels == UNKNOWN:
+            after_loading(self, _take_loaded_width)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -126,8 +142,24 @@ class ResidualMLP(nn.Module):
         if hasattr(self.activation, "reset_parameters"):
             self.activation.reset_parameters()
 
+    def materialise(self, in_channels: int) -> None:
+        """Set the width of the input, if the first input is to tell it.
+
+        Args:
+            in_channels: The width.
+        """
+        if self.in_channels != UNKNOWN:
+            return
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        if materialise(first, in_channels):
+            reset_linear(first)
+        self.in_channels = in_channels
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
+        if self.in_channels == UNKNOWN:
+            self.materialise(x.size(-1))
         hidden: list[Any]
         last: Any
         *hidden, last = self.layers
@@ -174,6 +206,16 @@ class ResidualMLP(nn.Module):
             f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
             f"{self.out_channels}, num_layers={self.num_layers})"
         )
+
+
+def _take_loaded_width(mlp: nn.Module, incompatible_keys: Any) -> None:
+    """Give a lazy MLP the width of the weights that it has loaded."""
+    assert isinstance(mlp, ResidualMLP)
+    first = mlp.layers[0]
+    assert isinstance(first, nn.Linear)
+    width = input_width(first)
+    if width != UNKNOWN:
+        mlp.materialise(width)
 
 
 def pointwise_mlp(
