@@ -56,9 +56,7 @@ def test_another_width_is_refused_afterwards():
             lazy(points(5))
 
 
-@pytest.mark.parametrize(
-    "x", [torch.randn(1, 2, 5, 6), torch.randn(5, 0), torch.ones(())]
-)
+@pytest.mark.parametrize("shape", [(1, 2, 5, 6), (5, 0), ()])
 def test_a_first_input_that_sets_no_width(shape):
     x = torch.ones(shape)
     for lazy in (FLAREConv(-1, 8), FLAREPPConv(-1, 8), FLAREConv((-1, -1), 8)):
