@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from torch_geometric_flare.functional import attention_operator
 from torch_geometric_flare.functional.backend import FORCED_BACKENDS, AttentionBackend
 from torch_geometric_flare.functional.dense import (
     Choice,
@@ -31,9 +32,12 @@ from torch_geometric_flare.functional.shared_scores import (
     shared_encode,
 )
 from torch_geometric_flare.functional.state import SoftmaxState
-from torch_geometric_flare.functional.torch_internals import is_traced, is_transformed
+from torch_geometric_flare.functional.torch_internals import (
+    is_compiled,
+    is_traced,
+    is_transformed,
+)
 from torch_geometric_flare.functional.varlen import varlen_attention, varlen_obstacle
-from torch_geometric_flare.kernels.llvm import is_available
 
 # Wider heads take long to compile, and gain less.
 _LARGEST_WIDTH = 64
@@ -89,6 +93,10 @@ def choose_backend(
         # log-sum-exp is not part of any public operator.
         if verb == "encode" or is_transformed():
             return Choice(AttentionBackend.DEFINITION, None, True)
+        if verb == "attention" and is_compiled():
+            obstacle = _shared_scores_obstacle(verb, q, k, v, scale, layout, False)
+            if obstacle is None:
+                return Choice(AttentionBackend.SHARED_SCORES, None, True)
         return Choice(AttentionBackend.SDPA, None, True)
     if forced is AttentionBackend.VARLEN or (layout is not None and layout.varlen):
         obstacle = varlen_obstacle(verb, k, layout, traced)
@@ -139,7 +147,11 @@ def _shared_scores_obstacle(
     # Encoding leaves autocast, since states need single precision.
     if verb != "encode" and torch.is_autocast_enabled("cpu"):
         return "autocast asks for half precision"
-    return None if is_available() else "llvmlite is missing or knows no such processor"
+    return (
+        None
+        if attention_operator.has_kernels()
+        else "llvmlite is missing or knows no such processor"
+    )
 
 
 def latent_blocks(batch: PointBatch, latents: Tensor) -> list[Tensor]:
@@ -213,6 +225,10 @@ def ragged_attention(
             ],
         )
     if choice.backend is AttentionBackend.SHARED_SCORES:
+        if choice.traced:
+            sizes = [batch.sizes[graph] for graph in batch.sequence]
+            y: Tensor = attention_operator.attention(q, k, v, sizes, scale)[0]
+            return y
         return shared_attention(q, k, v, batch.tasks, scale)
     if choice.backend is AttentionBackend.VARLEN:
         return varlen_attention(q, k, v, batch, scale)

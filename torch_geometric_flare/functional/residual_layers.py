@@ -12,14 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, linear
 
+from torch_geometric_flare.functional.attention_operator import has_kernels
 from torch_geometric_flare.functional.autograd import (
     differentiable_gradients,
     needs_definition,
 )
 from torch_geometric_flare.functional.dispatch import has_cpu_memory
-from torch_geometric_flare.functional.torch_internals import is_traced, onednn_linear
+from torch_geometric_flare.functional.torch_internals import (
+    is_compiled,
+    is_traced,
+    onednn_linear,
+)
 from torch_geometric_flare.kernels.gelu import add_gelu, gelu_gradient
-from torch_geometric_flare.kernels.llvm import is_available
 
 # A smaller layer is done before Python has chosen.
 _LEAST_ELEMENTS = 1 << 14
@@ -113,16 +117,18 @@ def gelu_layer(
 def suits_kernels(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]]) -> bool:
     """Return whether layers that follow one another may be computed by CPU kernels.
 
+    Under `torch.compile` they may where operators of torch hide them.
+
     Args:
         x: Points, `[*, C]`.
         layers: Weight and bias of each layer.
     """
     if (
-        is_traced()
+        (is_traced() and not is_compiled())
         or x.dim() == 0
         or x.dtype not in (torch.float32, torch.float64)
         or torch.is_autocast_enabled("cpu")
-        or not is_available()
+        or not has_kernels()
         or not has_cpu_memory(x, *chain.from_iterable(layers))
     ):
         return False
@@ -156,7 +162,7 @@ def gelu_layers(
     Returns:
         $[*, C']$; `None` where operations of torch are the better way.
     """
-    if not suits_kernels(x, layers):
+    if is_traced() or not suits_kernels(x, layers):
         return None
     y = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
     for weight, bias in layers:

@@ -20,7 +20,7 @@ A second derivative goes by the definition.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,6 +99,53 @@ def _with_graph(
     return *differentiable_gradients(again, inputs, wanted, grad), None, None
 
 
+class Attended(NamedTuple):
+    """The output of attention, and what its backward needs besides the input."""
+
+    y: Tensor
+    log: Tensor
+    z: Tensor
+    log_total: Tensor
+
+
+def attention_forward(
+    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+) -> Attended:
+    """Compute `shared_attention` by the kernels, without a graph of autograd."""
+    hat = _hat(q, scale)
+    z, log_total = gather(hat, k, v, tasks)
+    y = _empty(k)
+    log = scatter(hat, k, z, y, tasks)
+    return Attended(y, log, z, log_total)
+
+
+def attention_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    found: Attended,
+    grad: Tensor,
+    tasks: RowTasks,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients for q, k and v from that of `found.y`."""
+    hat, g = _hat(q, scale), contiguous_rows(grad)
+    # Whoever keeps saved tensors elsewhere may bring them back in another layout.
+    k, v, y, log = map(contiguous_rows, (k, v, found.y, found.log))
+    grad_z = gather_shares(hat, k, g, tasks, log)
+    offset = -(grad_z * found.z).sum(dim=-1)
+    grad_k, grad_v = (_empty(t) for t in (k, v))
+    grad_q = gradients(
+        hat,
+        k,
+        grad_k,
+        tasks,
+        (Gathered(v, grad_z, offset, found.log_total), grad_v),
+        Scattered(g, y, log, found.z),
+    )
+    return _total(grad_q, q, scale), grad_k, grad_v
+
+
 class _Attention(torch.autograd.Function):
     """Both kernels; a backward with a graph takes the definition."""
 
@@ -106,36 +153,23 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
-        hat = _hat(q, scale)
-        z, log_total = gather(hat, k, v, tasks)
-        y = _empty(k)
-        log = scatter(hat, k, z, y, tasks)
+        found = attention_forward(q, k, v, tasks, scale)
         # Nothing but saved tensors: checkpointing then frees all of it.
-        ctx.save_for_backward(q, k, v, y, log, z, log_total)
+        ctx.save_for_backward(q, k, v, *found)
         ctx.tasks, ctx.scale = tasks, scale
-        return y
+        return found.y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, y, log, z, log_total = ctx.saved_tensors
-        tasks, scale = ctx.tasks, ctx.scale
+        q, k, v, *kept = ctx.saved_tensors
         if needs_definition(*grads):
             return _with_graph(ctx, define_ragged_attention, (q, k, v), grads[0])
-        hat, g = _hat(q, scale), contiguous_rows(grads[0])
-        # Whoever keeps saved tensors elsewhere may bring them back in another layout.
-        k, v, y, log = map(contiguous_rows, (k, v, y, log))
-        grad_z = gather_shares(hat, k, g, tasks, log)
-        offset = -(grad_z * z).sum(dim=-1)
-        grad_k, grad_v = (_empty(t) for t in (k, v))
-        grad_q = gradients(
-            hat,
-            k,
-            grad_k,
-            tasks,
-            (Gathered(v, grad_z, offset, log_total), grad_v),
-            Scattered(g, y, log, z),
+        found = Attended(*kept)
+        return (
+            *attention_backward(q, k, v, found, grads[0], ctx.tasks, ctx.scale),
+            None,
+            None,
         )
-        return _total(grad_q, q, scale), grad_k, grad_v, None, None
 
 
 class _Decode(torch.autograd.Function):

@@ -74,6 +74,16 @@ def is_traced() -> bool:
     )
 
 
+def is_compiled() -> bool:
+    """Return whether `torch.compile` alone looks on, which takes an operator whole."""
+    return (
+        torch.compiler.is_compiling()
+        and not torch.compiler.is_exporting()
+        and not _is_tracing()
+        and not is_transformed()
+    )
+
+
 def is_jit_traced() -> bool:
     """Return whether `torch.jit.trace` looks on."""
     return not torch.compiler.is_compiling() and _is_tracing()

@@ -170,7 +170,8 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
     _, heads, latents, width = q.shape
     q, z = q.contiguous(), z.resolve_neg().contiguous()
     _check(tasks, k.dtype, heads, width, rows=(k, y), latents=(q,), values=(z,))
-    top = k.new_empty(heads, tasks.num_columns)
+    # Nobody writes the columns between graphs.
+    top = k.new_zeros(heads, tasks.num_columns)
     weight = torch.ones_like(top)
     run = scatter_code(width, k.dtype)
     run(

@@ -30,6 +30,14 @@ _LANES = WIDEST_VECTOR // 4
 _LEAST_WORK = 1 << 17
 
 
+def count_columns(sizes: Sequence[int]) -> int:
+    """Return how many numbers a row of `scatter`'s weights has for these graphs."""
+    columns = 0
+    for size in sizes:
+        columns += -(-size // _LANES) * _LANES
+    return columns
+
+
 class RowTasks(NamedTuple):
     """The rows of several graphs, cut into tasks.
 
@@ -62,7 +70,7 @@ class RowTasks(NamedTuple):
                 stop = min(start + length, size)
                 table.append((graph, first + start, first + stop, columns + start))
             first += size
-            columns += -(-size // _LANES) * _LANES
+            columns += count_columns([size])
         # A graph without rows has no task, so as many tasks as graphs are not enough.
         whole = len(table) == len(sizes) and 0 not in sizes
         return cls(
