@@ -25,10 +25,12 @@ from torch_geometric_flare.functional.shared_scores import (
 from torch_geometric_flare.kernels.llvm import is_available
 from torch_geometric_flare.kernels.tasks import RowTasks, count_columns
 
+Shape = Sequence[int]
+
 _row_tasks = lru_cache(maxsize=8)(RowTasks.from_sizes)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_kernels() -> bool:
     """Return whether the kernels can be compiled; a constant to `torch.compile`."""
     return is_available()
@@ -57,8 +59,9 @@ def attention(
     k, v = _rows(k), _rows(v)
     fits = graphs_in_range(q, k, sizes, scale)
     if all(fits):
-        return tuple(attention_forward(q, k, v, _row_tasks(tuple(sizes)), scale))
-    y, *kept = _empty_results(q, k, v, sizes, scale)
+        found = attention_forward(q, k, v, _row_tasks(tuple(sizes)), scale)
+        return found.y, found.log, found.z, found.log_total
+    y, log, z, log_total = _empty_results(q, k, v, sizes, scale)
     for graph, fit in zip(_graphs(q, sizes), fits, strict=True):
         inputs = q[graph.latents], k[graph.rows], v[graph.rows]
         if fit:
@@ -67,7 +70,7 @@ def attention(
             part = define_ragged_attention(*inputs, graph.sizes, scale)
         y[graph.rows] = part
     # Of no use to a backward, which computes again what it needs.
-    return y, *(t.zero_() for t in kept)
+    return y, log.zero_(), z.zero_(), log_total.zero_()
 
 
 @attention.register_fake
@@ -98,9 +101,10 @@ def attention_gradients(
     fits = graphs_in_range(q, k, sizes, scale)
     if all(fits):
         kept, tasks = Attended(*found), _row_tasks(tuple(sizes))
-        grads = attention_backward(q, k, v, kept, grad, tasks, scale)
+        parts = attention_backward(q, k, v, kept, grad, tasks, scale)
+        grad_q, grad_k, grad_v = parts
         # The strides that the compiler was told.
-        return tuple(t.contiguous() for t in grads)
+        return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
     grad_q, grad_k, grad_v = (t.new_zeros(t.shape) for t in (q, k, v))
     for graph, fit in zip(_graphs(q, sizes), fits, strict=True):
         inputs = q[graph.latents], k[graph.rows], v[graph.rows]
@@ -174,12 +178,12 @@ def _rows(t: Tensor) -> Tensor:
 
 
 @register_flop_formula(torch.ops.torch_geometric_flare.attention)
-def _attention_flops(q: Any, k: Any, *_: Any, **__: Any) -> int:
+def _attention_flops(q: Shape, k: Shape, *_: Any, **__: Any) -> int:
     """Count scores, gathering and scattering: a product of N x M x D each."""
     return 6 * k[0] * q[1] * q[2] * q[3]
 
 
 @register_flop_formula(torch.ops.torch_geometric_flare.attention_gradients)
-def _attention_gradient_flops(q: Any, k: Any, *_: Any, **__: Any) -> int:
+def _attention_gradient_flops(q: Shape, k: Shape, *_: Any, **__: Any) -> int:
     """Count scores, and two products for each of q, k and v."""
     return 14 * k[0] * q[1] * q[2] * q[3]

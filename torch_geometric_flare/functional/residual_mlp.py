@@ -129,9 +129,9 @@ def residual_mlp(
         if len(biases) not in (0, len(weights)):
             return None
         kinds = [layer.gelu + 2 * layer.residual for layer in layers]
-        y = residual_mlp_operator.residual_mlp(points, weights, biases, kinds)
-        return y.view(*x.shape[:-1], y.size(-1))
-    y: Tensor = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
-        layers, points, *chain.from_iterable(parameters)
-    )
+        y: Tensor = residual_mlp_operator.residual_mlp(points, weights, biases, kinds)
+    else:
+        y = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
+            layers, points, *chain.from_iterable(parameters)
+        )
     return y.view(*x.shape[:-1], y.size(-1))

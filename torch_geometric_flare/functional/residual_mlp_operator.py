@@ -11,7 +11,7 @@ from torch.utils.flop_counter import register_flop_formula
 from torch_geometric_flare.kernels import residual_mlp as kernels
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def fits_mlp(
     dtype: torch.dtype, layers: tuple[tuple[int, int, bool, bool], ...]
 ) -> bool:
@@ -88,7 +88,8 @@ residual_mlp.register_autograd(_differentiate_mlp, setup_context=_keep_mlp)
 def _layers(
     weights: Sequence[Tensor], biases: Sequence[Tensor], kinds: Sequence[int]
 ) -> tuple[kernels.Layers, kernels.Parameters]:
-    pairs = list(zip(weights, biases or [None] * len(weights), strict=True))
+    some: Sequence[Tensor | None] = biases or [None] * len(weights)
+    pairs = list(zip(weights, some, strict=True))
     layers = [
         kernels.Layer(w.size(1), w.size(0), bool(kind & 1), bool(kind & 2))
         for (w, _), kind in zip(pairs, kinds, strict=True)

@@ -1,0 +1,121 @@
+"""The CPU kernels as operators of torch: what `torch.compile` runs."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch.library import opcheck
+from torch.utils.flop_counter import FlopCounterMode
+
+from torch_geometric_flare import FLARE
+from torch_geometric_flare.functional import PointBatch, ragged_flare_attention
+from torch_geometric_flare.functional.attention_operator import attention
+from torch_geometric_flare.functional.residual_mlp_operator import residual_mlp
+from torch_geometric_flare.kernels.llvm import is_available
+from torch_geometric_flare.testing import assert_same_function
+
+pytestmark = pytest.mark.skipif(
+    not is_available(), reason="there is no LLVM for this processor"
+)
+
+SIZES = (10, 21)
+
+
+def points(latents=1):
+    shapes = (latents, 2, 5, 4), (31, 2, 4), (31, 2, 4)
+    return [torch.randn(*s, dtype=torch.float64) for s in shapes]
+
+
+def run(q, k, v):
+    return attention(q, k, v, SIZES, 0.7)[0]
+
+
+def definition(q, k, v):
+    parts = []
+    for i, (a, b) in enumerate(zip(k.split(SIZES), v.split(SIZES), strict=True)):
+        scores = 0.7 * a.transpose(0, 1) @ q[min(i, q.size(0) - 1)].mT
+        z = scores.softmax(dim=1).mT @ b.transpose(0, 1)
+        parts.append((scores.softmax(dim=2) @ z).transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("latents", [1, 2])
+def test_attention_equals_the_definition(latents):
+    assert_same_function(run, definition, points(latents))
+
+
+@pytest.mark.parametrize("latents", [1, 2])
+def test_scores_out_of_range_are_by_the_definition(latents, monkeypatch):
+    """Each graph by itself: the other gets the bits that it has alone."""
+    q, k, v = points(latents)
+    in_range = attention(q[-1:], k[10:], v[10:], SIZES[1:], 0.7)[0]
+    module = "torch_geometric_flare.functional.attention_operator.graphs_in_range"
+    monkeypatch.setattr(module, lambda q, k, sizes, scale: [s != 10 for s in sizes])
+    assert torch.equal(run(q, k, v)[10:], in_range)
+    assert_same_function(run, definition, [q, k, v])
+
+
+def test_no_number_stays_in_its_graph():
+    q, k, v = points()
+    k[3, 1, 2] = torch.nan
+    y = run(q, k, v)
+    assert y[:10, 1].isnan().all() and not y[:10, 0].isnan().any()
+    assert torch.equal(y[10:], run(q, k.nan_to_num(), v)[10:])
+
+
+@pytest.mark.parametrize(("latents", "factor"), product([1, 2], [1.0, 1e305]))
+def test_attention_obeys_the_laws_of_operators(latents, factor):
+    q, k, v = points(latents)
+    k[:10] *= factor
+    opcheck(attention, tuple(t.requires_grad_() for t in (q, k, v)) + (SIZES, 0.7))
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_residual_mlp_obeys_the_laws_of_operators(biased):
+    x, *maps = (
+        torch.randn(*s, 8, dtype=torch.float64, requires_grad=True)
+        for s in ((20,), (8,), (8,), (), ())
+    )
+    opcheck(residual_mlp, (x, maps[:2], maps[2:] if biased else [], [3, 2]))
+
+
+def test_a_compiled_network_is_the_network():
+    torch.manual_seed(0)
+    model = FLARE(3, 16, 2, num_layers=2, heads=2, num_latents=8).double()
+    counted = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counted)
+    for n in (3000, 5000):
+        x = torch.rand(n, 3, dtype=torch.float64)
+        found, expected = [], []
+        for run, results in ((compiled, found), (model, expected)):
+            model.zero_grad()
+            y = run(x)
+            y.square().mean().backward()
+            results += [y, *(p.grad for p in model.parameters())]
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert counted.frame_count == 1  # not once for each number of points
+    names = {str(node.target) for g in counted.graphs for node in g.graph.nodes}
+    for name in ("attention", "residual_mlp"):
+        assert f"torch_geometric_flare.{name}.default" in names
+
+
+def test_profiler_and_flop_counter_know_them():
+    q, k, v = (t.requires_grad_() for t in points())
+    layout = PointBatch.from_sizes(SIZES)
+    compiled = torch.compile(
+        lambda q, k, v: ragged_flare_attention(q[0], k, v, layout), backend="aot_eager"
+    )
+    with torch.profiler.profile() as profile:
+        compiled(q, k, v).sum().backward()
+    names = {event.key for event in profile.key_averages()}
+    assert "torch_geometric_flare::attention" in names
+    assert "torch_geometric_flare::attention_gradients" in names
+    with FlopCounterMode(display=False) as counter:
+        attention(q, k, v, SIZES, 0.7)[0].sum().backward()
+        x, w = torch.randn(20, 8), torch.randn(8, 8, requires_grad=True)
+        residual_mlp(x, [w], [], [3]).sum().backward()
+    # Scores, gathering and scattering; then scores and two products for each input.
+    attended = (3 + 7) * 2 * 31 * 2 * 5 * 4
+    # The layer; then again, and a product for each input.
+    assert counter.get_total_flops() == attended + (1 + 3) * 2 * 20 * 8 * 8
