@@ -36,7 +36,7 @@ def has_kernels() -> bool:
     return is_available()
 
 
-@custom_op("torch_geometric_flare::attention", mutates_args=())
+@custom_op("torch_geometric_flare::attention", mutates_args=(), device_types="cpu")
 def attention(
     q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -86,7 +86,9 @@ def _empty_results(
     )
 
 
-@custom_op("torch_geometric_flare::attention_gradients", mutates_args=())
+@custom_op(
+    "torch_geometric_flare::attention_gradients", mutates_args=(), device_types="cpu"
+)
 def attention_gradients(
     q: Tensor,
     k: Tensor,

@@ -19,7 +19,7 @@ def fits_mlp(
     return kernels.fits(dtype, tuple(kernels.Layer(*layer) for layer in layers))
 
 
-@custom_op("torch_geometric_flare::residual_mlp", mutates_args=())
+@custom_op("torch_geometric_flare::residual_mlp", mutates_args=(), device_types="cpu")
 def residual_mlp(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], kinds: Sequence[int]
 ) -> Tensor:
@@ -46,7 +46,9 @@ def _empty_rows(x: Tensor, weights: Sequence[Tensor], *_: Any) -> Tensor:
     return x.new_empty(x.size(0), weights[-1].size(0))
 
 
-@custom_op("torch_geometric_flare::residual_mlp_gradients", mutates_args=())
+@custom_op(
+    "torch_geometric_flare::residual_mlp_gradients", mutates_args=(), device_types="cpu"
+)
 def residual_mlp_gradients(
     x: Tensor,
     weights: Sequence[Tensor],

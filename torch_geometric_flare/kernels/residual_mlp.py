@@ -90,8 +90,13 @@ def backward(
 
 def _maps(layers: Layers, parameters: Parameters) -> Tensor:
     """Return the columns of each weight and then its bias, zero without one."""
-    parts = []
+    parts, width, whole = [], layers[0].in_channels, lanes(parameters[0][0].dtype)
     for layer, (weight, bias) in zip(layers, parameters, strict=True):
+        if layer.in_channels != width or layer.residual > (layer.out_channels == width):
+            raise ValueError(f"{layer} cannot follow {width} channels")
+        width = layer.out_channels
+        if width % whole or layer.in_channels % whole:
+            raise ValueError(f"{layer} is not of whole vectors of {whole} channels")
         shape = layer.out_channels, layer.in_channels
         if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
             found = tuple(weight.shape), None if bias is None else tuple(bias.shape)
