@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -178,6 +180,39 @@ def test_the_innermost_backend_counts_and_nothing_remains():
         attention_backend("sdpa"),
     ):
         pass
+
+
+@kernels
+def test_the_log_says_which_backend_and_why(caplog):
+    q, k, v = draw((30, 70))
+    layout = PointBatch.from_sizes((30, 70))
+
+    def logged(*arguments):
+        caplog.clear()
+        ragged_flare_attention(*arguments, layout)
+        return caplog.messages
+
+    name = "torch_geometric_flare.functional.dispatch"
+    with caplog.at_level(logging.INFO, name):
+        assert logged(q, k, v) == []
+    with caplog.at_level(logging.DEBUG, name):
+        assert logged(q, k, v) == [
+            "attention takes SHARED_SCORES: nothing is in the way"
+        ]
+        half = [t.bfloat16() for t in (q, k, v)]
+        (message,) = logged(*half)
+        assert message.startswith("attention takes SDPA: q, k and v are torch.bfloat16")
+        out_of_range = k.clone()
+        out_of_range[40] = torch.nan
+        first, *_, last = logged(q, out_of_range, v)
+        assert "in 1 of 2 graphs" in first
+        assert last.startswith("attention takes SDPA: scores may pass 1e+300")
+        with attention_backend(AttentionBackend.DEFINITION):
+            assert logged(q, k, v) == ["attention takes DEFINITION: it is forced"]
+        compiled = torch.compile(flare_attention, fullgraph=True, backend="eager")
+        caplog.clear()
+        compiled(q, *(t.transpose(0, 1)[None] for t in (k, v)))
+        assert [m for m in caplog.messages if m.startswith("attention takes")] == []
 
 
 def test_modules_follow():

@@ -7,6 +7,7 @@ backend cannot compute some graphs, such as those whose scores are not finite, a
 computes these.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,8 +40,12 @@ from torch_geometric_flare.functional.torch_internals import (
 )
 from torch_geometric_flare.functional.varlen import varlen_attention, varlen_obstacle
 
+_LOGGER = logging.getLogger(__name__)
+
 # Wider heads take long to compile, and gain less.
 _LARGEST_WIDTH = 64
+
+_TRACED = "operations are traced"
 
 
 def has_cpu_memory(*tensors: Tensor | None) -> bool:
@@ -65,6 +70,8 @@ def choose_backend(
 ) -> Choice:
     """Choose how to compute attention. What is chosen for a graph depends on it alone.
 
+    At level DEBUG, log what is chosen and why, except under `torch.compile`.
+
     Args:
         verb: `"attention"`, `"encode"` or `"decode"`.
         q: Latent queries of all graphs, or of each.
@@ -84,24 +91,40 @@ def choose_backend(
     Raises:
         ValueError: If a forced backend cannot compute this.
     """
+    choice, reason = _choose(verb, q, k, v, scale, layout)
+    # The compiler of torch would stop at a logger.
+    if not torch.compiler.is_compiling() and _LOGGER.isEnabledFor(logging.DEBUG):
+        _LOGGER.debug("%s takes %s: %s", verb, choice.backend.name, reason)
+    return choice
+
+
+def _choose(
+    verb: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    layout: PointBatch | None,
+) -> tuple[Choice, str]:
+    """Return the choice of `choose_backend`, and the reason for it."""
     forced = FORCED_BACKENDS[-1] if FORCED_BACKENDS else None
     traced = is_traced()
     if forced in (AttentionBackend.SDPA, AttentionBackend.DEFINITION):
-        return Choice(forced, None, traced)
+        return Choice(forced, None, traced), "it is forced"
     if traced and forced is None:
         # Fused attention is not differentiable twice under `torch.func`, and its
         # log-sum-exp is not part of any public operator.
         if verb == "encode" or is_transformed():
-            return Choice(AttentionBackend.DEFINITION, None, True)
+            return Choice(AttentionBackend.DEFINITION, None, True), _TRACED
         if verb == "attention" and is_compiled():
             obstacle = _shared_scores_obstacle(verb, q, k, v, scale, layout, False)
             if obstacle is None:
-                return Choice(AttentionBackend.SHARED_SCORES, None, True)
-        return Choice(AttentionBackend.SDPA, None, True)
+                return Choice(AttentionBackend.SHARED_SCORES, None, True), _TRACED
+        return Choice(AttentionBackend.SDPA, None, True), _TRACED
     if forced is AttentionBackend.VARLEN or (layout is not None and layout.varlen):
         obstacle = varlen_obstacle(verb, k, layout, traced)
         if obstacle is None and forced is not AttentionBackend.SHARED_SCORES:
-            return Choice(AttentionBackend.VARLEN)
+            return Choice(AttentionBackend.VARLEN), "unequal graphs on CUDA"
         if forced is AttentionBackend.VARLEN:
             raise ValueError(f"AttentionBackend.VARLEN is forced, but {obstacle}")
     obstacle = _shared_scores_obstacle(verb, q, k, v, scale, layout, traced)
@@ -109,7 +132,7 @@ def choose_backend(
     if obstacle is None and layout is not None:
         fits = graphs_in_range(q, k, layout.tasks.sizes, scale)
         if False not in fits:
-            return Choice(AttentionBackend.SHARED_SCORES)
+            return Choice(AttentionBackend.SHARED_SCORES), "nothing is in the way"
         obstacle = (
             f"scores may pass {LARGEST_SCORE[k.dtype]:g} or be no numbers in "
             f"{fits.count(False)} of {len(fits)} graphs"
@@ -117,8 +140,8 @@ def choose_backend(
     if forced is AttentionBackend.SHARED_SCORES:
         raise ValueError(f"AttentionBackend.SHARED_SCORES is forced, but {obstacle}")
     if True in fits:
-        return Choice(AttentionBackend.SHARED_SCORES, fits)
-    return Choice(AttentionBackend.SDPA)
+        return Choice(AttentionBackend.SHARED_SCORES, fits), obstacle
+    return Choice(AttentionBackend.SDPA), obstacle or "there is no graph"
 
 
 def _shared_scores_obstacle(
