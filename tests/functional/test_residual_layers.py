@@ -117,5 +117,5 @@ def test_otherwise_torch_is_left_to_it(monkeypatch):
     torch.func.vmap(traced)(x)
     torch.compile(traced, fullgraph=True, backend="eager")(x)
     assert seen == [None, None]
-    monkeypatch.setattr(module, "has_kernels", lambda: False)
+    monkeypatch.setattr(module, "is_available", lambda: False)
     assert run(x, weight) is None

@@ -39,6 +39,7 @@ from torch_geometric_flare.functional.torch_internals import (
     is_transformed,
 )
 from torch_geometric_flare.functional.varlen import varlen_attention, varlen_obstacle
+from torch_geometric_flare.kernels.llvm import is_available
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def _choose(
     if forced is AttentionBackend.SHARED_SCORES:
         raise ValueError(f"AttentionBackend.SHARED_SCORES is forced, but {obstacle}")
     if True in fits:
-        return Choice(AttentionBackend.SHARED_SCORES, fits), obstacle
+        return Choice(AttentionBackend.SHARED_SCORES, fits), obstacle or ""
     return Choice(AttentionBackend.SDPA), obstacle or "there is no graph"
 
 
@@ -170,11 +171,9 @@ def _shared_scores_obstacle(
     # Encoding leaves autocast, since states need single precision.
     if verb != "encode" and torch.is_autocast_enabled("cpu"):
         return "autocast asks for half precision"
-    return (
-        None
-        if attention_operator.has_kernels()
-        else "llvmlite is missing or knows no such processor"
-    )
+    compiling = torch.compiler.is_compiling()
+    available = attention_operator.has_kernels() if compiling else is_available()
+    return None if available else "llvmlite is missing or knows no such processor"
 
 
 def latent_blocks(batch: PointBatch, latents: Tensor) -> list[Tensor]:

@@ -24,6 +24,7 @@ from torch_geometric_flare.functional.torch_internals import (
     onednn_linear,
 )
 from torch_geometric_flare.kernels.gelu import add_gelu, gelu_gradient
+from torch_geometric_flare.kernels.llvm import is_available
 
 # A smaller layer is done before Python has chosen.
 _LEAST_ELEMENTS = 1 << 14
@@ -123,12 +124,15 @@ def suits_kernels(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]]) -> 
         x: Points, `[*, C]`.
         layers: Weight and bias of each layer.
     """
+    if torch.compiler.is_compiling():
+        if not is_compiled() or not has_kernels():
+            return False
+    elif is_traced() or not is_available():
+        return False
     if (
-        (is_traced() and not is_compiled())
-        or x.dim() == 0
+        x.dim() == 0
         or x.dtype not in (torch.float32, torch.float64)
         or torch.is_autocast_enabled("cpu")
-        or not has_kernels()
         or not has_cpu_memory(x, *chain.from_iterable(layers))
     ):
         return False
@@ -162,7 +166,7 @@ def gelu_layers(
     Returns:
         $[*, C']$; `None` where operations of torch are the better way.
     """
-    if is_traced() or not suits_kernels(x, layers):
+    if torch.compiler.is_compiling() or not suits_kernels(x, layers):
         return None
     y = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
     for weight, bias in layers:

@@ -17,8 +17,7 @@ from torch_geometric_flare.functional.residual_layers import (
     gelu_layer_by_definition,
     suits_kernels,
 )
-from torch_geometric_flare.functional.torch_internals import is_traced
-from torch_geometric_flare.kernels.residual_mlp import Layer, backward, forward
+from torch_geometric_flare.kernels.residual_mlp import Layer, backward, fits, forward
 
 Parameters = Sequence[tuple[Tensor, Tensor | None]]
 
@@ -118,18 +117,21 @@ def residual_mlp(
         weight, _ = last
         described.append(Layer(weight.size(1), weight.size(0), False, last_residual))
     layers = tuple(described)
-    if not suits_kernels(x, parameters) or not residual_mlp_operator.fits_mlp(
-        x.dtype, layers
-    ):
+    if not suits_kernels(x, parameters):
+        return None
+    compiling = torch.compiler.is_compiling()
+    suits = residual_mlp_operator.fits_mlp if compiling else fits
+    if not suits(x.dtype, layers):
         return None
     points = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
-    weights = [weight for weight, _ in parameters]
-    biases = [bias for _, bias in parameters if bias is not None]
-    if is_traced():
+    y: Tensor
+    if compiling:
+        weights = [weight for weight, _ in parameters]
+        biases = [bias for _, bias in parameters if bias is not None]
         if len(biases) not in (0, len(weights)):
             return None
         kinds = [layer.gelu + 2 * layer.residual for layer in layers]
-        y: Tensor = residual_mlp_operator.residual_mlp(points, weights, biases, kinds)
+        y = residual_mlp_operator.residual_mlp(points, weights, biases, kinds)
     else:
         y = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
             layers, points, *chain.from_iterable(parameters)

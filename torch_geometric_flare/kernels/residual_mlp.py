@@ -90,13 +90,9 @@ def backward(
 
 def _maps(layers: Layers, parameters: Parameters) -> Tensor:
     """Return the columns of each weight and then its bias, zero without one."""
-    parts, width, whole = [], layers[0].in_channels, lanes(parameters[0][0].dtype)
+    _check_layers(parameters[0][0].dtype, layers)
+    parts = []
     for layer, (weight, bias) in zip(layers, parameters, strict=True):
-        if layer.in_channels != width or layer.residual > (layer.out_channels == width):
-            raise ValueError(f"{layer} cannot follow {width} channels")
-        width = layer.out_channels
-        if width % whole or layer.in_channels % whole:
-            raise ValueError(f"{layer} is not of whole vectors of {whole} channels")
         shape = layer.out_channels, layer.in_channels
         if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
             found = tuple(weight.shape), None if bias is None else tuple(bias.shape)
@@ -106,6 +102,17 @@ def _maps(layers: Layers, parameters: Parameters) -> Tensor:
             weight.new_zeros(shape[0]) if bias is None else bias,
         ]
     return torch.cat(parts)
+
+
+@lru_cache
+def _check_layers(dtype: torch.dtype, layers: Layers) -> None:
+    width, whole = layers[0].in_channels, lanes(dtype)
+    for layer in layers:
+        if layer.in_channels != width or layer.residual > (layer.out_channels == width):
+            raise ValueError(f"{layer} cannot follow {width} channels")
+        width = layer.out_channels
+        if width % whole or layer.in_channels % whole:
+            raise ValueError(f"{layer} is not of whole vectors of {whole} channels")
 
 
 def _check_width(t: Tensor, width: int, num_rows: int | None = None) -> None:
@@ -127,7 +134,7 @@ def _check(dtype: torch.dtype, **tensors: Tensor) -> None:
 
 
 def _addresses(*tensors: Tensor) -> list[int]:
-    return [t.data_ptr() for t in tensors]
+    return list(map(Tensor.data_ptr, tensors))
 
 
 def _size(layer: Layer) -> int:

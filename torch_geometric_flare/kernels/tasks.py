@@ -70,7 +70,7 @@ class RowTasks(NamedTuple):
                 stop = min(start + length, size)
                 table.append((graph, first + start, first + stop, columns + start))
             first += size
-            columns += count_columns([size])
+            columns += -(-size // _LANES) * _LANES  # as `count_columns` does
         # A graph without rows has no task, so as many tasks as graphs are not enough.
         whole = len(table) == len(sizes) and 0 not in sizes
         return cls(
