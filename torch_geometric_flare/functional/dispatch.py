@@ -8,8 +8,8 @@ computes these.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ from torch_geometric_flare.functional.torch_internals import (
 )
 from torch_geometric_flare.functional.varlen import varlen_attention, varlen_obstacle
 from torch_geometric_flare.kernels.llvm import is_available
+
+_Result = TypeVar("_Result", Tensor, SoftmaxState)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -168,8 +170,7 @@ def _shared_scores_obstacle(
             f"keys of width {k.size(-1)} and values of {v.size(-1)} are not of one "
             f"width up to {_LARGEST_WIDTH}"
         )
-    # Encoding leaves autocast, since states need single precision.
-    if verb != "encode" and torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu"):
         return "autocast asks for half precision"
     compiling = torch.compiler.is_compiling()
     available = attention_operator.has_kernels() if compiling else is_available()
@@ -232,10 +233,37 @@ def _join_parts(parts: Sequence[_Part], rows: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(rows))[torch.cat([part.rows for part in parts]).argsort()]
 
 
+def _in_single_precision(
+    verb: str,
+    function: Callable[..., _Result],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    batch: PointBatch,
+    scale: float,
+) -> _Result | None:
+    """Compute outside autocast, if the kernels of the CPU can: they are the quicker way."""
+    if k.device.type != "cpu" or torch.float64 in (q.dtype, k.dtype, v.dtype):
+        return None
+    if FORCED_BACKENDS and FORCED_BACKENDS[-1] is not AttentionBackend.SHARED_SCORES:
+        return None
+    if is_traced() and not (verb == "attention" and is_compiled()):
+        return None
+    with no_autocast("cpu"):
+        q, k, v = q.float(), k.float(), v.float()
+        if _shared_scores_obstacle(verb, q, k, v, scale, batch, False) is not None:
+            return None
+        return function(q, k, v, batch, scale)
+
+
 def ragged_attention(
     q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
 ) -> Tensor:
     """Compute `ragged_flare_attention`, unchecked; see this file's head for shapes."""
+    if torch.is_autocast_enabled("cpu"):
+        y = _in_single_precision("attention", ragged_attention, q, k, v, batch, scale)
+        if y is not None:
+            return y.to(torch.get_autocast_dtype("cpu"))
     choice = choose_backend("attention", q, k, v, scale, batch)
     if choice.fits is not None:
         parts = _parts(batch, choice.fits)
@@ -263,6 +291,10 @@ def ragged_encode(
     q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, scale: float
 ) -> SoftmaxState:
     """Compute `ragged_flare_encode`, unchecked, states in the order of the layout."""
+    if torch.is_autocast_enabled("cpu"):
+        state = _in_single_precision("encode", ragged_encode, q, k, v, batch, scale)
+        if state is not None:
+            return state
     choice = choose_backend("encode", q, k, v, scale, batch)
     if choice.fits is not None:
         parts = _parts(batch, choice.fits)
@@ -274,8 +306,7 @@ def ragged_encode(
         value, lse = SoftmaxState.cat(states)
         return SoftmaxState(value[order], lse[order])
     if choice.backend is AttentionBackend.SHARED_SCORES:
-        with no_autocast("cpu"):
-            return shared_encode(q, k, v, batch.tasks, scale)
+        return shared_encode(q, k, v, batch.tasks, scale)
     states = [dense_encode(choice, *b, scale) for b in _blocks(batch, q, k, v)]
     return SoftmaxState.cat(states)
 
@@ -284,6 +315,10 @@ def ragged_decode(
     q: Tensor, k: Tensor, z: Tensor, batch: PointBatch, scale: float
 ) -> Tensor:
     """Compute `ragged_flare_decode`, unchecked; `z` is [B, H, M, D]."""
+    if torch.is_autocast_enabled("cpu"):
+        y = _in_single_precision("decode", ragged_decode, q, k, z, batch, scale)
+        if y is not None:
+            return y.to(torch.get_autocast_dtype("cpu"))
     choice = choose_backend("decode", q, k, z, scale, batch)
     if choice.fits is not None:
         parts = _parts(batch, choice.fits)

@@ -132,7 +132,6 @@ def suits_kernels(x: Tensor, layers: Sequence[tuple[Tensor, Tensor | None]]) -> 
     if (
         x.dim() == 0
         or x.dtype not in (torch.float32, torch.float64)
-        or torch.is_autocast_enabled("cpu")
         or not has_cpu_memory(x, *chain.from_iterable(layers))
     ):
         return False
@@ -166,7 +165,11 @@ def gelu_layers(
     Returns:
         $[*, C']$; `None` where operations of torch are the better way.
     """
-    if torch.compiler.is_compiling() or not suits_kernels(x, layers):
+    if (
+        torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or not suits_kernels(x, layers)
+    ):
         return None
     y = x.resolve_neg().reshape(-1, x.size(-1)).contiguous()
     for weight, bias in layers:

@@ -117,6 +117,10 @@ def residual_mlp(
         weight, _ = last
         described.append(Layer(weight.size(1), weight.size(0), False, last_residual))
     layers = tuple(described)
+    autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
+    if autocast:
+        # Nothing but input and result is written: half precision would gain nothing.
+        x = x.float()
     if not suits_kernels(x, parameters):
         return None
     compiling = torch.compiler.is_compiling()
@@ -136,4 +140,5 @@ def residual_mlp(
         y = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
             layers, points, *chain.from_iterable(parameters)
         )
-    return y.view(*x.shape[:-1], y.size(-1))
+    y = y.view(*x.shape[:-1], y.size(-1))
+    return y.to(torch.get_autocast_dtype("cpu")) if autocast else y
