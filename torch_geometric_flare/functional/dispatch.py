@@ -242,7 +242,7 @@ def _in_single_precision(
     batch: PointBatch,
     scale: float,
 ) -> _Result | None:
-    """Compute outside autocast, if the kernels of the CPU can: they are the quicker way."""
+    """Compute outside autocast, if the kernels of the CPU can, the quicker way."""
     if k.device.type != "cpu" or torch.float64 in (q.dtype, k.dtype, v.dtype):
         return None
     if FORCED_BACKENDS and FORCED_BACKENDS[-1] is not AttentionBackend.SHARED_SCORES:
@@ -261,9 +261,11 @@ def ragged_attention(
 ) -> Tensor:
     """Compute `ragged_flare_attention`, unchecked; see this file's head for shapes."""
     if torch.is_autocast_enabled("cpu"):
-        y = _in_single_precision("attention", ragged_attention, q, k, v, batch, scale)
-        if y is not None:
-            return y.to(torch.get_autocast_dtype("cpu"))
+        single = _in_single_precision(
+            "attention", ragged_attention, q, k, v, batch, scale
+        )
+        if single is not None:
+            return single.to(torch.get_autocast_dtype("cpu"))
     choice = choose_backend("attention", q, k, v, scale, batch)
     if choice.fits is not None:
         parts = _parts(batch, choice.fits)
@@ -316,9 +318,9 @@ def ragged_decode(
 ) -> Tensor:
     """Compute `ragged_flare_decode`, unchecked; `z` is [B, H, M, D]."""
     if torch.is_autocast_enabled("cpu"):
-        y = _in_single_precision("decode", ragged_decode, q, k, z, batch, scale)
-        if y is not None:
-            return y.to(torch.get_autocast_dtype("cpu"))
+        single = _in_single_precision("decode", ragged_decode, q, k, z, batch, scale)
+        if single is not None:
+            return single.to(torch.get_autocast_dtype("cpu"))
     choice = choose_backend("decode", q, k, z, scale, batch)
     if choice.fits is not None:
         parts = _parts(batch, choice.fits)

@@ -1,7 +1,7 @@
 """A residual MLP as one function, which keeps nothing but its input for a backward."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -79,6 +79,14 @@ class _ResidualMLP(torch.autograd.Function):
         return None, *(
             g if want else None for g, want in zip(gradients, wanted, strict=True)
         )
+
+
+def suits_widths(widths: Sequence[int]) -> bool:
+    """Return whether layers between these widths may be one operation in float32."""
+    layers = []
+    for a, b in pairwise(widths):
+        layers.append(Layer(a, b, True, False))
+    return fits(torch.float32, tuple(layers))
 
 
 def residual_mlp(

@@ -46,6 +46,9 @@ onednn_linear: Callable[..., Any] | None = getattr(
     torch.ops.mkldnn, "_linear_pointwise", None
 )
 
+# Whether a CPU multiplies numbers of 16 bits; others are many times slower at it.
+CPU_COMPUTES_BF16: bool = getattr(torch.cpu, "_is_avx512_bf16_supported", _inactive)()
+
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 _HOOKS = (
     "_forward_hooks",

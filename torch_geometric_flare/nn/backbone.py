@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.nn.autocast import outside_autocast
 from torch_geometric_flare.nn.checks import check_points
 from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
 from torch_geometric_flare.nn.layout import Batch, point_layout
@@ -96,6 +97,15 @@ class Backbone(nn.Module):
         """
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
             return forward_padded(self, x, batch, batch_size, group)
+        if torch.is_autocast_enabled("cpu"):
+            y = outside_autocast(
+                self,
+                all(getattr(b, "suits_cpu_kernels", False) for b in self.blocks),
+                lambda: Backbone.forward(self, x, batch, batch_size, group),
+                x,
+            )
+            if y is not None:
+                return y
         check_points(x, self.in_channels)
         layout = point_layout(self, x, batch, batch_size, group)
         x = self.input_rows(x, layout)

@@ -75,6 +75,11 @@ class ResidualBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(channels)
         self.feed_forward = feed_forward
 
+    @property
+    def suits_cpu_kernels(self) -> bool:
+        """Whether the kernels of a CPU compute most of it."""
+        return getattr(self.mixer, "suits_cpu_kernels", False) is True
+
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         for module in self.children():

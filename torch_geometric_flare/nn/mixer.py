@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric import is_debug_enabled
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
+from torch_geometric_flare.nn.autocast import outside_autocast
 from torch_geometric_flare.nn.checks import check_points
 from torch_geometric_flare.nn.chunked import (
     decode_in_chunks,
@@ -45,6 +46,11 @@ class PointMixer(nn.Module):
     no_weight_decay: tuple[str, ...] = ()
 
     __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
+
+    @property
+    def suits_cpu_kernels(self) -> bool:
+        """Whether the kernels of a CPU compute most of it; a subclass may say so."""
+        return False
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
@@ -138,6 +144,15 @@ class PointMixer(nn.Module):
                 their configuration or weights.
             RuntimeError: If a process of `group` is lost.
         """
+        if torch.is_autocast_enabled("cpu"):
+            y = outside_autocast(
+                self,
+                self.suits_cpu_kernels,
+                lambda: PointMixer.forward(self, x, batch, batch_size, group),
+                x,
+            )
+            if y is not None:
+                return y
         if isinstance(x, tuple):
             return self._mix_pair(x, batch, batch_size, group)
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:

@@ -166,6 +166,11 @@ class FLAREConv(PointMixer):
             if isinstance(norm, nn.LayerNorm):
                 norm.reset_parameters()
 
+    @property
+    def suits_cpu_kernels(self) -> bool:
+        """Whether the MLPs of keys and values are narrow enough for the kernels."""
+        return self.key_mlp.suits_cpu_kernels and self.value_mlp.suits_cpu_kernels
+
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> SoftmaxState:

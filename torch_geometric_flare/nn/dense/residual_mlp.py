@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare.functional.residual_layers import gelu_layers
-from torch_geometric_flare.functional.residual_mlp import residual_mlp
+from torch_geometric_flare.functional.residual_mlp import residual_mlp, suits_widths
 from torch_geometric_flare.functional.torch_internals import any_hooks
 from torch_geometric_flare.nn.checks import (
     check_input_channels,
@@ -187,6 +187,13 @@ class ResidualMLP(nn.Module):
                 residual = True
         y: Tensor = last(x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
+
+    @property
+    def suits_cpu_kernels(self) -> bool:
+        """Whether a CPU computes all layers as one operation, in float32."""
+        hidden = [self.hidden_channels] * (self.num_layers + 1)
+        widths = [self.in_channels, *hidden, self.out_channels]
+        return self.act == "gelu" and suits_widths(widths)
 
     def _is_unmodified(self, layers: list[Any]) -> bool:
         """Return whether layers and activation may be computed without calling them.
