@@ -10,9 +10,9 @@ from torch_geometric_flare.testing import assert_chunk_invariant
 SIZES = (1, 0, 63, 40, 0, 300, 7, 100, 0)
 
 
-def network(**changes):
+def network(width=16, **changes):
     model = FLARE(
-        3, 16, 2, num_layers=2, heads=4, num_latents=8, kv_layers=1, **changes
+        3, width, 2, num_layers=2, heads=4, num_latents=8, kv_layers=1, **changes
     )
     for parameter in model.parameters():  # scores and updates that matter
         nn.init.normal_(parameter, std=0.3)
@@ -121,8 +121,9 @@ def test_dropout_is_repeated_in_backward():
     assert torch.equal(torch.get_rng_state(), after)  # backward draws none of its own
 
 
-def test_autocast_is_repeated_in_backward():
-    model = network(chunk_size=40)
+def test_autocast_is_repeated_in_backward(monkeypatch):
+    monkeypatch.setattr("torch_geometric_flare.nn.autocast.CPU_COMPUTES_BF16", True)
+    model = network(12, chunk_size=40)  # of no whole vectors: autocast stays
     seen = []
 
     def record(module, args, output):

@@ -110,7 +110,7 @@ def fused_attention(
     """
     if traced or q.device.type != "cpu" or not any_requires_grad(q, k, v):
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") and q.dtype != torch.float64:
         low = torch.get_autocast_dtype("cpu")
         q, k, v = q.to(low), k.to(low), v.to(low)
     empty = 0 in (q.size(-2), k.size(-2))
