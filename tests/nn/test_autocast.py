@@ -92,3 +92,23 @@ def test_operations_keep_the_kernels():
     with half():
         y = mlp(x)
     assert torch.equal(y, mlp(x.float()).bfloat16())
+
+
+def test_without_kernels_autocast_does_its_work(monkeypatch):
+    monkeypatch.setattr(FLAG, True)
+    operators = "torch_geometric_flare.functional.residual_mlp_operator"
+    monkeypatch.setattr(f"{operators}.is_available", lambda: False)
+    model = FLARE(3, 32, 2, num_layers=1, heads=4, num_latents=8)
+    found = precisions(model, torch.rand(90, 3), model.blocks[0].mixer.out)
+    assert found == ({torch.bfloat16}, torch.bfloat16)
+
+
+def test_compiled():
+    model = FLARE(3, 32, 2, num_layers=1, heads=4, num_latents=8)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.rand(2000, 3)
+    with half():
+        y = compiled(x)
+        torch.testing.assert_close(y, model(x))
+    y.float().square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())

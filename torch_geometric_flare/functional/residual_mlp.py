@@ -86,7 +86,7 @@ def suits_widths(widths: Sequence[int]) -> bool:
     layers = []
     for a, b in pairwise(widths):
         layers.append(Layer(a, b, True, False))
-    return fits(torch.float32, tuple(layers))
+    return residual_mlp_operator.fits_mlp(torch.float32, tuple(layers)) is True
 
 
 def residual_mlp(

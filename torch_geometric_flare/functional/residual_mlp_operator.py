@@ -9,6 +9,7 @@ from torch.library import custom_op
 from torch.utils.flop_counter import register_flop_formula
 
 from torch_geometric_flare.kernels import residual_mlp as kernels
+from torch_geometric_flare.kernels.llvm import is_available
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -16,7 +17,8 @@ def fits_mlp(
     dtype: torch.dtype, layers: tuple[tuple[int, int, bool, bool], ...]
 ) -> bool:
     """Return whether the kernels suit these layers; a constant to `torch.compile`."""
-    return kernels.fits(dtype, tuple(kernels.Layer(*layer) for layer in layers))
+    found = tuple(kernels.Layer(*layer) for layer in layers)
+    return is_available() and kernels.fits(dtype, found)
 
 
 @custom_op("torch_geometric_flare::residual_mlp", mutates_args=(), device_types="cpu")
