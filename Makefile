@@ -14,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 # Threads that wait for long let others have the core: see docs/guides/cpu.md.
 export GOMP_SPINCOUNT ?= 10000
 
-.PHONY: setup demo test test-slow test-all test-scatter test-oldest docs bench lint clean
+.PHONY: setup demo test test-slow test-all test-cuda test-scatter test-oldest docs bench lint clean
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ docs: $(READY)
 
 test: lint docs
 	$(PYTEST)
+
+# What needs a GPU; everywhere else these tests are skipped.
+test-cuda: $(READY)
+	$(BIN)/pytest -m cuda
 
 test-slow: $(READY)
 	$(PYTEST) -m slow

@@ -18,7 +18,9 @@ def outcome(
 ) -> list[Tensor]:
     """Output, and gradients of one fixed weighted sum of it."""
     out = function(*inputs)
-    weights = torch.cos(torch.arange(out.numel(), dtype=out.dtype)).view_as(out)
+    weights = torch.cos(
+        torch.arange(out.numel(), dtype=out.dtype, device=out.device)
+    ).view_as(out)
     return [out.detach(), *torch.autograd.grad((out * weights).sum(), leaves)]
 
 

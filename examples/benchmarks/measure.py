@@ -1,5 +1,10 @@
-"""Times of interleaved runs, and the peak memory of a run in a process of its own."""
+"""Times of interleaved runs, and the peak memory of a run in a process of its own.
 
+On another device than a CPU, times are those of its own events, and memory is what its
+allocator hands out.
+"""
+
+import logging
 import multiprocessing
 import resource
 import statistics
@@ -48,17 +53,12 @@ def time_interleaved(
     Returns:
         The seconds of each step in each round.
     """
-    start = time.perf_counter()
-    for step in steps.values():
-        step()
-    once = time.perf_counter() - start
+    once = sum(seconds_of(step) for step in steps.values())
     times: dict[str, list[float]] = {name: [] for name in steps}
     names = list(steps)
     for _ in range(min(most, max(least, round(seconds / once)))):
         for name in names:
-            start = time.perf_counter()
-            steps[name]()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(seconds_of(steps[name]))
         names.append(names.pop(0))  # no one is always the first
     return times
 
@@ -68,8 +68,53 @@ def ratio(times: list[float], of: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(times, of, strict=True))
 
 
+def seconds_of(step: Step) -> float:
+    """Time a step: by events where torch runs it on an accelerator."""
+    device = torch.get_default_device()
+    if device.type == "cpu":
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+    first, last = (torch.Event(device, enable_timing=True) for _ in range(2))
+    first.record()
+    step()
+    last.record()
+    last.synchronize()
+    return first.elapsed_time(last) / 1e3
+
+
+def path_of(step: Step) -> str:
+    """Run a step and return the ways that attention takes in it, by the log."""
+    logger = logging.getLogger("torch_geometric_flare")
+    found: dict[str, None] = {}
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found[record.getMessage().partition(" takes ")[2].partition(":")[0]] = None
+
+    level, handler = logger.level, Collect()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        step()
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+    return ", ".join(filter(None, found))
+
+
 def peak_of(step: Step) -> int:
-    """Bytes that this process grows by, at most, while it runs a step."""
+    """Bytes that are taken, at most, while a step runs, beside those taken before.
+
+    On a CPU it is what this process grows by.
+    """
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
     try:
         # Linux sets the high-water mark back to what is resident now.
         Path("/proc/self/clear_refs").write_text("5")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from check import assert_close
-from measure import ratio, time_interleaved
+from measure import path_of, ratio, time_interleaved
 from operators import two_calls
 from torch import Tensor
 from torch.nn.functional import gelu, linear
@@ -34,6 +34,7 @@ class NetworkResult:
         seconds: Median time of the network.
         usual_seconds: Median time of the usual one.
         times_as_fast: The median over the rounds of the ratio of the two.
+        path: How attention was computed.
     """
 
     num_points: int
@@ -42,6 +43,7 @@ class NetworkResult:
     seconds: float
     usual_seconds: float
     times_as_fast: float
+    path: str
 
 
 def usual_mlp(mlp, x):
@@ -122,6 +124,7 @@ def run_network(
                 middle["ours"],
                 middle["usual"],
                 ratio(times["usual"], times["ours"]),
+                path_of(lambda run=run: run(model)),
             )
         )
     return results
@@ -150,8 +153,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     print(f"{args.threads} threads, load {os.getloadavg()[0]:.2f}")
-    print("| points | latents | | FLARE | as usual | times as fast |")
-    print("|--:|--:|---|--:|--:|--:|")
+    print("| points | latents | | FLARE | as usual | times as fast | path |")
+    print("|--:|--:|---|--:|--:|--:|---|")
     sizes = args.channels, args.layers, args.heads
     for points in args.points:
         for latents in args.latents:
@@ -159,7 +162,7 @@ def main(argv=None):
                 print(
                     f"| {r.num_points:,} | {r.num_latents} | {r.mode} | "
                     f"{r.seconds:.3g} s | {r.usual_seconds:.3g} s | "
-                    f"{r.times_as_fast:.2f} |",
+                    f"{r.times_as_fast:.2f} | {r.path} |",
                     flush=True,
                 )
 

@@ -59,7 +59,7 @@ def draw(shape: Shape, dtype: torch.dtype, count: int) -> list[Tensor]:
     """Latents [H, M, D] that give scores of unit spread, and tensors [1, H, N, D]."""
     h, d = shape.heads, shape.width
     sizes = [(h, shape.num_latents, d), *[(1, h, shape.num_points, d)] * count]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(0)
     tensors = [torch.randn(size, generator=generator, dtype=dtype) for size in sizes]
     tensors[0] /= d**0.5
     return [tensor.requires_grad_() for tensor in tensors]
@@ -99,7 +99,9 @@ def physics(shape: Shape, dtype: torch.dtype) -> Case:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = PhysicsAttention(h * d, h, shape.num_latents, d).to(dtype)
-    layout = PointBatch.from_sizes([shape.num_points], dtype=dtype)
+    layout = PointBatch.from_sizes(
+        [shape.num_points], torch.get_default_device(), dtype
+    )
 
     def function(p: Tensor, f: Tensor) -> Tensor:
         y = module.attend(p[0].transpose(0, 1), f[0].transpose(0, 1), layout)

@@ -14,6 +14,7 @@ from measure import (
     available_memory,
     in_own_process,
     make_step,
+    path_of,
     peak_of,
     ratio,
     time_interleaved,
@@ -38,7 +39,8 @@ class RaggedResult:
         seconds: Median time of a run.
         times_flare: Median ratio to the time of `FLAREConv` in the same round.
         rounds: Timed runs.
-        peak_bytes: Growth of a process during one run, its input not counted.
+        peak_bytes: Growth of memory during one run, its input not counted.
+        path: How this package computed attention; empty for its rivals.
     """
 
     batch: str
@@ -48,6 +50,7 @@ class RaggedResult:
     times_flare: float
     rounds: int
     peak_bytes: float
+    path: str = ""
 
 
 def batches(quick: bool = False) -> dict[str, list[int]]:
@@ -126,9 +129,10 @@ def prepare(name: str, sizes: Sequence[int]) -> Step:
     )
 
 
-def probe(name: str, sizes: Sequence[int], threads: int) -> int:
+def probe(name: str, sizes: Sequence[int], threads: int, device: str) -> int:
     """Peak memory of one run; for a process of its own."""
     torch.set_num_threads(threads)
+    torch.set_default_device(device)
     prepare(name, [600, 3])()  # libraries and threads
     return peak_of(prepare(name, sizes))
 
@@ -163,7 +167,8 @@ def run_ragged(seconds: float, quick: bool = False) -> list[RaggedResult]:
         check(LAYERS, few, torch.float64, 1e-9)
         peaks = {}
         for name in LAYERS:
-            peak = in_own_process(probe, name, sizes, torch.get_num_threads())
+            threads, device = torch.get_num_threads(), str(torch.get_default_device())
+            peak = in_own_process(probe, name, sizes, threads, device)
             # Not in this process what got another one killed, or nearly so.
             if peak < 0.7 * available_memory():
                 peaks[name] = peak
@@ -179,11 +184,13 @@ def run_ragged(seconds: float, quick: bool = False) -> list[RaggedResult]:
                 ratio(times[name], times[FLARE]),
                 len(times[name]),
                 peak,
+                path_of(steps[name]),
             )
             results.append(found)
             print(
                 f"{label}  {name:26} {found.seconds * 1e3:10.2f} ms "
-                f"{found.times_flare:7.2f} x FLAREConv {peak / 1e6:9.1f} MB",
+                f"{found.times_flare:7.2f} x FLAREConv {peak / 1e6:9.1f} MB  "
+                f"{found.path}",
                 flush=True,
             )
     return results

@@ -32,6 +32,8 @@ def machine() -> dict[str, str]:
         pass
     return {
         "processor": f"{name}, {os.cpu_count()} logical cores",
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "device": _device(),
         "threads": str(torch.get_num_threads()),
         "dtype": "float32",
         "system": platform.platform(),
@@ -45,6 +47,13 @@ def machine() -> dict[str, str]:
             )
         ),
     }
+
+
+def _device() -> str:
+    device = torch.get_default_device()
+    if device.type != "cuda":
+        return device.type
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
 
 
 def load_average() -> str:
@@ -77,10 +86,15 @@ def markdown(
     lines += [
         "",
         "Times are medians, in brackets the ratio to the time of FLARE in the same "
-        "round. Peak memory is what a process grows by, its inputs not counted. The "
+        "round. Peak memory is what a process grows by, or the allocator of a GPU "
+        "hands out, inputs not counted. The "
         f"exponent is the slope in logarithms over the {LARGEST} largest sizes. A dash "
         "stands for what would take too long or too much memory.",
     ]
+    for path in dict.fromkeys(r.path for r in scaling if r.path):
+        sizes = sorted({r.num_points for r in scaling if r.path == path})
+        numbers = ", ".join(f"{size:,}" for size in sizes)
+        lines += ["", f"FLARE takes `{path}` at N = {numbers}."]
     for mode in MODES:
         lines += ["", f"### Time, {mode}", ""]
         lines += _table(scaling, mode, "seconds")
@@ -99,12 +113,12 @@ def markdown(
     ]
     lines += ["", "### The whole network", ""]
     lines += [
-        "| Points | Latents | | FLARE | As usual | Times as fast |",
-        "|--:|--:|---|--:|--:|--:|",
+        "| Points | Latents | | FLARE | As usual | Times as fast | Path |",
+        "|--:|--:|---|--:|--:|--:|---|",
     ]
     lines += [
         f"| {r.num_points:,} | {r.num_latents} | {r.mode} | {_seconds(r.seconds)} | "
-        f"{_seconds(r.usual_seconds)} | {r.times_as_fast:.2f} |"
+        f"{_seconds(r.usual_seconds)} | {r.times_as_fast:.2f} | {r.path} |"
         for r in networks
     ]
     return "\n".join(lines) + "\n"

@@ -2,9 +2,9 @@
 
     python examples/benchmarks/run.py
 
-Nothing is timed that differs from its definition. Times are of float32 on the CPU, of
-runs in turns; memory is that of a process of its own. Everything goes to
-runs/benchmarks, and takes less than ten minutes on two cores.
+Nothing is timed that differs from its definition. Times are of float32, of runs in
+turns; memory is that of a process of its own. Everything goes to runs/benchmarks, and
+takes less than ten minutes on two cores. `--device cuda` is untested.
 """
 
 import argparse
@@ -29,6 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try it")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, help="threads of PyTorch")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of points")
     parser.add_argument("--heads", type=int, default=8)
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
+    torch.set_default_device(args.device)
     start = time.perf_counter()
     shape = Shape(0, args.latents, args.heads, args.width)
     sizes = sorted(args.sizes or (QUICK if args.quick else SIZES))

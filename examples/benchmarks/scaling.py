@@ -13,6 +13,7 @@ from measure import (
     available_memory,
     in_own_process,
     make_step,
+    path_of,
     peak_of,
     ratio,
     time_interleaved,
@@ -33,7 +34,8 @@ class Result:
         seconds: Median time of a run.
         times_flare: Median ratio to the time of FLARE in the same round.
         rounds: Timed runs.
-        peak_bytes: Growth of a process during one run, its inputs not counted.
+        peak_bytes: Growth of memory during one run, its inputs not counted.
+        path: How this package computed attention; empty for its rivals.
     """
 
     operator: str
@@ -43,6 +45,7 @@ class Result:
     times_flare: float
     rounds: int
     peak_bytes: float
+    path: str = ""
 
 
 def prepare(name: str, shape: Shape, backward: bool) -> Step:
@@ -53,9 +56,10 @@ def prepare(name: str, shape: Shape, backward: bool) -> Step:
     return make_step(case.function, case.inputs, leaves, grad)
 
 
-def probe(name: str, shape: Shape, backward: bool, threads: int) -> int:
+def probe(name: str, shape: Shape, backward: bool, threads: int, device: str) -> int:
     """Peak memory of one run; for a process of its own."""
     torch.set_num_threads(threads)
+    torch.set_default_device(device)
     prepare(name, replace(shape, num_points=1024), backward)()  # libraries and threads
     return peak_of(prepare(name, shape, backward))
 
@@ -118,7 +122,8 @@ def run_scaling(
                 ):
                     continue
                 threads = torch.get_num_threads()
-                peak = in_own_process(probe, name, at_size, backward, threads)
+                device = str(torch.get_default_device())
+                peak = in_own_process(probe, name, at_size, backward, threads, device)
                 if not math.isnan(peak):
                     peaks[name] = peak
             steps = {name: prepare(name, at_size, backward) for name in peaks}
@@ -132,11 +137,13 @@ def run_scaling(
                     ratio(times[name], times[operators.FLARE]),
                     len(times[name]),
                     peak,
+                    path_of(steps[name]),
                 )
                 results.append(found)
                 print(
                     f"{at_size}  {mode:18}  {name:30} {found.seconds * 1e3:10.2f} ms "
-                    f"{found.times_flare:7.2f} x FLARE {peak / 1e6:9.1f} MB",
+                    f"{found.times_flare:7.2f} x FLARE {peak / 1e6:9.1f} MB  "
+                    f"{found.path}",
                     flush=True,
                 )
     return results

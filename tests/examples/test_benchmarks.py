@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from torch_geometric_flare.kernels.llvm import is_available
+
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 MODULES = ("operators", "check", "measure", "ragged", "scaling", "report", "run")
 
@@ -21,6 +23,7 @@ def bench(monkeypatch):
     threads = torch.get_num_threads()
     yield importlib.import_module
     torch.set_num_threads(threads)
+    torch.set_default_device(None)
     for name in MODULES:
         sys.modules.pop(name, None)
 
@@ -53,6 +56,10 @@ def test_a_quick_run_writes_what_it_promises(bench, tmp_path, capsys):
     }
     assert all(float(r["seconds"]) > 0 and float(r["peak_bytes"]) >= 0 for r in scaling)
     assert {float(r["times_flare"]) for r in scaling if r["operator"] == "FLARE"} == {1}
+    assert {r["path"] for r in scaling if r["operator"] != "FLARE"} == {""}
+    path = "SHARED_SCORES" if is_available() else "SDPA"
+    assert {r["path"] for r in scaling if r["operator"] == "FLARE"} == {path}
+    assert {r["path"] for r in rows(tmp_path / "networks.csv")} == {path}
     ragged = rows(tmp_path / "ragged.csv")
     assert len(ragged) == 6
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
@@ -62,6 +69,13 @@ def test_a_quick_run_writes_what_it_promises(bench, tmp_path, capsys):
         assert part in text
     for name in (*operators, "padded, with key mask"):
         assert f"| {name} |" in text
+
+
+@pytest.mark.cuda
+def test_a_quick_run_on_a_gpu(bench, tmp_path):
+    bench("run").main(["--quick", f"--out={tmp_path}", "--latents=8", "--device=cuda"])
+    scaling = rows(tmp_path / "scaling.csv")
+    assert all(float(r["seconds"]) > 0 and float(r["peak_bytes"]) > 0 for r in scaling)
 
 
 def off_by_a_scale(q, k, v):
