@@ -14,6 +14,7 @@ from torch_geometric_flare.functional.definition import (
     key_mask,
 )
 from torch_geometric_flare.functional.sdpa import fused_attention, fused_encode
+from torch_geometric_flare.functional.split_keys import gpu_splits, split_attention
 from torch_geometric_flare.functional.state import SoftmaxState
 from torch_geometric_flare.functional.torch_internals import has_autocast
 
@@ -39,7 +40,11 @@ def dense_attention(
     """Compute `flare_attention` by the definition or by two fused calls."""
     if choice.backend is AttentionBackend.DEFINITION:
         return attention_by_definition(q, k, v, mask, scale)
-    z = fused_attention(q, k, v, key_mask(mask), scale, choice.traced)
+    splits = 1 if choice.traced or mask is not None else gpu_splits(q, k, v)
+    if splits > 1:
+        z = split_attention(q, k, v, scale, splits)
+    else:
+        z = fused_attention(q, k, v, key_mask(mask), scale, choice.traced)
     return fused_attention(k, q, z, None, scale, choice.traced)
 
 

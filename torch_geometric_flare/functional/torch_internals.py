@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.functional import pad
 from torch.nn.modules import module as modules
 
 
@@ -139,5 +140,37 @@ def cpu_flash_backward(
     kernel = getattr(torch.ops.aten, f"{_FLASH}_backward")
     grad_q, grad_k, grad_v = kernel(
         grad, *inputs, out, lse, 0.0, False, attn_mask=mask, scale=scale
+    )
+    return grad_q, grad_k, grad_v
+
+
+def fused_with_lse(
+    q: Tensor, k: Tensor, v: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Return fused attention and its log-sum-exp, on a CPU or on CUDA (untested)."""
+    if q.device.type == "cpu":
+        return cpu_flash(q, k, v, None, scale)
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    out, lse, *_ = kernel(q, k, v, None, True, scale=scale)
+    return out, lse[..., : q.size(-2)]
+
+
+def fused_with_lse_backward(
+    grad: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    out: Tensor,
+    lse: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of `fused_with_lse` for q, k and v."""
+    if grad.device.type == "cpu":
+        return cpu_flash_backward(grad, inputs, out, lse, None, scale)
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention_backward
+    # The kernel reads whole tiles of 32 queries.
+    lse = pad(lse, (0, -lse.size(-1) % 32), value=torch.inf)
+    seed = offset = torch.zeros((), dtype=torch.long, device=grad.device)
+    wanted = [True, True, True, False]
+    grad_q, grad_k, grad_v, _ = kernel(
+        grad, *inputs, None, out, lse, seed, offset, 0.0, wanted, scale=scale
     )
     return grad_q, grad_k, grad_v

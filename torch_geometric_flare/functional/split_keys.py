@@ -1,0 +1,179 @@
+r"""Attention of few queries to many keys, with the keys split into parts.
+
+A fused kernel starts one block of threads for each tile of queries and each head. To
+encode, FLARE has 64 to 256 queries: with one graph per batch most of a GPU idles. So
+parts of the keys become further batch entries, and their results are merged by the law
+of `SoftmaxState`.
+
+Backward needs no merging: with the result $z$ and the log-sum-exp of all keys, the
+kernel gives each part its own share of the gradients.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare.functional.autograd import (
+    differentiable_gradients,
+    needs_definition,
+)
+from torch_geometric_flare.functional.definition import softmax_attention
+from torch_geometric_flare.functional.state import SoftmaxState
+from torch_geometric_flare.functional.torch_internals import (
+    fused_with_lse,
+    fused_with_lse_backward,
+)
+
+# Queries of a block of threads.
+_TILE = 64
+# Blocks of threads that a multiprocessor holds.
+_BLOCKS = 2
+# A part with fewer keys is done before the kernel has started.
+_LEAST_KEYS = 1024
+
+
+def key_splits(
+    num_keys: int, num_queries: int, heads: int, batch: int, multiprocessors: int
+) -> int:
+    """Return into how many parts the keys should be split to fill a GPU.
+
+    Args:
+        num_keys: Keys of each batch entry.
+        num_queries: Queries of each.
+        heads: Heads.
+        batch: Batch entries.
+        multiprocessors: Of the GPU.
+    """
+    blocks = batch * heads * -(-num_queries // _TILE)
+    if blocks == 0:
+        return 1
+    wanted = _BLOCKS * multiprocessors // blocks
+    return max(1, min(wanted, num_keys // _LEAST_KEYS))
+
+
+def _parts(x: Tensor, splits: int) -> Tensor:
+    """Return keys [B, H, S n, D] as batch entries [B S, H, n, D]."""
+    batch, heads, keys, width = x.shape
+    x = x.reshape(batch, heads, splits, keys // splits, width).transpose(1, 2)
+    return x.flatten(0, 1)
+
+
+def _whole(parts: Tensor, splits: int) -> Tensor:
+    """Return batch entries [B S, H, n, D] as keys, the inverse of `_parts`."""
+    entries, heads, keys, width = parts.shape
+    parts = parts.view(entries // splits, splits, heads, keys, width)
+    return parts.transpose(1, 2).flatten(2, 3)
+
+
+def _repeat(x: Tensor, splits: int) -> Tensor:
+    """Return a copy of each batch entry for each of its parts."""
+    return x.repeat_interleave(splits, dim=0)
+
+
+class _SplitAttention(torch.autograd.Function):
+    """Keys in parts, and the rest; a second derivative goes by the definition."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, splits: int
+    ) -> Tensor:
+        main = k.size(2) - k.size(2) % splits
+        states = []
+        keys, values = (_parts(t[:, :, :main], splits) for t in (k, v))
+        value, lse = fused_with_lse(_repeat(q, splits), keys, values, scale)
+        value = value.to(lse.dtype).unflatten(0, (-1, splits))
+        lse = lse.unflatten(0, (-1, splits))
+        states += [SoftmaxState(value[:, i], lse[:, i]) for i in range(splits)]
+        if main < k.size(2):
+            value, lse = fused_with_lse(q, k[:, :, main:], v[:, :, main:], scale)
+            states.append(SoftmaxState(value.to(lse.dtype), lse))
+        while len(states) > 1:  # in pairs: precise for many parts
+            pairs = zip(states[::2], states[1::2], strict=False)
+            merged = [a.merge(b) for a, b in pairs]
+            states = merged + states[2 * len(merged) :]
+        z = states[0].value.to(q.dtype)
+        ctx.save_for_backward(q, k, v, z, states[0].lse)
+        ctx.scale, ctx.splits, ctx.main = scale, splits, main
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, z, lse = ctx.saved_tensors
+        scale, splits, main = ctx.scale, ctx.splits, ctx.main
+        (grad,) = grads
+        if needs_definition(grad):
+
+            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return softmax_attention(q, k, v, None, scale)
+
+            wanted = ctx.needs_input_grad[:3]
+            found = differentiable_gradients(again, (q, k, v), wanted, grad)
+            return *found, None, None
+        grad = grad.contiguous()
+        keys, values = (_parts(t[:, :, :main], splits) for t in (k, v))
+        of_query, of_key, of_value = fused_with_lse_backward(
+            _repeat(grad, splits),
+            (_repeat(q, splits), keys, values),
+            _repeat(z, splits),
+            _repeat(lse, splits),
+            scale,
+        )
+        grad_q = of_query.unflatten(0, (-1, splits)).sum(dim=1)
+        of_keys, of_values = [_whole(of_key, splits)], [_whole(of_value, splits)]
+        if main < k.size(2):
+            rest = q, k[:, :, main:], v[:, :, main:]
+            more = fused_with_lse_backward(grad, rest, z, lse, scale)
+            grad_q = grad_q + more[0]
+            of_keys.append(more[1])
+            of_values.append(more[2])
+        return grad_q, torch.cat(of_keys, 2), torch.cat(of_values, 2), None, None
+
+
+def split_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, splits: int
+) -> Tensor:
+    r"""Compute softmax attention with the keys in parts.
+
+    Args:
+        q: Queries.
+        k: Keys, at least as many as parts.
+        v: Values, as wide as the keys.
+        scale: Factor on the scores.
+        splits: Parts of equal size; what is left of the keys is one more.
+
+    Shapes:
+        - `q`: $[B, H, M, D]$
+        - `k`, `v`: $[B, H, N, D]$
+
+    Returns:
+        $[B, H, M, D]$, which may be differentiated any number of times.
+    """
+    z: Tensor = _SplitAttention.apply(  # type: ignore[no-untyped-call]
+        q, k, v, scale, splits
+    )
+    return z
+
+
+def gpu_splits(q: Tensor, k: Tensor, v: Tensor) -> int:
+    """Return the parts in which the keys of these tensors should run; one on a CPU.
+
+    It says one, too, where the kernel might refuse, and torch has a way of its own.
+    """
+    if (
+        k.device.type != "cuda"
+        or not q.dtype == k.dtype == v.dtype
+        or v.size(-1) != k.size(-1)
+        or (torch.is_autocast_enabled("cuda") and k.dtype == torch.float32)
+        or k.dtype == torch.float64
+        or k.size(-1) % 8 != 0
+        or torch.version.hip is not None
+    ):
+        return 1
+    properties = torch.cuda.get_device_properties(k.device)
+    if properties.major < 8:
+        return 1
+    batch, heads, num_keys, _ = k.shape
+    return key_splits(
+        num_keys, q.size(-2), heads, batch, properties.multi_processor_count
+    )
