@@ -62,7 +62,7 @@ def _parts(x: Tensor, splits: int) -> Tensor:
 def _whole(parts: Tensor, splits: int) -> Tensor:
     """Return batch entries [B S, H, n, D] as keys, the inverse of `_parts`."""
     entries, heads, keys, width = parts.shape
-    parts = parts.view(entries // splits, splits, heads, keys, width)
+    parts = parts.reshape(entries // splits, splits, heads, keys, width)
     return parts.transpose(1, 2).flatten(2, 3)
 
 
