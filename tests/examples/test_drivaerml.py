@@ -43,11 +43,26 @@ def test_writes_what_it_promises(example, tmp_path, capsys):
     assert 0.1 < stored["drag_coefficient_true"] < 0.3
     for name in ("loss.png", "surface.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
-    cloud = pv.read(run / "prediction.vtp")
-    assert cloud.n_points == 600
-    assert set(cloud.array_names) >= {"truth", "prediction", "error"}
-    assert "simulated" in str(cloud.field_data["title"])
+    errors = [stored[f"drag_coefficient_{n}"] for n in ("mean_absolute_error", "r2")]
+    assert 0 < errors[0] <= stored["drag_coefficient_largest_absolute_error"]
+    assert errors[1] < 1 and stored["drag_coefficient_worst_sample"] in (0, 1)
     surrogate = load_surrogate(run / "last.ckpt")
+    body = pv.read(run / "prediction.vtp")
+    assert body.n_cells == 2 * 64 * 24 and body.is_manifold
+    arrays = body.cell_data
+    assert set(arrays) >= {"pressure", "pressure_true", "normal", "area"}
+    np.testing.assert_allclose(
+        arrays["pressure"] - arrays["pressure_true"],
+        arrays["pressure_error"],
+        atol=1e-2,
+    )
+    # On cells of this surface the surrogate does what it does on the sampled points.
+    drag = -(arrays["pressure"] * arrays["normal"][:, 0] * arrays["area"]).sum()
+    drag /= 0.5 * 38.889**2 * 2.17
+    assert 0.0 < drag < 0.4
+    notes = {name: str(body.field_data[name]) for name in list(body.field_data)}
+    assert "simulated" in notes["title"] and "m²/s²" in notes["pressure_unit"]
+    assert "simulated cars" in notes["provenance"]
     assert surrogate.training_data == "simulated cars"
 
     command = capsys.readouterr().out.splitlines()[1].split()

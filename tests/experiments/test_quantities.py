@@ -42,10 +42,16 @@ def test_measures():
         "total_true": pytest.approx(14 / 3),
         "total_predicted": pytest.approx(13 / 3),
         "total_mean_absolute_error": pytest.approx(1.0),
+        "total_absolute_error_deviation": pytest.approx(1.0),  # of 1, 0 and 2
+        "total_largest_absolute_error": pytest.approx(2.0),
+        "total_worst_sample": 2,
         "total_r2": pytest.approx(1 - 5 / spread),
         "unknown_true": None,
         "unknown_predicted": None,
         "unknown_mean_absolute_error": None,
+        "unknown_absolute_error_deviation": None,
+        "unknown_largest_absolute_error": None,
+        "unknown_worst_sample": None,
         "unknown_r2": None,
     }
 
@@ -53,6 +59,7 @@ def test_measures():
 def test_one_sample_has_no_r2():
     found = measure([[[1.0, 0.0, 0.0]]], [[[2.0, 0.0, 0.0]]])
     assert found["total_mean_absolute_error"] == 1.0 and found["total_r2"] is None
+    assert found["total_absolute_error_deviation"] is None
 
 
 def test_a_quantity_must_be_known_of_every_sample():

@@ -230,3 +230,28 @@ def test_base_pressure_level():
 def test_bad_arguments(argument, value):
     with pytest.raises(ValueError, match=f"`{argument}` must be"):
         Notchback(**{argument: value})
+
+
+def test_surface_is_that_of_the_sample():
+    """A closed body with the area, the box and the forces of the points drawn on it."""
+    surface = SMALL.surface(np.random.default_rng(3))
+    sample = SMALL.sample(np.random.default_rng(3))
+    points, cells = surface["points"], surface["cells"]
+    assert surface["area"].sum() == pytest.approx(sample["area"].sum())
+    corners = points[cells]
+    vectors = 0.5 * np.cross(
+        corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+    )
+    np.testing.assert_allclose(vectors.sum(axis=0), 0.0, atol=1e-9)  # closed
+    along = np.einsum("pi,pi->p", vectors, surface["normal"])
+    assert (along > 0).all()  # outward
+    np.testing.assert_allclose(along, surface["area"], rtol=0.1)
+    volume = np.einsum("pi,pi->", vectors, corners.mean(axis=1)) / 3
+    assert 4.0 < volume < 10.0
+    low, high = points.min(axis=0), points.max(axis=0)
+    assert (sample["pos"] >= low - 1e-6).all() and (sample["pos"] <= high + 1e-6).all()
+    edges = np.sort(
+        np.concatenate([cells[:, [i, (i + 1) % 4]] for i in range(4)]), axis=1
+    )
+    edges = edges[edges[:, 0] != edges[:, 1]]  # a triangle repeats a vertex
+    assert set(np.unique(edges, axis=0, return_counts=True)[1]) == {2}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -97,6 +98,8 @@ Errors = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, flo
 """From the predicted and the true fields of a sample, by name, to errors by name."""
 Plot = Callable[..., Figure]
 """Called as `plot(data, prediction, field, title=..., truth=...)`."""
+SurfaceOf = Callable[[Selection, int], Any]
+"""From selection and place of a test sample to a `pyvista.PolyData` or `None`."""
 
 
 def _no_quantities(
@@ -109,6 +112,10 @@ def _no_errors(
     predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]
 ) -> Mapping[str, float]:
     return {}
+
+
+def _no_surface(selection: Selection, index: int) -> Any:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +140,7 @@ class Benchmark:
         plot: Draws truth, prediction and error of a field of a sample; called as
             `visualization.plot_comparison` is.
         picture: Name of the picture's file, without suffix.
+        surface: Returns the mesh of a test sample with its true fields on the cells.
 
     Raises:
         ValueError: If a recipe stands under the name of another class than its own.
@@ -149,6 +157,7 @@ class Benchmark:
     published_sizes: Mapping[str, int] = field(default_factory=dict)
     plot: Plot = plot_comparison
     picture: str = "fields"
+    surface: SurfaceOf = _no_surface
 
     def __post_init__(self) -> None:
         for (model, name), recipe in self.recipes.items():

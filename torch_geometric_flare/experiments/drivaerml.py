@@ -1,11 +1,13 @@
 """Surface fields of cars: simulated notchbacks, or DrivAerML."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import pyvista as pv
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_flare.datasets import DrivAerML
+from torch_geometric_flare.datasets import DrivAerML, sample_rng
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,
     Selection,
@@ -96,6 +98,30 @@ def forces(car: Data, fields: Mapping[str, Tensor]) -> dict[str, float | None]:
     return dict(zip(names, map(float, coefficients), strict=True))
 
 
+def car_surface(selection: Selection, index: int) -> Any:
+    """Return the surface of a simulated test car with its true pressure.
+
+    Args:
+        selection: Which data.
+        index: Place of the car in the test split.
+
+    Returns:
+        A `pyvista.PolyData`; `None` for official cars, of which there are points alone.
+    """
+    if selection.data != "simulated":
+        return None
+    found = Notchback().surface(sample_rng(0, "test", index))
+    faces = []
+    for cell in found["cells"]:
+        corners = dict.fromkeys(cell.tolist())
+        faces += [len(corners), *corners]
+    surface = pv.PolyData(found["points"], faces=faces)
+    surface.cell_data["pressure"] = found["pressure"][:, 0]
+    surface.cell_data["normal"] = found["normal"]
+    surface.cell_data["area"] = found["area"]
+    return surface
+
+
 DRIVAERML = Benchmark(
     name="drivaerml",
     sample="car",
@@ -106,5 +132,6 @@ DRIVAERML = Benchmark(
     published=flare_paper("drivaerml"),
     published_sizes=DrivAerML.published_sizes,
     picture="surface",
+    surface=car_surface,
 )
 """Kinematic pressure, and wall shear stress of the official data, on cars."""

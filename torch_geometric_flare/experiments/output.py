@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.fields import Fields, channel_slices
-from torch_geometric_flare.mesh_io import write_points
+from torch_geometric_flare.mesh_io import add_notes, save_dataset, write_points
 from torch_geometric_flare.training import read_history
 from torch_geometric_flare.visualization import plot_training_curves
 
@@ -20,6 +21,7 @@ def draw_sample(
     prediction: Tensor,
     fields: Fields,
     titles: dict[str, str],
+    mesh: Any = None,
 ) -> None:
     """Write a picture of each field, and all fields to a file for ParaView.
 
@@ -33,6 +35,8 @@ def draw_sample(
         prediction: Its predicted fields, $[N, C]$.
         fields: What the columns are.
         titles: Heading for each field by its name; says whether it is simulated.
+        mesh: The sample's mesh with truth, prediction and error, as
+            `surrogates.Surrogate.predict_mesh` returns it, to write instead of points.
     """
     arrays: dict[str, Tensor] = {}
     notes: dict[str, str] = {}
@@ -51,7 +55,12 @@ def draw_sample(
         }
         notes[f"{prefix}title"] = titles[field.name]
         notes[f"{field.name}_unit"] = field.unit
-    write_points(folder / "prediction.vtp", data.pos, arrays, notes=notes)
+    target = folder / "prediction.vtp"
+    if mesh is None:
+        write_points(target, data.pos, arrays, notes=notes)
+    else:
+        add_notes(mesh, notes)
+        save_dataset(mesh, target)
 
 
 def draw_history(folder: Path, title: str, fields: Fields) -> None:

@@ -28,10 +28,13 @@ def further_measures(
     Returns:
         The mean of each error over the samples, by its name. For each quantity, such as
         the drag coefficient, the means of the true and of the predicted values as
-        `..._true` and `..._predicted`, the mean absolute error per sample as
-        `..._mean_absolute_error`, and $R^2$ over the samples as `..._r2`. `None` where
-        a quantity is not known of every sample, and for $R^2$ where all true values are
-        the same.
+        `..._true` and `..._predicted`; the absolute error per sample, its mean as
+        `..._mean_absolute_error`, its standard deviation as
+        `..._absolute_error_deviation`, its largest value as
+        `..._largest_absolute_error`, and the sample that has it as `..._worst_sample`;
+        and $R^2$ over the samples as `..._r2`. `None` where a quantity is not known of
+        every sample, for the deviation of one sample, and for $R^2$ where all true
+        values are the same.
     """
     predicted = [_by_name(y, fields) for y in predictions]
     true = [_by_name(data.y, fields) for data in samples]
@@ -74,11 +77,18 @@ def _compare(
         f"{name}_true": None if expected is None else expected.mean().item(),
         f"{name}_predicted": None if found is None else found.mean().item(),
         f"{name}_mean_absolute_error": None,
+        f"{name}_absolute_error_deviation": None,
+        f"{name}_largest_absolute_error": None,
+        f"{name}_worst_sample": None,
         f"{name}_r2": None,
     }
     if found is not None and expected is not None:
-        error = (found - expected).abs().mean().item()
-        measures[f"{name}_mean_absolute_error"] = error
+        errors = (found - expected).abs()
+        measures[f"{name}_mean_absolute_error"] = errors.mean().item()
+        if errors.numel() > 1:
+            measures[f"{name}_absolute_error_deviation"] = errors.std().item()
+        measures[f"{name}_largest_absolute_error"] = errors.max().item()
+        measures[f"{name}_worst_sample"] = int(errors.argmax())
         if expected.unique().numel() > 1:
             measures[f"{name}_r2"] = r2_score(found, expected).item()
     return measures

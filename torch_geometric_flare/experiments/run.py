@@ -53,8 +53,8 @@ def run_benchmark(
     """Train a model on a benchmark, measure it beside two baselines, and draw a sample.
 
     Into the folder go what `training.fit` writes, `metrics.json`, a picture of the test
-    sample of median error, `loss.png`, and `prediction.vtp` with that sample's points
-    and fields.
+    sample of median error, `loss.png`, and `prediction.vtp` with that sample's surface
+    where it is known, or its points, and the fields.
 
     Args:
         benchmark: The problem.
@@ -174,7 +174,12 @@ def run_benchmark(
         for name, errors in compared.per_field.items()
     }
     prediction = compared.predictions[middle]
-    draw_sample(folder, benchmark, test[middle], prediction, splits.fields, titles)
+    mesh = benchmark.surface(selection, middle)
+    if mesh is not None:
+        mesh = surrogate.predict_mesh(mesh, location="cell")
+    draw_sample(
+        folder, benchmark, test[middle], prediction, splits.fields, titles, mesh
+    )
     draw_history(folder, what, splits.fields)
     return results
 

@@ -139,6 +139,42 @@ class Notchback:
             pressure.reshape(grid),
         )
 
+    def surface(self, rng: np.random.Generator) -> dict[str, Array]:
+        r"""Return the surface of the car that `sample` draws points on.
+
+        Args:
+            rng: Source of the shape, in the state that `sample` was given.
+
+        Returns:
+            `points` in metres, [V, 3]; `cells`, the vertices of each panel in turn,
+            counterclockwise from outside, [P, 4], with one repeated where a panel is a
+            triangle; `pressure` of the cells, [P, 1], and `normal`, [P, 3], as those of
+            `sample`; `area` of the cells in m², [P].
+        """
+        flow = self.solve(NotchbackShape.sample(rng))
+        corners = lattice_quads(flow.lattice)
+        diagonals = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+        normals = flow.normals.reshape(-1, 3)
+        inward = np.einsum("pi,pi->p", np.cross(*diagonals), normals).sum() < 0
+        if inward:
+            corners = corners[:, ::-1]
+        mirror = np.array((1.0, -1.0, 1.0))
+        both = np.concatenate([corners, corners[:, ::-1] * mirror])
+        # Halves meet in the plane of symmetry, where coordinates agree but for the sign
+        # of zero.
+        points, cells = np.unique(
+            both.reshape(-1, 3).round(9) + 0.0, axis=0, return_inverse=True
+        )
+        pressure = 0.5 * self.speed**2 * flow.pressure_coefficient.reshape(-1, 1)
+        areas = flow.areas.reshape(-1)
+        return {
+            "points": points,
+            "cells": cells.reshape(-1, 4),
+            "pressure": np.concatenate([pressure, pressure]),
+            "normal": np.concatenate([normals, normals * mirror]),
+            "area": np.concatenate([areas, areas]),
+        }
+
     def surface_points(
         self, flow: NotchbackFlow, rng: np.random.Generator
     ) -> dict[str, Array]:
