@@ -12,7 +12,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TEST_PROCESSES ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 # Threads that wait for long let others have the core: see docs/guides/cpu.md.
+ifndef OMP_WAIT_POLICY
 export GOMP_SPINCOUNT ?= 10000
+endif
 
 .PHONY: setup demo test test-slow test-all test-cuda test-scatter test-oldest docs bench lint clean
 

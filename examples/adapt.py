@@ -10,6 +10,11 @@ the error on new cars with a wake before and after, and that of a network traine
 few cars alone, all after as many steps.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import json
 from dataclasses import replace

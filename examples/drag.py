@@ -7,6 +7,11 @@ True drag is the integral of the simulated pressure over all panels. Prints the 
 new cars beside that of a constant, the mean drag of the training cars.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import json
 import math

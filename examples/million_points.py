@@ -7,6 +7,11 @@ The points are random in a cube and the field is made up: what counts here is th
 and the memory. The network is that of the FLARE paper, not trained.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import resource
 import sys

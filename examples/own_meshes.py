@@ -9,6 +9,11 @@ Prints the error on the meshes of the test split beside that of the mean value, 
 writes them with prediction, truth and error, for ParaView.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import json
 from pathlib import Path

@@ -8,8 +8,12 @@ Every process holds its own points alone. The first one then computes the same w
 points, and compares.
 """
 
-import argparse
 import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+import argparse
 import tempfile
 import time
 from datetime import timedelta

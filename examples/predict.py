@@ -20,6 +20,11 @@ With `--forces --speed 38.9 --area 2.17` it prints the coefficients of drag (flo
 as `<name>_true`, with the difference as `<name>_error`, and their forces printed too.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import sys
 
 from torch_geometric_flare.experiments import predict_command_line

@@ -8,6 +8,11 @@ and a mesh of its own. A MeshGraphNet learns the change in one step, on `--unrol
 in a row from a state with noise. Draws the error over all steps, and the last state.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import json
 import time

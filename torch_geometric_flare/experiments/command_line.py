@@ -58,12 +58,12 @@ def run_command_line(
             folder.rmdir()
         raise
     for name, value in results.items():
-        print(f"{name:40}", f"{value:.4g}" if isinstance(value, float) else value)
+        print(f"{name:42}", f"{value:.4g}" if isinstance(value, float) else value)
     for figure in published_figures(
         benchmark, args.recipe, selection, args.epochs, results
     ):
         name = f"published for {figure.model}"
-        print(f"{name:40} {figure.relative_l2:.4g} ({figure.source})")
+        print(f"{name:42} {figure.relative_l2:.4g} ({figure.source})")
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 

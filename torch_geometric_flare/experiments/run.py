@@ -72,8 +72,8 @@ def run_benchmark(
         device: Where to compute, as Lightning names it.
         precision: Arithmetic of the training, as Lightning names it.
         seed: Seed of the initial weights and of the training.
-        progress: Show a progress bar, and after the first steps how long the training
-            takes.
+        progress: Show a progress bar, or lines where there is no terminal, and after
+            the first steps how long the training takes.
 
     Returns:
         What `metrics.json` holds.

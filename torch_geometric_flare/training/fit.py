@@ -64,7 +64,8 @@ def fit(
             `last.ckpt`, and return it.
         patience: Validations without a lower `val_loss` that end the training.
         logger: Where to log too, beside the CSV file.
-        progress: Show a progress bar.
+        progress: Show a progress bar on a terminal, and print a line an epoch, at most
+            every ten seconds, anywhere else.
         callbacks: Further callbacks.
 
     Returns:

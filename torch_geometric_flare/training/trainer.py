@@ -1,5 +1,6 @@
 """The Lightning trainer of a recipe."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch_geometric_flare.training.datamodule import SurrogateDataModule
 from torch_geometric_flare.training.loggers import make_logger
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.point_parallel import PointParallelStrategy
+from torch_geometric_flare.training.progress import EpochLines
 
 
 def build_trainer(
@@ -67,7 +69,8 @@ def build_trainer(
             in a row; `None` for never.
         logger: Log elsewhere too: a logger of Lightning, or `"tensorboard"`, `"wandb"`
             or `"mlflow"`, which keep their files in `folder`.
-        progress: Show a progress bar.
+        progress: Show a progress bar on a terminal, and print a line an epoch, at most
+            every ten seconds, anywhere else.
         callbacks: Further callbacks.
 
     Raises:
@@ -115,8 +118,11 @@ def build_trainer(
         # Buffers are copied, not averaged: rounding would move the normalisers.
         average = get_ema_multi_avg_fn(decay)  # one call for all parameters
         own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
-    if progress:
+    bar = progress and sys.stdout.isatty()
+    if bar:
         own.append(TQDMProgressBar(refresh_rate=max(1, num_batches // 20)))
+    elif progress:
+        own.append(EpochLines())
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -133,7 +139,7 @@ def build_trainer(
         logger=loggers,
         callbacks=[*own, *callbacks],
         default_root_dir=folder,
-        enable_progress_bar=progress,
+        enable_progress_bar=bar,
         enable_model_summary=False,
     )
     if precision == "16-true" and isinstance(trainer.accelerator, CPUAccelerator):
