@@ -1,6 +1,9 @@
 """A bar on a terminal, lines in a file."""
 
+import itertools
+import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
     build_trainer,
+    fit,
 )
 from torch_geometric_flare.training.progress import EpochLines
 from torch_geometric_flare.transforms import Normalizer
@@ -33,28 +37,19 @@ def parts(epochs=4):
     return module, SurrogateDataModule(samples, samples[:1], batch_size=2)
 
 
-def lines_of(trainer, module, data, capsys):
-    capsys.readouterr()
-    trainer.fit(module, data)
-    return [s for s in capsys.readouterr().out.splitlines() if s.startswith("epoch")]
-
-
-def test_a_file_gets_a_line_now_and_then(tmp_path, capsys):
-    module, data = parts()
-    trainer = build_trainer(module, data, tmp_path, accelerator="cpu")
-    assert trainer.progress_bar_callback is None
-    (own,) = [c for c in trainer.callbacks if isinstance(c, EpochLines)]
-    own.seconds = 1e9
-    lines = lines_of(trainer, module, data, capsys)
-    assert [line.partition(":")[0] for line in lines] == ["epoch 1/4", "epoch 4/4"]
-    assert "val_loss 0." in lines[1] or "val_loss 1." in lines[1]
-
-    module, data = parts()
-    trainer = build_trainer(module, data, tmp_path / "all", accelerator="cpu")
-    for callback in trainer.callbacks:
-        if isinstance(callback, EpochLines):
-            callback.seconds = 0.0
-    assert len(lines_of(trainer, module, data, capsys)) == 4
+@pytest.mark.parametrize(("pace", "epochs"), [(1, "14"), (11, "1234")])
+def test_a_file_gets_a_line_now_and_then(pace, epochs, tmp_path, monkeypatch, capsys):
+    """At most every ten seconds by a clock that `pace` seconds pass on each look."""
+    module = "torch_geometric_flare.training.progress"
+    clock = SimpleNamespace(monotonic=itertools.count(0, pace).__next__)
+    monkeypatch.setattr(f"{module}.time", clock)
+    fit(*parts(), tmp_path, accelerator="cpu")
+    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in lines if line.startswith("epoch")]
+    heads = [line.partition(":")[0] for line in lines]
+    assert heads == [f"epoch {n}/4" for n in epochs]
+    for name in ("train_loss", "val_loss"):
+        assert re.search(rf"{name} \d", lines[-1])
 
 
 @pytest.mark.parametrize("progress", [True, False])
