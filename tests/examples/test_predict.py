@@ -476,7 +476,9 @@ def test_pictures(main, tmp_path, checkpoint, capfd):
     mesh = body()
     mesh.point_data["pressure"] = mesh.points[:, 0]
     save(mesh, tmp_path / "car.vtp")
-    assert main([str(checkpoint[0]), str(tmp_path / "car.vtp"), "--png"]) == 0
+    assert main([str(checkpoint[0]), str(tmp_path / "car.vtp"), "--png", "--html"]) == 0
+    page = (tmp_path / "car_vtp_predicted_pressure.html").read_text(encoding="utf-8")
+    assert "prediction" in page and "trained on" in page
     picture = pv.read(tmp_path / "car_vtp_predicted_pressure.png")
     assert np.ptp(picture.active_scalars.astype(int)) > 50
     assert capfd.readouterr().err == ""  # no noise of VTK

@@ -14,7 +14,7 @@ from torch_geometric_flare import mesh_io
 from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training import add_threads_option
-from torch_geometric_flare.visualization import plot_mesh
+from torch_geometric_flare.visualization import mesh_page, plot_mesh
 
 _Row = dict[str, str | float]
 
@@ -70,6 +70,7 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--chunk", type=int, metavar="POINTS", help="predict so many at a time")
     add("--device", default="cpu", help="where to predict: cpu, cuda")
     add("--png", action="store_true", help="draw each field beside the mesh written")
+    add("--html", action="store_true", help="write each field as a page to turn")
     add("--forces", action="store_true", help="print and write force coefficients")
     add("--speed", type=float, help="of the free stream in m/s, for --forces")
     add("--area", type=float, help="reference area in m², for --forces")
@@ -160,6 +161,11 @@ def _predict(
             picture, dpi=150
         )
         print(f"wrote {picture}")
+    for field in surrogate.fields if args.html else ():
+        page = output.with_name(f"{output.stem}_{field.name}.html")
+        text = mesh_page(mesh, field, title=note, location=location)
+        page.write_text(text, encoding="utf-8")
+        print(f"wrote {page}")
     return _forces(args, mesh, path, location) if args.forces else []
 
 

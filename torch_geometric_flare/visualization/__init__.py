@@ -13,6 +13,7 @@ from torch_geometric_flare.visualization.deformed import (
     plot_deformed_comparison,
 )
 from torch_geometric_flare.visualization.mesh import plot_mesh
+from torch_geometric_flare.visualization.page import mesh_page
 from torch_geometric_flare.visualization.plane import plot_plane_comparison
 from torch_geometric_flare.visualization.surface import (
     FRONT_VIEW,
@@ -26,6 +27,7 @@ __all__ = [
     "FRONT_VIEW",
     "REAR_VIEW",
     "SIDE_VIEW",
+    "mesh_page",
     "plot_comparison",
     "plot_deformed_comparison",
     "plot_mesh",

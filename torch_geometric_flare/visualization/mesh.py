@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.visualization.panels import make_panels
+from torch_geometric_flare.visualization.panels import Panel, make_panels
 from torch_geometric_flare.visualization.pictures import arrange_pictures
 from torch_geometric_flare.visualization.rendering import View, cut_margin, render
 from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
@@ -45,21 +45,10 @@ def plot_mesh(
     Raises:
         ValueError: If an array is missing or does not fit the field.
     """
-    if location not in ("cell", "point"):
-        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
-    data = mesh.cell_data if location == "cell" else mesh.point_data
-    if field.name not in data:
-        raise ValueError(
-            f"the mesh has no {location} data {field.name!r}, but {list(data)}"
-        )
-    predicted = torch.tensor(np.asarray(data[field.name], np.float32))
-    known = data.get(f"{field.name}_true")
-    truth = predicted if known is None else torch.tensor(np.asarray(known, np.float32))
-    panels = make_panels(truth, predicted, field, len(predicted))
-    shown = panels[1:2] if known is None else panels
+    shown = mesh_panels(mesh, field, location)
     flat = mesh.bounds[4] == mesh.bounds[5]
     chosen = views or ((_FROM_ABOVE,) if flat else (FRONT_VIEW, REAR_VIEW))
-    shape = _surface(mesh, location)
+    shape = mesh_triangles(mesh, location)
     pictures = [
         cut_margin(
             [
@@ -72,7 +61,32 @@ def plot_mesh(
     return arrange_pictures(pictures, shown, title)
 
 
-def _surface(mesh: Any, location: str) -> pv.PolyData:
+def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
+    """Return truth, prediction and error on a mesh, or the prediction alone.
+
+    Args:
+        mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
+        field: Name, channels and unit.
+        location: Where the arrays lie: `"point"` or `"cell"`.
+
+    Raises:
+        ValueError: If an array is missing or does not fit the field.
+    """
+    if location not in ("cell", "point"):
+        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
+    data = mesh.cell_data if location == "cell" else mesh.point_data
+    if field.name not in data:
+        raise ValueError(
+            f"the mesh has no {location} data {field.name!r}, but {list(data)}"
+        )
+    predicted = torch.tensor(np.asarray(data[field.name], np.float32))
+    known = data.get(f"{field.name}_true")
+    truth = predicted if known is None else torch.tensor(np.asarray(known, np.float32))
+    panels = make_panels(truth, predicted, field, len(predicted))
+    return panels[1:2] if known is None else panels
+
+
+def mesh_triangles(mesh: Any, location: str) -> pv.PolyData:
     """Return triangles whose array `point` says whose value each vertex has."""
     bare = mesh.copy()
     bare.clear_data()

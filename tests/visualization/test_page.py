@@ -1,0 +1,82 @@
+import re
+
+import numpy as np
+import pytest
+import pyvista as pv
+
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.visualization import mesh_page, page
+
+PRESSURE = Field("pressure", 1, "m²/s²")
+
+
+def ball(location="cell", truth=True):
+    mesh = pv.Sphere(theta_resolution=8, phi_resolution=8)
+    data, number = (
+        (mesh.cell_data, mesh.n_cells)
+        if location == "cell"
+        else (mesh.point_data, mesh.n_points)
+    )
+    data["pressure"] = np.arange(number, dtype=float)
+    if truth:
+        data["pressure_true"] = np.arange(number, dtype=float) + 1.0
+    return mesh
+
+
+def traces(text):
+    return re.findall(r'"intensity":\s*\{"dtype"', text)
+
+
+@pytest.mark.parametrize("location", ["cell", "point"])
+def test_a_page_of_its_own(location):
+    text = mesh_page(ball(location), PRESSURE, title="a <ball>", location=location)
+    assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert len(traces(text)) == 3
+    for word in ("truth", "prediction", "error", r"pressure [m\u00b2"):
+        assert word in text
+    assert "a &lt;ball&gt;" in text
+    # The library is inside, and nothing is loaded from elsewhere.
+    assert len(text) > 1_000_000
+    heads = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text)
+    assert [tag for tag in heads if "src=" in tag or "href=" in tag] == []
+
+
+def test_a_prediction_alone():
+    text = mesh_page(ball(truth=False), PRESSURE, title="ball", location="cell")
+    assert len(traces(text)) == 1
+
+
+def test_each_cell_has_its_value():
+    """Three vertices of their own, with the one value of the cell."""
+    from plotly import graph_objects as go
+
+    seen = []
+    original = go.Mesh3d.__init__
+
+    def look(self, *args, **kwargs):
+        seen.append(kwargs)
+        original(self, *args, **kwargs)
+
+    go.Mesh3d.__init__ = look
+    try:
+        mesh_page(ball(truth=False), PRESSURE, title="ball", location="cell")
+    finally:
+        go.Mesh3d.__init__ = original
+    drawn, *_ = [kwargs for kwargs in seen if "intensity" in kwargs]
+    corners = np.stack([drawn[n] for n in "ijk"], axis=1)
+    values = drawn["intensity"][corners]
+    assert (values == values[:, :1]).all()
+    mesh = ball()
+    centres = np.stack([drawn[n][corners].mean(axis=1) for n in "xyz"], axis=1)
+    order = np.argsort(values[:, 0])
+    np.testing.assert_allclose(
+        centres[order], mesh.cell_centers().points, rtol=0, atol=1e-6
+    )
+
+
+def test_what_cannot_be_shown_is_refused(monkeypatch):
+    with pytest.raises(ValueError, match="no cell data 'pressure'"):
+        mesh_page(pv.Sphere(), PRESSURE, title="ball", location="cell")
+    monkeypatch.setattr(page, "MOST_TRIANGLES", 50)
+    with pytest.raises(ValueError, match="more than the 50 .* decimate"):
+        mesh_page(ball(), PRESSURE, title="ball", location="cell")
