@@ -11,6 +11,7 @@ from typing import Any
 
 from torch_geometric.data import Data, Dataset
 
+from torch_geometric_flare._arguments import brief, check_integers, check_kind
 from torch_geometric_flare.datasets.records import (
     describe,
     read_json,
@@ -91,6 +92,17 @@ class SimulatedDataset(Dataset):
         pre_transform: Callable[[Any], Any] | None = None,
         force_reload: bool = False,
     ) -> None:
+        check_kind((str, os.PathLike), "the path of a folder", root=root)
+        check_kind(str, "the name of a split", split=split)
+        check_integers(1, num_samples=num_samples)
+        check_integers(0, seed=seed)
+        if num_workers is not None:
+            check_integers(0, num_workers=num_workers)
+        if not hasattr(simulator, "sample") or not hasattr(simulator, "fields"):
+            raise TypeError(
+                f"simulator is {brief(simulator)}, expected one such as "
+                "simulation.Notchback()"
+            )
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
         if not re.fullmatch(r"[A-Za-z0-9_]+", split):

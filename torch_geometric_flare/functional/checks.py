@@ -3,15 +3,66 @@
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._arguments import brief
+from torch_geometric_flare.functional.torch_internals import has_autocast
+
+
+def check_given(**tensors: Tensor | None) -> None:
+    """Refuse tensors that are not there, or do not lie and count as the first does.
+
+    Args:
+        **tensors: Arguments of the caller by name.
+
+    Raises:
+        TypeError: If one is `None`, or what `check_strided` refuses.
+        ValueError: If one is on another device, or of another precision than the first
+            where autocast does not choose the precision.
+    """
+    check_strided(**tensors)
+    first = ""
+    for name, t in tensors.items():
+        if t is None:
+            raise TypeError(f"{name} is None, expected a torch.Tensor")
+        first = first or name
+        other = tensors[first]
+        assert other is not None
+        if t.device != other.device:
+            raise ValueError(
+                f"{name} is on {t.device}, but {first} on {other.device}: move one"
+            )
+        kind = t.device.type
+        free = has_autocast(kind) and torch.is_autocast_enabled(kind)
+        if t.dtype != other.dtype and not free:
+            raise ValueError(
+                f"{name} is {t.dtype}, but {first} is {other.dtype}: pass "
+                f"{name}.to({first}.dtype)"
+            )
+
 
 def check_strided(**tensors: Tensor | None) -> None:
-    """Raise `ValueError` naming the first tensor that is sparse or of another layout.
+    """Refuse what is no ordinary tensor of floating-point numbers.
 
     Args:
         **tensors: Arguments of the caller by name; `None` is skipped.
+
+    Raises:
+        TypeError: If one is no tensor, or of another kind of numbers.
+        ValueError: If one is sparse or of another layout.
     """
     for name, t in tensors.items():
-        if t is not None and t.layout != torch.strided:
+        if t is None:
+            continue
+        if not isinstance(t, Tensor):
+            raise TypeError(
+                f"{name} is {brief(t)}, expected a torch.Tensor: pass "
+                f"torch.as_tensor({name}, dtype=torch.float32)"
+            )
+        if not t.is_floating_point():
+            raise TypeError(
+                f"{name} is {t.dtype}, expected floating-point numbers: pass "
+                f"{name}.float()"
+            )
+        if t.layout != torch.strided:
             raise ValueError(
                 f"{name} is a tensor of layout {t.layout}, expected an ordinary one: "
                 f"pass {name}.to_dense()"

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.checks import check_strided
+from torch_geometric_flare._arguments import brief
+from torch_geometric_flare.functional.checks import check_given
 from torch_geometric_flare.functional.dense import (
     dense_attention,
     dense_decode,
@@ -22,7 +23,11 @@ from torch_geometric_flare.functional.torch_internals import is_traced
 
 def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:
     """Validate tensors and give q the rank of k."""
-    check_strided(q=q, k=k, v=v, mask=mask)
+    check_given(q=q, k=k)
+    if v is not None:
+        check_given(k=k, v=v)
+    if mask is not None and not isinstance(mask, Tensor):
+        raise TypeError(f"mask is {brief(mask)}, expected a torch.Tensor or None")
     if k.dim() != 4 or q.dim() not in (3, 4):
         raise ValueError(
             f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: expected "
@@ -90,6 +95,7 @@ def flare_encode(
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
+    check_given(v=v)
     q = _check(q, k, v, mask)
     if _as_rows(k, mask):
         return ragged_encode(q, _rows(k), _rows(v), _layout(k), scale)
@@ -173,6 +179,7 @@ def flare_attention(
         >>> flare_attention(q, k, v).shape
         torch.Size([1, 8, 1000, 8])
     """
+    check_given(v=v)
     q = _check(q, k, v, mask)
     if _as_rows(k, mask):
         return _unrows(ragged_attention(q, _rows(k), _rows(v), _layout(k), scale), k)

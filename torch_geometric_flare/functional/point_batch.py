@@ -1,6 +1,6 @@
 """The layout of a ragged batch of point sets, computed once per forward."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -8,12 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._arguments import brief, check_integers
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
 from torch_geometric_flare.functional.torch_internals import (
     has_autocast,
     is_jit_traced,
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
+
+# Graphs without points that a batch vector may leave open, beside 1000 for each point.
+_MOST_EMPTY = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class PointBatch:
         Raises:
             ValueError: If `batch` has another length, is unsorted or negative, or
                 names a graph past `batch_size`.
-            TypeError: Under `torch.jit.trace`.
+            TypeError: Under `torch.jit.trace`, or if an argument is of another kind.
         """
         if is_jit_traced():
             raise TypeError(
@@ -119,6 +123,8 @@ class PointBatch:
         Raises:
             ValueError: If a size is negative or no integer.
         """
+        if not isinstance(sizes, Iterable):
+            raise TypeError(f"sizes is {brief(sizes)}, expected numbers of points")
         sizes, device = tuple(sizes), torch.device(device)
         _check_sizes(sizes)
         if sizes and min(sizes) == max(sizes):
@@ -272,6 +278,8 @@ def check_batch(
             or names a graph past `batch_size`, or if it is `None` and `batch_size` is
             not one.
     """
+    if batch_size is not None and type(batch_size) is not int:
+        check_integers(0, batch_size=batch_size)
     if batch is None:
         if batch_size not in (None, 1):
             raise ValueError(
@@ -279,6 +287,11 @@ def check_batch(
                 "pass the batch vector"
             )
         return
+    if not isinstance(batch, Tensor):
+        raise TypeError(
+            f"batch is {brief(batch)}, expected the graph of each point as a tensor of "
+            "torch.long, or None for one graph"
+        )
     if batch.shape != (num_points,):
         raise ValueError(
             f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
@@ -300,6 +313,11 @@ def check_batch(
     first, last = int(batch[0]), int(batch[-1])
     if first < 0:
         raise ValueError(f"batch holds {first}, expected graph numbers from 0")
+    if batch_size is None and last > _MOST_EMPTY + 1000 * num_points:
+        raise ValueError(
+            f"batch names graph {last} for {num_points} points: number the graphs from "
+            "0, or pass batch_size if so many are empty"
+        )
     if batch_size is not None and last >= batch_size:
         raise ValueError(
             f"batch names graph {last} but batch_size is {batch_size}: pass at least "

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.checks import check_strided
+from torch_geometric_flare._arguments import brief
+from torch_geometric_flare.functional.checks import check_given, check_strided
 from torch_geometric_flare.functional.definition import naive_flare_weights
 from torch_geometric_flare.functional.dispatch import (
     join_blocks,
@@ -21,10 +22,29 @@ def _check(
     q: Tensor, k: Tensor, batch: PointBatch, v: Tensor | None, z: Tensor | None = None
 ) -> Tensor:
     """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
+    if not isinstance(batch, PointBatch):
+        raise TypeError(
+            f"batch is {brief(batch)}, expected a PointBatch: PointBatch.from_batch(k, "
+            "batch) makes one"
+        )
     num_graphs = len(batch.sizes)
-    for t in (q, k, v, z):
-        if t is not None and t.layout != torch.strided:
-            check_strided(q=q, k=k, v=v, z=z)
+    for t in (q, k, v):
+        if t is v and v is None:
+            continue
+        # Called for each chunk: the sentences are elsewhere.
+        if (
+            not isinstance(t, Tensor)
+            or not isinstance(k, Tensor)
+            or t.layout != torch.strided
+            or not t.is_floating_point()
+            or t.dtype != k.dtype
+            or t.device != k.device
+        ):
+            check_given(q=q, k=k)
+            if v is not None:
+                check_given(k=k, v=v)
+    if z is not None and (not isinstance(z, Tensor) or z.layout != torch.strided):
+        check_strided(z=z)
     if (
         k.dim() != 3
         or q.dim() not in (3, 4)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._arguments import check_numbers
+from torch_geometric_flare.functional.checks import check_given
 from torch_geometric_flare.metrics.graph_sum import column, graph_sum, widen
 
 
@@ -190,6 +192,7 @@ def _forces_on_cells(
     pressure: Tensor, normal: Tensor, area: Tensor, shear_stress: Tensor | None
 ) -> Tensor:
     """Return the force over density on each cell, [N, 3]."""
+    check_given(normal=normal)
     if normal.dim() != 2 or normal.size(1) != 3:
         raise ValueError(f"normal has shape {tuple(normal.shape)}, expected [N, 3]")
     size = normal.size(0)
@@ -230,6 +233,7 @@ def _sum_over_bodies(
 
 
 def _check_positive(**values: float) -> None:
+    check_numbers(**values)
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch_geometric.index import index2ptr
 from torch_geometric.utils import segment
 
+from torch_geometric_flare.functional.checks import check_strided
 from torch_geometric_flare.functional.point_batch import check_batch
 
 
@@ -36,6 +37,9 @@ def widen(values: Tensor) -> Tensor:
 
 def column(name: str, values: Tensor, num_points: int) -> Tensor:
     """Return values [N] or [N, 1] as [N, 1]; anything else would broadcast silently."""
+    check_strided(**{name: values})
+    if values is None:
+        raise TypeError(f"{name} is None, expected a torch.Tensor")
     if values.shape == (num_points,):
         return values.unsqueeze(1)
     if values.shape != (num_points, 1):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional import distributed_batch_size, distributed_sum
+from torch_geometric_flare.functional.checks import check_given, check_strided
 from torch_geometric_flare.metrics.graph_sum import column, graph_sum, widen
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def squared_error(
     Raises:
         ValueError: If the shapes do not fit, or an area is negative or not finite.
     """
+    check_strided(pred=pred, target=target, area=area)
+    if pred is None or target is None or pred.device != target.device:
+        check_given(pred=pred, target=target)
     if pred.shape != target.shape or pred.dim() == 0:
         raise ValueError(
             f"pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}: "

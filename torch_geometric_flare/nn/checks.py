@@ -62,11 +62,11 @@ def check_grid(grid: Sequence[int], name: str = "grid") -> tuple[int, int]:
     return rows, columns
 
 
-def check_layers(**values: int) -> None:
-    """Raise `ValueError` naming the first of `values` that is below -1."""
+def check_layers(**values: Any) -> None:
+    """Raise `ValueError` naming the first of `values` that is no integer from -1."""
     for name, value in values.items():
-        if value < -1:
-            raise ValueError(f"{name} is {value}, expected -1 or more")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < -1:
+            raise ValueError(f"{name} is {value!r}, expected an integer from -1")
 
 
 def check_length(**values: Any) -> None:
@@ -120,7 +120,7 @@ def check_no_edges(module: nn.Module, batch: Tensor) -> None:
         module: The module that is called.
         batch: What it got: row numbers of edges, or an adjacency matrix, are refused.
     """
-    if batch.dim() != 2:
+    if getattr(batch, "ndim", 0) != 2 or not isinstance(batch, Tensor):
         return
     is_index = batch.size(0) == 2 and not batch.is_floating_point()
     if is_index or batch.layout != torch.strided:
@@ -144,6 +144,10 @@ def check_points(
         num_points: The expected number of points $N$; `None` for any.
     """
     check_strided(**{name: x})
+    if x is None:
+        raise TypeError(
+            f"{name} is None, expected a torch.Tensor of shape [N, {channels}]"
+        )
     if x.dim() != 2 or x.size(-1) != channels:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; lay the "

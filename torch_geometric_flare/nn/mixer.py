@@ -257,7 +257,12 @@ class PointMixer(nn.Module):
         role: Role = "both",
     ) -> PointBatch:
         """Check the input and return its layout; `point_layout` says how."""
-        usual = x.layout == torch.strided and x.dim() == 2
+        usual = (
+            isinstance(x, Tensor)
+            and x.layout == torch.strided
+            and x.is_floating_point()
+            and x.dim() == 2
+        )
         if not usual or x.size(1) != self.in_channels or is_debug_enabled():
             self._check_input(x, role)
         if group is None and (

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from torch_geometric_flare._arguments import check_integers, check_kind, check_numbers
 from torch_geometric_flare.nn import models
 
 Value = int | float | str | bool | tuple[int, ...]
@@ -79,8 +80,21 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("epochs", "max_steps", "batch_size", "num_points"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is None and name in ("epochs", "batch_size"):
+                raise TypeError(f"{name} is None, expected an integer")
+            if value is not None:
+                check_integers(1, **{name: value})
+        check_kind(Mapping, "a mapping of arguments", model=self.model)
+        check_numbers(
+            learning_rate=self.learning_rate,
+            gradient_clip=self.gradient_clip,
+            div_factor=self.div_factor,
+            final_div_factor=self.final_div_factor,
+            weight_decay=self.weight_decay,
+            derivative_weight=self.derivative_weight,
+            pct_start=self.pct_start,
+            ema_decay=self.ema_decay,
+        )
         for name in ("learning_rate", "gradient_clip", "div_factor"):
             value = getattr(self, name)
             if not value > 0:

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import splu
 from skfem import Basis, BilinearForm, ElementTriP2, MeshTri
 from skfem.helpers import dot, grad
 
+from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
 
@@ -86,6 +87,7 @@ class AdvectionDiffusion:
                 )
         for name in ("step", "speed", "diffusivity"):
             value = getattr(self, name)
+            check_numbers(**{name: value})
             if not (value > 0.0 and math.isfinite(value)):
                 raise ValueError(f"`{name}` must be positive and finite, got {value}")
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.airfoil_grid import WAKE_CELLS, AirfoilShape
@@ -92,6 +93,7 @@ class AirfoilFlow:
     def __post_init__(self) -> None:
         for field, low, high in (("mach", 0.5, 0.9), ("deformation", 0.0, 0.06)):
             value = getattr(self, field)
+            check_numbers(**{field: value})
             if not low <= value <= high:
                 raise ValueError(
                     f"`{field}` must be between {low} and {high}, got {value!r}"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.linalg import splu
 
+from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.quadratic_mesh import QuadraticMesh
@@ -105,6 +106,7 @@ class Hyperelastic:
     """The coordinates lie in the unit square already."""
 
     def __post_init__(self) -> None:
+        check_numbers(traction=self.traction)
         if not (self.traction > 0.0 and math.isfinite(self.traction)):
             raise ValueError(
                 f"`traction` must be positive and finite, got {self.traction}"

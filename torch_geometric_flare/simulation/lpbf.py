@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 
+from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.block_tridiagonal import Layer, solve_growing
 from torch_geometric_flare.simulation.hexahedron import CORNERS, Hexahedron, von_mises
@@ -106,6 +107,9 @@ class PrintedPart:
                 "`max_nodes` must be an integer of at least 1000, got "
                 f"{self.max_nodes!r}"
             )
+        check_numbers(
+            young_modulus=self.young_modulus, poisson_ratio=self.poisson_ratio
+        )
         if not (self.young_modulus > 0.0 and math.isfinite(self.young_modulus)):
             raise ValueError(
                 f"`young_modulus` must be positive, in MPa, got {self.young_modulus}"

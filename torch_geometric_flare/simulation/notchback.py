@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._arguments import check_kind, check_numbers
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.notchback_body import NotchbackShape
 from torch_geometric_flare.simulation.source_panels import SourcePanels
@@ -94,10 +95,12 @@ class Notchback:
             ("panels_around", 4),
         ):
             value = getattr(self, field)
-            if not isinstance(value, int) or value < least:
+            if type(value) is not int or value < least:
                 raise ValueError(
                     f"`{field}` must be an integer of at least {least}, got {value!r}"
                 )
+        check_numbers(speed=self.speed)
+        check_kind(bool, "True or False", base_pressure=self.base_pressure)
         if not (self.speed > 0.0 and math.isfinite(self.speed)):
             raise ValueError(f"`speed` must be positive, got {self.speed}")
 

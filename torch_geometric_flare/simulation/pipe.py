@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csc_array
 from scipy.sparse.linalg import splu
 
+from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.quadratic_mesh import (
@@ -105,6 +106,7 @@ class PipeFlow:
                 raise ValueError(
                     f"`{field}` must be an integer of at least {least}, got {value!r}"
                 )
+        check_numbers(viscosity=self.viscosity)
         if not (self.viscosity > 0.0 and math.isfinite(self.viscosity)):
             raise ValueError(
                 f"`viscosity` must be positive and finite, got {self.viscosity}"

@@ -12,6 +12,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.surrogates.description import (
     build_surrogate,
     describe_surrogate,
@@ -97,6 +98,7 @@ def load_surrogate(
             `torch_geometric_flare.nn.models` and no `model` is given, the weights do
             not fit the model, or there is no such device.
     """
+    check_kind((str, os.PathLike), "the path of a checkpoint", path=path)
     path = Path(path)
     checkpoint = read_checkpoint(path)
     return rebuild_surrogate(

@@ -4,12 +4,14 @@ import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.edges import edge_transform
@@ -56,6 +58,15 @@ class Surrogate(nn.Module):
         input_normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
+        check_kind(nn.Module, "a torch.nn.Module", model=model)
+        what = "a transforms.Normalizer"
+        check_kind(Normalizer, what, target_normalizer=target_normalizer)
+        check_kind(
+            (Normalizer, NoneType),
+            f"{what} or None",
+            coordinate_normalizer=coordinate_normalizer,
+            input_normalizer=input_normalizer,
+        )
         channels = target_normalizer.num_channels
         self.model = model
         self.target_normalizer = target_normalizer

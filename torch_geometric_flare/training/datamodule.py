@@ -2,10 +2,11 @@
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from torch_geometric_flare._arguments import brief, check_integers
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import edge_transform
 from torch_geometric_flare.training.point_sampling import (
@@ -109,6 +111,16 @@ class SurrogateDataModule(LightningDataModule):
         sizes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        for name, samples in (("train", train), ("val", val), ("test", test)):
+            if samples is None and name != "train":
+                continue
+            indexed = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+            if not indexed or isinstance(samples, str | np.ndarray | Mapping):
+                raise TypeError(
+                    f"{name} is {brief(samples)}, expected a data set of PyTorch "
+                    "Geometric or a list of Data"
+                )
+        check_integers(0, seed=seed, num_workers=num_workers)
         if len(train) == 0:
             raise ValueError("train is empty: pass at least one sample")
         if batch_size is None and max_points is None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch_geometric.data import Data
 from typing_extensions import Self
 
+from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate, unwrap
@@ -85,6 +87,8 @@ class SurrogateModule(LightningModule):
         input_normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
+        check_kind(nn.Module, "a torch.nn.Module", model=model)
+        check_kind((Recipe, NoneType), "a recipes.Recipe or None", recipe=recipe)
         if recipe is None:
             recipe = Recipe(model_class=type(unwrap(model)))
         if not isinstance(unwrap(model), recipe.model_class):

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
+from torch_geometric_flare._arguments import check_integers
+
 # What names points by their place, and is no list of edges.
 _UNKEPT = ("cells", "face", "grid")
 
@@ -47,6 +49,7 @@ class AreaWeightedPoints(BaseTransform):
     """
 
     def __init__(self, num_points: int, replace: bool = False) -> None:
+        check_integers(1, num_points=num_points)
         if num_points < 1:
             raise ValueError(f"num_points must be at least 1, got {num_points}")
         self.num_points = num_points

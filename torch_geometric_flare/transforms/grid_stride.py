@@ -5,6 +5,8 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
+from torch_geometric_flare._arguments import check_integers
+
 
 class GridStride(BaseTransform):
     r"""Take every `step`-th point along both axes of `grid`.
@@ -23,6 +25,7 @@ class GridStride(BaseTransform):
     """
 
     def __init__(self, step: int) -> None:
+        check_integers(1, step=step)
         if step < 1:
             raise ValueError(f"step must be at least 1, got {step}")
         self.step = step

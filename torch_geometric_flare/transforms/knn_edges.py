@@ -8,6 +8,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import to_undirected
 
+from torch_geometric_flare._arguments import check_integers, check_kind
 from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare.functional import check_batch
 
@@ -36,13 +37,13 @@ class KNNEdges(BaseTransform):
     """
 
     def __init__(self, k: int = 6, force_undirected: bool = False) -> None:
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        check_integers(1, k=k)
         self.k = k
         self.force_undirected = force_undirected
 
     def forward(self, data: Data) -> Data:
         """Return the sample with edges from its nearest neighbours."""
+        check_kind(Data, "a torch_geometric.data.Data", data=data)
         pos = data.get("pos")
         if not isinstance(pos, Tensor) or pos.dim() != 2:
             raise ValueError(

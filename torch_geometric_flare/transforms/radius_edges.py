@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
+from torch_geometric_flare._arguments import check_kind, check_numbers
 from torch_geometric_flare.transforms.knn_edges import search_tree
 from torch_geometric_flare.transforms.quadrature import quadrature_weights
 
@@ -43,6 +44,7 @@ class RadiusEdges(BaseTransform):
     """
 
     def __init__(self, radius: float, max_neighbors: int | None = None) -> None:
+        check_numbers(radius=radius)
         if not 0 < radius < math.inf:
             raise ValueError(f"radius must be a positive length, got {radius}")
         if max_neighbors is not None and max_neighbors < 1:
@@ -52,6 +54,7 @@ class RadiusEdges(BaseTransform):
 
     def forward(self, data: Data) -> Data:
         """Return the sample with edges and their weights."""
+        check_kind(Data, "a torch_geometric.data.Data", data=data)
         pos = data.get("pos")
         if not isinstance(pos, Tensor) or pos.dim() != 2:
             raise ValueError(

@@ -1,0 +1,52 @@
+"""Arguments of a wrong kind: sentences that name what came and what was expected."""
+
+from numbers import Integral, Real
+from typing import Any
+
+_LONGEST = 60
+
+
+def brief(value: Any) -> str:
+    """Return what a value is, in a few words.
+
+    Args:
+        value: Anything, such as an array of a million numbers.
+    """
+    text = " ".join(repr(value).split())
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "..."
+    return f"{text} ({type(value).__name__})"
+
+
+def check_numbers(**values: Any) -> None:
+    """Raise `TypeError` naming the first of `values` that is no real number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} is {brief(value)}, expected a number")
+
+
+def check_integers(least: int, **values: Any) -> None:
+    """Raise an error naming the first of `values` that is no integer from `least`.
+
+    Raises:
+        TypeError: If it is of another kind.
+        ValueError: If it is smaller.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{name} is {brief(value)}, expected an integer")
+        if int(value) < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_kind(kind: type | tuple[type, ...], expected: str, **values: Any) -> None:
+    """Raise `TypeError` naming the first of `values` that is no instance of a class.
+
+    Args:
+        kind: The class, or several.
+        expected: What the message asks for, such as `a torch.nn.Module`.
+        **values: Arguments of the caller by name.
+    """
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is {brief(value)}, expected {expected}")
