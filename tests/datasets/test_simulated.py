@@ -538,8 +538,8 @@ def test_nothing_but_plain_files(tmp_path, noise):
     [
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"split": "../train"}, "split names a folder"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
-        ({"num_workers": -2}, "num_workers must not be negative, got -2"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"num_workers": -2}, "num_workers must be at least 0, got -2"),
         ({"simulator": Noise}, "simulator must be an instance of a dataclass"),
         ({"simulator": Holds()}, "whose fields JSON can hold"),
         ({"simulator": Named()}, "at least one target"),

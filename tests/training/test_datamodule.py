@@ -154,8 +154,8 @@ def test_other_fields_in_as_many_samples_are_other_data(samples, changed):
     [
         ({"train": []}, "train is empty"),
         ({"batch_size": 0}, "batch_size is 0, expected a positive integer"),
-        ({"seed": -1}, "seed=-1"),
-        ({"num_workers": -1}, "num_workers=-1"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
         ({"max_points": 0}, "max_points is 0, expected a positive integer"),
         ({"max_points": "a"}, "max_points is 'a', expected a positive integer"),
         ({"max_points": 1.5}, "max_points is 1.5, expected a positive integer"),

@@ -310,7 +310,8 @@ def test_half_precision_on_a_cpu_is_refused(module, samples, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_progress_bar_works(module, samples, tmp_path, capsys):
+def test_the_progress_bar_works(module, samples, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     data = SurrogateDataModule(samples(2, 0), batch_size=2)
     fit(module(epochs=1), data, tmp_path, accelerator="cpu")
     assert "train_relative_l2=" in capsys.readouterr().out

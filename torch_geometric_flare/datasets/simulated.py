@@ -103,16 +103,10 @@ class SimulatedDataset(Dataset):
                 f"simulator is {brief(simulator)}, expected one such as "
                 "simulation.Notchback()"
             )
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
         if not re.fullmatch(r"[A-Za-z0-9_]+", split):
             raise ValueError(
                 f"split names a folder: use letters, digits and '_', got {split!r}."
             )
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, got {seed}.")
-        if num_workers is not None and num_workers < 0:
-            raise ValueError(f"num_workers must not be negative, got {num_workers}.")
         self.simulator = simulator
         self.num_samples = num_samples
         self.split = split

@@ -129,11 +129,6 @@ class SurrogateDataModule(LightningDataModule):
             check_positive(batch_size=batch_size)
         if max_points is not None:
             check_positive(max_points=max_points)
-        if seed < 0 or num_workers < 0:
-            raise ValueError(
-                "seed and num_workers must not be negative, got "
-                f"seed={seed}, num_workers={num_workers}"
-            )
         self.train = train
         self.val = val
         self.test = test

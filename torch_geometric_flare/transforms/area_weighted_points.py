@@ -50,8 +50,6 @@ class AreaWeightedPoints(BaseTransform):
 
     def __init__(self, num_points: int, replace: bool = False) -> None:
         check_integers(1, num_points=num_points)
-        if num_points < 1:
-            raise ValueError(f"num_points must be at least 1, got {num_points}")
         self.num_points = num_points
         self.replace = replace
 

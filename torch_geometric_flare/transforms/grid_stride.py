@@ -26,8 +26,6 @@ class GridStride(BaseTransform):
 
     def __init__(self, step: int) -> None:
         check_integers(1, step=step)
-        if step < 1:
-            raise ValueError(f"step must be at least 1, got {step}")
         self.step = step
 
     def forward(self, data: Data) -> Data:
