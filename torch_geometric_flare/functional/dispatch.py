@@ -161,7 +161,7 @@ def _shared_scores_obstacle(
         return "there is a mask, or operations are traced"
     if not has_cpu_memory(q, k, v):
         return f"k is a {type(k).__name__} on {k.device}, no ordinary tensor of a CPU"
-    if not isinstance(scale, int | float):
+    if not isinstance(scale, (int, float)):
         return f"scale is a {type(scale).__name__}, no number"
     if k.dtype not in LARGEST_SCORE or not q.dtype == k.dtype == v.dtype:
         return f"q, k and v are {q.dtype}, {k.dtype} and {v.dtype}, not one float type"

@@ -78,11 +78,21 @@ def is_traced() -> bool:
     )
 
 
+def _is_exporting() -> bool:
+    """Return whether `torch.export` looks on.
+
+    The public question is answered with yes under `torch.compile` by torch 2.8.
+    """
+    if hasattr(torch.compiler, "_is_exporting_flag"):
+        return bool(torch.compiler._is_exporting_flag)
+    return torch.compiler.is_exporting()
+
+
 def is_compiled() -> bool:
     """Return whether `torch.compile` alone looks on, which takes an operator whole."""
     return (
         torch.compiler.is_compiling()
-        and not torch.compiler.is_exporting()
+        and not _is_exporting()
         and not _is_tracing()
         and not is_transformed()
     )
