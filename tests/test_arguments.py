@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from torch_geometric_flare import FLARE, FLAREConv, PointBatch
+from torch_geometric_flare import FLARE, FLAREConv, PointBatch, nn
 from torch_geometric_flare import functional as F
 from torch_geometric_flare.datasets import SimulatedDataset
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.metrics import force_coefficients, relative_l2
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.simulation import AirfoilFlow, DarcyFlow, Notchback, PipeFlow
@@ -32,6 +33,19 @@ def dense():
 def ragged():
     q, (k, v) = torch.rand(2, 5, 4), torch.rand(2, N, 2, 4)
     return {"q": q, "k": k, "v": v, "batch": LAYOUT}
+
+
+def decoding():
+    arguments = dense()
+    return {"q": arguments["q"], "k": arguments["k"], "z": torch.rand(1, 2, 5, 4)}
+
+
+def self_attention():
+    return ragged() | {"q": torch.rand(N, 2, 4), "scale": 1.0}
+
+
+def counted():
+    return {"batch": BATCH, "num_points": N}
 
 
 def points(channels=8):
@@ -64,14 +78,42 @@ THINGS = ["x", 1.5, object(), np.ones(3)]
 HUGE = torch.tensor([0] * (N - 1) + [10**12])
 BATCHES = [[0] * N, np.zeros(N, int), "x", BATCH.float(), HUGE]
 
+STATISTICS = {"shift": [0.0], "scale": [1.0]}
+STATE = F.flare_encode(**dense())
+
 conv = FLAREConv(8, heads=2, num_latents=4)
 model = FLARE(3, 8, 1, num_layers=1, heads=2, num_latents=4)
 # Function, what is right, and for each argument what is wrong.
 TABLE = [
     (F.flare_attention, dense, {n: TENSORS for n in "qk"} | {"mask": ["x", [True]]}),
     (F.flare_encode, dense, {n: TENSORS for n in "qkv"}),
-    (F.ragged_flare_attention, ragged, {n: TENSORS for n in "qk"} | {"batch": THINGS}),
-    (PointBatch.from_batch, points, {"batch": BATCHES[:4], "batch_size": INTEGERS}),
+    (F.flare_attention, dense, {"scale": [None, *NUMBERS]}),
+    (F.flare_encode, dense, {"scale": [None, *NUMBERS]}),
+    (F.flare_decode, decoding, {"z": TENSORS, "scale": [None, *NUMBERS]}),
+    (F.naive_flare_attention, dense, {n: TENSORS for n in "qkv"} | {"scale": NUMBERS}),
+    (F.ragged_flare_attention, ragged, {n: TENSORS for n in "qkv"} | {"batch": THINGS}),
+    (F.ragged_flare_encode, ragged, {"v": TENSORS, "scale": [None, *NUMBERS]}),
+    (
+        F.ragged_self_attention,
+        self_attention,
+        {n: TENSORS for n in "qkv"} | {"batch": THINGS, "scale": [None, *NUMBERS]},
+    ),
+    (F.check_batch, counted, {"num_points": INTEGERS}),
+    (STATE.merge, lambda: {"other": STATE}, {"other": [None, 1.5, object(), (1, 2)]}),
+    (
+        PointBatch.from_batch,
+        points,
+        {
+            "x": [None, 1.5, "x", [1], torch.tensor(1.0)],
+            "batch": BATCHES[:4],
+            "batch_size": INTEGERS,
+        },
+    ),
+    (nn.ResidualMLP(8, 8, 8), lambda: {"x": torch.rand(N, 8)}, {"x": TENSORS}),
+    (Field, lambda: {"name": "pressure"}, {"unit": [None, 1.5, object()]}),
+    (Normalizer, lambda: STATISTICS, {n: [None, object(), "x"] for n in STATISTICS}),
+    (Normalizer.gaussian, dict, {"tensors": [None, 1.5, object(), [[1.0]]]}),
+    (Surrogate(**surrogate()), dict, {"data": [None, 1.5, object(), np.ones(3)]}),
     (PointBatch.from_sizes, lambda: {"sizes": (1, 2)}, {"sizes": [None, 8, 1.5]}),
     (conv, points, {"x": TENSORS, "batch": BATCHES[:4], "batch_size": INTEGERS}),
     (conv.encode, points, {"x": TENSORS, "batch": BATCHES[:4]}),
@@ -155,6 +197,10 @@ def test_other_kinds_of_numbers_are_named():
         TypeError, match="x is torch.complex64, expected floating-point"
     ):
         conv(MATCHED[0], BATCH)
+    with pytest.raises(
+        ValueError, match="x is torch.float64, but the weights of FLARE"
+    ):
+        model(torch.rand(N, 3).double(), BATCH)
     arguments = dense()
     with pytest.raises(ValueError, match="v is torch.float64, but k is torch.float32"):
         F.flare_attention(**arguments | {"v": arguments["v"].double()})

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from torch_geometric_flare._arguments import brief
+
 
 @dataclass(frozen=True)
 class Field:
@@ -36,6 +38,12 @@ class Field:
             raise ValueError(
                 f"channels is {self.channels!r} for the field {self.name!r}, expected "
                 "an integer of at least 1"
+            )
+
+        if not isinstance(self.unit, str):
+            raise TypeError(
+                f"unit is {brief(self.unit)} for the field {self.name!r}, expected "
+                "text such as 'm²/s²'"
             )
 
     def __str__(self) -> str:

@@ -1,5 +1,7 @@
 """Errors that every function of tensors reports the same way."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,16 @@ def check_given(**tensors: Tensor | None) -> None:
                 f"{name} is {t.dtype}, but {first} is {other.dtype}: pass "
                 f"{name}.to({first}.dtype)"
             )
+
+
+def check_scale(scale: Any) -> None:
+    """Raise `TypeError` unless a factor on scores is a number of Python.
+
+    Fused attention takes `None` as another default, and no scalar of numpy.
+    """
+    numbers = (int, float, torch.SymInt, torch.SymFloat)
+    if isinstance(scale, bool) or not isinstance(scale, numbers):
+        raise TypeError(f"scale is {brief(scale)}, expected a float")
 
 
 def check_strided(**tensors: Tensor | None) -> None:

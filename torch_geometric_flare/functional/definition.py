@@ -7,6 +7,7 @@ differentiable operations, and form the scores in full: memory grows with $NM$.
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.checks import check_given, check_scale
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 
 
@@ -160,6 +161,8 @@ def naive_flare_weights(
         scatter weights $\mathrm{softmax}_M(S^\top)$ of shape $[B, H, N, M]$. A row
         over no points is zero.
     """
+    check_given(q=q, k=k)
+    check_scale(scale)
     gather = softmax_weights(q, k, key_mask(mask), scale)
     return gather, softmax_weights(k, q, None, scale)
 
@@ -194,5 +197,6 @@ def naive_flare_attention(
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
+    check_given(q=q, k=k, v=v)
     gather, scatter = naive_flare_weights(q, k, scale=scale, mask=mask)
     return (scatter @ gather) @ v

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare._arguments import brief
-from torch_geometric_flare.functional.checks import check_given
+from torch_geometric_flare.functional.checks import check_given, check_scale
 from torch_geometric_flare.functional.dense import (
     dense_attention,
     dense_decode,
@@ -21,8 +21,11 @@ from torch_geometric_flare.functional.state import SoftmaxState
 from torch_geometric_flare.functional.torch_internals import is_traced
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None) -> Tensor:
+def _check(
+    q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None, scale: float
+) -> Tensor:
     """Validate tensors and give q the rank of k."""
+    check_scale(scale)
     check_given(q=q, k=k)
     if v is not None:
         check_given(k=k, v=v)
@@ -96,7 +99,7 @@ def flare_encode(
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
     check_given(v=v)
-    q = _check(q, k, v, mask)
+    q = _check(q, k, v, mask, scale)
     if _as_rows(k, mask):
         return ragged_encode(q, _rows(k), _rows(v), _layout(k), scale)
     return dense_encode(
@@ -124,7 +127,8 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
     Raises:
         ValueError: If the shapes do not agree, or hold no head or no channel.
     """
-    q = _check(q, k, None, None)
+    q = _check(q, k, None, None, scale)
+    check_given(q=q, z=z)
     if z.shape[:-1] != q.shape[:-1]:
         raise ValueError(
             f"z has shape {tuple(z.shape)}, expected {tuple(q.shape[:-1])} + (width,), "
@@ -180,7 +184,7 @@ def flare_attention(
         torch.Size([1, 8, 1000, 8])
     """
     check_given(v=v)
-    q = _check(q, k, v, mask)
+    q = _check(q, k, v, mask, scale)
     if _as_rows(k, mask):
         return _unrows(ragged_attention(q, _rows(k), _rows(v), _layout(k), scale), k)
     return dense_attention(

@@ -97,6 +97,8 @@ class PointBatch:
                 "torch.jit.trace would keep the sizes of these graphs for good: use "
                 "torch.export.export, or trace padded graphs [B, N, C] with a mask"
             )
+        if not isinstance(x, Tensor) or x.dim() == 0:
+            raise TypeError(f"x is {brief(x)}, expected a torch.Tensor of shape [N, C]")
         check_batch(batch, x.size(0), batch_size)
         kind, dtype = x.device.type, x.dtype
         if has_autocast(kind) and torch.is_autocast_enabled(kind):
@@ -260,6 +262,15 @@ class PointChunk(NamedTuple):
     layout: PointBatch
 
 
+def check_layout(batch: object) -> None:
+    """Raise `TypeError` unless a batch is a layout."""
+    if not isinstance(batch, PointBatch):
+        raise TypeError(
+            f"batch is {brief(batch)}, expected a PointBatch: PointBatch.from_batch(k, "
+            "batch) makes one"
+        )
+
+
 def check_batch(
     batch: Tensor | None, num_points: int, batch_size: int | None = None
 ) -> None:
@@ -280,6 +291,9 @@ def check_batch(
     """
     if batch_size is not None and type(batch_size) is not int:
         check_integers(0, batch_size=batch_size)
+    # A SymInt stands for an integer where `torch.export` leaves N open.
+    if isinstance(num_points, bool) or not isinstance(num_points, (int, torch.SymInt)):
+        check_integers(0, num_points=num_points)
     if batch is None:
         if batch_size not in (None, 1):
             raise ValueError(

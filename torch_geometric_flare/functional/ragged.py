@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare._arguments import brief
-from torch_geometric_flare.functional.checks import check_given, check_strided
+from torch_geometric_flare.functional.checks import check_given, check_scale
 from torch_geometric_flare.functional.definition import naive_flare_weights
 from torch_geometric_flare.functional.dispatch import (
     join_blocks,
@@ -14,23 +13,22 @@ from torch_geometric_flare.functional.dispatch import (
     ragged_encode,
     row_blocks,
 )
-from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.point_batch import PointBatch, check_layout
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 
 
 def _check(
-    q: Tensor, k: Tensor, batch: PointBatch, v: Tensor | None, z: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    batch: PointBatch,
+    scale: float,
+    **values: Tensor,
 ) -> Tensor:
     """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
-    if not isinstance(batch, PointBatch):
-        raise TypeError(
-            f"batch is {brief(batch)}, expected a PointBatch: PointBatch.from_batch(k, "
-            "batch) makes one"
-        )
+    v, z = values.get("v"), values.get("z")
+    check_layout(batch)
     num_graphs = len(batch.sizes)
-    for t in (q, k, v):
-        if t is v and v is None:
-            continue
+    for t in (q, k, *values.values()):
         # Called for each chunk: the sentences are elsewhere.
         if (
             not isinstance(t, Tensor)
@@ -40,11 +38,10 @@ def _check(
             or t.dtype != k.dtype
             or t.device != k.device
         ):
-            check_given(q=q, k=k)
-            if v is not None:
-                check_given(k=k, v=v)
-    if z is not None and (not isinstance(z, Tensor) or z.layout != torch.strided):
-        check_strided(z=z)
+            check_given(k=k, q=q)
+            check_given(k=k, **values)
+    if type(scale) is not float:
+        check_scale(scale)
     if (
         k.dim() != 3
         or q.dim() not in (3, 4)
@@ -101,7 +98,7 @@ def ragged_flare_attention(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _check(q, k, batch, v)
+    q = _check(q, k, batch, scale, v=v)
     if k.size(0) == 0:
         return v + _no_points(q, k)
     return ragged_attention(_in_sequence(q, batch), k, v, batch, scale)
@@ -130,7 +127,7 @@ def ragged_flare_encode(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _check(q, k, batch, v)
+    q = _check(q, k, batch, scale, v=v)
     if k.size(0) > 0:
         state = ragged_encode(_in_sequence(q, batch), k, v, batch, scale)
         if len(batch.sequence) == batch.num_graphs and batch.order is None:
@@ -168,7 +165,7 @@ def ragged_flare_decode(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _check(q, k, batch, None, z)
+    q = _check(q, k, batch, scale, z=z)
     if k.size(0) == 0:
         return k.new_empty(*k.shape[:-1], z.size(-1)) + _no_points(q, k, z)
     q, z = _in_sequence(q, batch), _in_sequence(z, batch)
@@ -196,7 +193,7 @@ def ragged_flare_weights(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _in_sequence(_check(q, k, batch, None), batch)
+    q = _in_sequence(_check(q, k, batch, scale), batch)
     if k.size(0) == 0:
         nothing = k.new_empty(0, *q.shape[1:3])
         return nothing, nothing

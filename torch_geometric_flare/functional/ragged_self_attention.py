@@ -2,12 +2,13 @@
 
 from torch import Tensor
 
+from torch_geometric_flare.functional.checks import check_given, check_scale
 from torch_geometric_flare.functional.definition import key_mask, softmax_attention
 from torch_geometric_flare.functional.dispatch import (
     join_blocks,
     row_blocks,
 )
-from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.point_batch import PointBatch, check_layout
 from torch_geometric_flare.functional.sdpa import fused_attention
 from torch_geometric_flare.functional.torch_internals import is_traced, is_transformed
 from torch_geometric_flare.functional.varlen import (
@@ -36,7 +37,24 @@ def ragged_self_attention(
 
     Returns:
         $[N, H, D]$
+
+    Raises:
+        ValueError: If the shapes do not agree.
     """
+    check_layout(batch)
+    check_given(q=q, k=k, v=v)
+    check_scale(scale)
+    for name, rows in (("q", q), ("k", k), ("v", v)):
+        if rows.dim() != 3 or rows.size(0) != batch.num_points:
+            raise ValueError(
+                f"{name} has shape {tuple(rows.shape)}, expected "
+                f"[{batch.num_points}, H, D], a row for each point of the layout"
+            )
+    if q.shape != k.shape or v.shape[:2] != k.shape[:2]:
+        raise ValueError(
+            f"q, k and v have shapes {tuple(q.shape)}, {tuple(k.shape)} and "
+            f"{tuple(v.shape)}: they must agree in heads, q and k in their width too"
+        )
     if batch.num_points == 0:
         # What has no points takes part in backward all the same.
         return v + q.sum() + k.sum()

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._arguments import check_kind
+
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of a state: sums over many points need at least float32."""
@@ -52,6 +54,7 @@ S = TypeVar("S", bound=State)
 
 
 def _merge(a: S, b: S) -> S:
+    check_kind(type(a), f"a {type(a).__name__}", other=b)
     mine, theirs = tuple(a), tuple(b)
     for name, x, y in zip(getattr(a, "_fields", ()), mine, theirs, strict=True):
         if x.shape != y.shape:

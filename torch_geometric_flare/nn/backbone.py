@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.autocast import outside_autocast
-from torch_geometric_flare.nn.checks import check_points
+from torch_geometric_flare.nn.checks import check_double, check_points
 from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
 from torch_geometric_flare.nn.layout import Batch, point_layout
 from torch_geometric_flare.nn.padded import forward_padded, refuse_script
@@ -107,6 +107,8 @@ class Backbone(nn.Module):
             if y is not None:
                 return y
         check_points(x, self.in_channels)
+        if x.dtype == torch.float64:
+            check_double(self)
         layout = point_layout(self, x, batch, batch_size, group)
         x = self.input_rows(x, layout)
         if self.chunk_size is not None and in_chunks(self.chunk_size):

@@ -132,6 +132,20 @@ def check_no_edges(module: nn.Module, batch: Tensor) -> None:
         )
 
 
+def check_double(module: nn.Module) -> None:
+    """Raise `ValueError` where numbers of double precision meet single weights.
+
+    Args:
+        module: What is given points of `torch.float64`.
+    """
+    weight = next(module.parameters(), None)
+    if weight is not None and weight.dtype == torch.float32:
+        raise ValueError(
+            f"x is torch.float64, but the weights of {type(module).__name__} are "
+            "torch.float32: pass x.float(), or call .double() on the module"
+        )
+
+
 def check_points(
     x: Tensor, channels: int, name: str = "x", num_points: int | None = None
 ) -> None:

@@ -8,7 +8,7 @@ from torch_geometric import is_debug_enabled
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.autocast import outside_autocast
-from torch_geometric_flare.nn.checks import check_points
+from torch_geometric_flare.nn.checks import check_double, check_points
 from torch_geometric_flare.nn.chunked import (
     decode_in_chunks,
     encode_in_chunks,
@@ -284,6 +284,8 @@ class PointMixer(nn.Module):
                 )
             width = width[role == "query"]
         check_points(x, width)
+        if x.dtype == torch.float64:
+            check_double(self)
 
     def _decode(
         self, latents: Latents, x: Tensor, batch: Batch, batch_size: int

@@ -115,6 +115,7 @@ class Surrogate(nn.Module):
         """
         if isinstance(data, Tensor):
             data = Data(pos=data)
+        check_kind(Data, "a torch_geometric.data.Data or positions", data=data)
         x = self.encode_input(data)
         if x is not None:
             data = copy.copy(data)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_flare._arguments import brief, check_kind
+
 
 class Normalizer(nn.Module):
     r"""An affine map of every channel, held as buffers.
@@ -49,7 +51,7 @@ class Normalizer(nn.Module):
         self, shift: Tensor | Sequence[float], scale: Tensor | Sequence[float]
     ) -> None:
         super().__init__()
-        shift, scale = _vector(shift), _vector(scale)
+        shift, scale = _vector("shift", shift), _vector("scale", scale)
         if shift.dim() != 1 or shift.shape != scale.shape or shift.numel() == 0:
             raise ValueError(
                 "shift and scale must be vectors [C] of one length, got shapes "
@@ -88,7 +90,12 @@ class Normalizer(nn.Module):
         """
         count = 0
         mean = squares = torch.zeros(0, dtype=torch.float64)
+        check_kind(Iterable, "a sequence of tensors [N, C]", tensors=tensors)
         for number, tensor in enumerate(tensors):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(
+                    f"tensors holds {brief(tensor)}, expected tensors [N, C]"
+                )
             if tensor.dim() != 2 or (count and tensor.size(1) != mean.numel()):
                 raise ValueError(
                     f"tensor {number} has shape {tuple(tensor.shape)}, expected "
@@ -135,7 +142,8 @@ class Normalizer(nn.Module):
         Raises:
             ValueError: If the bounds differ in length or `upper` is not above `lower`.
         """
-        low, high = _vector(lower, torch.float64), _vector(upper, torch.float64)
+        low = _vector("lower", lower, torch.float64)
+        high = _vector("upper", upper, torch.float64)
         if low.shape != high.shape or not bool((high > low).all()):
             raise ValueError(
                 "upper must lie above lower in every channel, got "
@@ -229,9 +237,14 @@ class Normalizer(nn.Module):
 
 
 def _vector(
-    values: Tensor | Sequence[float], dtype: torch.dtype = torch.float32
+    name: str, values: Tensor | Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return a detached copy, so that no caller's tensor becomes a buffer."""
     if isinstance(values, Tensor):
         return values.detach().clone() if dtype == torch.float32 else values.to(dtype)
-    return torch.tensor(values, dtype=dtype)
+    try:
+        return torch.tensor(values, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} is {brief(values)}, expected a number for each channel"
+        ) from error

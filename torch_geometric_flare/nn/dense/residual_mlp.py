@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.nn.resolver import activation_resolver
 
+from torch_geometric_flare._arguments import brief
+from torch_geometric_flare.functional.checks import check_strided
 from torch_geometric_flare.functional.residual_layers import gelu_layers
 from torch_geometric_flare.functional.residual_mlp import residual_mlp, suits_widths
 from torch_geometric_flare.functional.torch_internals import any_hooks
@@ -158,6 +160,12 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
+            check_strided(x=x)
+            raise TypeError(
+                f"x is {brief(x)}, expected a torch.Tensor of shape [*, "
+                f"{self.in_channels}]"
+            )
         if self.in_channels == UNKNOWN:
             self.materialise(x.size(-1))
         hidden: list[Any]
