@@ -112,6 +112,7 @@ TABLE = [
     (nn.ResidualMLP(8, 8, 8), lambda: {"x": torch.rand(N, 8)}, {"x": TENSORS}),
     (Field, lambda: {"name": "pressure"}, {"unit": [None, 1.5, object()]}),
     (Normalizer, lambda: STATISTICS, {n: [None, object(), "x"] for n in STATISTICS}),
+    (Normalizer.identity(8).encode, lambda: {"value": 0}, {"value": TENSORS[:4]}),
     (Normalizer.gaussian, dict, {"tensors": [None, 1.5, object(), [[1.0]]]}),
     (Surrogate(**surrogate()), dict, {"data": [None, 1.5, object(), np.ones(3)]}),
     (PointBatch.from_sizes, lambda: {"sizes": (1, 2)}, {"sizes": [None, 8, 1.5]}),
@@ -197,10 +198,9 @@ def test_other_kinds_of_numbers_are_named():
         TypeError, match="x is torch.complex64, expected floating-point"
     ):
         conv(MATCHED[0], BATCH)
-    with pytest.raises(
-        ValueError, match="x is torch.float64, but the weights of FLARE"
-    ):
-        model(torch.rand(N, 3).double(), BATCH)
+    for module, width in ((model, 3), (conv, 8)):
+        with pytest.raises(ValueError, match="x is torch.float64, but the weights of"):
+            module(torch.rand(N, width).double(), BATCH)
     arguments = dense()
     with pytest.raises(ValueError, match="v is torch.float64, but k is torch.float32"):
         F.flare_attention(**arguments | {"v": arguments["v"].double()})

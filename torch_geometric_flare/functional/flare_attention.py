@@ -128,13 +128,14 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
         ValueError: If the shapes do not agree, or hold no head or no channel.
     """
     q = _check(q, k, None, None, scale)
+    check_given(z=z)
+    z = z.to(q.dtype)  # states have float32 at least
     check_given(q=q, z=z)
     if z.shape[:-1] != q.shape[:-1]:
         raise ValueError(
             f"z has shape {tuple(z.shape)}, expected {tuple(q.shape[:-1])} + (width,), "
             "one value for each latent"
         )
-    z = z.to(q.dtype)
     if _as_rows(k, None):
         return _unrows(ragged_decode(q, _rows(k), z, _layout(k), scale), k)
     return dense_decode(choose_backend("decode", q, k, z, scale, None), q, k, z, scale)

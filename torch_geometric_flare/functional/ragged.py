@@ -165,6 +165,8 @@ def ragged_flare_decode(
     Raises:
         ValueError: If the shapes do not agree.
     """
+    if isinstance(z, Tensor) and isinstance(k, Tensor) and z.is_floating_point():
+        z = z.to(k.dtype)  # states have float32 at least
     q = _check(q, k, batch, scale, z=z)
     if k.size(0) == 0:
         return k.new_empty(*k.shape[:-1], z.size(-1)) + _no_points(q, k, z)

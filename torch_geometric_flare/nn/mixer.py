@@ -261,6 +261,7 @@ class PointMixer(nn.Module):
             isinstance(x, Tensor)
             and x.layout == torch.strided
             and x.is_floating_point()
+            and x.dtype != torch.float64
             and x.dim() == 2
         )
         if not usual or x.size(1) != self.in_channels or is_debug_enabled():

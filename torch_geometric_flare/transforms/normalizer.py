@@ -213,6 +213,8 @@ class Normalizer(nn.Module):
         return value * self.scale + self.shift
 
     def _check(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"value is {brief(value)}, expected a torch.Tensor")
         # Without this a single channel would broadcast against any last dimension.
         if value.dim() == 0 or value.size(-1) != self.num_channels:
             raise ValueError(
