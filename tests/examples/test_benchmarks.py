@@ -12,7 +12,10 @@ import torch
 from torch_geometric_flare.kernels.llvm import is_available
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
-MODULES = ("operators", "check", "measure", "ragged", "scaling", "report", "run")
+MODULES = (
+    *("operators", "check", "measure", "ragged", "scaling", "report", "run"),
+    *("network", "chunks"),
+)
 
 
 @pytest.fixture
@@ -69,6 +72,17 @@ def test_a_quick_run_writes_what_it_promises(bench, tmp_path, capsys):
         assert part in text
     for name in (*operators, "padded, with key mask"):
         assert f"| {name} |" in text
+
+
+def test_chunks_are_compared_with_the_whole(bench, capsys):
+    bench("chunks").main(
+        ["--points=300", "--chunks=100", "--seconds=0.1", "--threads=1"]
+    )
+    rows = capsys.readouterr().out.splitlines()[-2:]
+    for row, mode in zip(rows, ("inference", "training step"), strict=True):
+        threads, name, whole, ratio = row.strip("| ").split(" | ")
+        assert (threads, name) == ("1", mode)
+        assert float(whole.removesuffix(" s")) > 0 and float(ratio) > 0
 
 
 @pytest.mark.cuda

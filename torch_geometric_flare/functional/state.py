@@ -184,7 +184,7 @@ class SumState(NamedTuple):
 
     def extrema(self) -> Tensor:
         """Return no numbers: sums need no reference."""
-        return self.weight.new_empty(0)
+        return self.weight.detach()[..., :0]
 
     def sums(self, extrema: Tensor) -> Tensor:
         r"""Return $\sum_n w_n [f_n\;1]$, shape $[\ldots, G, D + 1]$."""

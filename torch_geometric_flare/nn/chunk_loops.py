@@ -6,7 +6,9 @@ chunk, small tensors that outlive their chunk would lie between the temporary on
 the next, and leave the heap full of holes: ten times the memory.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import State
 from torch_geometric_flare.nn.recompute import Chunk, Surroundings, chunk_gradients
+
+# Merging one state at a time takes longer than encoding a small chunk.
+_MERGED_AT_ONCE = 16
 
 
 class _EncodeChunks(torch.autograd.Function):
@@ -30,12 +35,15 @@ class _EncodeChunks(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, *latents = tensors[:num_inputs]
         total: Any = None
-        for chunk in chunks:
+        for together in _successive(chunks):
+            graphs = together[0].graphs
             with around.autocast():
-                part: Any = chunk.function(
-                    x[chunk.rows], *(t[chunk.graphs] for t in latents)
-                )
-            total = merge_into(total, part, chunk.graphs, num_graphs)
+                parts: list[Any] = [
+                    chunk.function(x[chunk.rows], *(t[graphs] for t in latents))
+                    for chunk in together
+                ]
+            part = parts[0]
+            total = merge_into(total, parts, graphs, num_graphs)
         whole = type(part)(
             *(t.to(like.dtype) for t, like in zip(total, part, strict=True))
         )
@@ -76,14 +84,14 @@ class _MapChunks(torch.autograd.Function):
     ) -> Tensor:
         x, *latents = tensors[:num_inputs]
         out: Tensor | None = None
-        for chunk in chunks:
-            with around.autocast():
+        with around.autocast():
+            for chunk in chunks:
                 (part,) = chunk.function(
                     x[chunk.rows], *(t[chunk.graphs] for t in latents)
                 )
-            if out is None:
-                out = part.new_empty(x.size(0), *part.shape[1:])
-            out[chunk.rows] = part
+                if out is None:
+                    out = part.new_empty(x.size(0), *part.shape[1:])
+                out[chunk.rows] = part
         assert out is not None
         ctx.save_for_backward(*tensors)
         ctx.chunks, ctx.around, ctx.num_inputs = chunks, around, num_inputs
@@ -102,29 +110,41 @@ class _MapChunks(torch.autograd.Function):
         return None, None, None, *found
 
 
+def _successive(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Iterate over some chunks of the same graphs at a time, in their order."""
+    for _, same in groupby(chunks, key=lambda chunk: chunk.graphs.indices(sys.maxsize)):
+        while together := list(islice(same, _MERGED_AT_ONCE)):
+            yield together
+
+
 def merge_into(
-    total: State | None, part: State, graphs: slice, num_graphs: int
+    total: State | None, parts: Sequence[State], graphs: slice, num_graphs: int
 ) -> State:
-    """Merge the states of some graphs into those of all, in place.
+    """Merge states of some graphs into those of all, in place.
 
     Sums are in double precision: thousands of merges would add up their rounding.
 
     Args:
         total: The states of all graphs so far; `None` at first.
-        part: The states of some graphs.
+        parts: States of disjoint sets of points of some graphs.
         graphs: Which they are.
         num_graphs: Number of all graphs.
 
     Returns:
         The states of all graphs.
     """
-    first: Tensor = next(iter(part))
+    first: Tensor = next(iter(parts[0]))
     exact = torch.float32 if first.device.type == "mps" else torch.float64
     if total is None:
-        total = part.empty_like(num_graphs, exact)
-    kind: Any = type(part)
+        total = parts[0].empty_like(num_graphs, exact)
+    kind: Any = type(parts[0])
     here = kind(*(t[graphs] for t in total))
-    merged = here.merge(kind(*(t.to(exact) for t in part)))
+    states = [here, *parts]
+    stacked = kind(
+        *(torch.stack([t.to(exact) for t in ts]) for ts in zip(*states, strict=True))
+    )
+    top = stacked.extrema().amax(dim=0)
+    merged = stacked.from_sums(stacked.sums(top).sum(dim=0), top)
     for t, value in zip(total, merged, strict=True):
         t[graphs] = value
     return total

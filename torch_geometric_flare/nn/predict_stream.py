@@ -203,7 +203,7 @@ def _run_block(
                 x = features(rows)
                 residual.write(rows, x)
             part = call_step(block, "encode_rows", x, _layout(x), latents)
-            total = merge_into(total, part, slice(1), 1)
+            total = merge_into(total, [part], slice(1), 1)
         assert total is not None
         kind: Any = type(part)
         whole: State = kind(*(t.to(p.dtype) for t, p in zip(total, part, strict=True)))

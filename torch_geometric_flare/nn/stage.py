@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, TypeVar
 
 from torch import Tensor
@@ -82,6 +83,11 @@ def take_step(
     return stage.decode_rows(latents, x, layout)
 
 
+@lru_cache(maxsize=64)
+def _takes_steps(forward: Callable[..., Any]) -> bool:
+    return "step" in inspect.signature(forward).parameters
+
+
 def call_step(
     stage: Any, step: Step, x: Any, layout: PointBatch | None, latents: Latents
 ) -> Any:
@@ -99,7 +105,7 @@ def call_step(
     """
     # A wrapper hands on the method of the module inside.
     inside = getattr(stage.encode_rows, "__self__", stage)
-    if "step" in inspect.signature(type(inside).forward).parameters:
+    if _takes_steps(type(inside).forward):
         return stage(x, layout, step=step, latents=latents)
     return take_step(stage, step, x, layout, latents)
 
