@@ -85,6 +85,16 @@ def test_a_layout_that_would_lead_astray_is_refused(sizes, packed, message):
         PointBatch((3, 4), ((0, 1),), order=torch.arange(5))
 
 
+def test_chunks_are_cut_once():
+    layout = PointBatch.from_sizes([5, 0, 20])
+    chunks = layout.chunks(4)
+    assert layout.chunks(4) is chunks and len(layout.chunks(5)) == 5
+    assert [chunk.rows for chunk in chunks][1:3] == [slice(4, 8), slice(8, 12)]
+    assert [chunk.layout.sizes for chunk in chunks][:3] == [(4,), (1, 0, 3), (4,)]
+    # Equal chunks share their layout, and with it their tasks.
+    assert chunks[0].layout is chunks[2].layout
+
+
 def test_select():
     sizes = [5, 0, 900, 20, 7]
     layout = PointBatch.from_sizes(sizes)

@@ -4,7 +4,13 @@ from torch.nn.functional import gelu, linear
 
 from torch_geometric_flare.kernels import residual_mlp as module
 from torch_geometric_flare.kernels.llvm import is_available
-from torch_geometric_flare.kernels.residual_mlp import Layer, backward, fits, forward
+from torch_geometric_flare.kernels.residual_mlp import (
+    Layer,
+    backward,
+    fits,
+    forward,
+    packed_once,
+)
 
 pytestmark = pytest.mark.skipif(
     not is_available(), reason="there is no LLVM for this processor"
@@ -121,3 +127,41 @@ def test_errors():
     for rows in (x[:, :16].contiguous(), x[0]):
         with pytest.raises(ValueError, match=r"expected \[N, 48\]"):
             module.forward(rows, layers, [(weight, bias)])
+
+
+@pytest.fixture
+def packs(monkeypatch):
+    """Count how often weights are brought into the order of the code."""
+    calls = []
+    pack = module._pack
+    monkeypatch.setattr(module, "_pack", lambda *a: calls.append(1) or pack(*a))
+    return calls
+
+
+def test_weights_are_packed_once(packs):
+    parameters = draw(LAYERS, torch.float32)
+    x = torch.randn(3, 16)
+    with packed_once():
+        first = forward(x, LAYERS, parameters)
+        with packed_once():
+            again = forward(x, LAYERS, parameters)
+    assert len(packs) == 1 and torch.equal(first, again)
+    # Weights may change between loops.
+    parameters[0][0].zero_()
+    with packed_once():
+        changed = forward(x, LAYERS, parameters)
+    assert len(packs) == 2 and not torch.allclose(first, changed)
+    forward(x, LAYERS, parameters)
+    forward(x, LAYERS, parameters)
+    assert len(packs) == 4
+
+
+def test_weights_of_a_moment_are_not_mistaken_or_kept(packs):
+    x = torch.randn(3, 16)
+    with packed_once():
+        for _ in range(200):
+            parameters = draw(LAYERS, torch.float32)
+            y = forward(x, LAYERS, parameters)
+            torch.testing.assert_close(y, definition(x, LAYERS, parameters))
+        assert len(module._PACKED.maps) <= 64
+    assert module._PACKED.maps is None

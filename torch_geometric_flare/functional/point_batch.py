@@ -208,7 +208,21 @@ class PointBatch:
         """
         if chunk_size < 1:
             raise ValueError(f"chunk_size is {chunk_size}, expected a positive number")
+        # The lock of a cached property stops the compiler of torch.
+        if torch.compiler.is_compiling():
+            return self._cut(chunk_size)
+        if chunk_size not in self._cuts:
+            self._cuts[chunk_size] = self._cut(chunk_size)
+        return self._cuts[chunk_size]
+
+    @cached_property
+    def _cuts(self) -> dict[int, list["PointChunk"]]:
+        """The chunks by their size: every layer asks for them twice."""
+        return {}
+
+    def _cut(self, chunk_size: int) -> list["PointChunk"]:
         chunks = []
+        layouts: dict[tuple[int, ...], PointBatch] = {}
         graph, left = 0, list(self.sizes)
         for start in range(0, self.num_points, chunk_size):
             first, sizes, room = graph, [], chunk_size
@@ -220,7 +234,10 @@ class PointBatch:
                 if left[graph] == 0:
                     graph += 1
             rows = slice(start, start + chunk_size - room)
-            layout = PointBatch.from_sizes(sizes, self.device, self.dtype)
+            layout = layouts.get(tuple(sizes))
+            if layout is None:
+                layout = PointBatch.from_sizes(sizes, self.device, self.dtype)
+                layouts[tuple(sizes)] = layout
             chunks.append(PointChunk(rows, slice(first, first + len(sizes)), layout))
         return chunks
 

@@ -18,6 +18,7 @@ from torch_geometric_flare.functional.residual_layers import (
     suits_kernels,
 )
 from torch_geometric_flare.kernels.residual_mlp import Layer, backward, fits, forward
+from torch_geometric_flare.kernels.residual_mlp import packed_once as packed_once
 
 Parameters = Sequence[tuple[Tensor, Tensor | None]]
 
@@ -144,9 +145,11 @@ def residual_mlp(
             return None
         kinds = [layer.gelu + 2 * layer.residual for layer in layers]
         y = residual_mlp_operator.residual_mlp(points, weights, biases, kinds)
-    else:
+    elif torch.is_grad_enabled():
         y = _ResidualMLP.apply(  # type: ignore[no-untyped-call]
             layers, points, *chain.from_iterable(parameters)
         )
+    else:
+        y = forward(points, layers, parameters)
     y = y.view(*x.shape[:-1], y.size(-1))
     return y.to(torch.get_autocast_dtype("cpu")) if autocast else y

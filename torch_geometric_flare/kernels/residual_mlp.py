@@ -5,7 +5,9 @@ nothing. Only input and output are whole tensors; the backward computes the laye
 block again.
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -27,7 +29,7 @@ _MOST_LAYERS = 8
 _WIDEST = 512
 
 # Elements that are worth another thread.
-_LEAST_WORK = 1 << 15
+_LEAST_WORK = 1 << 14
 
 
 class Layer(NamedTuple):
@@ -41,6 +43,35 @@ class Layer(NamedTuple):
 
 Layers = tuple[Layer, ...]
 Parameters = Sequence[tuple[Tensor, Tensor | None]]
+
+
+class _Packed(threading.local):
+    """Weights as the code reads them, by the identities of what they are made from.
+
+    The parameters themselves are kept as well: another could get the same identity.
+    """
+
+    maps: dict[tuple[int, ...], tuple[Tensor, Parameters]] | None = None
+
+
+_PACKED = _Packed()
+
+# Weights that are made anew for each call would otherwise be kept for all of them.
+_MOST_PACKED = 64
+
+
+@contextmanager
+def packed_once() -> Iterator[None]:
+    """Bring the weights of an MLP into the order of the code at its first call alone.
+
+    For many calls on few rows each. Weights must not change meanwhile.
+    """
+    before = _PACKED.maps
+    _PACKED.maps = {} if before is None else before
+    try:
+        yield
+    finally:
+        _PACKED.maps = before
 
 
 @lru_cache
@@ -90,6 +121,18 @@ def backward(
 
 def _maps(layers: Layers, parameters: Parameters) -> Tensor:
     """Return the columns of each weight and then its bias, zero without one."""
+    packed = _PACKED.maps
+    if packed is None:
+        return _pack(layers, parameters)
+    key = tuple([id(t) for pair in parameters for t in pair])
+    if key not in packed:
+        if len(packed) >= _MOST_PACKED:
+            packed.clear()
+        packed[key] = _pack(layers, parameters), parameters
+    return packed[key][0]
+
+
+def _pack(layers: Layers, parameters: Parameters) -> Tensor:
     _check_layers(parameters[0][0].dtype, layers)
     parts = []
     for layer, (weight, bias) in zip(layers, parameters, strict=True):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import State
+from torch_geometric_flare.functional.residual_mlp import packed_once
 from torch_geometric_flare.nn.recompute import Chunk, Surroundings, chunk_gradients
 
 # Merging one state at a time takes longer than encoding a small chunk.
@@ -35,15 +36,16 @@ class _EncodeChunks(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, *latents = tensors[:num_inputs]
         total: Any = None
-        for together in _successive(chunks):
-            graphs = together[0].graphs
-            with around.autocast():
-                parts: list[Any] = [
-                    chunk.function(x[chunk.rows], *(t[graphs] for t in latents))
-                    for chunk in together
-                ]
-            part = parts[0]
-            total = merge_into(total, parts, graphs, num_graphs)
+        with packed_once():
+            for together in _successive(chunks):
+                graphs = together[0].graphs
+                with around.autocast():
+                    parts: list[Any] = [
+                        chunk.function(x[chunk.rows], *(t[graphs] for t in latents))
+                        for chunk in together
+                    ]
+                part = parts[0]
+                total = merge_into(total, parts, graphs, num_graphs)
         whole = type(part)(
             *(t.to(like.dtype) for t, like in zip(total, part, strict=True))
         )
@@ -84,7 +86,7 @@ class _MapChunks(torch.autograd.Function):
     ) -> Tensor:
         x, *latents = tensors[:num_inputs]
         out: Tensor | None = None
-        with around.autocast():
+        with around.autocast(), packed_once():
             for chunk in chunks:
                 (part,) = chunk.function(
                     x[chunk.rows], *(t[chunk.graphs] for t in latents)

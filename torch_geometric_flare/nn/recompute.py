@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import get_device_states, set_device_states
 
+from torch_geometric_flare.functional.residual_mlp import packed_once
+
 # The gradients of what a chunk gives, from the chunk and what it gives.
 Weigh = Callable[..., Sequence[Tensor]]
 
@@ -176,7 +178,7 @@ def chunk_gradients(
     targets = [*inputs, *parameters]
     totals: list[Tensor | None] = [None] * len(targets)
     call = around.bind(parameters)
-    with around.same_random_numbers():
+    with around.same_random_numbers(), packed_once():
         for chunk in chunks:
             places: list[Any] = [*chunk.places(len(inputs)), *[...] * len(parameters)]
             grads = _gradients(chunk, inputs, parameters, around, call, weigh)
