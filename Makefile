@@ -16,7 +16,8 @@ ifndef OMP_WAIT_POLICY
 export GOMP_SPINCOUNT ?= 10000
 endif
 
-.PHONY: setup demo test test-slow test-all test-cuda test-scatter test-oldest docs bench lint clean
+.PHONY: setup demo test test-slow test-all test-cuda test-scatter test-oldest \
+	test-newest docs bench lint clean
 
 setup: $(READY)
 
@@ -81,8 +82,22 @@ test-oldest: $(OLDEST)/.ready
 	PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -n $(TEST_PROCESSES) \
 		--dist loadfile $(CORE_TESTS)
 
+# The same, and every row of docs/works_with.md, with the highest versions there are.
+NEWEST := .venv-newest
+PARTNERS := captum mlflow onnxruntime onnxscript tabulate tensorboardX wandb
+
+$(NEWEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	env -u PIP_CONSTRAINT $(NEWEST)/bin/pip install --quiet -e '.[train,viz,hub,peft,fno]' \
+		pytest pytest-xdist hypothesis $(PARTNERS)
+	touch $@
+
+test-newest: $(NEWEST)/.ready
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest -n $(TEST_PROCESSES) --dist loadfile \
+		$(CORE_TESTS) tests/works_with
+
 bench: $(READY)
 	$(BIN)/python examples/benchmarks/run.py
 
 clean:
-	rm -rf .venv .venv-oldest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

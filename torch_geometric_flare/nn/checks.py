@@ -138,12 +138,13 @@ def check_double(module: nn.Module) -> None:
     Args:
         module: What is given points of `torch.float64`.
     """
-    weight = next(module.parameters(), None)
-    if weight is not None and weight.dtype == torch.float32:
-        raise ValueError(
-            f"x is torch.float64, but the weights of {type(module).__name__} are "
-            "torch.float32: pass x.float(), or call .double() on the module"
-        )
+    for weight in module.parameters():
+        if weight.dtype == torch.float32:
+            raise ValueError(
+                f"x is torch.float64, but the weights of {type(module).__name__} are "
+                "torch.float32: pass x.float(), or call .double() on the module"
+            )
+        return  # the compiler of torch 2.8 cannot trace next(..., None)
 
 
 def check_points(
