@@ -9,6 +9,7 @@ from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.autocast import outside_autocast
 from torch_geometric_flare.nn.checks import check_double, check_points
 from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
+from torch_geometric_flare.nn.initialization import Init, reset_carrying
 from torch_geometric_flare.nn.layout import Batch, point_layout
 from torch_geometric_flare.nn.padded import forward_padded, refuse_script
 
@@ -27,6 +28,7 @@ class Backbone(nn.Module):
     A subclass sets
 
     - `in_channels`, `hidden_channels`, `out_channels` and `chunk_size`;
+    - `init`, how parameters start, see `nn.initialization`; `"paper"` by default;
     - `lift`, `norm` and `head`: modules that act on each point by itself;
     - `blocks`: modules called as `block(x, layout, group)` that are also a
       `nn.stage.Stage`, such as `ResidualBlock` around a `PointMixer`. A network that
@@ -37,6 +39,7 @@ class Backbone(nn.Module):
     hidden_channels: int
     out_channels: int
     chunk_size: int | None
+    init: Init = "paper"
     lift: nn.Module
     blocks: nn.ModuleList
     norm: nn.Module
@@ -49,6 +52,12 @@ class Backbone(nn.Module):
         modules: Any = (self.lift, *self.blocks, self.norm, self.head)
         for module in modules:
             module.reset_parameters()
+        self._reset_lift()
+
+    def _reset_lift(self) -> None:
+        """Let the lift keep the size of the input; a constructor ends with this."""
+        if self.init == "scaled":
+            reset_carrying(self.lift)
 
     def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
         """Return what `lift` takes of each point: `x`, unless a subclass adds to it.

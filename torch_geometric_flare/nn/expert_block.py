@@ -52,6 +52,7 @@ class ExpertBlock(nn.Module):
     """
 
     num_encodes = 2
+    input_maps = ("gate",)
 
     def __init__(
         self,
@@ -65,11 +66,11 @@ class ExpertBlock(nn.Module):
         self.widths = channels, channels, in_channels
         self.geometry_norm = nn.LayerNorm(channels)
         self.state_norm = nn.LayerNorm(channels)
-        self.cross_attention = LinearAttention(channels, heads)
+        self.cross_attention = LinearAttention(channels, heads, init="paper")
         self.experts1 = ExpertMixture(channels, num_experts, mlp_ratio)
         self.experts1_norm = nn.LayerNorm(channels)
         self.self_attention_norm = nn.LayerNorm(channels)
-        self.self_attention = LinearAttention(channels, heads)
+        self.self_attention = LinearAttention(channels, heads, init="paper")
         self.experts2 = ExpertMixture(channels, num_experts, mlp_ratio)
         self.experts2_norm = nn.LayerNorm(channels)
         inner = mlp_ratio * channels

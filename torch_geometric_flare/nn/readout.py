@@ -86,6 +86,7 @@ class LatentReadout(nn.Module):
             act,
             input_residual=False,
             output_residual=False,
+            init="scaled",
         )
 
     @property

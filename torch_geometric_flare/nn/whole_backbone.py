@@ -9,6 +9,7 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, pointwise_mlp
+from torch_geometric_flare.nn.initialization import Init, check_init
 from torch_geometric_flare.nn.layout import Batch
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class WholeBackbone(Backbone):
         mlp_ratio: Inner over outer width $r$ of each block's MLP.
         chunk_size: `None`; any other value is refused.
         mixer: Makes the mixer of one block.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -47,6 +50,7 @@ class WholeBackbone(Backbone):
         mlp_ratio: int,
         chunk_size: int | None,
         mixer: Callable[[], nn.Module],
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -65,6 +69,7 @@ class WholeBackbone(Backbone):
         self.heads = heads
         self.mlp_ratio = mlp_ratio
         self.chunk_size = chunk_size
+        self.init = check_init(init)
         self._refuse_parts("chunk_size", chunk_size)
 
         width = hidden_channels
@@ -73,12 +78,13 @@ class WholeBackbone(Backbone):
             ResidualBlock(
                 width,
                 mixer(),
-                pointwise_mlp(width, mlp_ratio * width, width, nn.GELU()),
+                pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init),
             )
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.head = ResidualMLP(width, width, out_channels, 2, output_residual=False)
+        self._reset_lift()
 
     def forward(
         self,

@@ -14,6 +14,11 @@ from torch_geometric_flare.nn import models
 Value = int | float | str | bool | tuple[int, ...]
 """An argument of a model; a tuple may be given as the list that JSON makes of it."""
 
+OPTIMIZERS = ("adamw", "muon")
+
+# Peak learning rate of Muon over that of AdamW, unless a recipe has its own.
+_MUON_OVER_ADAMW = 10.0
+
 # What `Recipe.build` adds, as a data set decides it.
 _CHANNELS = ("in_channels", "out_channels")
 
@@ -22,7 +27,7 @@ _CHANNELS = ("in_channels", "out_channels")
 class Recipe:
     r"""A class of models, its arguments, and how to train it.
 
-    Training is by AdamW under a one-cycle schedule.
+    Training follows a one-cycle schedule.
 
     Args:
         model_class: Class of the model, or the name of one in
@@ -34,7 +39,13 @@ class Recipe:
         batch_size: Samples in a step.
         num_points: Random points taken of each sample in each epoch, by the transform
             `FixedPoints(num_points, replace=False)`; `None` for all.
-        learning_rate: Peak learning rate.
+        optimizer: `"adamw"`; or `"muon"`, which is Muon for the matrices inside the
+            network's blocks and AdamW for all other parameters, see
+            `training.MuonAdamW`.
+        learning_rate: Peak learning rate of AdamW.
+        matrix_learning_rate: Peak learning rate of Muon; `None` for ten times
+            `learning_rate`. It is the spectral norm of a step, so that one value serves
+            all widths.
         betas: Decay rates of Adam's two averages.
         cycle_momentum: Let the schedule move the first of `betas` from 0.95 down to
             0.85 and back, as `OneCycleLR` does unless told otherwise.
@@ -66,7 +77,9 @@ class Recipe:
     max_steps: int | None = None
     batch_size: int = 2
     num_points: int | None = None
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
+    matrix_learning_rate: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     cycle_momentum: bool = True
     weight_decay: float = 1e-5
@@ -85,6 +98,12 @@ class Recipe:
             if value is not None:
                 check_integers(1, **{name: value})
         check_kind(Mapping, "a mapping of arguments", model=self.model)
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer is {self.optimizer!r}, expected one of "
+                f"{', '.join(OPTIMIZERS)}"
+            )
+        check_numbers(matrix_learning_rate=self.peak_matrix_learning_rate)
         check_numbers(
             learning_rate=self.learning_rate,
             gradient_clip=self.gradient_clip,
@@ -95,9 +114,14 @@ class Recipe:
             pct_start=self.pct_start,
             ema_decay=self.ema_decay,
         )
-        for name in ("learning_rate", "gradient_clip", "div_factor"):
+        for name in (
+            "learning_rate",
+            "matrix_learning_rate",
+            "gradient_clip",
+            "div_factor",
+        ):
             value = getattr(self, name)
-            if not value > 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         if not self.final_div_factor > 0:
             raise ValueError(
@@ -133,6 +157,12 @@ class Recipe:
         arguments = {name: _as_tuple(value) for name, value in self.model.items()}
         object.__setattr__(self, "model", MappingProxyType(arguments))
         _check_arguments(self.model_class, self.model)
+
+    @property
+    def peak_matrix_learning_rate(self) -> float:
+        """Peak learning rate of Muon."""
+        own = self.matrix_learning_rate
+        return _MUON_OVER_ADAMW * self.learning_rate if own is None else own
 
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
         """Build the model, with new parameters.

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch_geometric.data import Data
 from typing_extensions import Self
@@ -26,7 +25,7 @@ from torch_geometric_flare.training.errors import (
     errors_per_field,
     mean_over_fields,
 )
-from torch_geometric_flare.training.optimizer import parameter_groups
+from torch_geometric_flare.training.optimizer import build_optimizer
 from torch_geometric_flare.training.resuming import check_same
 from torch_geometric_flare.transforms import Normalizer
 
@@ -250,18 +249,14 @@ class SurrogateModule(LightningModule):
         self._measure("test", batch)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return AdamW and a one-cycle schedule over all steps of the training."""
+        """Return the recipe's optimizer and a one-cycle schedule over all steps."""
         recipe = self.recipe
-        optimizer = AdamW(
-            parameter_groups(self.surrogate.model, recipe.weight_decay),
-            lr=recipe.learning_rate,
-            betas=recipe.betas,
-        )
+        optimizer = build_optimizer(self.surrogate.model, recipe)
         # The schedule divides by the length of each phase less one step.
         num_steps = max(4, int(self.trainer.estimated_stepping_batches))
         schedule = OneCycleLR(
             optimizer,
-            max_lr=recipe.learning_rate,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=num_steps,
             pct_start=max(recipe.pct_start, 2 / num_steps),
             div_factor=recipe.div_factor,

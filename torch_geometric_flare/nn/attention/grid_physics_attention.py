@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.attention.slice_attention import SliceAttention
 from torch_geometric_flare.nn.checks import check_grid, check_points
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class GridPhysicsAttention(SliceAttention):
         heads: Attention heads.
         num_slices: Slices $G$ of each head.
         head_channels: Width $D$ of a head; by default `channels // heads`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -57,8 +60,9 @@ class GridPhysicsAttention(SliceAttention):
         heads: int = 8,
         num_slices: int = 64,
         head_channels: int | None = None,
+        init: Init = "scaled",
     ) -> None:
-        super().__init__(channels, heads, num_slices, head_channels)
+        super().__init__(channels, heads, num_slices, head_channels, init)
         self.grid = check_grid(grid)
         width = self.heads * self.head_channels
         self.point = nn.Conv2d(channels, width, kernel_size=3, padding=1)

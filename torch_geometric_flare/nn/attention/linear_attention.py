@@ -11,6 +11,7 @@ from torch_geometric_flare.functional import (
 )
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.stage import Latents
 
@@ -35,6 +36,8 @@ class LinearAttention(PointMixer):
         heads: Attention heads $H$, each of width $D = C / H$.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing module.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -51,7 +54,11 @@ class LinearAttention(PointMixer):
     """
 
     def __init__(
-        self, channels: int, heads: int = 8, chunk_size: int | None = None
+        self,
+        channels: int,
+        heads: int = 8,
+        chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -66,6 +73,7 @@ class LinearAttention(PointMixer):
             )
         self.channels = self.in_channels = channels
         self.heads = heads
+        self.init = check_init(init)
         self.chunk_size = chunk_size
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
@@ -77,6 +85,9 @@ class LinearAttention(PointMixer):
         """Draw new parameters."""
         for linear in (self.query, self.key, self.value, self.out):
             reset_truncated(linear)
+        if self.init == "scaled":
+            for linear in (self.query, self.key):
+                reset_scoring(linear)
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()

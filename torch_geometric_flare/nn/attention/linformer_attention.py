@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.initialization import Init
 
 
 class LinformerAttention(WholeAttention):
@@ -24,6 +25,8 @@ class LinformerAttention(WholeAttention):
         num_points: Points $N$ of every graph.
         heads: Attention heads, each of width $D = C / H$.
         num_projections: Rows $k$ of $E$ and $F$.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[BN, C]$, `batch` $[BN]$
@@ -46,8 +49,9 @@ class LinformerAttention(WholeAttention):
         num_points: int,
         heads: int = 8,
         num_projections: int = 64,
+        init: Init = "scaled",
     ) -> None:
-        super().__init__(channels, heads, 3)
+        super().__init__(channels, heads, 3, init)
         check_positive(num_points=num_points, num_projections=num_projections)
         self.num_points = num_points
         self.num_projections = num_projections

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch_geometric_flare.functional.dense import no_autocast
 from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.initialization import Init
 
 _SELF = -5e4  # score of a point with itself, as in the published code
 
@@ -33,6 +34,8 @@ class LSHAttention(WholeAttention):
         num_buckets: Buckets, an even number.
         attention_chunk: Points of a chunk.
         num_rounds: Rounds of hashing.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -59,8 +62,9 @@ class LSHAttention(WholeAttention):
         num_buckets: int = 32,
         attention_chunk: int = 64,
         num_rounds: int = 4,
+        init: Init = "scaled",
     ) -> None:
-        super().__init__(channels, heads, 2)
+        super().__init__(channels, heads, 2, init)
         check_positive(
             num_buckets=num_buckets,
             attention_chunk=attention_chunk,

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch_geometric_flare.functional.dense import no_autocast
 from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.initialization import Init
 
 _ITERATIONS = 6  # as in the paper
 
@@ -34,6 +35,8 @@ class NystromAttention(WholeAttention):
         channels: Width $C$ of input and output.
         heads: Attention heads, each of width $D = C / H$.
         num_landmarks: Landmarks $m$ of each graph.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -50,8 +53,14 @@ class NystromAttention(WholeAttention):
         torch.Size([100, 16])
     """
 
-    def __init__(self, channels: int, heads: int = 8, num_landmarks: int = 64) -> None:
-        super().__init__(channels, heads, 3)
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 8,
+        num_landmarks: int = 64,
+        init: Init = "scaled",
+    ) -> None:
+        super().__init__(channels, heads, 3, init)
         check_positive(num_landmarks=num_landmarks)
         self.num_landmarks = num_landmarks
         self.reset_parameters()

@@ -12,6 +12,7 @@ from torch_geometric_flare.functional import (
 )
 from torch_geometric_flare.nn.attention.slice_attention import SliceAttention
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.stage import Latents
 
@@ -41,6 +42,8 @@ class PhysicsAttention(SliceAttention, PointMixer):
         head_channels: Width $D$ of a head; by default `channels // heads`.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing module.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -64,8 +67,9 @@ class PhysicsAttention(SliceAttention, PointMixer):
         num_slices: int = 64,
         head_channels: int | None = None,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
-        super().__init__(channels, heads, num_slices, head_channels)
+        super().__init__(channels, heads, num_slices, head_channels, init)
         check_positive(chunk_size=1 if chunk_size is None else chunk_size)
         self.chunk_size = chunk_size
         width = self.heads * self.head_channels

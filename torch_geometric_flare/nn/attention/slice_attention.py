@@ -14,6 +14,7 @@ from torch_geometric_flare.functional import (
 )
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.stage import Latents
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class SliceAttention(nn.Module):
         heads: Attention heads $H$.
         num_slices: Slices $G$ of each head.
         head_channels: Width $D$ of a head; by default `channels // heads`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Raises:
         ValueError: If a size is not positive, or `head_channels` is not given and
@@ -51,7 +54,12 @@ class SliceAttention(nn.Module):
     in_channels: int | tuple[int, int]
 
     def __init__(
-        self, channels: int, heads: int, num_slices: int, head_channels: int | None
+        self,
+        channels: int,
+        heads: int,
+        num_slices: int,
+        head_channels: int | None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(channels=channels, heads=heads, num_slices=num_slices)
@@ -67,6 +75,7 @@ class SliceAttention(nn.Module):
         self.heads = heads
         self.num_slices = num_slices
         self.head_channels = head_channels
+        self.init = check_init(init)
 
         self.temperature = nn.Parameter(torch.empty(heads))
         self.slice = nn.Linear(head_channels, num_slices)
@@ -78,9 +87,11 @@ class SliceAttention(nn.Module):
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         nn.init.constant_(self.temperature, 0.5)
-        for module in self.children():
+        for name, module in self.named_children():
             if isinstance(module, nn.Linear):
                 reset_truncated(module)
+                if self.init == "scaled" and name in ("point", "query", "key"):
+                    reset_scoring(module)
             elif isinstance(module, nn.Conv2d):
                 # The reference leaves convolutions as PyTorch draws them.
                 module.reset_parameters()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import ragged_self_attention
 from torch_geometric_flare.nn.checks import check_points, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class SoftmaxAttention(nn.Module):
     Args:
         channels: Width $C$ of input and output.
         heads: Attention heads, each of width $D = C / H$.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -43,7 +46,12 @@ class SoftmaxAttention(nn.Module):
         torch.Size([100, 16])
     """
 
-    def __init__(self, channels: int, heads: int = 8) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 8,
+        init: Init = "scaled",
+    ) -> None:
         super().__init__()
         check_positive(channels=channels, heads=heads)
         if channels % heads:
@@ -53,6 +61,7 @@ class SoftmaxAttention(nn.Module):
             )
         self.channels = channels
         self.heads = heads
+        self.init = check_init(init)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.reset_parameters()
@@ -60,6 +69,8 @@ class SoftmaxAttention(nn.Module):
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         reset_linear(self.qkv)
+        if self.init == "scaled":
+            reset_scoring(self.qkv)
         reset_linear(self.out)
 
     def forward(

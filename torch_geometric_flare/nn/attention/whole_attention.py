@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.checks import check_points, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
 if TYPE_CHECKING:
@@ -24,12 +25,20 @@ class WholeAttention(nn.Module):
         channels: Width $C$ of input and output.
         heads: Attention heads, each of width $D = C / H$.
         num_maps: Linear maps of the points that `attend` takes.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Raises:
         ValueError: If a size is not positive, or `heads` does not divide `channels`.
     """
 
-    def __init__(self, channels: int, heads: int, num_maps: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        num_maps: int,
+        init: Init = "scaled",
+    ) -> None:
         super().__init__()
         check_positive(channels=channels, heads=heads)
         if channels % heads:
@@ -39,6 +48,7 @@ class WholeAttention(nn.Module):
             )
         self.channels = channels
         self.heads = heads
+        self.init = check_init(init)
         self.num_maps = num_maps
         self.maps = nn.Linear(channels, num_maps * channels)
         self.out = nn.Linear(channels, channels)
@@ -46,6 +56,8 @@ class WholeAttention(nn.Module):
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         reset_linear(self.maps)
+        if self.init == "scaled":
+            reset_scoring(self.maps)
         reset_linear(self.out)
 
     def attend(self, maps: Tensor) -> Tensor:

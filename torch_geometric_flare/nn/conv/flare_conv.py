@@ -26,6 +26,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
     ResidualMLP,
     reset_linear,
 )
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_latents
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
 from torch_geometric_flare.nn.stage import Latents
@@ -63,6 +64,8 @@ class FLAREConv(PointMixer):
         bias: Whether the linear maps have a bias.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing module.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or a pair of each; or padded
@@ -102,6 +105,7 @@ class FLAREConv(PointMixer):
         qk_norm: bool = False,
         bias: bool = True,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         source, query = _widths(in_channels)
@@ -138,15 +142,22 @@ class FLAREConv(PointMixer):
         self.qk_norm = qk_norm
         self.bias = bias
         self.chunk_size = chunk_size
+        self.init = check_init(init)
 
         width = heads * head_channels
         self.latents = nn.Parameter(torch.empty(heads, num_latents, head_channels))
-        self.key_mlp = ResidualMLP(source, width, width, kv_layers, act, bias)
-        self.value_mlp = ResidualMLP(source, width, width, kv_layers, act, bias)
+        self.key_mlp = ResidualMLP(
+            source, width, width, kv_layers, act, bias, init=init
+        )
+        self.value_mlp = ResidualMLP(
+            source, width, width, kv_layers, act, bias, init=init
+        )
         # Keys of query points of a kind of their own.
         self.query_mlp: ResidualMLP | None = None
         if isinstance(in_channels, tuple):
-            self.query_mlp = ResidualMLP(query, width, width, kv_layers, act, bias)
+            self.query_mlp = ResidualMLP(
+                query, width, width, kv_layers, act, bias, init=init
+            )
         self.query_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, out_channels, bias=bias)
@@ -156,7 +167,7 @@ class FLAREConv(PointMixer):
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""
-        nn.init.normal_(self.latents, std=0.1)
+        reset_latents(self.latents, self.scale, self.init)
         self.key_mlp.reset_parameters()
         self.value_mlp.reset_parameters()
         if self.query_mlp is not None:

@@ -65,6 +65,8 @@ class LocalConv(MessagePassing):
         torch.Size([100, 16])
     """
 
+    input_maps = ("kernel_in",)
+
     def __init__(
         self,
         channels: int,

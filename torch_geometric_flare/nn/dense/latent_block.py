@@ -9,6 +9,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
     pointwise_mlp,
     reset_linear,
 )
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 
 
 class LatentBlock(nn.Module):
@@ -25,6 +26,8 @@ class LatentBlock(nn.Module):
         hidden_channels: Width inside the MLP.
         act: Activation $\phi$; `"gelu"` is the tanh approximation.
         qkv_bias: Whether the maps to $Q, K, V$ have a bias.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[B, M, C]$
@@ -38,19 +41,25 @@ class LatentBlock(nn.Module):
         hidden_channels: int,
         act: Activation = "gelu",
         qkv_bias: bool = True,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         self.heads = heads
+        self.init = check_init(init)
         self.attention_norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.out = nn.Linear(channels, channels)
         self.feed_forward_norm = nn.LayerNorm(channels)
-        self.feed_forward = pointwise_mlp(channels, hidden_channels, channels, act)
+        self.feed_forward = pointwise_mlp(
+            channels, hidden_channels, channels, act, init
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         reset_linear(self.qkv)
+        if self.init == "scaled":
+            reset_scoring(self.qkv)
         reset_linear(self.out)
         for module in (self.attention_norm, self.feed_forward_norm, self.feed_forward):
             module.reset_parameters()

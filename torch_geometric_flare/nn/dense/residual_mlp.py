@@ -25,6 +25,7 @@ from torch_geometric_flare.nn.dense.lazy import (
     input_width,
     materialise,
 )
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
 
 Activation = str | Callable[[Tensor], Tensor]
 
@@ -89,6 +90,9 @@ class ResidualMLP(nn.Module):
         bias: Whether the linear maps have a bias.
         input_residual: Whether the first layer adds its input where widths match.
         output_residual: Whether the last layer adds its input where widths match.
+        init: How parameters start, see `nn.initialization`. `"scaled"` keeps the size
+            of the input in a first layer that does not add it; `"paper"` draws all
+            weights as published.
 
     Shapes:
         - input: $[*, C_\text{in}]$
@@ -111,6 +115,7 @@ class ResidualMLP(nn.Module):
         bias: bool = True,
         input_residual: bool = True,
         output_residual: bool = True,
+        init: Init = "paper",
     ) -> None:
         super().__init__()
         check_input_channels(in_channels)
@@ -125,6 +130,7 @@ class ResidualMLP(nn.Module):
         self.bias = bias
         self.input_residual = input_residual
         self.output_residual = output_residual
+        self.init = check_init(init)
 
         widths = [in_channels, *[hidden_channels] * (num_layers + 1), out_channels]
         self.layers = nn.ModuleList(
@@ -141,8 +147,18 @@ class ResidualMLP(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             reset_linear(layer)
+        self._reset_first()
         if hasattr(self.activation, "reset_parameters"):
             self.activation.reset_parameters()
+
+    def _reset_first(self) -> None:
+        """Let the first layer keep the size of its input, if it does not add it."""
+        if self.num_layers >= 0:
+            adds = self.input_residual and self.in_channels == self.hidden_channels
+        else:
+            adds = self.output_residual and self.in_channels == self.out_channels
+        if self.init == "scaled" and not adds:
+            reset_carrying(self.layers[0])
 
     def materialise(self, in_channels: int) -> None:
         """Set the width of the input, if the first input is to tell it.
@@ -154,9 +170,11 @@ class ResidualMLP(nn.Module):
             return
         first = self.layers[0]
         assert isinstance(first, nn.Linear)
-        if materialise(first, in_channels):
-            reset_linear(first)
+        created = materialise(first, in_channels)
         self.in_channels = in_channels
+        if created:
+            reset_linear(first)
+            self._reset_first()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to every point by itself."""
@@ -234,7 +252,11 @@ def _take_loaded_width(mlp: nn.Module, incompatible_keys: Any) -> None:
 
 
 def pointwise_mlp(
-    in_channels: int, hidden_channels: int, out_channels: int, act: Activation
+    in_channels: int,
+    hidden_channels: int,
+    out_channels: int,
+    act: Activation,
+    init: Init = "paper",
 ) -> ResidualMLP:
     r"""Return the MLP $W_2\,\phi(W_1 x)$, which adds nothing to its result.
 
@@ -243,6 +265,7 @@ def pointwise_mlp(
         hidden_channels: Width between both maps.
         out_channels: Width of the output.
         act: Activation; `nn.GELU()` is the exact one.
+        init: How parameters start, as for `ResidualMLP`.
     """
     return ResidualMLP(
         in_channels,
@@ -252,4 +275,5 @@ def pointwise_mlp(
         act,
         input_residual=False,
         output_residual=False,
+        init=init,
     )

@@ -7,6 +7,7 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_heads, check_layers, check_positive
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
+from torch_geometric_flare.nn.initialization import Init, check_init
 
 
 class FLARE(Backbone):
@@ -33,6 +34,8 @@ class FLARE(Backbone):
             then keeps its input alone and recomputes the rest in backward.
         lift_layers: Residual hidden layers of the first and the last MLP; -1 makes each
             a single linear map.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
@@ -64,6 +67,7 @@ class FLARE(Backbone):
         qk_norm: bool = False,
         chunk_size: int | None = None,
         lift_layers: int = 2,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -92,6 +96,7 @@ class FLARE(Backbone):
         self.qk_norm = qk_norm
         self.chunk_size = chunk_size
         self.lift_layers = lift_layers
+        self.init = check_init(init)
 
         width = hidden_channels
         self.lift = ResidualMLP(
@@ -114,6 +119,7 @@ class FLARE(Backbone):
                     scale=scale,
                     act=act,
                     qk_norm=qk_norm,
+                    init=init,
                 ),
                 ResidualMLP(width, width, width, mlp_layers, act),
             )
@@ -121,8 +127,14 @@ class FLARE(Backbone):
         )
         self.norm = nn.LayerNorm(width)
         self.head = ResidualMLP(
-            width, width, out_channels, lift_layers, act, output_residual=False
+            width,
+            width,
+            out_channels,
+            lift_layers,
+            act,
+            output_residual=False,
         )
+        self._reset_lift()
 
     def __repr__(self) -> str:
         return (

@@ -15,6 +15,7 @@ from torch_geometric_flare.nn.checks import (
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.conv.local_conv import LocalConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
 
@@ -53,6 +54,8 @@ class FLAREHybrid(nn.Module):
         scale: Factor on the attention scores.
         act: Activation; `"gelu"` is the tanh approximation.
         qk_norm: Whether queries and keys pass a `LayerNorm`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `pos` $[N, D]$, `edge_index` $[2, E]$,
@@ -89,6 +92,7 @@ class FLAREHybrid(nn.Module):
         scale: float = 1.0,
         act: Activation = "gelu",
         qk_norm: bool = False,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -122,6 +126,7 @@ class FLAREHybrid(nn.Module):
         self.scale = scale
         self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
+        self.init = check_init(init)
 
         width = hidden_channels
         self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
@@ -136,6 +141,7 @@ class FLAREHybrid(nn.Module):
                     scale=scale,
                     act=act,
                     qk_norm=qk_norm,
+                    init=init,
                 ),
                 ResidualMLP(width, width, width, mlp_layers, act),
                 LocalConv(width, pos_channels, radius, kernel_channels, act),
@@ -146,12 +152,16 @@ class FLAREHybrid(nn.Module):
         self.head = ResidualMLP(
             width, width, out_channels, 2, act, output_residual=False
         )
+        if init == "scaled":
+            reset_carrying(self.lift)
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         modules: Any = (self.lift, *self.blocks, self.norm, self.head)
         for module in modules:
             module.reset_parameters()
+        if self.init == "scaled":
+            reset_carrying(self.lift)
 
     def forward(
         self,

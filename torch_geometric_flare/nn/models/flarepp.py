@@ -11,6 +11,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
     ResidualMLP,
     pointwise_mlp,
 )
+from torch_geometric_flare.nn.initialization import Init, check_init
 
 
 class FLAREPP(Backbone):
@@ -36,6 +37,8 @@ class FLAREPP(Backbone):
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing model. Each block
             then keeps its input alone and recomputes the rest in backward.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -62,6 +65,7 @@ class FLAREPP(Backbone):
         mlp_ratio: int = 2,
         act: Activation = "gelu",
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -85,13 +89,15 @@ class FLAREPP(Backbone):
         self.__dict__["act"] = act  # beside the registered modules
         self.chunk_size = chunk_size
 
+        self.init = check_init(init)
+
         width = hidden_channels
         self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 width,
                 FLAREPPConv(width, heads=heads, num_latents=num_latents),
-                pointwise_mlp(width, mlp_ratio * width, width, act),
+                pointwise_mlp(width, mlp_ratio * width, width, act, init),
             )
             for _ in range(num_layers)
         )
@@ -99,6 +105,7 @@ class FLAREPP(Backbone):
         self.head = ResidualMLP(
             width, width, out_channels, 2, act, output_residual=False
         )
+        self._reset_lift()
 
     def __repr__(self) -> str:
         return (

@@ -6,10 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp, reset_truncated
 from torch_geometric_flare.nn.expert_block import ExpertBlock
+from torch_geometric_flare.nn.initialization import (
+    Init,
+    check_init,
+    reset_carrying,
+    reset_scoring,
+)
 from torch_geometric_flare.nn.layout import Batch
 
 if TYPE_CHECKING:
@@ -128,6 +135,8 @@ class GNOT(Backbone):
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing model. Each block
             then keeps its input alone and recomputes the rest in backward.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -158,6 +167,7 @@ class GNOT(Backbone):
         reference_grid: int = 8,
         embed_inputs: bool = False,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -188,6 +198,7 @@ class GNOT(Backbone):
         self.reference_grid = reference_grid
         self.embed_inputs = embed_inputs
         self.chunk_size = chunk_size
+        self.init = check_init(init)
 
         width = hidden_channels
         if grid is None:
@@ -210,6 +221,14 @@ class GNOT(Backbone):
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
         assert isinstance(self.lift, _Lift)
+        if self.init == "scaled":
+            self._reset_lift()
+            for module in self.modules():
+                if isinstance(module, ExpertBlock):
+                    reset_carrying(module.gate)
+                elif isinstance(module, LinearAttention):
+                    reset_scoring(module.query)
+                    reset_scoring(module.key)
         nn.init.uniform_(self.lift.placeholder, 0.0, 1.0 / self.hidden_channels)
 
     def forward(

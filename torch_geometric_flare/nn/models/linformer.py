@@ -1,6 +1,7 @@
 """A transformer of `LinformerAttention`."""
 
 from torch_geometric_flare.nn.attention.linformer_attention import LinformerAttention
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
@@ -21,6 +22,8 @@ class Linformer(WholeBackbone):
         heads: Attention heads of each block.
         mlp_ratio: Inner over outer width of each block's MLP.
         chunk_size: `None`, as of `Transformer`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -46,6 +49,7 @@ class Linformer(WholeBackbone):
         heads: int = 8,
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__(
             in_channels,
@@ -60,7 +64,9 @@ class Linformer(WholeBackbone):
                 heads=heads,
                 num_points=num_points,
                 num_projections=num_projections,
+                init=init,
             ),
+            init,
         )
         self.num_points = num_points
         self.num_projections = num_projections

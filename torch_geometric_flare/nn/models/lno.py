@@ -108,7 +108,9 @@ class LNO(Backbone):
                     branch=_mlp(in_channels, width, width, mlp_layers),
                     score=_mlp(width, width, num_modes, mlp_layers),
                     blocks=[
-                        LatentBlock(width, heads, mlp_ratio * width, nn.GELU())
+                        LatentBlock(
+                            width, heads, mlp_ratio * width, nn.GELU(), init="paper"
+                        )
                         for _ in range(num_layers)
                     ],
                 )
@@ -119,7 +121,7 @@ class LNO(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters, as PyTorch does and the reference with it."""
+        """Reset parameters to PyTorch's own start, which keeps the size of inputs."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 module.reset_parameters()
@@ -136,6 +138,7 @@ class _ModeStage(nn.Module):
     """Points to modes, blocks among the modes, and modes to points."""
 
     num_encodes = 1
+    input_maps = ("trunk", "branch")
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """A transformer of `NystromAttention`."""
 
 from torch_geometric_flare.nn.attention.nystrom_attention import NystromAttention
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
@@ -20,6 +21,8 @@ class Nystromformer(WholeBackbone):
         heads: Attention heads of each block.
         mlp_ratio: Inner over outer width of each block's MLP.
         chunk_size: `None`, as of `Transformer`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -44,6 +47,7 @@ class Nystromformer(WholeBackbone):
         heads: int = 8,
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__(
             in_channels,
@@ -54,8 +58,9 @@ class Nystromformer(WholeBackbone):
             mlp_ratio,
             chunk_size,
             lambda: NystromAttention(
-                hidden_channels, heads=heads, num_landmarks=num_landmarks
+                hidden_channels, heads=heads, num_landmarks=num_landmarks, init=init
             ),
+            init,
         )
         self.num_landmarks = num_landmarks
 

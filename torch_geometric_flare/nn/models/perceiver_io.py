@@ -15,6 +15,7 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, reset_linear
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
 from torch_geometric_flare.nn.stage import Latents, Step, run_whole, take_step
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class PerceiverIO(Backbone):
         mlp_ratio: Hidden width of each block's MLP over `hidden_channels`.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing model.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -72,6 +75,7 @@ class PerceiverIO(Backbone):
         num_latents: int = 512,
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -94,13 +98,19 @@ class PerceiverIO(Backbone):
         self.num_latents = num_latents
         self.mlp_ratio = mlp_ratio
         self.chunk_size = chunk_size
+        self.init = check_init(init)
 
         self.lift = ResidualMLP(in_channels, width, width, 2, input_residual=False)
         self.blocks = nn.ModuleList(
-            [_LatentStage(width, num_layers, heads, num_latents, mlp_ratio * width)]
+            [
+                _LatentStage(
+                    width, num_layers, heads, num_latents, mlp_ratio * width, init
+                )
+            ]
         )
         self.norm = nn.LayerNorm(width)
         self.head = ResidualMLP(width, width, out_channels, 2, output_residual=False)
+        self._reset_lift()
 
     def __repr__(self) -> str:
         return (
@@ -123,9 +133,11 @@ class _LatentStage(nn.Module):
         heads: int,
         num_latents: int,
         hidden_channels: int,
+        init: Init,
     ) -> None:
         super().__init__()
         self.heads = heads
+        self.init = init
         self.scale = (channels // heads) ** -0.5
         self.latents = nn.Parameter(torch.empty(heads, num_latents, channels // heads))
         self.encoder_norm = nn.LayerNorm(channels)
@@ -133,7 +145,7 @@ class _LatentStage(nn.Module):
         self.encoder_value = nn.Linear(channels, channels)
         self.encoder_out = nn.Linear(channels, channels)
         self.blocks = nn.ModuleList(
-            LatentBlock(channels, heads, hidden_channels, qkv_bias=False)
+            LatentBlock(channels, heads, hidden_channels, qkv_bias=False, init=init)
             for _ in range(num_layers)
         )
         self.latent_norm = nn.LayerNorm(channels)
@@ -153,6 +165,8 @@ class _LatentStage(nn.Module):
         for module in self.children():
             if isinstance(module, nn.Linear):
                 reset_linear(module)
+                if self.init == "scaled":  # no residual sum carries the points
+                    reset_carrying(module)
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
 

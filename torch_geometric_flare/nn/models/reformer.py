@@ -1,6 +1,7 @@
 """A transformer of `LSHAttention`."""
 
 from torch_geometric_flare.nn.attention.lsh_attention import LSHAttention
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
@@ -22,6 +23,8 @@ class Reformer(WholeBackbone):
         heads: Attention heads of each block.
         mlp_ratio: Inner over outer width of each block's MLP.
         chunk_size: `None`, as of `Transformer`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -48,6 +51,7 @@ class Reformer(WholeBackbone):
         heads: int = 8,
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__(
             in_channels,
@@ -63,7 +67,9 @@ class Reformer(WholeBackbone):
                 num_buckets=num_buckets,
                 attention_chunk=attention_chunk,
                 num_rounds=num_rounds,
+                init=init,
             ),
+            init,
         )
         self.num_buckets = num_buckets
         self.attention_chunk = attention_chunk

@@ -1,6 +1,7 @@
 """The vanilla transformer."""
 
 from torch_geometric_flare.nn.attention.softmax_attention import SoftmaxAttention
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.whole_backbone import WholeBackbone
 
 
@@ -35,6 +36,8 @@ class Transformer(WholeBackbone):
         mlp_ratio: Inner over outer width $r$ of each block's MLP.
         chunk_size: `None`; there as in other models, so that asking for chunks is
             answered by a clear error.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -59,6 +62,7 @@ class Transformer(WholeBackbone):
         heads: int = 8,
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__(
             in_channels,
@@ -68,5 +72,6 @@ class Transformer(WholeBackbone):
             heads,
             mlp_ratio,
             chunk_size,
-            lambda: SoftmaxAttention(hidden_channels, heads),
+            lambda: SoftmaxAttention(hidden_channels, heads, init),
+            init,
         )

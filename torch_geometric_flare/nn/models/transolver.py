@@ -10,6 +10,7 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, pointwise_mlp
+from torch_geometric_flare.nn.initialization import Init, check_init
 from torch_geometric_flare.nn.layout import Batch
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Transolver(Backbone):
             the variant with convolutions; `None` for points of any kind.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing model.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -75,6 +78,7 @@ class Transolver(Backbone):
         mlp_ratio: int = 1,
         grid: tuple[int, int] | None = None,
         chunk_size: int | None = None,
+        init: Init = "scaled",
     ) -> None:
         super().__init__()
         check_positive(
@@ -98,22 +102,26 @@ class Transolver(Backbone):
         self.mlp_ratio = mlp_ratio
         self.grid = None if grid is None else check_grid(grid)
         self.chunk_size = chunk_size
+        self.init = check_init(init)
         self._refuse_parts("chunk_size", chunk_size)
 
         self.lift = _Lift(in_channels, width)
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 width,
-                PhysicsAttention(width, heads, num_slices)
+                PhysicsAttention(width, heads, num_slices, init=init)
                 if self.grid is None
-                else GridPhysicsAttention(width, self.grid, heads, num_slices),
-                pointwise_mlp(width, mlp_ratio * width, width, nn.GELU()),
+                else GridPhysicsAttention(
+                    width, self.grid, heads, num_slices, init=init
+                ),
+                pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init),
             )
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width)
         # A single linear map, drawn as all others are.
         self.head = ResidualMLP(width, width, out_channels, -1, output_residual=False)
+        self._reset_lift()
 
     def forward(
         self,
