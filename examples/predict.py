@@ -15,9 +15,10 @@ coordinates are arrays of the mesh of that name, or constants by `--set`, each n
 the unit of the training; normals and areas are computed.
 
 With `--forces --speed 38.9 --area 2.17` it prints the coefficients of drag (flow along
-+x), lift (+z) and moments of the predicted `pressure`, without friction, and writes
-`forces.csv`. A pressure in Pa needs `--density`. Fields that the mesh brings are kept
-as `<name>_true`, with the difference as `<name>_error`, and their forces printed too.
++x), lift (+z) and moments (`--moments-about X,Y,Z`) of the predicted `pressure`,
+without friction, and writes `forces.csv`. A pressure in Pa needs `--density`. Fields
+that the mesh brings are kept as `<name>_true`, with the difference as `<name>_error`,
+and their forces printed too.
 """
 
 import os

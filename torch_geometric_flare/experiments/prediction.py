@@ -75,6 +75,7 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--speed", type=float, help="of the free stream in m/s, for --forces")
     add("--area", type=float, help="reference area in m², for --forces")
     add("--length", type=float, default=1.0, help="reference length in m; 1")
+    add("--moments-about", metavar="X,Y,Z", default="0,0,0", help="point in m; 0,0,0")
     add_threads_option(parser)
     add("--density", type=float, help="in kg/m³, for a pressure in Pa")
     args = parser.parse_args(argv)
@@ -175,6 +176,7 @@ def _forces(
     """Print the coefficients of a body, and return them as rows of the table."""
     flow = {"speed": args.speed, "reference_area": args.area, "scale": args.scale}
     flow |= {"reference_length": args.length, "density": args.density}
+    flow |= {"reference_point": _point(args.moments_about)}
     if not mesh_io.is_surface(mesh):
         raise ValueError("--forces needs a surface: extract that of the body")
     if isinstance(mesh, pv.PolyData) and mesh.n_open_edges:
@@ -196,6 +198,15 @@ def _constant(text: str) -> tuple[str, list[float]]:
         return name, [float(value) for value in values.split(",")]
     except ValueError:
         raise ValueError(f"--set {text}: give NAME=VALUE, or NAME=X,Y,Z") from None
+
+
+def _point(text: str) -> list[float]:
+    """Read what `--moments-about` was given."""
+    try:
+        x, y, z = (float(value) for value in text.split(","))
+    except ValueError:
+        raise ValueError(f"--moments-about {text}: give X,Y,Z in metres") from None
+    return [x, y, z]
 
 
 def _report(error: Exception, path: Path | None = None) -> int:

@@ -8,8 +8,13 @@ with needs_extra("viz", __name__):
 
 from torch_geometric_flare.mesh_io.extent import check_extent
 from torch_geometric_flare.mesh_io.features import find_features
-from torch_geometric_flare.mesh_io.geometry import is_surface, mesh_areas, mesh_normals
-from torch_geometric_flare.mesh_io.polygons import polygon_vectors
+from torch_geometric_flare.mesh_io.geometry import (
+    is_surface,
+    mesh_areas,
+    mesh_normals,
+    oriented_faces,
+)
+from torch_geometric_flare.mesh_io.polygons import polygon_fans, polygon_vectors
 from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
@@ -21,6 +26,8 @@ __all__ = [
     "is_surface",
     "mesh_areas",
     "mesh_normals",
+    "oriented_faces",
+    "polygon_fans",
     "polygon_vectors",
     "read_mesh",
     "save_dataset",

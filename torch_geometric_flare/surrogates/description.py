@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.nn import models
 from torch_geometric_flare.surrogates.surrogate import Surrogate
@@ -119,7 +120,9 @@ def _build_model(description: dict[str, Any]) -> nn.Module:
             f"the file holds arguments that {name} does not take: {sorted(unknown)}: "
             "load it with the version that wrote it"
         )
-    return known(**arguments)
+    # The weights come from the file; the initial ones must not use up random numbers.
+    with keep_random_state():
+        return known(**arguments)
 
 
 def _describe_fields(fields: Fields) -> list[dict[str, str | int]]:

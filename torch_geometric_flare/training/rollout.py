@@ -202,7 +202,9 @@ def evaluate_rollout(
     surrogate.eval()
     errors = []
     with torch.no_grad():
-        for batch in DataLoader(dataset, batch_size=batch_size):
+        # Without a generator of its own, a loader draws a seed from the global one.
+        generator = torch.Generator()
+        for batch in DataLoader(dataset, batch_size=batch_size, generator=generator):
             batch = batch.to(device)
             prediction = _predict(surrogate, batch, changes, state)
             errors.append(_errors(prediction, batch, state).cpu())
