@@ -20,6 +20,7 @@ from torch_geometric_flare.training import (
     evaluate,
     evaluate_rollout,
     fit,
+    quiet_lightning,
 )
 from torch_geometric_flare.transforms import Normalizer
 
@@ -76,12 +77,13 @@ def failing_fit(folder):
 
 def own_trainer(folder):
     module, data = new_module(), new_data()
-    build_trainer(module, data, folder, progress=False).fit(module, datamodule=data)
+    with quiet_lightning():
+        build_trainer(module, data, folder, progress=False).fit(module, data)
 
 
 def failing_trainer(folder):
     module, data = new_module(), new_data(train_transform=Failing())
-    with pytest.raises(ZeroDivisionError):
+    with quiet_lightning(), pytest.raises(ZeroDivisionError):
         build_trainer(module, data, folder, progress=False).fit(module, data)
 
 
