@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.converted import ConvertedFiles
 from torch_geometric_flare.fields import Field, Fields, channel_slices
@@ -20,6 +21,8 @@ from torch_geometric_flare.transforms import Normalizer
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
+# Of the converted files; meshes converted to an earlier one are read again.
+_FORMAT = 2
 
 
 class SurrogateArguments(TypedDict):
@@ -38,9 +41,11 @@ class MeshFolder(ConvertedFiles):
     Each file is a sample, and samples may differ in size. A sample has
 
     - `pos` [N, 3], the centres of the cells or the vertices, as in the file; [N, 2] if
-      all vertices have the same $z$;
+      all vertices have the same $z$; in double precision where single would move or
+      merge points of a mesh of the split, as in a national grid;
     - `y` [N, C], the arrays of `fields` side by side, as in the file;
-    - each feature [N, C] under its name;
+    - each feature [N, C] under its name, likewise in double precision where it must be,
+      as time stamps;
     - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
       coordinates: outward if the surface is closed.
 
@@ -136,7 +141,7 @@ class MeshFolder(ConvertedFiles):
             [(field.name, field.channels) for field in group]
             for group in (self.fields, self.features)
         ]
-        return f"{self.location}s_{_digest(arrays)}"
+        return f"{self.location}s_{_digest(_FORMAT, arrays)}"
 
     def hub_files(self) -> tuple[str, ...]:
         """Return nothing: the files are yours."""
@@ -165,7 +170,7 @@ class MeshFolder(ConvertedFiles):
             inputs = mesh_io.find_features(mesh, self.features, cells=cells)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}. {_found(mesh, path)}") from error
-        pos = np.asarray((mesh.cell_centers() if cells else mesh).points, np.float32)
+        pos = narrow((mesh.cell_centers() if cells else mesh).points)
         flat = bool((mesh.points[:, 2] == mesh.points[0, 2]).all())
         size = len(pos)
         columns = [
@@ -189,6 +194,8 @@ class MeshFolder(ConvertedFiles):
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
         """Return the mesh made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
+        for key in self._in_double:  # in all samples, as they meet in batches
+            tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
         for key, columns in channel_slices(self.features).items():
@@ -198,6 +205,21 @@ class MeshFolder(ConvertedFiles):
                 else (features[:, columns])
             )
         return data
+
+    @property
+    def _in_double(self) -> set[str]:
+        """Arrays that some sample of the split holds in double precision."""
+        if not hasattr(self, "_in_double_of_split"):
+            if not hasattr(self, "_samples"):  # while the split is processed
+                return set()
+            self._in_double_of_split = {
+                key for entry in self._samples.values() for key in entry["in_double"]
+            }
+        return self._in_double_of_split
+
+    def _notes(self, name: str, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        double = [k for k in self.array_names if arrays[k].dtype == np.float64]
+        return {**super()._notes(name, arrays), "in_double": double}
 
     def surrogate_arguments(self) -> SurrogateArguments:
         """Return fields, features and the normalisers fitted on the training split.
@@ -226,11 +248,15 @@ class MeshFolder(ConvertedFiles):
                 for data in self._stored_samples()
             )
             inputs = Normalizer.cat(
-                [Normalizer.identity(len(lower)), Normalizer.gaussian(columns)]
+                [
+                    Normalizer.identity(len(lower)),
+                    Normalizer.gaussian(columns, names=_channels(self.features)),
+                ]
             )
         return {
             "target_normalizer": Normalizer.gaussian(
-                data.y for data in self._stored_samples()
+                (data.y for data in self._stored_samples()),
+                names=_channels(self.fields),
             ),
             "coordinate_normalizer": Normalizer.from_bounds(lower, upper),
             "input_normalizer": inputs,
@@ -373,6 +399,15 @@ def _refuse_predictions(mesh: Any, path: Path) -> None:
         (note, *_) = (str(text) for text in mesh.field_data["provenance"])
         if note.startswith("predicted by"):
             raise ValueError(f"'{path}' is no data, but {note}: move it elsewhere")
+
+
+def _channels(fields: Fields) -> list[str]:
+    """Return what to call each column."""
+    return [
+        field.name if field.channels == 1 else f"component {k} of {field.name}"
+        for field in fields
+        for k in range(field.channels)
+    ]
 
 
 def _digest(*values: object) -> str:

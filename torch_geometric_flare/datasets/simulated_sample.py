@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import read_npz
 from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.simulator import Simulator
@@ -47,10 +48,12 @@ def make_arrays(simulator: Simulator, raw: object) -> dict[str, Array]:
     x = make_input(data, simulator.features, _encoder(simulator))
     targets = [arrays.pop(field.name) for field in simulator.fields]
     arrays = {"x": x.numpy(), "y": np.concatenate(targets, axis=1), **arrays}
-    return {
+    pos = narrow(arrays["pos"])
+    arrays = {
         name: array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
         for name, array in arrays.items()
     }
+    return {**arrays, "pos": pos}
 
 
 def read_arrays(content: bytes, path: Path, fields: Fields) -> Data:

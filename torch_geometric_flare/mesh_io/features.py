@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
 
@@ -33,7 +34,8 @@ def find_features(
         scale: Units of the training in one unit of length of the mesh, for areas.
 
     Returns:
-        The inputs by name, $[N, C]$ each, in float32.
+        The inputs by name, $[N, C]$ each, in float32; in float64 where float32 would
+        merge or move them, as time stamps.
 
     Raises:
         ValueError: If an input is found nowhere, has another number of channels, or is
@@ -61,12 +63,12 @@ def _find(
     number = mesh.n_cells if cells else mesh.n_points
     data, kind = (mesh.cell_data, "cell") if cells else (mesh.point_data, "point")
     if name in constants:
-        values = torch.tensor([list(constants[name])]).expand(number, -1)
+        values = _repeated(list(constants[name]), number)
     elif name in data:
         array = np.asarray(data[name])
         if array.dtype.kind not in "fiu":
             raise ValueError(f"the {kind} data {name!r} are no numbers")
-        values = torch.tensor(array.reshape(number, -1).astype(np.float32))
+        values = torch.tensor(narrow(array.reshape(number, -1)))
     elif name in mesh.field_data:
         values = _same_everywhere(mesh.field_data[name], feature, number)
     elif name == "normal" and feature.channels == 3:
@@ -96,4 +98,8 @@ def _same_everywhere(array: Any, feature: Field, number: int) -> Tensor:
             f"the field data {feature.name!r} must be {feature.channels} numbers, got "
             f"{given.size} of type {given.dtype}"
         )
-    return torch.tensor(given.astype(np.float32).reshape(1, -1)).expand(number, -1)
+    return _repeated(given, number)
+
+
+def _repeated(values: Any, number: int) -> Tensor:
+    return torch.tensor(narrow(np.asarray(values).reshape(1, -1))).expand(number, -1)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._precision import narrow
+
 if TYPE_CHECKING:
     from torch_geometric_flare.surrogates.surrogate import Surrogate
 
@@ -50,7 +52,7 @@ def predict_mesh(
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
-    data = Data(pos=pos.float(), **inputs)
+    data = Data(pos=torch.from_numpy(narrow(pos.numpy())), **inputs)
     predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")

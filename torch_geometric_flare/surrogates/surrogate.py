@@ -18,6 +18,9 @@ from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
 from torch_geometric_flare.transforms import Normalizer, make_input
 
+# Extents of the box between it and the origin that cost a coordinate too many digits.
+_FAR = 2**10
+
 
 class Surrogate(nn.Module):
     r"""A model that takes samples and predicts fields in their own units.
@@ -95,7 +98,9 @@ class Surrogate(nn.Module):
     def forward(self, data: Data | Tensor) -> Tensor:
         """Predict all fields in their own units, differentiably.
 
-        Numbers are handed to the model in the dtype of its parameters. Where its
+        Numbers are handed to the model in the dtype of its parameters; `pos`, where its
+        forward names it, relative to the box of the training if that lies more than
+        1,024 times its size away from the origin. Where its
         forward asks for edges that `data` lacks, they are made, see `edge_transform`.
 
         Args:
@@ -124,10 +129,24 @@ class Surrogate(nn.Module):
         if edges is not None:
             data = edges(data)
         arguments = forward_arguments(self.model, data)
+        if isinstance(arguments.get("pos"), Tensor):
+            arguments["pos"] = self._near_origin(arguments["pos"])
         encoded = self.model(**_as_floating(arguments, self.model))
         # In the precision of the normaliser, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
+
+    def _near_origin(self, pos: Tensor) -> Tensor:
+        """Return coordinates that keep their digits when they are cast.
+
+        Where the box of the training lies far from the origin, as in a national grid,
+        they are taken from its lower corner.
+        """
+        box = self.coordinate_normalizer
+        if box is None or box.num_channels != pos.size(-1):
+            return pos
+        far = box.shift.abs().max() > _FAR * box.scale.max()
+        return (pos - torch.where(far, box.shift, 0.0)).to(pos.dtype)
 
     def encode_input(self, data: Data) -> Tensor | None:
         """Return the input of the model, its `x`, for a sample or a batch.

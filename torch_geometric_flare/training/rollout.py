@@ -164,7 +164,7 @@ class RolloutModule(SurrogateModule):
         for feature, change in self.changes.items():
             value = data[feature]
             deviation = self.noise * scale[columns[change]]
-            noise = deviation * torch.randn(
+            noise = deviation.to(value.dtype) * torch.randn(
                 len(value), deviation.numel(), device=value.device
             )
             noisy[feature] = value + noise.view_as(value)

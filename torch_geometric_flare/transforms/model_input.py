@@ -7,6 +7,9 @@ from torch_geometric.data import Data
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.transforms.normalizer import Normalizer
 
+# Single precision holds all integers up to here.
+_LARGEST_INTEGER = 2**24
+
 
 def make_input(
     data: Data,
@@ -30,7 +33,8 @@ def make_input(
         - each feature of $C$ channels: $[N, C]$, or $[N]$ if $C = 1$
 
     Returns:
-        The input, $[N, D + \sum C]$, in the dtype of `pos`.
+        The input, $[N, D + \sum C]$, in the widest dtype of `pos` and the features;
+        integers count as those of `pos`, unless single precision does not hold them.
 
     Raises:
         ValueError: If `pos` or a feature is missing or of another shape. The message
@@ -66,8 +70,16 @@ def make_input(
                 f"the feature {field.name!r} has {_shape(value)}, expected the shape "
                 f"{expected}: {pos.size(0)} points, {field.channels} channels"
             )
-        columns.append(value.to(columns[0].dtype))
+        columns.append(_floating(value, columns[0].dtype))
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+
+def _floating(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return numbers of any type as floating-point ones."""
+    if value.is_floating_point():
+        return value
+    held = not value.numel() or bool(value.double().abs().max() <= _LARGEST_INTEGER)
+    return value.to(dtype if held else torch.float64)
 
 
 def _shape(value: object) -> str:
