@@ -16,7 +16,9 @@ from torch_geometric.data import Data
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.converted import ConvertedFiles
-from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.datasets.records import read_json, write_json
+from torch_geometric_flare.datasets.split_by_name import split_by_name
+from torch_geometric_flare.fields import Field, Fields, channel_slices, feature_key
 from torch_geometric_flare.transforms import Normalizer
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
@@ -33,6 +35,7 @@ class SurrogateArguments(TypedDict):
     input_normalizer: Normalizer | None
     fields: Fields
     features: Fields
+    location: str
 
 
 class MeshFolder(ConvertedFiles):
@@ -44,8 +47,9 @@ class MeshFolder(ConvertedFiles):
       all vertices have the same $z$; in double precision where single would move or
       merge points of a mesh of the split, as in a national grid;
     - `y` [N, C], the arrays of `fields` side by side, as in the file;
-    - each feature [N, C] under its name, likewise in double precision where it must be,
-      as time stamps;
+    - each feature [N, C] under its name, or that of `fields.feature_key` where the name
+      has a meaning already, such as `area`; likewise in double precision where it must
+      be, as time stamps;
     - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
       coordinates: outward if the surface is closed.
 
@@ -67,14 +71,18 @@ class MeshFolder(ConvertedFiles):
     Args:
         root: The folder of the meshes.
         split: `"train"`, `"val"` or `"test"`.
-        fields: The arrays to predict. A name alone stands for a field of one channel
-            without a unit.
+        fields: The arrays to predict. A name alone, anything that a solver writes,
+            stands for a field of one channel without a unit (`Field.read_from`).
+            Otherwise the source of a field says which array it is read from, as in
+            `Field("pressure", 1, "Pa", source="static-pressure (Pa)")`.
         features: The inputs beside the coordinates, likewise.
         location: Where fields and features lie: `"cell"` or `"point"`.
-        fractions: Shares of the training, validation and test split, of sum 1. A share
-            above zero gets at least one mesh.
-        seed: Which meshes are in which split: their names are put in the order of the
-            SHA-256 of seed and name, which is the same on every machine.
+        fractions: Shares of the training, validation and test split, of sum 1. They are
+            the chances of a mesh to get there.
+        seed: Which meshes are in which split: the SHA-256 of seed and name tells, the
+            same on every machine, so that a mesh stays where it is when others come. A
+            split that gets none in a small folder borrows a mesh, and
+            `root/processed/borrowed_*.json` holds which one.
         transform: Applied to a sample whenever it is indexed.
         pre_transform: Applied once to every sample, and its result stored.
         force_reload: Whether to read the meshes again.
@@ -138,7 +146,7 @@ class MeshFolder(ConvertedFiles):
     @property
     def _converted_name(self) -> str:
         arrays = [
-            [(field.name, field.channels) for field in group]
+            [(field.name, field.channels, field.source) for field in group]
             for group in (self.fields, self.features)
         ]
         return f"{self.location}s_{_digest(_FORMAT, arrays)}"
@@ -149,7 +157,14 @@ class MeshFolder(ConvertedFiles):
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
         """Return the mesh of each sample of the split, by its file name."""
-        names = _split(self._mesh_names, self.fractions, self.seed)[self.split]
+        path = Path(self.processed_dir).parents[1]
+        path /= f"borrowed_{_digest(self.fractions, self.seed)}.json"
+        borrowed = read_json(path) if path.exists() else {}
+        splits = split_by_name(self._mesh_names, self.fractions, self.seed, borrowed)
+        if splits.borrowed != borrowed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, splits.borrowed)
+        names = splits.names[self.split]
         if not names:
             raise ValueError(
                 f"the {self.split} split of '{self.root}' is empty, as fractions="
@@ -198,13 +213,14 @@ class MeshFolder(ConvertedFiles):
             tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
-        for key, columns in channel_slices(self.features).items():
-            data[key] = (
-                features[:, columns].squeeze(1)
-                if key == "area"
-                else (features[:, columns])
-            )
+        for feature, columns in channel_slices(self.features).items():
+            data[feature_key(feature)] = features[:, columns]
         return data
+
+    def _changed_samples(self) -> set[str]:
+        samples = read_json(self.processed_paths[0]).get("samples")
+        known = set(samples) if isinstance(samples, dict) else set()
+        return (known ^ set(self._files())) | super()._changed_samples()
 
     @property
     def _in_double(self) -> set[str]:
@@ -244,7 +260,7 @@ class MeshFolder(ConvertedFiles):
         inputs = None
         if self.features:
             columns = (
-                torch.cat([data[f.name].view(-1, f.channels) for f in self.features], 1)
+                torch.cat([data[feature_key(f.name)] for f in self.features], dim=1)
                 for data in self._stored_samples()
             )
             inputs = Normalizer.cat(
@@ -262,6 +278,7 @@ class MeshFolder(ConvertedFiles):
             "input_normalizer": inputs,
             "fields": self.fields,
             "features": self.features,
+            "location": self.location,
         }
 
     def coordinate_bounds(self) -> tuple[Tensor, Tensor]:
@@ -298,7 +315,9 @@ def _as_fields(argument: str, given: Iterable[Field | str]) -> Fields:
     """Return fields, a name standing for one channel without a unit."""
     if isinstance(given, str | Field):
         raise ValueError(f"{argument} is {given!r}: pass a list, as [{given!r}].")
-    fields = tuple(Field(each) if isinstance(each, str) else each for each in given)
+    fields = tuple(
+        Field.read_from(each) if isinstance(each, str) else each for each in given
+    )
     for field in fields:
         if not isinstance(field, Field):
             raise ValueError(
@@ -337,45 +356,24 @@ def _find_meshes(root: Path) -> list[str]:
     return sorted(names)
 
 
-def _split(
-    names: Sequence[str], fractions: Sequence[float], seed: int
-) -> dict[str, list[str]]:
-    """Return the names of each split, in alphabetical order."""
-    shuffled = sorted(
-        names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    )
-    val, test = (
-        max(1, round(share * len(names))) if share else 0 for share in fractions[1:]
-    )
-    if val + test >= len(names):
-        raise ValueError(
-            f"{len(names)} meshes are too few for fractions={tuple(fractions)}: "
-            f"validation gets {val} and test {test}, which leaves none to train on."
-        )
-    return {
-        "val": sorted(shuffled[:val]),
-        "test": sorted(shuffled[val : val + test]),
-        "train": sorted(shuffled[val + test :]),
-    }
-
-
 def _field_values(
     mesh: Any, data: Any, field: Field, location: str, path: Path
 ) -> Array:
     """Return an array of the mesh, [N, C]."""
-    if field.name not in data:
+    name = field.array
+    if name not in data:
         raise ValueError(
-            f"'{path}' has no {location} data {field.name!r}. {_found(mesh, path)}"
+            f"'{path}' has no {location} data {name!r}. {_found(mesh, path)}. To read "
+            f"another array, pass Field({field.name!r}, source=ARRAY)"
         )
-    array = np.asarray(data[field.name])
+    array = np.asarray(data[name])
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"'{path}': the {location} data {field.name!r} are no numbers")
+        raise ValueError(f"'{path}': the {location} data {name!r} are no numbers")
     values = array.reshape(len(array), -1).astype(np.float32)
     if values.shape[1] != field.channels:
         raise ValueError(
-            f"'{path}': the {location} data {field.name!r} have {values.shape[1]} "
-            f"channels, not {field.channels}: pass Field({field.name!r}, "
-            f"{values.shape[1]}, unit)"
+            f"'{path}': the {location} data {name!r} have {values.shape[1]} channels, "
+            f"not {field.channels}: pass Field({field.name!r}, {values.shape[1]}, unit)"
         )
     return values
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
+from torch_geometric_flare.fields import Fields, read_fields
 from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training import add_threads_option
@@ -63,7 +64,17 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
         "mesh", type=Path, help=f"a mesh ({', '.join(mesh_io.MESH_SUFFIXES)}) or folder"
     )
     add("--output", type=Path, help="file or folder to write; by default beside it")
-    add("--cells", action="store_true", help="predict at the centres of the cells")
+    where = parser.add_mutually_exclusive_group()
+    for location in ("cell", "point"):
+        where.add_argument(
+            f"--{location}s",
+            dest="location",
+            action="store_const",
+            const=location,
+            help=f"predict at the {location}s; by default where it was trained",
+        )
+    what = "arrays of the mesh that fields and inputs are read from"
+    add("--fields", metavar="NAME=ARRAY[,NAME=ARRAY]", type=_arrays, help=what)
     add("--scale", type=float, default=1.0, help="training units in one of the mesh")
     what = "an input of the model that is the same everywhere"
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
@@ -138,12 +149,16 @@ def _predict(
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output {output} is the mesh itself: choose another file")
-    location = "cell" if args.cells else "point"
+    location = args.location or surrogate.location or "point"
     constants = dict(_constant(text) for text in args.set)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         mesh = surrogate.predict_mesh(
-            mesh, constants=constants, scale=args.scale, location=location
+            mesh,
+            constants=constants,
+            scale=args.scale,
+            location=args.location,
+            arrays=args.fields or (),
         )
     for warning in caught:
         print(f"warning: {path}: {warning.message}", file=sys.stderr)
@@ -154,7 +169,7 @@ def _predict(
     for field in surrogate.fields:
         values = mesh.get_array(field.name, preference=location)
         low, high = values.min(), values.max()
-        print(f"{field} at {len(values):,} points: {low:g} to {high:g}")
+        print(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
     print(f"wrote {mesh_io.save_dataset(mesh, output)}")
     for field in surrogate.fields if args.png else ():
         picture = output.with_name(f"{output.stem}_{field.name}.png")
@@ -198,6 +213,14 @@ def _constant(text: str) -> tuple[str, list[float]]:
         return name, [float(value) for value in values.split(",")]
     except ValueError:
         raise ValueError(f"--set {text}: give NAME=VALUE, or NAME=X,Y,Z") from None
+
+
+def _arrays(text: str) -> Fields:
+    """Read what `--fields` was given."""
+    try:
+        return read_fields(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _point(text: str) -> list[float]:

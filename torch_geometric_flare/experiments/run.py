@@ -252,4 +252,5 @@ def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogat
         fields=splits.fields,
         features=splits.features,
         input_normalizer=splits.input_normalizer,
+        location=splits.location,
     )

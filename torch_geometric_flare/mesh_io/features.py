@@ -22,9 +22,10 @@ def find_features(
 ) -> dict[str, Tensor]:
     r"""Return the named inputs at the vertices or the cells of a mesh.
 
-    Each comes from `constants`, or else from the data of that name in the mesh, or else
-    from its field data (one number per channel, the same everywhere), or else it is
-    computed: `normal`, by `mesh_normals`, and `area`, by `mesh_areas`.
+    Each comes from `constants`, or else from the array of the mesh called as its
+    source or its name, or else from field data of that name (one number per channel,
+    the same everywhere), or else it is computed: `normal`, by `mesh_normals`, and
+    `area`, by `mesh_areas`.
 
     Args:
         mesh: A mesh of `read_mesh`.
@@ -59,11 +60,11 @@ def _find(
     cells: bool,
     scale: float,
 ) -> Tensor:
-    name = feature.name
     number = mesh.n_cells if cells else mesh.n_points
     data, kind = (mesh.cell_data, "cell") if cells else (mesh.point_data, "point")
-    if name in constants:
-        values = _repeated(list(constants[name]), number)
+    name = _array_name(feature, data, mesh.field_data)
+    if feature.name in constants:
+        values = _repeated(list(constants[feature.name]), number)
     elif name in data:
         array = np.asarray(data[name])
         if array.dtype.kind not in "fiu":
@@ -76,9 +77,10 @@ def _find(
     elif name == "area" and feature.channels == 1:
         values = mesh_areas(mesh, cells=cells) * scale**2
     else:
+        called = f"called {feature.array!r}" if feature.source else "of that name"
         raise ValueError(
-            f"the mesh lacks the input {feature} of the model: add {kind} data of that "
-            f"name with {feature.channels} channels, or set {name}=VALUE"
+            f"the mesh lacks the input {feature} of the model: add {kind} data "
+            f"{called} with {feature.channels} channels, or set {feature.name}=VALUE"
         )
     if values.size(1) != feature.channels:
         raise ValueError(
@@ -88,6 +90,12 @@ def _find(
     if not values.isfinite().all():
         raise ValueError(f"the input {feature} must be finite")
     return values
+
+
+def _array_name(feature: Field, *places: Any) -> str:
+    """Return the source of a feature, or its name where only that is to be found."""
+    there = any(feature.array in place for place in places)
+    return feature.array if there else feature.name
 
 
 def _same_everywhere(array: Any, feature: Field, number: int) -> Tensor:

@@ -17,7 +17,7 @@ def mesh_forces(
     reference_area: float,
     reference_length: float = 1.0,
     density: float | None = None,
-    location: str = "point",
+    location: str | None = None,
     scale: float = 1.0,
     reference_point: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> dict[str, float]:
@@ -36,14 +36,16 @@ def mesh_forces(
     Needs PyVista: `pip install "torch-geometric-flare[viz]"`.
 
     Args:
-        mesh: A PyVista mesh of triangles, quads and polygons.
+        mesh: A PyVista mesh of triangles, quads and polygons. Hidden and ghost cells do
+            not count, see `mesh_io.visible_part`.
         pressure: Name of the array.
         speed: Free-stream speed in m/s.
         reference_area: Reference area in m².
         reference_length: Reference length of moments in m.
         density: Density in kg/m³ where the pressure is in Pa; `None` where it is
             kinematic, in m²/s².
-        location: Where the array lies: `"point"` or `"cell"`.
+        location: Where the array lies: `"point"` or `"cell"`. By default where the mesh
+            was predicted on, or else where it has such an array.
         scale: Metres in one unit of length of the mesh.
         reference_point: Point that the moments are about, in m.
 
@@ -57,12 +59,12 @@ def mesh_forces(
     """
     from torch_geometric_flare import mesh_io  # Needs pyvista.
 
-    if location not in ("cell", "point"):
-        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
+    location = mesh_io.find_location(mesh, pressure, location)
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be finite and above zero, got {scale}")
     if density is not None and not density > 0:
         raise ValueError(f"density must be above zero, got {density}")
+    mesh = mesh_io.visible_part(mesh)
     cells = location == "cell"
     arrays = mesh.cell_data if cells else mesh.point_data
     if pressure not in arrays:
