@@ -2,6 +2,7 @@
 
     python examples/own_meshes.py                  # simulated cars, a minute or two
     python examples/own_meshes.py my_folder --fields pressure --location cell
+    python examples/own_meshes.py my_folder --fields "pressure=static-pressure (Pa)"
 
 A folder of `.vtu` or `.vtp` files with fields on their cells or points is a data set.
 Without one, 60 cars in potential flow are simulated and saved as such files first.
@@ -24,7 +25,7 @@ import torch
 
 from torch_geometric_flare import FLARE, mesh_io
 from torch_geometric_flare.datasets import MeshFolder
-from torch_geometric_flare.fields import Field
+from torch_geometric_flare.fields import Field, read_fields
 from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.simulation import Notchback, NotchbackShape
@@ -46,7 +47,8 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("folder", nargs="?", type=Path, help="folder of meshes; simulated by default")
-    add("--fields", default="pressure", help="arrays to learn, separated by commas")
+    what = "arrays to learn, separated by commas; NAME=ARRAY gives one another name"
+    add("--fields", default="pressure", help=what)
     add("--location", default="cell", choices=("cell", "point"))
     add("--num-meshes", type=int, default=60, help="how many to simulate")
     add("--epochs", type=int, default=40)
@@ -83,7 +85,7 @@ def predict(surrogate, test, args, output):
     """Write the test meshes with their prediction; return the error on each."""
     output.mkdir()
     for (name, (source,)), data in zip(test.sample_files().items(), test, strict=True):
-        mesh = surrogate.predict_mesh(source, location=args.location)
+        mesh = surrogate.predict_mesh(source)
         mesh_io.save_dataset(mesh, output / name)
         error = relative_l2(surrogate.predict(data), data.y)
         constant = surrogate.target_normalizer.shift.expand_as(data.y)
@@ -97,8 +99,9 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     folder = args.folder or simulate(args.num_meshes)
     kind = "simulated cars" if args.folder is None else f"meshes of {folder.name}"
-    names = args.fields.split(",")
-    fields = names if args.folder else [Field("pressure", 1, "m²/s²")]
+    fields = [Field("pressure", 1, "m²/s²")]
+    if args.folder:
+        fields = read_fields(args.fields)
     options = {"fields": fields, "location": args.location}
     train, test = (
         MeshFolder(folder, split, **options, fractions=(0.8, 0.0, 0.2), seed=args.seed)
@@ -128,7 +131,7 @@ def main(argv=None):
     median = int(np.argsort(errors)[len(errors) // 2])
     for field in surrogate.fields:
         title = f"{names[median]} ({kind}), median error {errors[median]:.1%}"
-        figure = plot_mesh(meshes[median], field, title=title, location=args.location)
+        figure = plot_mesh(meshes[median], field, title=title)
         figure.savefig(run / f"{field.name}.png", dpi=150)
     results = {
         "data": kind,

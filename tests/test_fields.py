@@ -3,8 +3,11 @@ import pytest
 from torch_geometric_flare.fields import (
     Field,
     channel_slices,
+    choose_arrays,
     choose_fields,
+    feature_key,
     num_channels,
+    read_fields,
 )
 
 FIELDS = (Field("pressure", unit="m²/s²"), Field("wall_shear_stress", 3, "m²/s²"))
@@ -45,3 +48,65 @@ def test_choice_in_the_order_of_the_names():
     for wrong in ((), "pressure", ("pressure", "pressure"), ("pressure", "mach")):
         with pytest.raises(ValueError, match="fields must be a tuple of names among"):
             choose_fields(wrong, FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "array"),
+    [
+        ("pressure", "pressure", "pressure"),
+        ("static-pressure (Pa)", "static_pressure_Pa", "static-pressure (Pa)"),
+        ("Velocity[i] [m s^-1]", "Velocity_i_m_s_1", "Velocity[i] [m s^-1]"),
+        ("region0:p", "region0_p", "region0:p"),
+        ("2nd mode", "field_2nd_mode", "2nd mode"),
+        ("???", "field", "???"),
+        ("p=static-pressure (Pa)", "p", "static-pressure (Pa)"),
+        ("p = q", "p", " q"),
+        ("a b=c", "a_b_c", "a b=c"),
+    ],
+)
+def test_the_name_of_an_array_gives_a_field(text, name, array):
+    field = Field.read_from(text)
+    assert (field.name, field.array) == (name, array)
+    assert Field(field.name, 1, "Pa", source=field.source).array == array
+    with pytest.raises(ValueError, match="two fields are called"):
+        channel_slices((field, field))
+
+
+def test_fields_of_an_option():
+    found = read_fields(r"p=static-pressure (Pa),T=temperature\, total,rho")
+    arrays = [(field.name, field.array) for field in found]
+    assert arrays == [
+        ("p", "static-pressure (Pa)"),
+        ("T", "temperature, total"),
+        ("rho", "rho"),
+    ]
+    with pytest.raises(ValueError, match="name is ''"):
+        read_fields("p,,q")
+
+
+def test_other_arrays():
+    found = choose_arrays(FIELDS, (Field("pressure", source="p (Pa)"),))
+    assert [field.array for field in found] == ["p (Pa)", "wall_shear_stress"]
+    assert found[0].unit == "m²/s²"
+    with pytest.raises(ValueError, match="'mach'"):
+        choose_arrays(FIELDS, (Field("mach"),))
+
+
+@pytest.mark.parametrize("name", ["speed", "temperature", "surface_distance", "u", "p"])
+def test_features_have_their_own_names(name):
+    assert feature_key(name) == name
+
+
+RULED = [
+    *("x", "y", "pos", "area", "normal", "batch", "ptr", "face", "num_nodes", "size"),
+    *("wall_index", "mini_batch_age", "num_layers", "edge_length", "node_kind", "grid"),
+    *("keys", "to", "group", "cells", "is_cuda", "_hidden", "batch_size", "index"),
+]
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_features_that_mean_something_else_get_other_names(name):
+    key = feature_key(name)
+    assert key != name and key.isidentifier()
+    assert feature_key(key) == key
+    assert len({feature_key(other) for other in RULED}) == len(RULED)

@@ -1,7 +1,11 @@
 """Names and units of fields: what the columns of a target or of an input are."""
 
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import brief
 
@@ -15,6 +19,8 @@ class Field:
             identifier such as `wall_shear_stress`.
         channels: Components at each point: 1 for a scalar, 3 for a vector in space.
         unit: Unit, such as `"m²/s²"`; empty where there is none.
+        source: Name of the array in files that the field is read from, anything that a
+            solver writes, such as `"static-pressure (Pa)"`; empty where that is `name`.
 
     Raises:
         ValueError: If `name` is no identifier or `channels` is below one.
@@ -23,12 +29,14 @@ class Field:
     name: str
     channels: int = 1
     unit: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(
                 f"name is {self.name!r}, expected a Python identifier such as "
-                "'wall_shear_stress'"
+                "'wall_shear_stress'; the name of an array in a file is its source: "
+                f"Field({_identifier(str(self.name))!r}, source={self.name!r})"
             )
         if (
             isinstance(self.channels, bool)
@@ -45,12 +53,115 @@ class Field:
                 f"unit is {brief(self.unit)} for the field {self.name!r}, expected "
                 "text such as 'm²/s²'"
             )
+        if not isinstance(self.source, str):
+            raise TypeError(
+                f"source is {brief(self.source)} for the field {self.name!r}, expected "
+                "the name of an array"
+            )
+
+    @classmethod
+    def read_from(cls, text: str) -> "Field":
+        """Return the field of one channel that a text names.
+
+        Args:
+            text: The name of an array, such as `static-pressure (Pa)`, whose field is
+                then called `static_pressure_Pa`; or a name of the field before it, as
+                in `pressure=static-pressure (Pa)`.
+
+        Raises:
+            ValueError: If the text is empty or the name before `=` no identifier.
+        """
+        if not text.strip():
+            raise ValueError(f"name is {text!r}, expected that of an array")
+        name, sign, source = text.partition("=")
+        if sign and name.strip().isidentifier() and source:
+            return cls(name.strip(), source=source)
+        name = text if text.isidentifier() else _identifier(text)
+        return cls(name, source="" if name == text else text)
+
+    @property
+    def array(self) -> str:
+        """Name of the array in files: `source`, or else `name`."""
+        return self.source or self.name
 
     def __str__(self) -> str:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 Fields = tuple[Field, ...]
+
+# What a sample is made of, and names to which PyTorch Geometric gives a meaning.
+_TAKEN = frozenset(
+    (
+        *("x", "y", "pos", "area", "normal", "cells", "grid", "group"),
+        *("adj", "adj_t", "e_id", "face", "feat", "n_id", "ptr", "tf"),
+    )
+)
+_RULED = re.compile("batch|index|edge|node|num_|__|^_")
+
+
+def feature_key(name: str) -> str:
+    """Return the name under which a sample holds a feature.
+
+    That is the name of the feature, unless the sample would take it for something else:
+    names such as `y` and `pos`, and those to which PyTorch Geometric gives rules for
+    batches, such as all that contain `index`. These are held under a name of their own.
+
+    >>> feature_key("speed")
+    'speed'
+    >>> feature_key("y")
+    'feature_kbpcpmnm'
+
+    Args:
+        name: The name of the feature.
+    """
+    if name not in _TAKEN and not _RULED.search(name) and not hasattr(Data, name):
+        return name
+    digest = hashlib.sha256(name.encode()).digest()[:4]
+    return "feature_" + "".join(
+        chr(97 + half) for b in digest for half in (b >> 4, b % 16)
+    )
+
+
+def read_fields(text: str) -> Fields:
+    r"""Return the fields that an option of a command line names.
+
+    Args:
+        text: As of `Field.read_from`, separated by commas; `\,` is a comma in the name
+            of an array.
+
+    Raises:
+        ValueError: As `Field.read_from`.
+    """
+    parts = re.split(r"(?<!\\),", text)
+    return tuple(Field.read_from(part.replace("\\,", ",")) for part in parts)
+
+
+def choose_arrays(fields: Fields, arrays: Fields) -> Fields:
+    """Return fields that are read from other arrays.
+
+    Args:
+        fields: The fields.
+        arrays: Some of them by name, with other sources.
+
+    Raises:
+        ValueError: If one of `arrays` is none of the fields.
+    """
+    sources = {field.name: field.array for field in arrays}
+    unknown = set(sources) - {field.name for field in fields}
+    if unknown:
+        raise ValueError(
+            f"{min(unknown)!r} is none of {[field.name for field in fields]}"
+        )
+    return tuple(
+        replace(field, source=sources.get(field.name, field.source)) for field in fields
+    )
+
+
+def _identifier(text: str) -> str:
+    """Return a name that is like a text."""
+    name = re.sub(r"\W+", "_", text).strip("_") or "field"
+    return name if name.isidentifier() else f"field_{name}"
 
 
 def num_channels(fields: Iterable[Field]) -> int:
@@ -74,7 +185,10 @@ def channel_slices(fields: Iterable[Field]) -> dict[str, slice]:
     start = 0
     for field in fields:
         if field.name in slices:
-            raise ValueError(f"two fields are called {field.name!r}: rename one")
+            raise ValueError(
+                f"two fields are called {field.name!r}: rename one, as "
+                f"Field(name, source={field.array!r})"
+            )
         slices[field.name] = slice(start, start + field.channels)
         start += field.channels
     return slices

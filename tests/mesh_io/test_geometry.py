@@ -65,3 +65,30 @@ def test_what_has_no_faces_is_refused(compute):
     for mesh in (volume, pv.Line(), sphere() + pv.Line()):
         with pytest.raises(ValueError, match="extract its surface"):
             compute(mesh)
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_concave_faces(start):
+    outline = [[0, 0, 0], [2, 0, 0], [2, 1, 0], [1, 1, 0], [1, 2, 0], [0, 2, 0]]
+    mesh = pv.PolyData(
+        np.roll(np.array(outline, float), start, 0), faces=[6, *range(6)]
+    )
+    assert mesh_areas(mesh, cells=True).tolist() == [[3.0]]
+    assert mesh_areas(mesh).sum().item() == pytest.approx(3)
+    assert mesh_normals(mesh, cells=True).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize("cells", [True, False])
+@pytest.mark.parametrize("name", ["Normals", "normal"])
+def test_normals_of_the_mesh_count(cells, name):
+    mesh = sphere()
+    mesh.clear_data()
+    computed = mesh_normals(mesh, cells=cells)
+    data = mesh.cell_data if cells else mesh.point_data
+    own = -3.0 * computed.double().numpy()
+    own[:2] = [[0, 0, 0], [float("nan"), 1, 1]]  # where it has none
+    data[name] = own
+    found = mesh_normals(mesh, cells=cells)
+    torch.testing.assert_close(found[2:], -computed[2:])
+    # A vertex takes the direction of its neighbours, a face that of its winding.
+    torch.testing.assert_close(found[:2], computed[:2] if cells else -computed[:2])

@@ -48,10 +48,84 @@ def test_gaussian_of_a_small_spread_about_a_large_mean():
     assert normalizer.scale.item() == pytest.approx((0.5 * 1000 / 2999) ** 0.5)
 
 
-def test_gaussian_adds_1e_8_to_the_deviation():
-    normalizer = Normalizer.gaussian([torch.full((4, 1), 5.0)])
-    assert normalizer.scale.item() == pytest.approx(1e-8)
-    assert normalizer.encode(torch.tensor([[5.0]])).item() == 0.0
+@pytest.mark.parametrize("value", [30.0, 0.0, 0.1, -1e-9, 1e30, 1.7e9 + 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_constant_channel_has_scale_one_and_a_warning(value, dtype):
+    other = torch.arange(50, dtype=dtype)
+    field = torch.stack([torch.full((50,), value, dtype=dtype), other], dim=1)
+    with pytest.warns(UserWarning, match="speed"):
+        normalizer = Normalizer.gaussian([field] * 7, names=["speed", "height"])
+    assert normalizer.scale[0].item() == 1
+    assert normalizer.scale[1].item() == pytest.approx(14.43, abs=0.1)
+    encoded = normalizer.encode(field)
+    assert encoded[:, 0].abs().max() <= 2**-21
+    above = normalizer.encode(field + 1)[:, 0]
+    expected = (field[0, 0] + 1 - field[0, 0]).item()
+    assert above.unique().item() == pytest.approx(expected, abs=1e-6)
+    with pytest.warns(UserWarning, match="channel 0"):
+        Normalizer.gaussian([field])
+
+
+@pytest.mark.parametrize("magnitude", [10.0**k for k in range(-30, 31, 5)])
+@pytest.mark.parametrize("mean", [0.0, 3.0, 1e5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_magnitude_becomes_mean_zero_and_deviation_one(magnitude, mean, dtype):
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(4, 1000, 2, generator=generator, dtype=torch.float64)
+    fields = ((drawn + mean) * magnitude).to(dtype)
+    normalizer = Normalizer.gaussian(fields)
+    encoded = normalizer.encode(fields).flatten(0, 1)
+    assert encoded.dtype == dtype
+    assert encoded.double().mean(0).abs().max() < 1e-6
+    torch.testing.assert_close(
+        encoded.double().std(0), torch.ones(2, dtype=torch.float64), rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(
+        normalizer.decode(encoded.reshape(fields.shape)),
+        fields,
+        rtol=1e-6,
+        atol=1e-6 * magnitude,
+    )
+
+
+def test_far_coordinates_are_subtracted_before_they_are_rounded():
+    lower = torch.tensor([448251.37, 5411932.81], dtype=torch.float64)
+    normalizer = Normalizer.from_bounds(lower, lower + 20)
+    share = torch.rand(500, 2, dtype=torch.float64)
+    encoded = normalizer.encode(lower + 20 * share)
+    torch.testing.assert_close(encoded, share, rtol=0, atol=1e-9)
+    near = Normalizer.from_bounds(torch.zeros(2), torch.full((2,), 20.0))
+    assert near.shift.dtype == torch.float32
+
+
+def test_a_device_without_double_precision_holds_single():
+    def to_such_a_device(tensor):
+        if tensor.dtype == torch.float64:
+            raise TypeError("no float64 here")
+        return tensor.clone()
+
+    normalizer = Normalizer(torch.tensor([1e6 + 0.01]).double(), torch.ones(1).double())
+    normalizer._apply(to_such_a_device)
+    assert normalizer.shift.dtype == torch.float32
+    assert normalizer.shift.item() == 1e6
+
+
+@pytest.mark.parametrize("cast", ["half", "float", "bfloat16"])
+def test_casts_do_not_round_double_statistics(cast):
+    normalizer = Normalizer(torch.tensor([1e6 + 0.01]).double(), torch.ones(1).double())
+    before = normalizer.shift.clone()
+    getattr(normalizer, cast)()
+    assert torch.equal(normalizer.shift, before)
+
+
+def test_statistics_of_earlier_files_keep_their_predictions():
+    """Also the scale of 1e-8 that a constant had."""
+    normalizer = Normalizer(torch.tensor([30.0]), torch.tensor([1e-8]))
+    value = torch.tensor([[30.0], [31.0]])
+    assert torch.equal(
+        normalizer.encode(value), (value - normalizer.shift) / normalizer.scale
+    )
+    assert normalizer.encode(value)[1].item() == pytest.approx(1e8)
 
 
 def test_statistics_are_buffers_that_travel_and_owe_nothing_to_the_caller():

@@ -25,8 +25,8 @@ class Airfoil(GeoFNOFlow):
     - `grid`, (221, 51).
 
     The files state no unit; that of `pos` follows from the paper. The papers leave `x`
-    as it is and normalise `y` by mean and standard deviation of the training split,
-    with 1e-8 added to the latter: `Normalizer.gaussian`.
+    as it is and normalise `y` by mean and standard deviation of the training split:
+    `Normalizer.gaussian`, which leaves out the 1e-8 that they add to the latter.
 
     The archive `Geo-FNO.tar.gz` is fetched (`pip install
     "torch-geometric-flare[data]"`) and unpacked when the data set is first made.

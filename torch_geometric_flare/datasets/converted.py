@@ -1,23 +1,28 @@
 """Data sets whose files are converted once, because they are slow to read."""
 
+import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from torch_geometric_flare.datasets.arrays import Array, read_npz
 from torch_geometric_flare.datasets.records import (
     Fingerprint,
+    file_sha256,
     fingerprint,
+    read_json,
     read_verified,
     write_atomic,
 )
 from torch_geometric_flare.datasets.verified import VerifiedDataset
 
-_SOURCES = "source_sizes_and_times"
+_SOURCES, _HASHES = "source_sizes_and_times", "source_hashes"
+
+logger = logging.getLogger(__name__)
 
 
 class ConvertedFiles(VerifiedDataset):
@@ -25,9 +30,9 @@ class ConvertedFiles(VerifiedDataset):
 
     For meshes and other files that are large or slow to read: `convert` reads them
     once, and from then on the arrays are read from `converted_dir`, and verified. The
-    raw files must stay where they are, but are not read again until
-    `force_reload=True`. An interrupted run goes on with what it has converted, unless
-    a raw file has changed in size or time since.
+    raw files must stay where they are. One that has changed is converted again when the
+    data set is opened: where its size or time differs, its SHA-256 tells. An
+    interrupted run goes on with what it has converted.
 
     Beside what `VerifiedDataset` asks for, a format defines `array_names`,
     `sample_files` and `convert`.
@@ -71,6 +76,43 @@ class ConvertedFiles(VerifiedDataset):
             self._sample_files = self.sample_files()
         return self._sample_files
 
+    def _process(self) -> None:
+        if not self.force_reload and Path(self.processed_paths[0]).is_file():
+            changed = self._changed_samples()
+            if changed:
+                logger.warning(
+                    "'%s': %d samples have changed since they were read, such as %r: "
+                    "reading them again.",
+                    self.root,
+                    len(changed),
+                    min(changed),
+                )
+                self.process()
+        super()._process()
+
+    def _changed_samples(self) -> set[str]:
+        """Return the samples whose files are not those of the manifest."""
+        samples = read_json(self.processed_paths[0]).get("samples")
+        if not isinstance(samples, dict):
+            return set()  # The manifest says so when it is read.
+        return {
+            name
+            for name, files in self._files().items()
+            if isinstance(entry := samples.get(name), dict)
+            and all(file.is_file() for file in files)
+            and _have_changed(files, entry.get("sources"))
+        }
+
+    def _notes(self, name: str, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        hashes = arrays.get(_HASHES)
+        if hashes is None:  # converted before they were kept
+            hashes = _hashes(self._files()[name])
+        sources = [
+            [*map(int, source), bytes(digest).hex()]
+            for source, digest in zip(arrays[_SOURCES], hashes, strict=True)
+        ]
+        return {"sources": sources}
+
     def _read_arrays(
         self, name: str, expected: Fingerprint | None
     ) -> tuple[Mapping[str, Array], Fingerprint]:
@@ -81,16 +123,42 @@ class ConvertedFiles(VerifiedDataset):
         for file in files:
             if not file.is_file():
                 raise FileNotFoundError(f"'{file}' is missing: place it there.")
-        stats = [file.stat() for file in files]
-        sources = np.array([[stat.st_size, stat.st_mtime_ns] for stat in stats])
+        sources = np.array([_size_and_time(file) for file in files])
+        hashes: Array | None = None
         if path.exists() and not self.force_reload:
             content = path.read_bytes()
-            arrays = read_npz(content, path, (*self.array_names, _SOURCES))
-            if np.array_equal(arrays[_SOURCES], sources):
-                return arrays, fingerprint(content)
-        arrays = {**self.convert(name), _SOURCES: sources}
+            arrays = read_npz(content, path)
+            same = np.array_equal(arrays.get(_SOURCES, ()), sources)
+            if not same and _HASHES in arrays:
+                hashes = _hashes(files)
+                same = np.array_equal(arrays[_HASHES], hashes)
+            if same:
+                return {**arrays, _SOURCES: sources}, fingerprint(content)
+        hashes = _hashes(files) if hashes is None else hashes
+        arrays = {**self.convert(name), _SOURCES: sources, _HASHES: hashes}
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, buffer.getvalue())
         return arrays, fingerprint(buffer.getvalue())
+
+
+def _size_and_time(file: Path) -> list[int]:
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _hashes(files: Sequence[Path]) -> Array:
+    """Return the SHA-256 of each file, as 32 bytes."""
+    digests = [bytes.fromhex(file_sha256(path)) for path in files]
+    return np.array([list(digest) for digest in digests], np.uint8)
+
+
+def _have_changed(files: Sequence[Path], recorded: object) -> bool:
+    """Return whether files are others than recorded; they are read if need be."""
+    if not isinstance(recorded, list) or len(recorded) != len(files):
+        return True
+    if [_size_and_time(file) for file in files] == [one[:2] for one in recorded]:
+        return False
+    found = [bytes(digest).hex() for digest in _hashes(files)]
+    return found != [one[2] for one in recorded]

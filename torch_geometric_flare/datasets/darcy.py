@@ -45,8 +45,9 @@ class Darcy(StackedArrays):
     - `grid`, (H, W).
 
     All quantities are dimensionless in the paper. The papers normalise permeability and
-    pressure by mean and standard deviation of the training split, with 1e-8 added to
-    the latter (`Normalizer.gaussian`), and leave the coordinates in [0, 1].
+    pressure by mean and standard deviation of the training split
+    (`Normalizer.gaussian`, without the 1e-8 that they add to the latter), and leave the
+    coordinates in [0, 1].
 
     The archive `FNO.tar.gz` is fetched (`pip install "torch-geometric-flare[data]"`)
     and unpacked when the data set is first made. Without a connection, place by hand

@@ -32,8 +32,8 @@ class Elasticity(GeoFNO):
 
     The files state no unit. Those of `fields` are the ones that the paper's constants
     have if they are read as SI units. The papers leave `x` as it is and normalise `y`
-    by mean and standard deviation of the training split, with 1e-8 added to the
-    latter: `Normalizer.gaussian`.
+    by mean and standard deviation of the training split: `Normalizer.gaussian`, which
+    leaves out the 1e-8 that they add to the latter.
 
     The archive `Geo-FNO.tar.gz` is fetched (`pip install
     "torch-geometric-flare[data]"`) and unpacked when the data set is first made.

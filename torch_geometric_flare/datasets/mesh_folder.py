@@ -13,13 +13,18 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.converted import ConvertedFiles
-from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.datasets.records import read_json, write_json
+from torch_geometric_flare.datasets.split_by_name import split_by_name
+from torch_geometric_flare.fields import Field, Fields, channel_slices, feature_key
 from torch_geometric_flare.transforms import Normalizer
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
+# Of the converted files; meshes converted to an earlier one are read again.
+_FORMAT = 2
 
 
 class SurrogateArguments(TypedDict):
@@ -30,6 +35,7 @@ class SurrogateArguments(TypedDict):
     input_normalizer: Normalizer | None
     fields: Fields
     features: Fields
+    location: str
 
 
 class MeshFolder(ConvertedFiles):
@@ -38,9 +44,12 @@ class MeshFolder(ConvertedFiles):
     Each file is a sample, and samples may differ in size. A sample has
 
     - `pos` [N, 3], the centres of the cells or the vertices, as in the file; [N, 2] if
-      all vertices have the same $z$;
+      all vertices have the same $z$; in double precision where single would move or
+      merge points of a mesh of the split, as in a national grid;
     - `y` [N, C], the arrays of `fields` side by side, as in the file;
-    - each feature [N, C] under its name;
+    - each feature [N, C] under its name, or that of `fields.feature_key` where the name
+      has a meaning already, such as `area`; likewise in double precision where it must
+      be, as time stamps;
     - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
       coordinates: outward if the surface is closed.
 
@@ -62,14 +71,18 @@ class MeshFolder(ConvertedFiles):
     Args:
         root: The folder of the meshes.
         split: `"train"`, `"val"` or `"test"`.
-        fields: The arrays to predict. A name alone stands for a field of one channel
-            without a unit.
+        fields: The arrays to predict. A name alone, anything that a solver writes,
+            stands for a field of one channel without a unit (`Field.read_from`).
+            Otherwise the source of a field says which array it is read from, as in
+            `Field("pressure", 1, "Pa", source="static-pressure (Pa)")`.
         features: The inputs beside the coordinates, likewise.
         location: Where fields and features lie: `"cell"` or `"point"`.
-        fractions: Shares of the training, validation and test split, of sum 1. A share
-            above zero gets at least one mesh.
-        seed: Which meshes are in which split: their names are put in the order of the
-            SHA-256 of seed and name, which is the same on every machine.
+        fractions: Shares of the training, validation and test split, of sum 1. They are
+            the chances of a mesh to get there.
+        seed: Which meshes are in which split: the SHA-256 of seed and name tells, the
+            same on every machine, so that a mesh stays where it is when others come. A
+            split that gets none in a small folder borrows a mesh, and
+            `root/processed/borrowed_*.json` holds which one.
         transform: Applied to a sample whenever it is indexed.
         pre_transform: Applied once to every sample, and its result stored.
         force_reload: Whether to read the meshes again.
@@ -133,10 +146,10 @@ class MeshFolder(ConvertedFiles):
     @property
     def _converted_name(self) -> str:
         arrays = [
-            [(field.name, field.channels) for field in group]
+            [(field.name, field.channels, field.source) for field in group]
             for group in (self.fields, self.features)
         ]
-        return f"{self.location}s_{_digest(arrays)}"
+        return f"{self.location}s_{_digest(_FORMAT, arrays)}"
 
     def hub_files(self) -> tuple[str, ...]:
         """Return nothing: the files are yours."""
@@ -144,7 +157,14 @@ class MeshFolder(ConvertedFiles):
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
         """Return the mesh of each sample of the split, by its file name."""
-        names = _split(self._mesh_names, self.fractions, self.seed)[self.split]
+        path = Path(self.processed_dir).parents[1]
+        path /= f"borrowed_{_digest(self.fractions, self.seed)}.json"
+        borrowed = read_json(path) if path.exists() else {}
+        splits = split_by_name(self._mesh_names, self.fractions, self.seed, borrowed)
+        if splits.borrowed != borrowed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, splits.borrowed)
+        names = splits.names[self.split]
         if not names:
             raise ValueError(
                 f"the {self.split} split of '{self.root}' is empty, as fractions="
@@ -165,7 +185,7 @@ class MeshFolder(ConvertedFiles):
             inputs = mesh_io.find_features(mesh, self.features, cells=cells)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}. {_found(mesh, path)}") from error
-        pos = np.asarray((mesh.cell_centers() if cells else mesh).points, np.float32)
+        pos = narrow((mesh.cell_centers() if cells else mesh).points)
         flat = bool((mesh.points[:, 2] == mesh.points[0, 2]).all())
         size = len(pos)
         columns = [
@@ -189,15 +209,33 @@ class MeshFolder(ConvertedFiles):
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
         """Return the mesh made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
+        for key in self._in_double:  # in all samples, as they meet in batches
+            tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
-        for key, columns in channel_slices(self.features).items():
-            data[key] = (
-                features[:, columns].squeeze(1)
-                if key == "area"
-                else (features[:, columns])
-            )
+        for feature, columns in channel_slices(self.features).items():
+            data[feature_key(feature)] = features[:, columns]
         return data
+
+    def _changed_samples(self) -> set[str]:
+        samples = read_json(self.processed_paths[0]).get("samples")
+        known = set(samples) if isinstance(samples, dict) else set()
+        return (known ^ set(self._files())) | super()._changed_samples()
+
+    @property
+    def _in_double(self) -> set[str]:
+        """Arrays that some sample of the split holds in double precision."""
+        if not hasattr(self, "_in_double_of_split"):
+            if not hasattr(self, "_samples"):  # while the split is processed
+                return set()
+            self._in_double_of_split = {
+                key for entry in self._samples.values() for key in entry["in_double"]
+            }
+        return self._in_double_of_split
+
+    def _notes(self, name: str, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        double = [k for k in self.array_names if arrays[k].dtype == np.float64]
+        return {**super()._notes(name, arrays), "in_double": double}
 
     def surrogate_arguments(self) -> SurrogateArguments:
         """Return fields, features and the normalisers fitted on the training split.
@@ -222,20 +260,25 @@ class MeshFolder(ConvertedFiles):
         inputs = None
         if self.features:
             columns = (
-                torch.cat([data[f.name].view(-1, f.channels) for f in self.features], 1)
+                torch.cat([data[feature_key(f.name)] for f in self.features], dim=1)
                 for data in self._stored_samples()
             )
             inputs = Normalizer.cat(
-                [Normalizer.identity(len(lower)), Normalizer.gaussian(columns)]
+                [
+                    Normalizer.identity(len(lower)),
+                    Normalizer.gaussian(columns, names=_channels(self.features)),
+                ]
             )
         return {
             "target_normalizer": Normalizer.gaussian(
-                data.y for data in self._stored_samples()
+                (data.y for data in self._stored_samples()),
+                names=_channels(self.fields),
             ),
             "coordinate_normalizer": Normalizer.from_bounds(lower, upper),
             "input_normalizer": inputs,
             "fields": self.fields,
             "features": self.features,
+            "location": self.location,
         }
 
     def coordinate_bounds(self) -> tuple[Tensor, Tensor]:
@@ -272,7 +315,9 @@ def _as_fields(argument: str, given: Iterable[Field | str]) -> Fields:
     """Return fields, a name standing for one channel without a unit."""
     if isinstance(given, str | Field):
         raise ValueError(f"{argument} is {given!r}: pass a list, as [{given!r}].")
-    fields = tuple(Field(each) if isinstance(each, str) else each for each in given)
+    fields = tuple(
+        Field.read_from(each) if isinstance(each, str) else each for each in given
+    )
     for field in fields:
         if not isinstance(field, Field):
             raise ValueError(
@@ -311,45 +356,24 @@ def _find_meshes(root: Path) -> list[str]:
     return sorted(names)
 
 
-def _split(
-    names: Sequence[str], fractions: Sequence[float], seed: int
-) -> dict[str, list[str]]:
-    """Return the names of each split, in alphabetical order."""
-    shuffled = sorted(
-        names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    )
-    val, test = (
-        max(1, round(share * len(names))) if share else 0 for share in fractions[1:]
-    )
-    if val + test >= len(names):
-        raise ValueError(
-            f"{len(names)} meshes are too few for fractions={tuple(fractions)}: "
-            f"validation gets {val} and test {test}, which leaves none to train on."
-        )
-    return {
-        "val": sorted(shuffled[:val]),
-        "test": sorted(shuffled[val : val + test]),
-        "train": sorted(shuffled[val + test :]),
-    }
-
-
 def _field_values(
     mesh: Any, data: Any, field: Field, location: str, path: Path
 ) -> Array:
     """Return an array of the mesh, [N, C]."""
-    if field.name not in data:
+    name = field.array
+    if name not in data:
         raise ValueError(
-            f"'{path}' has no {location} data {field.name!r}. {_found(mesh, path)}"
+            f"'{path}' has no {location} data {name!r}. {_found(mesh, path)}. To read "
+            f"another array, pass Field({field.name!r}, source=ARRAY)"
         )
-    array = np.asarray(data[field.name])
+    array = np.asarray(data[name])
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"'{path}': the {location} data {field.name!r} are no numbers")
+        raise ValueError(f"'{path}': the {location} data {name!r} are no numbers")
     values = array.reshape(len(array), -1).astype(np.float32)
     if values.shape[1] != field.channels:
         raise ValueError(
-            f"'{path}': the {location} data {field.name!r} have {values.shape[1]} "
-            f"channels, not {field.channels}: pass Field({field.name!r}, "
-            f"{values.shape[1]}, unit)"
+            f"'{path}': the {location} data {name!r} have {values.shape[1]} channels, "
+            f"not {field.channels}: pass Field({field.name!r}, {values.shape[1]}, unit)"
         )
     return values
 
@@ -373,6 +397,15 @@ def _refuse_predictions(mesh: Any, path: Path) -> None:
         (note, *_) = (str(text) for text in mesh.field_data["provenance"])
         if note.startswith("predicted by"):
             raise ValueError(f"'{path}' is no data, but {note}: move it elsewhere")
+
+
+def _channels(fields: Fields) -> list[str]:
+    """Return what to call each column."""
+    return [
+        field.name if field.channels == 1 else f"component {k} of {field.name}"
+        for field in fields
+        for k in range(field.channels)
+    ]
 
 
 def _digest(*values: object) -> str:

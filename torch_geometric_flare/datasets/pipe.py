@@ -25,8 +25,8 @@ class Pipe(GeoFNOFlow):
     - `grid`, (129, 129).
 
     The files state no units; these follow from the paper. The papers normalise both `x`
-    and `y` by means and standard deviations of the training split, with 1e-8 added to
-    the latter: `Normalizer.gaussian`.
+    and `y` by means and standard deviations of the training split:
+    `Normalizer.gaussian`, which leaves out the 1e-8 that they add to the latter.
 
     The archive `Geo-FNO.tar.gz` is fetched (`pip install
     "torch-geometric-flare[data]"`) and unpacked when the data set is first made.

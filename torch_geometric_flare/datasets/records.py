@@ -38,7 +38,7 @@ def write_record(
     Returns:
         The SHA-256.
     """
-    sha256 = _sha256(path)
+    sha256 = file_sha256(path)
     record = {
         "file": path.name,
         "size": path.stat().st_size,
@@ -69,7 +69,10 @@ def verify(path: str | os.PathLike[str]) -> None:
     if size != record.get("size"):
         found, recorded = f"{size} bytes", f"{record.get('size')} bytes"
     else:
-        found, recorded = f"SHA-256 {_sha256(path)}", f"SHA-256 {record.get('sha256')}"
+        found, recorded = (
+            f"SHA-256 {file_sha256(path)}",
+            f"SHA-256 {record.get('sha256')}",
+        )
     if found != recorded:
         raise ValueError(
             f"'{path}' has changed since it was recorded: found {found}, recorded "
@@ -192,7 +195,8 @@ def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
     write_atomic(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    r"""Return the SHA-256 of a file in hexadecimal digits."""
     total = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

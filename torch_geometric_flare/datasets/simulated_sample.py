@@ -9,16 +9,18 @@ import numpy.typing as npt
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import read_npz
 from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.simulator import Simulator
 from torch_geometric_flare.datasets.stored import check_finite
-from torch_geometric_flare.fields import Fields, num_channels
+from torch_geometric_flare.fields import Fields, feature_key, num_channels
 from torch_geometric_flare.transforms import Normalizer, make_input
 
 Array = npt.NDArray[Any]
 
 _OPTIONAL = ("normal", "area", "cells", "edge_index", "grid")
+_STANDARD = ("x", "pos", "y", *_OPTIONAL)
 REDRAWS = "redraws"
 """Name of the array that counts draws without a solution in a sample's file."""
 RESERVED = ("x", "y", "pos", "batch", "ptr", "cells", "edge_index", "grid", REDRAWS)
@@ -47,10 +49,12 @@ def make_arrays(simulator: Simulator, raw: object) -> dict[str, Array]:
     x = make_input(data, simulator.features, _encoder(simulator))
     targets = [arrays.pop(field.name) for field in simulator.fields]
     arrays = {"x": x.numpy(), "y": np.concatenate(targets, axis=1), **arrays}
-    return {
+    pos = narrow(arrays["pos"])
+    arrays = {
         name: array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
         for name, array in arrays.items()
     }
+    return {**arrays, "pos": pos}
 
 
 def read_arrays(content: bytes, path: Path, fields: Fields) -> Data:
@@ -82,7 +86,9 @@ def read_arrays(content: bytes, path: Path, fields: Fields) -> Data:
             )
     arrays.pop(REDRAWS, None)
     grid = arrays.pop("grid", None)
-    data = MeshData(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    data = MeshData()
+    for name, array in arrays.items():
+        data[name if name in _STANDARD else feature_key(name)] = torch.from_numpy(array)
     if grid is not None:
         data.grid = tuple(grid.tolist())
     check_finite(data, path)

@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch_geometric.data import Data, Dataset
 
@@ -237,7 +237,11 @@ class VerifiedDataset(Dataset, ABC):
                 path = folder / f"{name}.pt"
                 stored.add(path)
                 write_atomic(path, content)
-            samples[name] = {**found, "num_points": self._num_points(data, name)}
+            samples[name] = {
+                **found,
+                "num_points": self._num_points(data, name),
+                **self._notes(name, arrays),
+            }
         for left_over in set(folder.glob("*.pt")) - stored:
             left_over.unlink()
         self._manifest().write(samples)
@@ -268,6 +272,15 @@ class VerifiedDataset(Dataset, ABC):
             self.process()
         self._names = self.sample_names()
         self._samples, self._is_stored = self._manifest().read(self._names)
+
+    def _notes(self, name: str, arrays: Mapping[str, Array]) -> dict[str, Any]:
+        """Return plain values to keep in the manifest about a sample.
+
+        Args:
+            name: The sample.
+            arrays: Its raw arrays.
+        """
+        return {}
 
     def _manifest(self) -> Manifest:
         return Manifest(

@@ -80,6 +80,7 @@ class Splits:
         train_transform: Applied to each training sample in each epoch, before points
             are drawn from it.
         val: Validation split, if there is one.
+        location: Where on a mesh the samples lie, `"cell"` or `"point"`.
     """
 
     train: Sequence[Data]
@@ -91,6 +92,7 @@ class Splits:
     input_normalizer: Normalizer | None = None
     train_transform: Callable[[Data], Data] | None = None
     val: Sequence[Data] | None = None
+    location: str | None = None
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]

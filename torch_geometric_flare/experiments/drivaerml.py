@@ -1,6 +1,7 @@
 """Surface fields of cars: simulated notchbacks, or DrivAerML."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyvista as pv
@@ -34,7 +35,8 @@ def simulated_cars(selection: Selection) -> Splits:
         selection: Which of them.
     """
     cars = Notchback(num_points=number_of_points(selection.num_points, 10_000))
-    return load_simulated(cars, selection, num_train=100, num_test=20)
+    splits = load_simulated(cars, selection, num_train=100, num_test=20)
+    return replace(splits, location="cell")
 
 
 def official_cars(selection: Selection) -> Splits:
@@ -71,6 +73,7 @@ def official_cars(selection: Selection) -> Splits:
         fields=train.fields,
         target_normalizer=Normalizer.cat(parts),
         coordinate_normalizer=Normalizer.from_bounds(*DrivAerML.coordinate_bounds),
+        location="cell",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
+from torch_geometric_flare.fields import Fields, read_fields
 from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training import add_threads_option
@@ -63,7 +64,17 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
         "mesh", type=Path, help=f"a mesh ({', '.join(mesh_io.MESH_SUFFIXES)}) or folder"
     )
     add("--output", type=Path, help="file or folder to write; by default beside it")
-    add("--cells", action="store_true", help="predict at the centres of the cells")
+    where = parser.add_mutually_exclusive_group()
+    for location in ("cell", "point"):
+        where.add_argument(
+            f"--{location}s",
+            dest="location",
+            action="store_const",
+            const=location,
+            help=f"predict at the {location}s; by default where it was trained",
+        )
+    what = "arrays of the mesh that fields and inputs are read from"
+    add("--fields", metavar="NAME=ARRAY[,NAME=ARRAY]", type=_arrays, help=what)
     add("--scale", type=float, default=1.0, help="training units in one of the mesh")
     what = "an input of the model that is the same everywhere"
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
@@ -75,6 +86,7 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--speed", type=float, help="of the free stream in m/s, for --forces")
     add("--area", type=float, help="reference area in m², for --forces")
     add("--length", type=float, default=1.0, help="reference length in m; 1")
+    add("--moments-about", metavar="X,Y,Z", default="0,0,0", help="point in m; 0,0,0")
     add_threads_option(parser)
     add("--density", type=float, help="in kg/m³, for a pressure in Pa")
     args = parser.parse_args(argv)
@@ -137,12 +149,16 @@ def _predict(
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output {output} is the mesh itself: choose another file")
-    location = "cell" if args.cells else "point"
+    location = args.location or surrogate.location or "point"
     constants = dict(_constant(text) for text in args.set)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         mesh = surrogate.predict_mesh(
-            mesh, constants=constants, scale=args.scale, location=location
+            mesh,
+            constants=constants,
+            scale=args.scale,
+            location=args.location,
+            arrays=args.fields or (),
         )
     for warning in caught:
         print(f"warning: {path}: {warning.message}", file=sys.stderr)
@@ -153,7 +169,7 @@ def _predict(
     for field in surrogate.fields:
         values = mesh.get_array(field.name, preference=location)
         low, high = values.min(), values.max()
-        print(f"{field} at {len(values):,} points: {low:g} to {high:g}")
+        print(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
     print(f"wrote {mesh_io.save_dataset(mesh, output)}")
     for field in surrogate.fields if args.png else ():
         picture = output.with_name(f"{output.stem}_{field.name}.png")
@@ -175,6 +191,7 @@ def _forces(
     """Print the coefficients of a body, and return them as rows of the table."""
     flow = {"speed": args.speed, "reference_area": args.area, "scale": args.scale}
     flow |= {"reference_length": args.length, "density": args.density}
+    flow |= {"reference_point": _point(args.moments_about)}
     if not mesh_io.is_surface(mesh):
         raise ValueError("--forces needs a surface: extract that of the body")
     if isinstance(mesh, pv.PolyData) and mesh.n_open_edges:
@@ -196,6 +213,23 @@ def _constant(text: str) -> tuple[str, list[float]]:
         return name, [float(value) for value in values.split(",")]
     except ValueError:
         raise ValueError(f"--set {text}: give NAME=VALUE, or NAME=X,Y,Z") from None
+
+
+def _arrays(text: str) -> Fields:
+    """Read what `--fields` was given."""
+    try:
+        return read_fields(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _point(text: str) -> list[float]:
+    """Read what `--moments-about` was given."""
+    try:
+        x, y, z = (float(value) for value in text.split(","))
+    except ValueError:
+        raise ValueError(f"--moments-about {text}: give X,Y,Z in metres") from None
+    return [x, y, z]
 
 
 def _report(error: Exception, path: Path | None = None) -> int:

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
 
 from torch_geometric_flare import training
+from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.experiments.benchmark import (
     Benchmark,
     Selection,
@@ -33,6 +34,7 @@ from torch_geometric_flare.recipes import Recipe
 _VALIDATIONS = 10
 
 
+@keep_random_state()
 def run_benchmark(
     benchmark: Benchmark,
     model: str,
@@ -71,7 +73,8 @@ def run_benchmark(
             about ten in a training.
         device: Where to compute, as Lightning names it.
         precision: Arithmetic of the training, as Lightning names it.
-        seed: Seed of the initial weights and of the training.
+        seed: Seed of the initial weights and of the training; the random numbers of the
+            caller stay as they are.
         progress: Show a progress bar, or lines where there is no terminal, and after
             the first steps how long the training takes.
 
@@ -249,4 +252,5 @@ def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogat
         fields=splits.fields,
         features=splits.features,
         input_normalizer=splits.input_normalizer,
+        location=splits.location,
     )

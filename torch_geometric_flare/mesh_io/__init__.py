@@ -8,21 +8,33 @@ with needs_extra("viz", __name__):
 
 from torch_geometric_flare.mesh_io.extent import check_extent
 from torch_geometric_flare.mesh_io.features import find_features
-from torch_geometric_flare.mesh_io.geometry import is_surface, mesh_areas, mesh_normals
-from torch_geometric_flare.mesh_io.polygons import polygon_vectors
+from torch_geometric_flare.mesh_io.geometry import (
+    is_surface,
+    mesh_areas,
+    mesh_normals,
+    oriented_faces,
+)
+from torch_geometric_flare.mesh_io.location import check_location, find_location
+from torch_geometric_flare.mesh_io.polygons import polygon_fans, polygon_vectors
 from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
+from torch_geometric_flare.mesh_io.visible import visible_part
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
 __all__ = [
     "MESH_SUFFIXES",
     "add_notes",
     "check_extent",
+    "check_location",
     "find_features",
+    "find_location",
     "is_surface",
     "mesh_areas",
     "mesh_normals",
+    "oriented_faces",
+    "polygon_fans",
     "polygon_vectors",
     "read_mesh",
     "save_dataset",
+    "visible_part",
     "write_points",
 ]

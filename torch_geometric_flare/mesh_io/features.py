@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
 
@@ -21,9 +22,10 @@ def find_features(
 ) -> dict[str, Tensor]:
     r"""Return the named inputs at the vertices or the cells of a mesh.
 
-    Each comes from `constants`, or else from the data of that name in the mesh, or else
-    from its field data (one number per channel, the same everywhere), or else it is
-    computed: `normal`, by `mesh_normals`, and `area`, by `mesh_areas`.
+    Each comes from `constants`, or else from the array of the mesh called as its
+    source or its name, or else from field data of that name (one number per channel,
+    the same everywhere), or else it is computed: `normal`, by `mesh_normals`, and
+    `area`, by `mesh_areas`.
 
     Args:
         mesh: A mesh of `read_mesh`.
@@ -33,7 +35,8 @@ def find_features(
         scale: Units of the training in one unit of length of the mesh, for areas.
 
     Returns:
-        The inputs by name, $[N, C]$ each, in float32.
+        The inputs by name, $[N, C]$ each, in float32; in float64 where float32 would
+        merge or move them, as time stamps.
 
     Raises:
         ValueError: If an input is found nowhere, has another number of channels, or is
@@ -57,16 +60,16 @@ def _find(
     cells: bool,
     scale: float,
 ) -> Tensor:
-    name = feature.name
     number = mesh.n_cells if cells else mesh.n_points
     data, kind = (mesh.cell_data, "cell") if cells else (mesh.point_data, "point")
-    if name in constants:
-        values = torch.tensor([list(constants[name])]).expand(number, -1)
+    name = _array_name(feature, data, mesh.field_data)
+    if feature.name in constants:
+        values = _repeated(list(constants[feature.name]), number)
     elif name in data:
         array = np.asarray(data[name])
         if array.dtype.kind not in "fiu":
             raise ValueError(f"the {kind} data {name!r} are no numbers")
-        values = torch.tensor(array.reshape(number, -1).astype(np.float32))
+        values = torch.tensor(narrow(array.reshape(number, -1)))
     elif name in mesh.field_data:
         values = _same_everywhere(mesh.field_data[name], feature, number)
     elif name == "normal" and feature.channels == 3:
@@ -74,9 +77,10 @@ def _find(
     elif name == "area" and feature.channels == 1:
         values = mesh_areas(mesh, cells=cells) * scale**2
     else:
+        called = f"called {feature.array!r}" if feature.source else "of that name"
         raise ValueError(
-            f"the mesh lacks the input {feature} of the model: add {kind} data of that "
-            f"name with {feature.channels} channels, or set {name}=VALUE"
+            f"the mesh lacks the input {feature} of the model: add {kind} data "
+            f"{called} with {feature.channels} channels, or set {feature.name}=VALUE"
         )
     if values.size(1) != feature.channels:
         raise ValueError(
@@ -88,6 +92,12 @@ def _find(
     return values
 
 
+def _array_name(feature: Field, *places: Any) -> str:
+    """Return the source of a feature, or its name where only that is to be found."""
+    there = any(feature.array in place for place in places)
+    return feature.array if there else feature.name
+
+
 def _same_everywhere(array: Any, feature: Field, number: int) -> Tensor:
     """Return the numbers of field data at every place."""
     given = np.asarray(array)
@@ -96,4 +106,8 @@ def _same_everywhere(array: Any, feature: Field, number: int) -> Tensor:
             f"the field data {feature.name!r} must be {feature.channels} numbers, got "
             f"{given.size} of type {given.dtype}"
         )
-    return torch.tensor(given.astype(np.float32).reshape(1, -1)).expand(number, -1)
+    return _repeated(given, number)
+
+
+def _repeated(values: Any, number: int) -> Tensor:
+    return torch.tensor(narrow(np.asarray(values).reshape(1, -1))).expand(number, -1)

@@ -9,7 +9,11 @@ import torch
 import vtk
 from torch import Tensor
 
+from torch_geometric_flare.mesh_io.polygons import area_vectors
+
 _FACES = (vtk.VTK_TRIANGLE, vtk.VTK_QUAD, vtk.VTK_POLYGON)
+# How files call their normals where they are not marked as such.
+_NAMES = ("normals", "normal")
 
 
 def is_surface(mesh: Any) -> bool:
@@ -23,12 +27,70 @@ def is_surface(mesh: Any) -> bool:
     return bool(np.isin(mesh.celltypes, _FACES).all())
 
 
+def oriented_faces(mesh: Any, wanted: str = "area vectors") -> Any:
+    """Return the faces of a surface mesh, all wound about their outward normals.
+
+    Where the mesh has normals of its own, at its cells or else at its points (marked
+    as normals, or called `Normals` or `normal`), they decide: around a cavity, nothing
+    else tells which side is outside. VTK decides for the others: it makes neighbours
+    agree, across points that coincide too, and turns the faces of a closed surface
+    outward.
+
+    Args:
+        mesh: A mesh of triangles, quads and polygons.
+        wanted: What the faces are for, for the message.
+
+    Returns:
+        A `pyvista.PolyData` of the faces, cells and points in the order of `mesh`.
+
+    Raises:
+        ValueError: If the mesh has cells that are no faces.
+    """
+    surface = _faces(mesh, wanted)
+    _, vectors = area_vectors(surface)
+    joined = _joined(surface)
+    _, turned = area_vectors(
+        joined.compute_normals(
+            cell_normals=True,
+            point_normals=False,
+            split_vertices=False,
+            consistent_normals=True,
+            auto_orient_normals=joined.n_open_edges == 0,
+        )
+    )
+    turn = (vectors * turned).sum(1) < 0
+    own = own_normals(mesh, cells=True)
+    if own is None and (at_points := own_normals(mesh, cells=False)) is not None:
+        offsets, corners = _polygons(surface)
+        own = np.add.reduceat(at_points[corners], offsets[:-1])
+    if own is not None:
+        along = (vectors * own).sum(1)
+        turn = np.where(along == 0, turn, along < 0)
+    return _rewound(surface, turn)
+
+
+def own_normals(mesh: Any, *, cells: bool) -> npt.NDArray[np.float64] | None:
+    """Return the normals that a mesh brings, unit vectors or zeros; else `None`."""
+    data = mesh.cell_data if cells else mesh.point_data
+    marked = (mesh.GetCellData() if cells else mesh.GetPointData()).GetNormals()
+    names = [] if marked is None else [marked.GetName()]
+    names += [name for name in list(data) if name.lower() in _NAMES]
+    for name in names:
+        array = np.asarray(data[name])
+        if array.ndim == 2 and array.shape[1] == 3 and array.dtype.kind == "f":
+            finite = np.isfinite(array).all(axis=1, keepdims=True)
+            return _unit(np.where(finite, array, 0).astype(np.float64))
+    return None
+
+
 def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
     r"""Return the unit normals of a surface mesh.
 
-    VTK makes the orientation of neighbouring faces consistent and, if the surface is
-    closed, turns all normals outward; normals of an open surface keep the orientation
-    of its faces. The normal at a vertex is the normalised mean over its faces.
+    Normals that the mesh brings itself (marked as such, or called `Normals` or
+    `normal`) are taken as they are. Others follow from the faces, see
+    `oriented_faces`: neighbours agree, and if the surface is closed all point outward;
+    normals of an open surface keep the orientation of its faces. The normal at a
+    vertex is the normalised mean over its faces.
 
     Args:
         mesh: A mesh of triangles, quads and polygons.
@@ -41,25 +103,32 @@ def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
     Raises:
         ValueError: If the mesh has cells that are no faces.
     """
-    surface = _faces(mesh, "normals")
-    surface = surface.compute_normals(
-        cell_normals=cells,
-        point_normals=not cells,
-        split_vertices=False,
-        consistent_normals=True,
-        auto_orient_normals=surface.n_open_edges == 0,
-    )
-    data = surface.cell_data if cells else surface.point_data
-    return torch.tensor(np.asarray(data["Normals"], np.float32))
+    surface = oriented_faces(mesh, "normals")
+    if cells:
+        normals = _unit(area_vectors(surface)[1])
+    else:
+        computed = surface.compute_normals(
+            cell_normals=False,
+            point_normals=True,
+            split_vertices=False,
+            consistent_normals=False,
+            auto_orient_normals=False,
+        )
+        normals = np.asarray(computed.point_data["Normals"], np.float64)
+    own = own_normals(mesh, cells=cells)
+    if own is not None:
+        normals = np.where(own.any(axis=1, keepdims=True), own, normals)
+    return torch.tensor(normals, dtype=torch.float32)
 
 
 def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
     r"""Return the areas of the faces of a surface mesh, or those of its vertices.
 
     Args:
-        mesh: A mesh of triangles, quads and polygons.
-        cells: Return the areas of the cells. At the vertices instead, each face gives
-            equal shares of its area to its corners, so that the sums agree.
+        mesh: A mesh of triangles, quads and polygons, which need not be convex.
+        cells: Return the areas of the cells, the lengths of their area vectors (see
+            `polygon_vectors`). At the vertices instead, each face gives equal shares of
+            its area to its corners, so that the sums agree.
 
     Returns:
         Areas $[N, 1]$ in float32, in the square of the unit of the mesh.
@@ -68,16 +137,59 @@ def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
         ValueError: If the mesh has cells that are no faces.
     """
     surface = _faces(mesh, "areas")
-    areas: npt.NDArray[Any] = np.asarray(
-        surface.compute_cell_sizes(length=False, volume=False).cell_data["Area"],
-        np.float64,
-    )
+    areas = np.linalg.norm(area_vectors(surface)[1], axis=1)
     if not cells:
-        corners = np.diff(surface.GetPolys().GetOffsetsArray())
+        offsets, points = _polygons(surface)
+        corners = np.diff(offsets)
         shares = np.repeat(areas / corners, corners)
-        points = np.asarray(surface.GetPolys().GetConnectivityArray())
         areas = np.bincount(points, shares, minlength=surface.n_points)
     return torch.tensor(areas, dtype=torch.float32).unsqueeze(1)
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float64] = np.zeros_like(vectors)
+    np.divide(vectors, length, out=unit, where=length > 0)
+    return unit
+
+
+def _polygons(surface: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where each polygon begins, and the points of all polygons."""
+    polygons = surface.GetPolys()
+    return (
+        np.asarray(polygons.GetOffsetsArray()).astype(np.int64),
+        np.asarray(polygons.GetConnectivityArray()).astype(np.int64),
+    )
+
+
+def _joined(surface: Any) -> Any:
+    """Return the surface with one point where several coincide, if it has borders."""
+    if surface.n_open_edges == 0:
+        return surface
+    points, place = np.unique(np.asarray(surface.points), axis=0, return_inverse=True)
+    if len(points) == surface.n_points:
+        return surface
+    offsets, corners = _polygons(surface)
+    return _build(points, offsets, place.ravel()[corners])
+
+
+def _rewound(surface: Any, turn: npt.NDArray[np.bool_]) -> Any:
+    """Return the surface with the corners of some polygons in the opposite order."""
+    offsets, corners = _polygons(surface)
+    sizes = np.diff(offsets)
+    place = np.arange(len(corners))
+    reversed_place = np.repeat(offsets[:-1] + offsets[1:] - 1, sizes) - place
+    place = np.where(np.repeat(turn, sizes), reversed_place, place)
+    return _build(surface.points, offsets, corners[place])
+
+
+def _build(
+    points: Any, offsets: npt.NDArray[np.int64], corners: npt.NDArray[np.int64]
+) -> Any:
+    surface = pv.PolyData(points)
+    surface.verts = np.empty(0, np.int64)
+    surface.SetPolys(pv.CellArray.from_arrays(offsets, corners))
+    return surface
 
 
 def _faces(mesh: Any, wanted: str) -> Any:

@@ -1,6 +1,7 @@
-"""Centres and area vectors of the polygons of a closed surface."""
+"""Centres and area vectors of polygons."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +10,80 @@ _CHUNK = 2**20  # polygons
 # A sphere has 0.094, a flat sheet 0.
 _LEAST_VOLUME = 1e-5
 
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
-def polygon_vectors(
-    mesh: Any,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+
+class Fans(NamedTuple):
+    """Some polygons, each cut into triangles about the mean of its corners.
+
+    Triangle $t$ has the corners `corner[t]`, `corner[following[t]]` and the mean.
+
+    Attributes:
+        faces: The polygons, a range of all.
+        first: Where the triangles of each polygon begin.
+        sizes: Triangles of each polygon, as many as corners.
+        mean: Mean of the corners of each polygon.
+        corner: Point of the mesh at which each triangle begins.
+        following: The next triangle of the same polygon.
+        arm: From the mean to the first corner of each triangle.
+        vector: Area vector of each triangle.
+    """
+
+    faces: slice
+    first: Integers
+    sizes: Integers
+    mean: Floats
+    corner: Integers
+    following: Integers
+    arm: Floats
+    vector: Floats
+
+
+def polygon_fans(mesh: Any) -> Iterator[Fans]:
+    """Cut the polygons of a `pyvista.PolyData` into triangles, many at a time.
+
+    Triangles that lie outside of a concave polygon have area vectors of the opposite
+    direction, so that sums over a polygon are those of the polygon.
+    """
+    points = np.asarray(mesh.points)
+    offsets = np.asarray(mesh.GetPolys().GetOffsetsArray())
+    corners = np.asarray(mesh.GetPolys().GetConnectivityArray())
+    number = mesh.GetNumberOfPolys()
+    for start in range(0, number, _CHUNK):
+        faces = slice(start, min(start + _CHUNK, number))
+        bounds = offsets[faces.start : faces.stop + 1].astype(np.int64)
+        corner = corners[bounds[0] : bounds[-1]].astype(np.int64)
+        arm = points[corner].astype(np.float64)
+        first, sizes = bounds[:-1] - bounds[0], np.diff(bounds)
+        # Relative to one corner first: sums of far coordinates lose their last digits.
+        origin = arm[first]
+        arm -= np.repeat(origin, sizes, axis=0)
+        mean = np.add.reduceat(arm, first) / sizes[:, None]
+        arm -= np.repeat(mean, sizes, axis=0)
+        following = np.arange(1, len(arm) + 1)
+        following[first + sizes - 1] = first
+        vector = np.cross(arm, arm[following]) / 2
+        yield Fans(faces, first, sizes, mean + origin, corner, following, arm, vector)
+
+
+def area_vectors(mesh: Any) -> tuple[Floats, Floats]:
+    """Return means of the corners and area vectors of the polygons, as they are wound.
+
+    Args:
+        mesh: A `pyvista.PolyData` of polygons alone.
+
+    Returns:
+        Means and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
+    """
+    centers, vectors = np.empty((2, mesh.GetNumberOfPolys(), 3))
+    for fans in polygon_fans(mesh):
+        centers[fans.faces] = fans.mean
+        vectors[fans.faces] = np.add.reduceat(fans.vector, fans.first)
+    return centers, vectors
+
+
+def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
     r"""Return centres and outward area vectors of the polygons of a closed surface.
 
     With corners $v_k$ of a polygon, in their order, and their mean $c$, its area vector
@@ -39,20 +110,7 @@ def polygon_vectors(
     number = mesh.GetNumberOfPolys() if hasattr(mesh, "GetNumberOfPolys") else 0
     if number == 0 or number != mesh.n_cells:
         raise ValueError("the mesh has cells that are no polygons, or is no surface")
-    points = np.asarray(mesh.points)
-    offsets = np.asarray(mesh.GetPolys().GetOffsetsArray())
-    corners = np.asarray(mesh.GetPolys().GetConnectivityArray())
-    centers, vectors = np.empty((2, number, 3))
-    for start in range(0, number, _CHUNK):
-        part = slice(start, min(start + _CHUNK, number))
-        bounds = offsets[part.start : part.stop + 1].astype(np.int64)
-        at = points[corners[bounds[0] : bounds[-1]]].astype(np.float64)
-        first, sizes = bounds[:-1] - bounds[0], np.diff(bounds)
-        centers[part] = np.add.reduceat(at, first) / sizes[:, None]
-        at -= np.repeat(centers[part], sizes, axis=0)
-        following = np.arange(1, len(at) + 1)
-        following[first + sizes - 1] = first
-        vectors[part] = np.add.reduceat(np.cross(at, at[following]), first) / 2
+    centers, vectors = area_vectors(mesh)
     volume = np.sum((centers - centers.mean(0)) * vectors) / 3
     total = np.linalg.norm(vectors, axis=1).sum()
     if abs(volume) <= _LEAST_VOLUME * total**1.5:

@@ -10,6 +10,7 @@ from typing import Any
 import pyvista as pv
 
 from torch_geometric_flare.mesh_io import reader_process
+from torch_geometric_flare.mesh_io.visible import visible_part
 
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
 """Mesh files that `read_mesh` takes."""
@@ -28,14 +29,16 @@ def read_mesh(path: str | os.PathLike[str]) -> Any:
     VTK reads the file in a process of its own, with limits of memory and time that
     follow from the size of the file, so that a broken file ends that process alone.
     What it has read is then checked: every cell names vertices that exist, has as many
-    as its type needs, and no coordinate is nan or infinite.
+    as its type needs, and no coordinate is nan or infinite. Hidden, ghost and empty
+    cells, loose points, and vertices and lines beside faces are left out:
+    `visible_part`.
 
     Args:
         path: A file with one of `MESH_SUFFIXES`, in text or binary form.
 
     Returns:
         A `pyvista.PolyData` or `pyvista.UnstructuredGrid` with at least one cell, and
-        all point, cell and field data of the file.
+        the point, cell and field data of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -56,7 +59,10 @@ def read_mesh(path: str | os.PathLike[str]) -> Any:
         if reason:
             raise ValueError(f"mesh={str(path)!r} {reason}")
         (checked,) = Path(folder).iterdir()
-        return pv.read(checked)
+        try:
+            return visible_part(pv.read(checked))
+        except ValueError as error:
+            raise ValueError(f"mesh={str(path)!r}: {error}") from error
 
 
 def _read_elsewhere(path: Path, folder: str, megabytes: int) -> str:

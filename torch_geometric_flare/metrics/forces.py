@@ -68,6 +68,9 @@ def force_coefficients(
     Sums are taken in double precision, for the force is a small difference of large
     terms. It can be differentiated twice.
 
+    Normals and areas are those of cells. Of values at the vertices of a mesh, take
+    `mesh_forces`: unit normals at vertices times areas do not close a body with edges.
+
     A subset of the cells has a smaller area, and a smaller force, than the body. Draw
     it by `transforms.AreaWeightedPoints`, which rescales areas, or pass `total_area`.
 

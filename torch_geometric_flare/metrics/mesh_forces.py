@@ -1,7 +1,9 @@
 """Force and moment coefficients of a pressure on a mesh."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from torch_geometric_flare.metrics.forces import force_coefficients, moment_coefficients
@@ -15,27 +17,37 @@ def mesh_forces(
     reference_area: float,
     reference_length: float = 1.0,
     density: float | None = None,
-    location: str = "point",
+    location: str | None = None,
     scale: float = 1.0,
+    reference_point: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> dict[str, float]:
     r"""Return the coefficients of the forces of a pressure on the surface of a body.
 
-    Flow along $+x$, $z$ up, moments about the origin, without friction. Normals and
-    areas are those of the mesh: see `mesh_io.mesh_normals`, which turns them outward
-    only where the surface is closed.
+    Flow along $+x$, $z$ up, without friction. Each face is cut into triangles about the
+    mean of its corners, and the force on a triangle is its area vector times its
+    pressure: that of the face, or of three corners their mean. A vertex so gets the sum
+    of its shares of the area vectors of its faces. A closed surface under uniform
+    pressure feels no force and no moment, up to rounding, whatever its faces; a
+    pressure that is linear in space gives the force on the body exactly.
+
+    Faces point as `mesh_io.oriented_faces` tells: as the mesh's own normals do, or else
+    outward where the surface is closed.
 
     Needs PyVista: `pip install "torch-geometric-flare[viz]"`.
 
     Args:
-        mesh: A PyVista mesh of triangles, quads and polygons.
+        mesh: A PyVista mesh of triangles, quads and polygons. Hidden and ghost cells do
+            not count, see `mesh_io.visible_part`.
         pressure: Name of the array.
         speed: Free-stream speed in m/s.
         reference_area: Reference area in m².
         reference_length: Reference length of moments in m.
         density: Density in kg/m³ where the pressure is in Pa; `None` where it is
             kinematic, in m²/s².
-        location: Where the array lies: `"point"` or `"cell"`.
+        location: Where the array lies: `"point"` or `"cell"`. By default where the mesh
+            was predicted on, or else where it has such an array.
         scale: Metres in one unit of length of the mesh.
+        reference_point: Point that the moments are about, in m.
 
     Returns:
         `drag`, `lift`, `roll`, `pitch` and `yaw`; see `force_coefficients` and
@@ -47,34 +59,53 @@ def mesh_forces(
     """
     from torch_geometric_flare import mesh_io  # Needs pyvista.
 
-    if location not in ("cell", "point"):
-        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
+    location = mesh_io.find_location(mesh, pressure, location)
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be finite and above zero, got {scale}")
     if density is not None and not density > 0:
         raise ValueError(f"density must be above zero, got {density}")
+    mesh = mesh_io.visible_part(mesh)
     cells = location == "cell"
     arrays = mesh.cell_data if cells else mesh.point_data
     if pressure not in arrays:
         raise ValueError(
             f"the mesh has no {location} data {pressure!r}, but {list(arrays)}"
         )
-    normal = mesh_io.mesh_normals(mesh, cells=cells)
-    area = mesh_io.mesh_areas(mesh, cells=cells) * scale**2
-    points = (mesh.cell_centers() if cells else mesh).points
-    pos = torch.tensor(points, dtype=torch.float64) * scale
-    kinematic = torch.tensor(arrays[pressure]) / (1.0 if density is None else density)
-    force = force_coefficients(
-        kinematic, normal, area, speed=speed, reference_area=reference_area
-    )
-    moment = moment_coefficients(
-        kinematic,
-        normal,
-        area,
-        pos,
-        speed=speed,
-        reference_area=reference_area,
-        reference_length=reference_length,
-    )
-    named = {**force._asdict(), **moment._asdict()}
-    return {name: float(value) for name, value in named.items()}
+    values = np.asarray(arrays[pressure])
+    if values.ndim != 1 or values.dtype.kind not in "fiu":
+        raise ValueError(
+            f"the {location} data {pressure!r} are {values.dtype} of shape "
+            f"{values.shape}, expected one number each"
+        )
+    kinematic = values.astype(np.float64) / (1.0 if density is None else density)
+    total = dict.fromkeys(("drag", "lift", "roll", "pitch", "yaw"), 0.0)
+    for fans in mesh_io.polygon_fans(mesh_io.oriented_faces(mesh)):
+        if cells:
+            on_triangles = np.repeat(kinematic[fans.faces], fans.sizes)
+        else:
+            corner = kinematic[fans.corner]
+            mean = np.add.reduceat(corner, fans.first) / fans.sizes
+            mean = np.repeat(mean, fans.sizes)
+            on_triangles = (mean + corner + corner[fans.following]) / 3
+        center = np.repeat(fans.mean, fans.sizes, axis=0)
+        center += (fans.arm + fans.arm[fans.following]) / 3
+        # An area vector is a normal of that length.
+        surface = (
+            torch.from_numpy(on_triangles),
+            torch.from_numpy(fans.vector * scale**2),
+            torch.ones(len(on_triangles), dtype=torch.float64),
+        )
+        moments = moment_coefficients(
+            *surface,
+            torch.from_numpy(center * scale),
+            speed=speed,
+            reference_area=reference_area,
+            reference_length=reference_length,
+            reference_point=reference_point,
+        )
+        forces = force_coefficients(
+            *surface, speed=speed, reference_area=reference_area
+        )
+        for name, value in {**forces._asdict(), **moments._asdict()}.items():
+            total[name] += float(value)
+    return total

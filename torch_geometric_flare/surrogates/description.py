@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.nn import models
 from torch_geometric_flare.surrogates.surrogate import Surrogate
@@ -41,12 +42,14 @@ def describe_surrogate(surrogate: Surrogate) -> dict[str, Any]:
         surrogate: The surrogate.
 
     Returns:
-        `model` and `arguments` as `describe_model`, `training_data`, and `fields` and
-        `features`, each a list of `name`, `channels` and `unit`.
+        `model` and `arguments` as `describe_model`, `training_data`, `location`, and
+        `fields` and `features`, each a list of `name`, `channels`, `unit` and, where a
+        field has one, `source`.
     """
     return {
         **describe_model(surrogate.model),
         "training_data": surrogate.training_data,
+        "location": surrogate.location,
         "fields": _describe_fields(surrogate.fields),
         "features": _describe_fields(surrogate.features),
     }
@@ -89,6 +92,7 @@ def build_surrogate(
         fields=None if fields is None else _read_fields(fields),
         features=_read_fields(description.get("features", [])),
         input_normalizer=_read_normalizer(state, "input_normalizer"),
+        location=description.get("location"),
     )
     try:
         surrogate.load_state_dict(state)
@@ -119,12 +123,19 @@ def _build_model(description: dict[str, Any]) -> nn.Module:
             f"the file holds arguments that {name} does not take: {sorted(unknown)}: "
             "load it with the version that wrote it"
         )
-    return known(**arguments)
+    # The weights come from the file; the initial ones must not use up random numbers.
+    with keep_random_state():
+        return known(**arguments)
 
 
 def _describe_fields(fields: Fields) -> list[dict[str, str | int]]:
     return [
-        {"name": field.name, "channels": field.channels, "unit": field.unit}
+        {
+            "name": field.name,
+            "channels": field.channels,
+            "unit": field.unit,
+            **({"source": field.source} if field.source else {}),
+        }
         for field in fields
     ]
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._precision import narrow
+from torch_geometric_flare.fields import Fields, choose_arrays, feature_key
+
 if TYPE_CHECKING:
     from torch_geometric_flare.surrogates.surrogate import Surrogate
 
@@ -21,16 +24,26 @@ def predict_mesh(
     surrogate: "Surrogate",
     mesh: str | os.PathLike[str] | Any,
     *,
-    location: str,
+    location: str | None,
     constants: Mapping[str, Sequence[float]] | None,
     scale: float,
+    arrays: Fields,
 ) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
     # Meshes need pyvista, which a surrogate can do without.
     from torch_geometric_flare import mesh_io
 
-    if location not in ("cell", "point"):
-        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
+    mesh_io.check_location(location)
+    trained = surrogate.location
+    if None not in (location, trained) and location != trained:
+        warnings.warn(
+            f"predicting at the {location}s of the mesh, but the model was trained at "
+            f"the {trained}s",
+            stacklevel=3,
+        )
+    location = location or trained or "point"
+    both = choose_arrays((*surrogate.fields, *surrogate.features), arrays)
+    fields, features = both[: len(surrogate.fields)], both[len(surrogate.fields) :]
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be finite and above zero, got {scale}")
     cells = location == "cell"
@@ -39,35 +52,39 @@ def predict_mesh(
         name, prefix = str(mesh), f"{mesh}: "
         mesh = mesh_io.read_mesh(mesh)
     else:
-        mesh = mesh.copy()
+        mesh = mesh_io.visible_part(mesh).copy()
     points = (mesh.cell_centers() if cells else mesh).points
     pos = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
     )
     try:
         inputs = mesh_io.find_features(
-            mesh, surrogate.features, constants, cells=cells, scale=scale
+            mesh, features, constants, cells=cells, scale=scale
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
-    data = Data(pos=pos.float(), **inputs)
+    data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
+    for feature, given in inputs.items():
+        data[feature_key(feature)] = given
     predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")
 
-    arrays = mesh.cell_data if cells else mesh.point_data
+    there = mesh.cell_data if cells else mesh.point_data
     notes = {"provenance": _provenance(surrogate)}
     # Of a mesh that was predicted on before, the truth has its other name already.
     suffix = "_true" if _is_predicted(mesh) else ""
-    for field in surrogate.fields:
+    for field in fields:
         values = surrogate.split(predicted)[field.name].squeeze(1).cpu().numpy()
-        if f"{field.name}{suffix}" in arrays:
-            truth = arrays[f"{field.name}{suffix}"]
+        known = field.array if field.source in there else f"{field.name}{suffix}"
+        if known in there:
+            truth = there[known]
             if truth.shape == values.shape and truth.dtype.kind in "fiu":
-                arrays[f"{field.name}_true"] = truth
-                arrays[f"{field.name}_error"] = values - truth
-        arrays[field.name] = values
+                there[f"{field.name}_true"] = truth
+                there[f"{field.name}_error"] = values - truth
+        there[field.name] = values
         notes[f"{field.name}_unit"] = field.unit
+        notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
     return mesh
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch_geometric.data import Data
 
+from torch_geometric_flare.fields import feature_key
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 
@@ -57,7 +58,8 @@ def rollout(
         data = copy.copy(data)
         for feature, change in changes.items():
             # A feature of one channel may be a vector of numbers.
-            data[feature] = data[feature] + predicted[change].view_as(data[feature])
+            key = feature_key(feature)
+            data[key] = data[key] + predicted[change].view_as(data[key])
         states.append(data)
     return states
 

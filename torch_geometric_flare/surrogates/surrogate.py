@@ -18,6 +18,9 @@ from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
 from torch_geometric_flare.transforms import Normalizer, make_input
 
+# Extents of the box between it and the origin that cost a coordinate too many digits.
+_FAR = 2**10
+
 
 class Surrogate(nn.Module):
     r"""A model that takes samples and predicts fields in their own units.
@@ -37,13 +40,16 @@ class Surrogate(nn.Module):
         fields: Names and units of the columns of the prediction; `None` for one field
             called `field` that takes all of them.
         features: Names and units of the columns of `x` after the coordinates. A sample
-            without `x` brings each feature under its own name.
+            without `x` brings each feature under its own name, or that of
+            `fields.feature_key`.
         input_normalizer: Encodes all channels of `x`.
+        location: Where on a mesh it was trained, `"cell"` or `"point"`, which is where
+            it predicts by default; `None` if that is not known.
 
     Raises:
-        ValueError: If two fields or two features have the same name, or the channels
-            of `fields`, or those of the coordinates and `features`, are not as many as
-            those of their normaliser.
+        ValueError: If `location` is none of its choices, two fields or two features
+            have the same name, or the channels of `fields`, or those of the coordinates
+            and `features`, are not as many as those of their normaliser.
     """
 
     def __init__(
@@ -56,8 +62,11 @@ class Surrogate(nn.Module):
         fields: Iterable[Field] | None = None,
         features: Iterable[Field] = (),
         input_normalizer: Normalizer | None = None,
+        location: str | None = None,
     ) -> None:
         super().__init__()
+        if location not in ("cell", "point", None):
+            raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
         check_kind(nn.Module, "a torch.nn.Module", model=model)
         what = "a transforms.Normalizer"
         check_kind(Normalizer, what, target_normalizer=target_normalizer)
@@ -73,6 +82,7 @@ class Surrogate(nn.Module):
         self.coordinate_normalizer = coordinate_normalizer
         self.input_normalizer = input_normalizer
         self.training_data = training_data
+        self.location = location
         self.fields: Fields = (
             (Field("field", channels),) if fields is None else tuple(fields)
         )
@@ -95,7 +105,9 @@ class Surrogate(nn.Module):
     def forward(self, data: Data | Tensor) -> Tensor:
         """Predict all fields in their own units, differentiably.
 
-        Numbers are handed to the model in the dtype of its parameters. Where its
+        Numbers are handed to the model in the dtype of its parameters; `pos`, where its
+        forward names it, relative to the box of the training if that lies more than
+        1,024 times its size away from the origin. Where its
         forward asks for edges that `data` lacks, they are made, see `edge_transform`.
 
         Args:
@@ -124,10 +136,24 @@ class Surrogate(nn.Module):
         if edges is not None:
             data = edges(data)
         arguments = forward_arguments(self.model, data)
+        if isinstance(arguments.get("pos"), Tensor):
+            arguments["pos"] = self._near_origin(arguments["pos"])
         encoded = self.model(**_as_floating(arguments, self.model))
         # In the precision of the normaliser, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
+
+    def _near_origin(self, pos: Tensor) -> Tensor:
+        """Return coordinates that keep their digits when they are cast.
+
+        Where the box of the training lies far from the origin, as in a national grid,
+        they are taken from its lower corner.
+        """
+        box = self.coordinate_normalizer
+        if box is None or box.num_channels != pos.size(-1):
+            return pos
+        far = box.shift.abs().max() > _FAR * box.scale.max()
+        return (pos - torch.where(far, box.shift, 0.0)).to(pos.dtype)
 
     def encode_input(self, data: Data) -> Tensor | None:
         """Return the input of the model, its `x`, for a sample or a batch.
@@ -211,28 +237,33 @@ class Surrogate(nn.Module):
         self,
         mesh: str | os.PathLike[str] | Any,
         *,
-        location: str = "point",
+        location: str | None = None,
         constants: Mapping[str, Sequence[float]] | None = None,
         scale: float = 1.0,
+        arrays: Iterable[Field] = (),
     ) -> Any:
         """Predict on a mesh and return a copy of it with one array per field.
 
         The arrays have the names of the fields. The field data of the copy hold their
-        units, as `<name>_unit`, and `provenance`. Where the mesh has an array of that
-        name and shape, it is kept as `<name>_true`, beside the difference
-        `<name>_error`; what was predicted before is replaced.
+        units, as `<name>_unit`, where they lie, as `<name>_location`, and `provenance`.
+        Where the mesh has the true field, an array of its source or its name, it is
+        kept as `<name>_true`, beside the difference `<name>_error`; what was predicted
+        before is replaced.
 
         Needs PyVista: `pip install "torch-geometric-flare[viz]"`. Write the result with
         `mesh_io.save_dataset`.
 
         Args:
-            mesh: A file with one of `mesh_io.MESH_SUFFIXES`, or a PyVista mesh.
-            location: Where to predict: `"point"` or `"cell"`. Take that of the
-                training.
+            mesh: A file with one of `mesh_io.MESH_SUFFIXES`, or a PyVista mesh. Hidden
+                cells and loose points are left out, see `mesh_io.visible_part`.
+            location: Where to predict: `"point"` or `"cell"`. By default where it was
+                trained, or at the points if that is not known.
             constants: For a feature that is the same everywhere, one number per
                 channel; see `mesh_io.find_features`.
             scale: Units of the training in one unit of length of the mesh. The copy
                 keeps the coordinates of the mesh.
+            arrays: Fields and features, by name, that this mesh has under other names,
+                such as `Field("pressure", source="static-pressure (Pa)")`.
 
         Returns:
             A `pyvista.PolyData` or `pyvista.UnstructuredGrid`.
@@ -244,10 +275,16 @@ class Surrogate(nn.Module):
                 normaliser, or the prediction is not finite.
 
         Warns:
-            UserWarning: If less than 80 % of the points lie in the box.
+            UserWarning: If less than 80 % of the points lie in the box, or `location`
+                is another one than that of the training.
         """
         return predict_mesh(
-            self, mesh, location=location, constants=constants, scale=scale
+            self,
+            mesh,
+            location=location,
+            constants=constants,
+            scale=scale,
+            arrays=tuple(arrays),
         )
 
     def save_pretrained(

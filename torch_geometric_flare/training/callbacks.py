@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 
+from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.training.resuming import check_same, describe_arithmetic
 from torch_geometric_flare.training.sampling import seed_epoch
 
@@ -45,12 +47,33 @@ def scaled_ema_decay(decay: float, num_steps: int) -> float:
 class EpochSeed(Callback):
     """Seeds every epoch from (seed, epoch), so that a resumed one equals the first.
 
+    The random numbers that the caller had before are restored at the end.
+
     Args:
         seed: The seed of the training.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._caller = ExitStack()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the random numbers of the caller."""
+        if stage == TrainerFn.FITTING:
+            self._caller.close()
+            self._caller.enter_context(keep_random_state())
+
+    def teardown(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str
+    ) -> None:
+        """Restore the random numbers of the caller."""
+        self._caller.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Restore the random numbers of the caller; Lightning calls no `teardown`."""
+        self._caller.close()
 
     def on_train_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule

@@ -52,7 +52,9 @@ def evaluate_per_field(
         raise ValueError("dataset is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
     errors: dict[str, list[Tensor]] = {field.name: [] for field in surrogate.fields}
-    for batch in DataLoader(dataset, batch_size=batch_size):
+    # Without a generator of its own, a loader draws a seed from the global one.
+    loader = DataLoader(dataset, batch_size=batch_size, generator=torch.Generator())
+    for batch in loader:
         batch = batch.to(device)
         prediction = surrogate.predict(batch)
         found = errors_per_field(prediction, batch, surrogate.fields)

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
+from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
@@ -41,7 +42,8 @@ def fit(
     of an uninterrupted one (on a GPU, with `deterministic`): order, augmentation and
     random numbers of an epoch depend on the seed of `data` and on the epoch alone, and
     an unfinished epoch starts again. The initial weights are the caller's: seed them
-    with `torch.manual_seed`.
+    with `torch.manual_seed`. The random numbers of the caller (of torch, numpy and
+    `random`) go on after the training as if there had been none.
 
     With several devices the first process writes the files, and every process returns
     the surrogate of its checkpoint.
@@ -81,7 +83,7 @@ def fit(
         RuntimeError: If the loss is not finite.
     """
     module.train()  # An earlier prediction has left it in evaluation mode.
-    with quiet_lightning():
+    with keep_random_state(), quiet_lightning():
         trainer = build_trainer(
             module,
             data,

@@ -65,6 +65,7 @@ class SurrogateModule(LightningModule):
             `field`.
         features: Names and units of the columns of `x` after the coordinates.
         input_normalizer: Encodes all channels of `x`.
+        location: Where on a mesh the samples lie.
 
     All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
 
@@ -84,6 +85,7 @@ class SurrogateModule(LightningModule):
         fields: Iterable[Field] | None = None,
         features: Iterable[Field] = (),
         input_normalizer: Normalizer | None = None,
+        location: str | None = None,
     ) -> None:
         super().__init__()
         check_kind(nn.Module, "a torch.nn.Module", model=model)
@@ -104,6 +106,7 @@ class SurrogateModule(LightningModule):
             fields=fields,
             features=features,
             input_normalizer=input_normalizer,
+            location=location,
         )
         self.recipe = recipe
 
@@ -154,6 +157,7 @@ class SurrogateModule(LightningModule):
             fields=surrogate.fields,
             features=surrogate.features,
             input_normalizer=surrogate.input_normalizer,
+            location=surrogate.location,
             **arguments,
         )
 

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.fields import (
+    Field,
+    Fields,
+    channel_slices,
+    feature_key,
+    num_channels,
+)
 from torch_geometric_flare.metrics import relative_l2_per_field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, rollout
@@ -72,6 +78,7 @@ class RolloutModule(SurrogateModule):
         fields: Iterable[Field],
         features: Iterable[Field],
         input_normalizer: Normalizer | None = None,
+        location: str | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -82,6 +89,7 @@ class RolloutModule(SurrogateModule):
             fields=fields,
             features=features,
             input_normalizer=input_normalizer,
+            location=location,
         )
         self.state = _state(self.surrogate, changes)
         if not 0 <= noise < float("inf"):
@@ -162,12 +170,13 @@ class RolloutModule(SurrogateModule):
         columns = channel_slices(self.surrogate.fields)
         noisy = copy.copy(data)
         for feature, change in self.changes.items():
-            value = data[feature]
+            key = feature_key(feature)
+            value = data[key]
             deviation = self.noise * scale[columns[change]]
-            noise = deviation * torch.randn(
+            noise = deviation.to(value.dtype) * torch.randn(
                 len(value), deviation.numel(), device=value.device
             )
-            noisy[feature] = value + noise.view_as(value)
+            noisy[key] = value + noise.view_as(value)
         return noisy
 
 
@@ -202,7 +211,9 @@ def evaluate_rollout(
     surrogate.eval()
     errors = []
     with torch.no_grad():
-        for batch in DataLoader(dataset, batch_size=batch_size):
+        # Without a generator of its own, a loader draws a seed from the global one.
+        generator = torch.Generator()
+        for batch in DataLoader(dataset, batch_size=batch_size, generator=generator):
             batch = batch.to(device)
             prediction = _predict(surrogate, batch, changes, state)
             errors.append(_errors(prediction, batch, state).cpu())
@@ -228,7 +239,7 @@ def _predict(
     """Return as many states as `data.y` has, [N, K * C]."""
     states = rollout(surrogate, data, _num_steps(data, state), changes)
     parts = [
-        after[field.name].reshape(-1, field.channels)
+        after[feature_key(field.name)].reshape(-1, field.channels)
         for after in states
         for field in state
     ]

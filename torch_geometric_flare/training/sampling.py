@@ -7,9 +7,10 @@ from typing import overload
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import Dataset, Sampler
 from torch_geometric.data import Data
+
+from torch_geometric_flare._random import keep_random_state
 
 # What names points by their place.
 _CONNECTIVITY = ("edge_index", "cells", "grid")
@@ -133,7 +134,7 @@ class SeededDataset(Dataset[Data]):
             return [self[one] for one in key]
         epoch, index = (0, key) if isinstance(key, int) else key
         # The generators of the devices are not read here, so they stay as they are.
-        with isolate_rng(include_cuda=False):
+        with keep_random_state(devices=False):
             _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))
             data = self.dataset[index]
             if self.transform is not None:

@@ -1,11 +1,16 @@
 """The one place that makes a model's input from coordinates and named features."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.fields import Fields, feature_key
 from torch_geometric_flare.transforms.normalizer import Normalizer
+
+# Single precision holds all integers up to here.
+_LARGEST_INTEGER = 2**24
 
 
 def make_input(
@@ -19,8 +24,8 @@ def make_input(
     normaliser over all columns of `x`, such as `Normalizer.cat` makes.
 
     Args:
-        data: A sample or a batch of samples with `pos` and, under its own name, each
-            feature.
+        data: A sample or a batch of samples with `pos` and each feature, under its own
+            name or that of `fields.feature_key`.
         features: Names and channels of the features, in the order of their columns.
         coordinate_normalizer: Encodes `pos`; `None` leaves the coordinates as they
             are.
@@ -30,7 +35,8 @@ def make_input(
         - each feature of $C$ channels: $[N, C]$, or $[N]$ if $C = 1$
 
     Returns:
-        The input, $[N, D + \sum C]$, in the dtype of `pos`.
+        The input, $[N, D + \sum C]$, in the widest dtype of `pos` and the features;
+        integers count as those of `pos`, unless single precision does not hold them.
 
     Raises:
         ValueError: If `pos` or a feature is missing or of another shape. The message
@@ -42,7 +48,7 @@ def make_input(
             "data needs coordinates `pos` of shape [N, D], got "
             f"{_shape(pos)}: add them, or give the sample its own `x`"
         )
-    missing = [field for field in features if data.get(field.name) is None]
+    missing = [field for field in features if get_feature(data, field.name) is None]
     if missing:
         names = ", ".join(
             f"'{field.name}'" + (f" ({field.unit})" if field.unit else "")
@@ -50,14 +56,15 @@ def make_input(
         )
         raise ValueError(
             f"features lacks {names}: the sample has only {sorted(data.keys())}. Add "
-            f"data.{missing[0].name} of shape [{pos.size(0)}, {missing[0].channels}]"
+            f"data.{feature_key(missing[0].name)} of shape [{pos.size(0)}, "
+            f"{missing[0].channels}]"
         )
     if coordinate_normalizer is not None:
         columns = [coordinate_normalizer.encode(pos)]
     else:
         columns = [pos]
     for field in features:
-        value = data[field.name]
+        value = get_feature(data, field.name)
         if isinstance(value, Tensor) and value.dim() == 1 and field.channels == 1:
             value = value.unsqueeze(1)
         expected = (pos.size(0), field.channels)
@@ -66,8 +73,25 @@ def make_input(
                 f"the feature {field.name!r} has {_shape(value)}, expected the shape "
                 f"{expected}: {pos.size(0)} points, {field.channels} channels"
             )
-        columns.append(value.to(columns[0].dtype))
+        columns.append(_floating(value, columns[0].dtype))
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+
+def get_feature(data: Data, name: str) -> Any:
+    """Return a feature of a sample, `None` if it has none of that name.
+
+    Normals and areas that a sample has anyway are features too.
+    """
+    value = data.get(feature_key(name))
+    return data.get(name) if value is None and name in ("area", "normal") else value
+
+
+def _floating(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return numbers of any type as floating-point ones."""
+    if value.is_floating_point():
+        return value
+    held = not value.numel() or bool(value.double().abs().max() <= _LARGEST_INTEGER)
+    return value.to(dtype if held else torch.float64)
 
 
 def _shape(value: object) -> str:

@@ -1,11 +1,15 @@
 """Affine normalisation of fields, coordinates and inputs."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._arguments import brief, check_kind
+
+# What rounding may add to an encoded value.
+_LARGEST_SHIFT = 2.0**-21
 
 
 class Normalizer(nn.Module):
@@ -29,8 +33,10 @@ class Normalizer(nn.Module):
     3
 
     The buffers move with the module that holds it and travel in its
-    `state_dict`. They are never of less than single precision, whatever the module that
-    holds them is cast to.
+    `state_dict`. Statistics are held in double precision where single would shift
+    encoded values, as those of coordinates far from the origin, which are then
+    subtracted in double precision too. A cast of the module that holds them to a
+    narrower type does not round them; a device without double precision does.
 
     Args:
         shift: What encoding subtracts, in the units of the field.
@@ -68,28 +74,36 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", scale)
 
     @classmethod
-    def gaussian(cls, tensors: Iterable[Tensor]) -> "Normalizer":
+    def gaussian(
+        cls, tensors: Iterable[Tensor], *, names: Sequence[str] = ()
+    ) -> "Normalizer":
         r"""Return the map to zero mean and unit deviation over all points and samples.
 
-        The deviation is the sample deviation (divided by $n - 1$) with $10^{-8}$
-        added. The tensors are read once, so they may come from a generator, and sums
-        are taken in double precision.
+        The deviation is the sample deviation (divided by $n - 1$), and nothing is added
+        to it: fields of any magnitude are normalised. A channel that is the same number
+        everywhere is encoded by its difference from that number, with a scale of 1. The
+        tensors are read once, so they may come from a generator, and sums are taken in
+        double precision.
 
         Args:
             tensors: The field of each training sample.
+            names: What a warning calls the channels; by default their numbers.
 
         Shapes:
             - each tensor: $[N, C]$
 
         Returns:
-            The normaliser, in single precision.
+            The normaliser.
 
         Raises:
             ValueError: If a tensor has another shape, or all of them together hold
                 fewer than two points.
+
+        Warns:
+            UserWarning: If a channel is the same number everywhere.
         """
         count = 0
-        mean = squares = torch.zeros(0, dtype=torch.float64)
+        mean = squares = low = high = torch.zeros(0, dtype=torch.float64)
         check_kind(Iterable, "a sequence of tensors [N, C]", tensors=tensors)
         for number, tensor in enumerate(tensors):
             if not isinstance(tensor, Tensor):
@@ -105,9 +119,12 @@ class Normalizer(nn.Module):
                 continue
             values = tensor.detach().to("cpu", torch.float64)
             new_mean = values.mean(0)
+            new_low, new_high = values.aminmax(dim=0)
             new_squares = (values - new_mean).square().sum(0)
             if count == 0:
                 mean, squares = torch.zeros_like(new_mean), torch.zeros_like(new_mean)
+                low, high = new_low, new_high
+            low, high = torch.minimum(low, new_low), torch.maximum(high, new_high)
             # Two sums of squares about their own means, joined about the common mean.
             added, total = values.size(0), count + values.size(0)
             difference = new_mean - mean
@@ -120,8 +137,20 @@ class Normalizer(nn.Module):
                 f"tensors hold {count} points together, but a deviation needs two: "
                 "pass the field of every training sample"
             )
-        scale = (squares / (count - 1)).sqrt() + 1e-8
-        return cls(mean.float(), scale.float())
+        scale = (squares / (count - 1)).sqrt()
+        # Sums of equal numbers may be rounded, so that the deviation need not be zero.
+        constant = low == high
+        for channel in constant.nonzero().flatten().tolist():
+            name = names[channel] if names else f"channel {channel}"
+            warnings.warn(
+                f"{name} is {low[channel].item():g} at all {count} points of the "
+                "training split, so that nothing can be learned of it: it is encoded "
+                "by its difference from that, with a scale of 1",
+                stacklevel=2,
+            )
+        return cls(
+            *_narrowed(torch.where(constant, low, mean), scale.where(~constant, 1.0))
+        )
 
     @classmethod
     def from_bounds(
@@ -137,7 +166,7 @@ class Normalizer(nn.Module):
             - `lower`, `upper`: $[C]$
 
         Returns:
-            The normaliser, in single precision.
+            The normaliser.
 
         Raises:
             ValueError: If the bounds differ in length or `upper` is not above `lower`.
@@ -149,7 +178,7 @@ class Normalizer(nn.Module):
                 "upper must lie above lower in every channel, got "
                 f"lower={low.tolist()}, upper={high.tolist()}"
             )
-        return cls(low.float(), (high - low).float())
+        return cls(*_narrowed(low, high - low))
 
     @classmethod
     def identity(cls, num_channels: int) -> "Normalizer":
@@ -198,7 +227,7 @@ class Normalizer(nn.Module):
             - `value`: $[..., C]$
         """
         self._check(value)
-        return (value - self.shift) / self.scale
+        return self._as_given((value - self.shift) / self.scale, value)
 
     def decode(self, value: Tensor) -> Tensor:
         """Return a value in the units of the field: the inverse of `encode`.
@@ -210,7 +239,11 @@ class Normalizer(nn.Module):
             - `value`: $[..., C]$
         """
         self._check(value)
-        return value * self.scale + self.shift
+        return self._as_given(value * self.scale + self.shift, value)
+
+    def _as_given(self, result: Tensor, value: Tensor) -> Tensor:
+        """Cast to the type of the value, but to none below single precision."""
+        return result.to(torch.promote_types(value.dtype, torch.float32))
 
     def _check(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
@@ -225,17 +258,34 @@ class Normalizer(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "Normalizer":
-        # A network may be cast to half precision, but the units of its field may not.
-        exact = {name: buffer for name, buffer in self.named_buffers()}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # A network may be cast to less, but the units of its field may not.
+        exact = dict(self.named_buffers())
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        except TypeError:  # on a device without double precision
+            for name, buffer in exact.items():
+                setattr(self, name, buffer.float())
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            exact = dict(self.named_buffers())
         for name, buffer in self.named_buffers():
-            if torch.finfo(buffer.dtype).bits < 32:
-                setattr(self, name, exact[name].to(buffer.device, torch.float32))
+            before = exact[name]
+            if torch.finfo(buffer.dtype).bits < torch.finfo(before.dtype).bits:
+                setattr(self, name, before.to(buffer.device))
         return self
 
     def extra_repr(self) -> str:
         """Return the statistics, for `repr`."""
         return f"shift={self.shift.tolist()}, scale={self.scale.tolist()}"
+
+
+def _narrowed(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Return statistics in single precision, if that moves no encoded value."""
+    moved = (shift.float().double() - shift).abs()
+    limits = torch.finfo(torch.float32)
+    held = (
+        (moved <= _LARGEST_SHIFT * scale) & (scale > limits.tiny) & (scale < limits.max)
+    )
+    return (shift.float(), scale.float()) if bool(held.all()) else (shift, scale)
 
 
 def _vector(

@@ -6,7 +6,12 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
-from torch_geometric_flare.fields import Field, channel_slices, num_channels
+from torch_geometric_flare.fields import (
+    Field,
+    channel_slices,
+    feature_key,
+    num_channels,
+)
 
 
 class TimeWindow(BaseTransform):
@@ -73,7 +78,7 @@ class TimeWindow(BaseTransform):
         if start is None:
             start = int(torch.randint(last + 1, ()))
         for name, columns in channel_slices(self.state).items():
-            data[name] = states[:, start, columns]
+            data[feature_key(name)] = states[:, start, columns]
         following = states[:, start + 1 : start + 1 + self.num_steps]
         data.y = following.flatten(1)
         data.x = None

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.mesh_io import find_location
 from torch_geometric_flare.visualization.panels import Panel, make_panels
 from torch_geometric_flare.visualization.pictures import arrange_pictures
 from torch_geometric_flare.visualization.rendering import View, cut_margin, render
@@ -22,7 +23,7 @@ def plot_mesh(
     field: Field,
     *,
     title: str,
-    location: str = "point",
+    location: str | None = None,
     views: Sequence[View] | None = None,
 ) -> Figure:
     """Draw a field on the outer surface of a mesh, and its truth and error if known.
@@ -35,7 +36,8 @@ def plot_mesh(
         mesh: A PyVista mesh.
         field: Name, channels and unit. Of a vector the length is drawn.
         title: Heading of the figure; say here whether the data are simulated.
-        location: Where the arrays lie: `"point"` or `"cell"`.
+        location: Where the arrays lie: `"point"` or `"cell"`. By default where the mesh
+            was predicted on, or else where it has such an array.
         views: Direction from the mesh to the camera, one for each row; by default from
             ahead and behind, and from above where the mesh is flat.
 
@@ -45,6 +47,7 @@ def plot_mesh(
     Raises:
         ValueError: If an array is missing or does not fit the field.
     """
+    location = find_location(mesh, field.name, location)
     shown = mesh_panels(mesh, field, location)
     flat = mesh.bounds[4] == mesh.bounds[5]
     chosen = views or ((_FROM_ABOVE,) if flat else (FRONT_VIEW, REAR_VIEW))
@@ -72,8 +75,6 @@ def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     Raises:
         ValueError: If an array is missing or does not fit the field.
     """
-    if location not in ("cell", "point"):
-        raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
     data = mesh.cell_data if location == "cell" else mesh.point_data
     if field.name not in data:
         raise ValueError(

@@ -8,13 +8,16 @@ from matplotlib import colormaps
 
 from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.mesh_io import find_location
 from torch_geometric_flare.visualization.mesh import mesh_panels, mesh_triangles
 
 # Some 50 bytes each: a page of 25 MB is as much as a browser turns smoothly.
 MOST_TRIANGLES = 500_000
 
 
-def mesh_page(mesh: Any, field: Field, *, title: str, location: str = "point") -> str:
+def mesh_page(
+    mesh: Any, field: Field, *, title: str, location: str | None = None
+) -> str:
     """Return a page with the mesh to turn, and its truth and error if known.
 
     It shows what `plot_mesh` draws, from any side, and the value under the pointer. It
@@ -25,7 +28,8 @@ def mesh_page(mesh: Any, field: Field, *, title: str, location: str = "point") -
         mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
         field: Name, channels and unit. Of a vector the length is shown.
         title: Heading of the page; say here whether the data are simulated.
-        location: Where the arrays lie: `"point"` or `"cell"`.
+        location: Where the arrays lie: `"point"` or `"cell"`. By default where the mesh
+            was predicted on, or else where it has such an array.
 
     Returns:
         HTML, to be written to a file in UTF-8.
@@ -39,6 +43,7 @@ def mesh_page(mesh: Any, field: Field, *, title: str, location: str = "point") -
         from plotly import graph_objects as go
         from plotly.subplots import make_subplots
 
+    location = find_location(mesh, field.name, location)
     panels = mesh_panels(mesh, field, location)
     surface = mesh_triangles(mesh, location)
     triangles = surface.regular_faces

@@ -1,0 +1,146 @@
+"""What of a mesh is data: neither hidden, nor repeated, nor empty, nor loose."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvista as pv
+import vtk
+
+_GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
+# Cells that another piece or a finer level has too, and those that are blanked.
+_HIDDEN_CELL = (
+    vtk.vtkDataSetAttributes.DUPLICATECELL
+    | vtk.vtkDataSetAttributes.REFINEDCELL
+    | vtk.vtkDataSetAttributes.HIDDENCELL
+)
+_HIDDEN_POINT = vtk.vtkDataSetAttributes.HIDDENPOINT
+
+Mask = npt.NDArray[np.bool_]
+
+
+def visible_part(mesh: Any) -> Any:
+    """Return the cells and points of a mesh that are data.
+
+    What VTK does not show is not: blanked cells, those with a blanked point, ghost
+    cells, which are those of another piece of the mesh, and empty cells. Nor are the
+    vertices and lines that a mesher writes beside faces and volumes, and points of no
+    cell, whose values no solver computes.
+
+    Args:
+        mesh: A `pyvista.PolyData` or `pyvista.UnstructuredGrid`. One of vertices and
+            lines alone keeps them.
+
+    Returns:
+        The mesh itself if all of it is data, otherwise a copy of the part with its
+        arrays.
+
+    Raises:
+        ValueError: If nothing is left.
+    """
+    surface = isinstance(mesh, pv.PolyData)
+    if surface and mesh.GetNumberOfStrips():
+        return mesh
+    dimension = _dimensions(mesh)
+    solid = dimension >= min(2, dimension.max(initial=0))
+    shown = solid & (dimension >= 0) & _not_hidden(mesh)
+    if not shown.any():
+        raise ValueError("the mesh has no cells but hidden, ghost and empty ones")
+    used = np.zeros(mesh.n_points, bool)
+    corner, of_cell = _corners(mesh)
+    used[corner[shown[of_cell]]] = True
+    if shown.all() and used.all():
+        return mesh
+    part = (
+        _part_of_surface(mesh, shown, used) if surface else _part_of_grid(mesh, shown)
+    )
+    for data in (part.cell_data, part.point_data):
+        if _GHOSTS in data:
+            del data[_GHOSTS]
+    return part
+
+
+def _dimensions(mesh: Any) -> npt.NDArray[np.int64]:
+    """Return the dimension of each cell, -1 of an empty one."""
+    if isinstance(mesh, pv.PolyData):
+        numbers = (mesh.GetNumberOfVerts(), mesh.GetNumberOfLines())
+        return np.repeat([0, 1, 2], [*numbers, mesh.n_cells - sum(numbers)])
+    types = np.asarray(mesh.celltypes)
+    kinds, place = np.unique(types, return_inverse=True)
+    found = [
+        -1
+        if kind == vtk.VTK_EMPTY_CELL
+        else vtk.vtkGenericCell.InstantiateCell(int(kind)).GetCellDimension()
+        for kind in kinds
+    ]
+    return np.array(found, np.int64)[place]
+
+
+def _not_hidden(mesh: Any) -> Mask:
+    shown = np.ones(mesh.n_cells, bool)
+    if _GHOSTS in mesh.cell_data:
+        shown &= (np.asarray(mesh.cell_data[_GHOSTS]) & _HIDDEN_CELL) == 0
+    if _GHOSTS in mesh.point_data:
+        blank = (np.asarray(mesh.point_data[_GHOSTS]) & _HIDDEN_POINT) != 0
+        corner, of_cell = _corners(mesh)
+        shown[of_cell[blank[corner]]] = False
+    return shown
+
+
+def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the points of all cells, and the cell that each belongs to."""
+    if not isinstance(mesh, pv.PolyData):
+        sizes = np.diff(np.asarray(mesh.offset))
+        return np.asarray(mesh.cell_connectivity), np.repeat(
+            np.arange(mesh.n_cells), sizes
+        )
+    points, cells, first = [], [], 0
+    for part in (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys()):
+        number = part.GetNumberOfCells()
+        if number:
+            sizes = np.diff(np.asarray(part.GetOffsetsArray()))
+            points.append(np.asarray(part.GetConnectivityArray()))
+            cells.append(np.repeat(np.arange(first, first + number), sizes))
+        first += number
+    return np.concatenate(points), np.concatenate(cells)
+
+
+def _part_of_surface(mesh: Any, shown: Mask, used: Mask) -> Any:
+    """Return some cells of a surface; `extract_cells` would make a grid of it."""
+    number = np.cumsum(used) - 1
+    part = pv.PolyData(np.asarray(mesh.points)[used])
+    part.verts = np.empty(0, np.int64)
+    first = 0
+    for cells, put in (
+        (mesh.GetVerts(), part.SetVerts),
+        (mesh.GetLines(), part.SetLines),
+        (mesh.GetPolys(), part.SetPolys),
+    ):
+        count = cells.GetNumberOfCells()
+        kept = shown[first : first + count]
+        first += count
+        if not kept.any():
+            continue
+        sizes = np.diff(np.asarray(cells.GetOffsetsArray()))
+        corners = np.asarray(cells.GetConnectivityArray())[np.repeat(kept, sizes)]
+        offsets = np.concatenate([[0], np.cumsum(sizes[kept])])
+        put(pv.CellArray.from_arrays(offsets, number[corners]))
+    for source, target, mask in (
+        (mesh.cell_data, part.cell_data, shown),
+        (mesh.point_data, part.point_data, used),
+    ):
+        for name in list(source):
+            target[name] = source[name][mask]
+        if source.active_normals_name in target:
+            target.active_normals_name = source.active_normals_name
+    part.GetFieldData().ShallowCopy(mesh.GetFieldData())
+    return part
+
+
+def _part_of_grid(mesh: Any, shown: Mask) -> Any:
+    part = mesh.extract_cells(np.flatnonzero(shown))
+    for data in (part.cell_data, part.point_data):
+        for name in ("vtkOriginalCellIds", "vtkOriginalPointIds"):
+            if name in data:
+                del data[name]
+    return part
