@@ -9,6 +9,10 @@ from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.contest import Contest
 from torch_geometric_flare.experiments.own_process import Record
+from torch_geometric_flare.experiments.quantity_table import (
+    summarize_quantities,
+    write_quantities_csv,
+)
 from torch_geometric_flare.experiments.report import (
     Report,
     plot_cost,
@@ -47,12 +51,14 @@ def write_comparison(
         contest.seconds,
     )
     rows = summarize(records, figures)
+    quantities = summarize_quantities(records)
     shown = any(row.published_relative_l2 is not None for row in rows)
     sources = sorted({figure.source for figure in figures}) if shown else []
     report = Report(
         title=f"{benchmark.name}: {contest.selection.data} {benchmark.sample}s",
         facts=_facts(contest, benchmark, settings, records),
         rows=rows,
+        quantities=quantities,
         notes=_notes(contest, records, sources),
         pictures=_pictures(folder, benchmark, records),
     )
@@ -61,10 +67,13 @@ def write_comparison(
         "settings": settings,
         "published_sources": sources,
         "rows": [asdict(row) for row in rows],
+        "quantities": [asdict(row) for row in quantities],
         "runs": list(records),
     }
     write_json(folder / "results.json", results)
     write_csv(folder / "results.csv", rows)
+    if quantities:
+        write_quantities_csv(folder / "quantities.csv", quantities)
     plot = plot_cost(rows, report.title)
     plot.savefig(folder / "cost.png", dpi=150)
     (folder / "report.md").write_text(to_markdown_page(report), encoding="utf-8")
