@@ -499,7 +499,12 @@ def test_errors_of_forces_stand_beside_their_baseline(
         assert float(lift[name]) == pytest.approx(float(value), abs=2e-3), name
     assert lift["worst_mesh"] == str(balls / "ball_1.vtp")
     line = next(x for x in capsys.readouterr().out.splitlines() if "lift of" in x)
-    assert "lift of 3" in line and "rank correlation 0.50" in line
+    assert "lift of 3 meshes" in line and "rank correlation 0.50" in line
+
+    assert not (tmp_path / "trained_predicted").exists()
+    with pytest.raises(SystemExit):
+        main([path, str(balls), f"--train-meshes={trained}"])
+    assert "--forces" in capsys.readouterr().err
 
     # Without training meshes nothing is known of their mean, and of one mesh no R².
     one = str(balls / "ball_0.vtp")

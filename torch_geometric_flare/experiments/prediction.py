@@ -52,7 +52,8 @@ def predict_command_line(description: str, argv: Sequence[str] | None = None) ->
         _write(table, rows)
     errors = force_errors(rows, trained)
     for row in errors[:2]:  # drag and lift
-        name = f"{row['coefficient']} of {row['meshes']} with a truth"
+        meshes = "1 mesh" if row["meshes"] == 1 else f"{row['meshes']} meshes"
+        name = f"{row['coefficient']} of {meshes} with a truth"
         print(describe_errors(name, row))
     if errors:
         _write(table.with_name("force_errors.csv"), errors)
@@ -93,6 +94,8 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.forces and (args.speed is None or args.area is None):
         parser.error("--forces needs --speed and --area")
+    if args.train_meshes is not None and not args.forces:
+        parser.error("--train-meshes is the baseline of --forces: give that too")
     return args
 
 
@@ -124,14 +127,19 @@ def _find_jobs(path: Path, output: Path | None) -> Iterator[tuple[Path, Path]]:
     if not path.is_dir():
         yield path, output or path.with_name(_stem(path))
         return
-    kinds = mesh_io.MESH_SUFFIXES
-    found = [each for each in sorted(path.iterdir()) if each.suffix.lower() in kinds]
-    if not found:
-        raise ValueError(f"{path} holds no meshes: {', '.join(kinds)}")
+    found = _meshes_in(path)
     folder = output or path.with_name(f"{path.name}_predicted")
     folder.mkdir(parents=True, exist_ok=True)
     for each in found:
         yield each, folder / _stem(each)
+
+
+def _meshes_in(folder: Path) -> list[Path]:
+    kinds = mesh_io.MESH_SUFFIXES
+    found = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
+    if not found:
+        raise ValueError(f"{folder} holds no meshes: {', '.join(kinds)}")
+    return found
 
 
 def _stem(path: Path) -> str:
@@ -218,7 +226,7 @@ def _training_forces(args: argparse.Namespace) -> dict[str, float]:
     location = "cell" if args.cells else "point"
     found = [
         mesh_forces(mesh_io.read_mesh(path), **_flow(args), location=location)
-        for path, _ in _find_jobs(args.train_meshes, None)
+        for path in _meshes_in(args.train_meshes)
     ]
     return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 

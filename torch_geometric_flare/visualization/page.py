@@ -14,7 +14,7 @@ from torch_geometric_flare.visualization.mesh import mesh_panels, mesh_triangles
 MOST_TRIANGLES = 500_000
 # Shades would change the colours, which are to be those of the bar.
 _NO_SHADES = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
-_EYE = {"x": -1.1, "y": -1.4, "z": 0.7}
+_EYE = {"x": -1.5, "y": -1.9, "z": 0.9}
 _STYLE = """\
 body { font-family: sans-serif; margin: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.3rem; margin: 0; }
@@ -39,6 +39,10 @@ _PAGE = """\
 <div class="panels">
 {body}
 </div>
+<script>
+// The first figures are drawn before the others take their share of the width.
+window.addEventListener("load", () => window.dispatchEvent(new Event("resize")));
+</script>
 </body>
 </html>
 """
