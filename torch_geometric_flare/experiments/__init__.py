@@ -26,7 +26,13 @@ from torch_geometric_flare.experiments.loading import load_official, load_simula
 from torch_geometric_flare.experiments.lpbf import LPBF
 from torch_geometric_flare.experiments.pipe import PIPE
 from torch_geometric_flare.experiments.prediction import predict_command_line
-from torch_geometric_flare.experiments.published import Published, flare_paper
+from torch_geometric_flare.experiments.published import (
+    Published,
+    all_published,
+    flare_paper,
+    flare_plus_plus_paper,
+    later_figures,
+)
 from torch_geometric_flare.experiments.quantity_errors import (
     QuantityErrors,
     describe_errors,
@@ -51,9 +57,12 @@ __all__ = [
     "Row",
     "Selection",
     "Splits",
+    "all_published",
     "compare_models",
     "describe_errors",
     "flare_paper",
+    "flare_plus_plus_paper",
+    "later_figures",
     "load_official",
     "load_simulated",
     "predict_command_line",

@@ -21,7 +21,7 @@ from torch_geometric_flare.experiments.loading import (
     train_and_val,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.simulation import Notchback
@@ -133,7 +133,7 @@ DRIVAERML = Benchmark(
     load_official=official_cars,
     recipes=benchmark_recipes("drivaerml"),
     quantities=forces,
-    published=flare_paper("drivaerml"),
+    published=all_published("drivaerml"),
     published_sizes=DrivAerML.published_sizes,
     plot=functools.partial(plot_comparison, flow=_FLOW),
     picture="surface",

@@ -31,7 +31,8 @@ class Row:
         seconds_per_step: Mean over the runs of the median step.
         peak_memory_mib: Largest peak of the memory, in MiB.
         points_per_second: Points predicted in a second; mean over the runs.
-        published_relative_l2: The figure of a paper, where it may stand here.
+        published_relative_l2: The figure of a paper, where it may stand here: that of
+            the oldest source, where several have one.
         error: Why runs of the model failed, one sentence.
     """
 
@@ -56,9 +57,9 @@ def summarize(
 
     Args:
         records: Records of all runs, see `own_process.run_in_own_process`.
-        published: Figures that may stand beside them.
+        published: Figures that may stand beside them, oldest source first.
     """
-    figures = {figure.model: figure.relative_l2 for figure in published}
+    figures = {figure.model: figure.relative_l2 for figure in reversed(published)}
     rows = []
     for model in dict.fromkeys(record["model"] for record in records):
         own = [record for record in records if record["model"] == model]
