@@ -48,7 +48,7 @@ class Darcy(StackedArrays):
     pressure by mean and standard deviation of the training split, with 1e-8 added to
     the latter (`Normalizer.gaussian`), and leave the coordinates in [0, 1].
 
-    The archive `FNO.tar.gz` is fetched (`pip install "torch-geometric-flare[data]"`)
+    The archive `FNO.tar.gz` is fetched (`pip install ".[data]"`)
     and unpacked when the data set is first made. Without a connection, place by hand
     either the archive in `root/raw` or, in `root/raw/FNO/darcy`, the files
 

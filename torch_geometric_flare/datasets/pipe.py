@@ -29,7 +29,7 @@ class Pipe(GeoFNOFlow):
     the latter: `Normalizer.gaussian`.
 
     The archive `Geo-FNO.tar.gz` is fetched (`pip install
-    "torch-geometric-flare[data]"`) and unpacked when the data set is first made.
+    ".[data]"`) and unpacked when the data set is first made.
     Without a connection, place by hand either the archive in `root/raw` or, in
     `root/raw/Geo-FNO/pipe`, the files
 

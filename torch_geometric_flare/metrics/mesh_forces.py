@@ -24,7 +24,7 @@ def mesh_forces(
     areas are those of the mesh: see `mesh_io.mesh_normals`, which turns them outward
     only where the surface is closed.
 
-    Needs PyVista: `pip install "torch-geometric-flare[viz]"`.
+    Needs PyVista: `pip install ".[viz]"`.
 
     Args:
         mesh: A PyVista mesh of triangles, quads and polygons.
