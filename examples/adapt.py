@@ -41,7 +41,7 @@ try:
     from peft import LoraConfig, get_peft_model
 except ModuleNotFoundError as missing:
     raise SystemExit(
-        f'adapt.py needs {missing.name}: pip install "torch-geometric-flare[peft]"'
+        f'adapt.py needs {missing.name}: pip install ".[peft]" in a clone'
     ) from missing
 
 # Coarser panels than the default ones, twelve times as quick.

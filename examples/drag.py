@@ -4,7 +4,8 @@
 
 A `LatentReadout` sees the centres and normals of a car's panels, never the pressure.
 True drag is the integral of the simulated pressure over all panels. Prints the error on
-new cars beside that of a constant, the mean drag of the training cars.
+new cars beside that of predicting the mean drag of the training cars, R², and the rank
+correlation: whether the predictions put cars in the right order.
 """
 
 import os
@@ -15,7 +16,7 @@ if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +25,8 @@ from matplotlib.figure import Figure
 from torch.optim.lr_scheduler import OneCycleLR
 
 from torch_geometric_flare.datasets import SimulatedDataset
-from torch_geometric_flare.metrics import force_coefficients, r2_score
+from torch_geometric_flare.experiments import describe_errors, quantity_errors
+from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.nn import LatentReadout
 from torch_geometric_flare.simulation import Notchback, NotchbackShape
 from torch_geometric_flare.training import add_threads_option, run_folder, user_errors
@@ -108,13 +110,18 @@ def train(model, x, target, epochs):
             print(f"epoch {epoch}: loss {sum(losses) / len(losses):.4f}", flush=True)
 
 
-def plot(true, predicted, path):
-    """Predicted against true drag."""
-    figure = Figure(figsize=(4, 4), layout="constrained")
-    axes = figure.add_subplot(title="Drag of simulated notchbacks", aspect="equal")
+def plot(true, predicted, errors, path):
+    """Predicted against true drag, on equal axes."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    title = f"Drag of simulated notchbacks, R² {errors.r2:.2f}"
+    axes = figure.add_subplot(title=title, aspect="equal")
     axes.set(xlabel="true drag coefficient", ylabel="predicted drag coefficient")
-    axes.axline((true[0], true[0]), slope=1, color="grey", linewidth=1)
+    both = torch.cat([true, predicted])
+    margin = 0.05 * (both.max() - both.min()).item()
+    limits = both.min().item() - margin, both.max().item() + margin
+    axes.axline((limits[0], limits[0]), slope=1, color="grey", linewidth=1)
     axes.scatter(true, predicted, s=12)
+    axes.set(xlim=limits, ylim=limits)
     figure.savefig(path, dpi=150)
 
 
@@ -130,23 +137,17 @@ def main(argv=None):
     train(model, x, (drag - mean) / deviation, args.epochs)
     with torch.no_grad():
         predicted = mean + deviation * predict(model, test_x)
-    error, constant = (
-        (guess - true).abs().mean().item() for guess in (predicted, mean)
-    )
+    errors = quantity_errors(predicted, true, mean.item())
     results = {
         "data": "simulated",
         **vars(args),
-        "mean_drag": mean.item(),
-        "mean_absolute_error": error,
-        "mean_absolute_error_of_constant": constant,
-        "error_over_constant": error / constant,
-        "r2_score": r2_score(predicted, true).item(),
+        "training_mean": mean.item(),
+        **asdict(errors),
     }
     folder = run_folder(Path("runs", "drag-simulated"))
     (folder / "metrics.json").write_text(json.dumps(results, indent=2))
-    plot(true, predicted, folder / "drag.png")
-    for name, value in results.items():
-        print(f"{name:32}", f"{value:.4g}" if isinstance(value, float) else value)
+    plot(true, predicted, errors, folder / "drag.png")
+    print(describe_errors("drag coefficient", asdict(errors)))
     print(f"{folder}: drag.png, metrics.json")
     return results
 

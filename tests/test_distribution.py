@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         any(importlib.util.find_spec(name) is None for name in ("build", "hatchling")),
-        reason='needs build and hatchling: pip install "torch-geometric-flare[test]"',
+        reason='needs build and hatchling: pip install ".[test]"',
     ),
 ]
 

@@ -143,7 +143,11 @@ def public_names(module):
 @pytest.mark.parametrize("subpackage", SUBPACKAGES)
 def test_page_of_a_subpackage_has_all_its_names(site, subpackage):
     module = importlib.import_module(f"torch_geometric_flare.{subpackage}")
-    anchors = read(site, f"api/{subpackage}.html").anchors
+    # A large one has a page for each family, in a folder of its name.
+    own = (f"api/{subpackage}.html", f"api/{subpackage}/")
+    anchors = set().union(
+        *(read(site, page).anchors for page in PAGES if page.startswith(own))
+    )
     wanted = {f"{module.__name__}.{name}" for name in public_names(module)}
     assert wanted and wanted <= anchors, sorted(wanted - anchors)
 
@@ -178,7 +182,9 @@ def test_every_formula_is_marked_up(site, page):
     assert stray == [], "a display formula needs a paragraph of its own"
 
 
-@pytest.mark.parametrize("page", ["theory.html", "api/metrics.html", "api/nn.html"])
+@pytest.mark.parametrize(
+    "page", ["theory.html", "api/metrics.html", "api/nn/conv.html"]
+)
 def test_formulas_are_there(site, page):
     assert read(site, page).formulas > 5
 
@@ -228,6 +234,101 @@ def test_pages_on_the_disk_have_all_that_a_search_needs(site):
         html = (site / page).read_text(encoding="utf-8")
         assert re.search(r'<script src="[./]*javascripts/iframe-worker.js"', html)
     assert (site / "javascripts/LICENSE-iframe-worker.txt").exists()
+
+
+def test_the_search_shows_no_tex(site):
+    """Neither TeX nor a hole where a formula stands."""
+    index = (site / "search/search_index.js").read_text(encoding="utf-8")
+    texts = [entry["text"] for entry in json.loads(index.partition("=")[2])["docs"]]
+    assert [text for text in texts if re.search(r"\\[\[(]|\\[a-z]+\{", text)] == []
+    assert any("keep to O(N M)" in text or "O(NM)" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"\(O(NM + M^2)\)", "O(NM + M^2)"),
+        (r"\([N, C]\)", "[N, C]"),
+        (r"\(\frac{1}{2} \rho U^2\)", "1/2 ρU^2"),
+        (r"\(\mathrm{softmax}_G(W_a x_n)\)", "softmax_G(W_a x_n)"),
+        (r"\(-\nabla\cdot(a\,\nabla u)\)", "-∇·(a ∇u)"),
+    ],
+)
+def test_a_formula_in_plain_characters(monkeypatch, tex, expected):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    monkeypatch.delitem(sys.modules, "search_text", raising=False)
+    from search_text import plain_text
+
+    assert plain_text(tex) == expected
+
+
+def test_titles_of_the_navigation_are_those_of_the_pages(site):
+    for page in PAGES:
+        html = (site / page).read_text(encoding="utf-8")
+        (heading,) = re.findall(r"<h1[^>]*>(.*?)(?:<a class=|</h1>)", html, re.DOTALL)
+        active = re.search(
+            r'class="md-nav__link md-nav__link--active">\s*'
+            r'<span class="md-ellipsis">(.*?)</span>',
+            html,
+            re.DOTALL,
+        )
+        title = re.sub(r"<[^>]*>", "", active[1] if active else "").strip()
+        assert title == re.sub(r"<[^>]*>", "", heading).strip(), page
+
+
+PROBE = """
+<script>
+window.addEventListener("load", async () => {
+  await MathJax.startup.promise;
+  const all = query => [...document.querySelectorAll(".md-content " + query)];
+  const height = document.documentElement.scrollHeight;
+  document.title = JSON.stringify({
+    formulas: all("div.arithmatex svg").map(f => f.getBoundingClientRect().width),
+    names: all("td code").map(code => code.getClientRects().length),
+    tables: all(".md-typeset__scrollwrap").map(t => t.scrollWidth - t.clientWidth),
+    height,
+  });
+});
+</script>
+"""
+
+
+def measure(site, page, width):
+    """Return sizes of a page's parts in a window of this width, at least 500 pixels."""
+    html = (site / page).read_text(encoding="utf-8")
+    probe = site / page.replace(".html", "_probe.html")
+    probe.write_text(html.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --dump-dom --virtual-time-budget=20000"
+    )
+    command = [CHROMIUM, *flags.split(), f"--window-size={width},900", probe.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    probe.unlink()
+    (title,) = re.findall("<title>(.*?)</title>", result.stdout[:9999], re.DOTALL)
+    return json.loads(title)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [600, 1400])
+def test_display_formulas_are_visible(site, width):
+    widths = measure(site, "theory.html", width)["formulas"]
+    assert len(widths) > 5 and min(widths) > 50
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize(
+    "page", ["cheat_sheet.html", "comparison.html", "benchmarks_physics.html"]
+)
+def test_tables_fit_and_names_in_them_stay_in_one_piece(site, page):
+    sizes = measure(site, page, 1400)
+    assert max(sizes["tables"]) <= 0
+    assert set(sizes["names"]) == {1}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("api/nn")])
+def test_pages_of_nn_are_not_endless(site, page):
+    assert measure(site, page, 1400)["height"] < 20_000
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

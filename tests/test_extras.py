@@ -16,7 +16,7 @@ def test_the_sentence():
         import a_package.that_does_not_exist  # noqa: F401
     assert str(caught.value) == (
         "fit needs a_package, which is not installed: "
-        'pip install "torch-geometric-flare[train]"'
+        'pip install ".[train]" in a clone of torch_geometric_flare'
     )
     assert caught.value.name == "a_package"
 
@@ -53,7 +53,7 @@ def test_packages_whose_extra_is_missing():
     hidden = ("lightning", "matplotlib", "pyvista", "scipy", "skfem", "h5py")
     assert run_without(hidden, code) == [
         f"torch_geometric_flare.{name} needs {package}, which is not installed: "
-        f'pip install "torch-geometric-flare[{extra}]"'
+        f'pip install ".[{extra}]" in a clone of torch_geometric_flare'
         for name, (package, extra) in expected.items()
     ]
 

@@ -243,7 +243,7 @@ def test_without_the_library(tmp_path, monkeypatch, write, module, kind):
         return original(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ImportError, match=rf"{kind} .*pip install .*flare\[data\]"):
+    with pytest.raises(ImportError, match=rf"{kind} .*pip install .*\.\[data\]"):
         Darcy(tmp_path)
 
 

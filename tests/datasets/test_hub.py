@@ -207,9 +207,7 @@ def test_client_not_installed(tmp_path, monkeypatch):
         return original(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", without_client)
-    with pytest.raises(
-        ImportError, match=r'pip install "torch-geometric-flare\[data\]'
-    ):
+    with pytest.raises(ImportError, match=r'pip install "\.\[data\]'):
         download_from_hub("owner/name", "a.bin", tmp_path)
     (tmp_path / "a.bin").write_bytes(CONTENT)
     download_from_hub("owner/name", "a.bin", tmp_path)

@@ -32,7 +32,7 @@ def test_without_its_extra(monkeypatch):
     with pytest.raises(SystemExit) as caught:
         load()
     assert caught.value.code == (
-        'adapt.py needs peft: pip install "torch-geometric-flare[peft]"'
+        'adapt.py needs peft: pip install ".[peft]" in a clone'
     )
 
 

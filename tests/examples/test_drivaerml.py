@@ -45,6 +45,11 @@ def test_writes_what_it_promises(example, tmp_path, capsys):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     errors = [stored[f"drag_coefficient_{n}"] for n in ("mean_absolute_error", "r2")]
     assert 0 < errors[0] <= stored["drag_coefficient_largest_absolute_error"]
+    constant = stored["drag_coefficient_mean_absolute_error_of_training_mean"]
+    assert 0 < constant < 0.1
+    assert stored["drag_coefficient_rank_correlation"] == pytest.approx(1) or (
+        stored["drag_coefficient_rank_correlation"] == pytest.approx(-1)
+    )
     assert errors[1] < 1 and stored["drag_coefficient_worst_sample"] in (0, 1)
     surrogate = load_surrogate(run / "last.ckpt")
     body = pv.read(run / "prediction.vtp")
@@ -61,11 +66,18 @@ def test_writes_what_it_promises(example, tmp_path, capsys):
     drag /= 0.5 * 38.889**2 * 2.17
     assert 0.0 < drag < 0.4
     notes = {name: str(body.field_data[name]) for name in list(body.field_data)}
-    assert "simulated" in notes["title"] and "m²/s²" in notes["pressure_unit"]
+    true = arrays["pressure_true"].astype(np.float64)
+    error = np.linalg.norm(arrays["pressure"] - true) / np.linalg.norm(true)
+    title = str(body.field_data["title"][0])
+    assert title == f"simulated car, relative L2 error {error:.1%} on 3,072 cells"
+    assert "m²/s²" in notes["pressure_unit"]
     assert "simulated cars" in notes["provenance"]
     assert surrogate.training_data == "simulated cars"
 
-    command = capsys.readouterr().out.splitlines()[1].split()
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = (line for line in lines if line.startswith("drag coefficient: "))
+    assert f" {errors[0]:.3g}, " in told and f" {constant:.3g}, " in told
+    command = lines[1].split()
     assert command[0] == "python" and command[2:] == [
         *SMALL,
         f"--resume={run.relative_to(tmp_path)}",

@@ -1,3 +1,4 @@
+import csv
 import importlib.util
 import subprocess
 import sys
@@ -458,6 +459,59 @@ def test_forces(main, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([path, str(mesh), "--forces", "--speed=2"])
     assert "--forces needs --speed and --area" in capsys.readouterr().err
+
+
+def test_errors_of_forces_stand_beside_their_baseline(
+    main, tmp_path, monkeypatch, capsys
+):
+    """The lift of a ball under p = -c z is c V over the dynamic pressure and area."""
+    path = save_ramp(monkeypatch, tmp_path / "r.ckpt", "m²/s²")
+    balls, trained = tmp_path / "balls", tmp_path / "trained"
+    # Ramp predicts p = -3 z for all.
+    for folder, factors in ((balls, (3.0, 5.0, 4.0, None)), (trained, (2.0, 4.0))):
+        folder.mkdir()
+        for number, factor in enumerate(factors):
+            ball = pv.Sphere(radius=0.3 + 0.02 * number, center=(0.5, 0.5, 0.5))
+            ball.clear_data()
+            if factor:
+                ball.cell_data["pressure"] = -factor * ball.cell_centers().points[:, 2]
+            save(ball, folder / f"ball_{number}.vtp")
+    volumes = [pv.Sphere(radius=r).volume for r in (0.3, 0.32, 0.34)]
+    true = torch.tensor([f * v for f, v in zip((3, 5, 4), volumes, strict=True)])
+    predicted = 3 * torch.tensor(volumes)
+    mean = (2 * volumes[0] + 4 * volumes[1]) / 2
+    command = ["--cells", "--forces", "--speed=2", "--area=0.5"]
+    assert main([path, str(balls), *command, f"--train-meshes={trained}"]) == 0
+    with (tmp_path / "balls_predicted" / "force_errors.csv").open(newline="") as file:
+        drag, lift, *moments = csv.DictReader(file)
+    assert [row["coefficient"] for row in moments] == ["roll", "pitch", "yaw"]
+    assert lift["coefficient"] == "lift" and lift["meshes"] == "3"
+    error = (predicted - true).abs()
+    spread = (true - true.mean()).square().sum()
+    expected = {
+        "mean_absolute_error": error.mean(),
+        "largest_absolute_error": error.max(),
+        "mean_absolute_error_of_training_mean": (true - mean).abs().mean(),
+        "r2": 1 - error.square().sum() / spread,
+        "rank_correlation": 0.5,  # 1, 2, 3 against 1, 3, 2
+    }
+    for name, value in expected.items():
+        assert float(lift[name]) == pytest.approx(float(value), abs=2e-3), name
+    assert lift["worst_mesh"] == str(balls / "ball_1.vtp")
+    line = next(x for x in capsys.readouterr().out.splitlines() if "lift of" in x)
+    assert "lift of 3 meshes" in line and "rank correlation 0.50" in line
+
+    assert not (tmp_path / "trained_predicted").exists()
+    with pytest.raises(SystemExit):
+        main([path, str(balls), f"--train-meshes={trained}"])
+    assert "--forces" in capsys.readouterr().err
+
+    # Without training meshes nothing is known of their mean, and of one mesh no R².
+    one = str(balls / "ball_0.vtp")
+    assert main([path, one, *command]) == 0
+    with (balls / "force_errors.csv").open(newline="") as file:
+        drag, lift, *_ = csv.DictReader(file)
+    assert lift["r2"] == lift["mean_absolute_error_of_training_mean"] == ""
 
 
 def test_forces_need_a_pressure_on_a_surface(main, tmp_path, checkpoint, capsys):

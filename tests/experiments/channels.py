@@ -58,5 +58,6 @@ CHANNEL = Benchmark(
     published=(
         Published("FLARE", 0.0123, "arXiv:0000.00000"),
         Published("Transolver", 0.0456, "arXiv:0000.00000"),
+        Published("FLARE", 0.0246, "arXiv:1111.11111"),
     ),
 )

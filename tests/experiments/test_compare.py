@@ -188,7 +188,12 @@ def test_published_figures_stand_beside_whole_official_runs_alone(
             replace(contest, **changes), ["FLARE"], tmp_path / name, seeds=1
         )
         shown = (tmp_path / name / "report.md").read_text()
-        assert ("Published" in shown) == (rows[0].published_relative_l2 is not None)
+        both = "0.0123 (arXiv:0000.00000); 0.0246 (arXiv:1111.11111)" in shown
+        assert (
+            ("Published" in shown)
+            == both
+            == (rows[0].published_relative_l2 is not None)
+        )
         return rows[0].published_relative_l2
 
     official = replace(contest.selection, data="official")

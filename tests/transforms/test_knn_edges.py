@@ -79,9 +79,7 @@ def test_coordinates_that_need_a_gradient():
 
 def test_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.spatial", None)
-    with pytest.raises(
-        ImportError, match=r'pip install "torch-geometric-flare\[data\]"'
-    ):
+    with pytest.raises(ImportError, match=r'pip install "\.\[data\]"'):
         KNNEdges()(Data(pos=torch.rand(9, 2)))
 
 

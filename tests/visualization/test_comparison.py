@@ -49,6 +49,18 @@ def test_points_of_space(drawn):
             assert options[key] is expected.get(key)
 
 
+def test_faces_of_space_are_painted(drawn):
+    cells = torch.tensor([[0, 1, 2, 3]])
+    y = torch.rand(4, 1)
+    shape = {"pos": torch.rand(4, 3), "y": y, "cells": cells}
+    plot_comparison(Data(**shape), y, PRESSURE, title="t", flow=(1.0, 0.0, 0.0))
+    plot_comparison(Data(**shape, normal=torch.rand(4, 3)), y, PRESSURE, title="t")
+    solid, surface = (options for _, _, options in drawn)
+    # Without normals these may be tetrahedra.
+    assert solid["cells"] is None and surface["cells"] is cells
+    assert solid["flow"] == (1.0, 0.0, 0.0) and surface["flow"] is None
+
+
 def test_a_whole_picture():
     data = Data(pos=torch.rand(40, 2), y=torch.rand(40, 1))
     figure = plot_comparison(data, data.y, PRESSURE, title="simulated plate")
@@ -60,6 +72,15 @@ def test_a_whole_picture():
     ("data", "message"),
     [
         (Data(), "pos must have shape"),
+        (
+            Data(
+                pos=torch.rand(3, 3),
+                y=torch.rand(3, 1),
+                normal=torch.rand(3, 3),
+                cells=torch.tensor([[0, 1, 3]]),
+            ),
+            "from 0 to 2",
+        ),
         (Data(pos=torch.rand(3, 4)), r"or \[N, 3\], got \[3, 4\]"),
         (Data(pos=torch.rand(3, 2)), "data has no y: pass truth"),
         (

@@ -29,12 +29,23 @@ def traces(text):
 
 @pytest.mark.parametrize("location", ["cell", "point"])
 def test_a_page_of_its_own(location):
-    text = mesh_page(ball(location), PRESSURE, title="a <ball>", location=location)
+    text = mesh_page(
+        ball(location),
+        PRESSURE,
+        title="a <ball>",
+        location=location,
+        note="from <here>",
+    )
     assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
     assert len(traces(text)) == 3
-    for word in ("truth", "prediction", "error", r"pressure [m\u00b2"):
+    for word in ("truth", "prediction", "error", r"kinematic pressure [m\u00b2"):
         assert word in text
-    assert "a &lt;ball&gt;" in text
+    assert "<title>a &lt;ball&gt;</title>" in text
+    assert "<p>from &lt;here&gt;</p>" in text
+    assert '<html lang="en">' in text
+    assert (
+        '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    )
     # The library is inside, and nothing is loaded from elsewhere.
     assert len(text) > 1_000_000
     heads = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text)
@@ -64,6 +75,8 @@ def test_each_cell_has_its_value():
         go.Mesh3d.__init__ = original
     drawn, *_ = [kwargs for kwargs in seen if "intensity" in kwargs]
     corners = np.stack([drawn[n] for n in "ijk"], axis=1)
+    # Shades would make colours that are not those of the bar.
+    assert drawn["lighting"]["ambient"] == 1.0 and drawn["lighting"]["diffuse"] == 0.0
     values = drawn["intensity"][corners]
     assert (values == values[:, :1]).all()
     mesh = ball()

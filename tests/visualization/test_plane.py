@@ -55,10 +55,10 @@ def test_colours_are_those_of_the_values(kind, width):
     figure = panels(pos, truth, truth + 5.0, **KINDS[kind])
     low, high = np.percentile(truth, (1, 99))
     for y in (0.22, 0.51, 0.77):
-        expected = matplotlib.colormaps["turbo"]((10 * y - low) / (high - low))
+        expected = matplotlib.colormaps["viridis"]((10 * y - low) / (high - low))
         found = colour_at(figure, 0, 0.4 * width, y)
         np.testing.assert_allclose(found, expected[:3], atol=0.08)
-    shifted = matplotlib.colormaps["turbo"]((2.2 + 5 - low) / (high - low))
+    shifted = matplotlib.colormaps["viridis"]((2.2 + 5 - low) / (high - low))
     found = colour_at(figure, 1, 0.4 * width, 0.22)
     np.testing.assert_allclose(found, shifted[:3], atol=0.08)
     # The error is 5 everywhere, the upper end of its own scale.
@@ -81,7 +81,7 @@ def test_a_curved_grid_is_drawn_where_its_points_are():
     low, high = np.percentile(truth, (1, 99))
     for x, y in ((0.0, 0.75), (0.45, 0.45), (-0.85, 0.05)):
         share = (np.hypot(x, y) - low) / (high - low)
-        expected = matplotlib.colormaps["turbo"](share)[:3]
+        expected = matplotlib.colormaps["viridis"](share)[:3]
         np.testing.assert_allclose(colour_at(figure, 0, x, y), expected, atol=0.08)
     assert colour_at(figure, 0, 0.0, 0.2).tolist() == [1, 1, 1]  # inside of the arc
 
@@ -145,7 +145,7 @@ def test_a_single_point_and_a_constant_field():
     pos, five = torch.tensor([[2.0, 3.0]]), torch.tensor([[5.0]])
     figure = panels(pos, five, five)
     assert figure.axes[-2].get_xlim() == pytest.approx((4.95, 5.05))
-    middle = matplotlib.colormaps["turbo"](0.5)[:3]
+    middle = matplotlib.colormaps["viridis"](0.5)[:3]
     np.testing.assert_allclose(colour_at(figure, 0, 2.0, 3.0), middle, atol=0.1)
 
 
@@ -154,7 +154,7 @@ def test_of_many_scattered_points_a_subset_is_drawn():
     figure = panels(pos, pos[:, 0] * 7, pos[:, 0] * 7, max_points=400)
     low, high = np.percentile(pos[:, 0] * 7, (1, 99))
     assert figure.axes[-2].get_xlim() == pytest.approx((low, high))
-    expected = matplotlib.colormaps["turbo"]((3.5 - low) / (high - low))[:3]
+    expected = matplotlib.colormaps["viridis"]((3.5 - low) / (high - low))[:3]
     np.testing.assert_allclose(colour_at(figure, 0, 0.5, 0.5), expected, atol=0.1)
 
 

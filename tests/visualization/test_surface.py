@@ -61,19 +61,67 @@ def test_colours_are_those_of_the_colour_bars():
     truth = surface["pos"][:, 2]  # from 0.025 below to 0.975 above
     figure = panels(truth=truth, prediction=truth + 0.5, **surface)
     true, predicted, error = pictures(figure)
-    turbo, coolwarm = matplotlib.colormaps["turbo"], matplotlib.colormaps["coolwarm"]
+    viridis, coolwarm = (
+        matplotlib.colormaps["viridis"],
+        matplotlib.colormaps["coolwarm"],
+    )
     height, width = true.shape[:2]
     for z in (0.225, 0.525, 0.725):  # rows of points
         row, column = round((1 - z) * (height - 21)) + 10, width // 2
         share = (z - 0.025) / 0.95
-        np.testing.assert_allclose(true[row, column] / 255, turbo(share)[:3], atol=0.08)
         np.testing.assert_allclose(
-            predicted[row, column] / 255, turbo(share + 0.5 / 0.95)[:3], atol=0.08
+            true[row, column] / 255, viridis(share)[:3], atol=0.08
+        )
+        np.testing.assert_allclose(
+            predicted[row, column] / 255, viridis(share + 0.5 / 0.95)[:3], atol=0.08
         )
         # The error is 0.5 everywhere, the upper end of its own scale.
         np.testing.assert_allclose(
             error[row, column] / 255, coolwarm(1.0)[:3], atol=0.08
         )
+
+
+def test_a_known_surface_is_painted():
+    """Two quads of one colour each, and nothing between their four corners missing."""
+    pos = torch.tensor(
+        [[0.0, y, z] for z in (0.0, 1.0) for y in (0.0, 1.0)]
+        + [[0.0, y, z] for z in (1.0, 2.0) for y in (0.0, 1.0)]
+    )
+    cells = torch.tensor([[0, 1, 3, 2], [4, 5, 7, 6]])
+    truth = torch.tensor([0.0] * 4 + [1.0] * 4)
+    true, *_ = pictures(panels(pos=pos, truth=truth, prediction=truth, cells=cells))
+    height, width = true.shape[:2]
+    viridis = matplotlib.colormaps["viridis"]
+    for share, value in ((0.2, 1.0), (0.45, 1.0), (0.55, 0.0), (0.8, 0.0)):
+        found = true[round(share * (height - 21)) + 10, width // 2] / 255
+        np.testing.assert_allclose(found, viridis(value)[:3], atol=0.08)
+    assert share_of_holes(true[10:-10]) == 0
+
+
+@pytest.mark.parametrize("flow", [(2.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)])
+def test_an_arrow_points_along_the_flow(flow, monkeypatch):
+    made = []
+    arrow = pv.Arrow
+    monkeypatch.setattr(
+        pv, "Arrow", lambda **options: made.append(arrow(**options)) or made[-1]
+    )
+    surface = sphere(300)
+    truth = surface["pos"][:, 2]
+    arguments = {"truth": truth, "prediction": truth, "views": [(0.0, -1.0, 0.0)]}
+    plain, *_ = pictures(panels(**arguments, **surface))
+    assert made == []
+    picture, *_ = pictures(panels(**arguments, **surface, flow=flow))
+    assert picture.shape != plain.shape
+    body = made[0]
+    axis = int(np.argmax(np.abs(flow)))
+    length = np.ptp(body.points, axis=0)
+    assert length[axis] > 4 * np.sort(length)[1]
+    # The head is wide and lies downstream, and all of it beside the ball.
+    other = 1 if axis == 2 else 2
+    width = body.points[:, other] - np.median(body.points[:, other])
+    head = body.points[np.argmax(width), axis]
+    assert np.sign(head - body.center[axis]) == np.sign(flow[axis])
+    assert body.points[:, other].min() > surface["pos"][:, other].max()
 
 
 def test_colour_ranges_are_robust_shared_and_symmetric():
@@ -116,7 +164,7 @@ def test_the_camera_sees_the_near_side_only():
     images = pictures(figure)
     for image, expected in ((images[0], 1.0), (images[3], 0.0)):
         colour = image[image.shape[0] // 2, image.shape[1] // 2] / 255
-        expected_colour = matplotlib.colormaps["turbo"](expected)[:3]
+        expected_colour = matplotlib.colormaps["viridis"](expected)[:3]
         np.testing.assert_allclose(colour, expected_colour, atol=0.08)
 
 

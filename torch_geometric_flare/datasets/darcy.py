@@ -49,7 +49,7 @@ class Darcy(StackedArrays):
     (`Normalizer.gaussian`, without the 1e-8 that they add to the latter), and leave the
     coordinates in [0, 1].
 
-    The archive `FNO.tar.gz` is fetched (`pip install "torch-geometric-flare[data]"`)
+    The archive `FNO.tar.gz` is fetched (`pip install ".[data]"`)
     and unpacked when the data set is first made. Without a connection, place by hand
     either the archive in `root/raw` or, in `root/raw/FNO/darcy`, the files
 

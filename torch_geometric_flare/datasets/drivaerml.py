@@ -41,7 +41,7 @@ class DrivAerML(FilePerSample):
     The files have neither normals nor areas. Samples are sorted by run number, and
     each is read from disk when it is indexed.
 
-    The archive is fetched (`pip install "torch-geometric-flare[data]"`) and unpacked
+    The archive is fetched (`pip install ".[data]"`) and unpacked
     when the data set is first made. Without a connection, place by hand either the
     archive, `root/raw/drivaerml_surface_presampled_40k.tar.gz`, or the folder that
     it holds, `root/raw/drivaerml_surface_presampled_40k/{train,test}/run_*.npz`.

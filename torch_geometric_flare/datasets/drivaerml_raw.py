@@ -71,7 +71,7 @@ class DrivAerMLRaw(ConvertedFiles):
     `root/raw/drivaerml/run_N/boundary_N.vtp` and `force_mom_constref_N.csv` beside it.
     Only the runs that are named by `runs` are fetched if they are missing. Meshes are
     read in a process of their own, one at a time (`pip install
-    "torch-geometric-flare[data]"`), and what was drawn of them is stored: see
+    ".[data]"`), and what was drawn of them is stored: see
     `ConvertedFiles`.
 
     The publication has no split. The splits here are 400, 34 and 50 runs, the

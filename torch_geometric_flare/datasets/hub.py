@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from torch_geometric_flare._extras import MissingExtra
+from torch_geometric_flare._extras import MissingExtra, install_command
 from torch_geometric_flare.datasets.records import (
     read_json,
     record_path,
@@ -166,7 +166,7 @@ def _clear_errors(
     except ImportError as error:
         raise MissingExtra(
             f"'{path}' is missing, and fetching it needs huggingface_hub: "
-            '`pip install "torch-geometric-flare[data]"`; or place the file there.'
+            f"{install_command('data')}; or place the file there."
         ) from error
     try:
         yield

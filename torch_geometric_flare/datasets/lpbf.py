@@ -40,7 +40,7 @@ class LPBF(FilePerSample):
     Samples are sorted by the names of their files, and each is read from disk when it
     is indexed. The pickled `_metadata` of the files is never read.
 
-    The files are fetched one by one (`pip install "torch-geometric-flare[data]"`) when
+    The files are fetched one by one (`pip install ".[data]"`) when
     a split is first made; an interrupted download goes on. Without a connection, place
     them by hand at `root/raw/LPBF_FLARE/{train,test}/*.npz`; the index beside them
     (`.parquet`) is not needed.

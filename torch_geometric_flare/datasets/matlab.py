@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from torch_geometric_flare._extras import MissingExtra
+from torch_geometric_flare._extras import MissingExtra, install_command
 from torch_geometric_flare.datasets.arrays import Array
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _scipy_io(path: Path) -> ModuleType:
     except ImportError as error:
         raise MissingExtra(
             f"'{path}' is a MATLAB 5 file, and reading it needs scipy: "
-            '`pip install "torch-geometric-flare[data]"`.'
+            f"{install_command('data')}."
         ) from error
     io: ModuleType = scipy.io
     return io
@@ -126,7 +126,7 @@ def _open_hdf5(path: Path) -> "h5py.File":
     except ImportError as error:
         raise MissingExtra(
             f"'{path}' is a MATLAB 7.3 file, and reading it needs h5py: "
-            '`pip install "torch-geometric-flare[data]"`.'
+            f"{install_command('data')}."
         ) from error
     return h5py.File(path, "r")
 

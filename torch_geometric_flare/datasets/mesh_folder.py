@@ -64,7 +64,7 @@ class MeshFolder(ConvertedFiles):
     shapes without `y`; to train, save the meshes as `.vtp`.
 
     Each mesh is read once, in a process of its own (`pip install
-    "torch-geometric-flare[data]"`), which takes a second or two, and stored in
+    ".[data]"`), which takes a second or two, and stored in
     `root/processed`: see `ConvertedFiles`. Files that end in other suffixes, hidden
     ones and those in subfolders are passed over.
 

@@ -29,7 +29,7 @@ class Pipe(GeoFNOFlow):
     `Normalizer.gaussian`, which leaves out the 1e-8 that they add to the latter.
 
     The archive `Geo-FNO.tar.gz` is fetched (`pip install
-    "torch-geometric-flare[data]"`) and unpacked when the data set is first made.
+    ".[data]"`) and unpacked when the data set is first made.
     Without a connection, place by hand either the archive in `root/raw` or, in
     `root/raw/Geo-FNO/pipe`, the files
 

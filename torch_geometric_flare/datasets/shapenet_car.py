@@ -45,7 +45,7 @@ class ShapeNetCar(ConvertedFiles):
     of which the archive has four, are passed over.
 
     Each mesh is read once, in a process of its own (`pip install
-    "torch-geometric-flare[data]"`), which takes a second or two per car, and stored:
+    ".[data]"`), which takes a second or two per car, and stored:
     see `ConvertedFiles`.
 
     Args:

@@ -26,7 +26,19 @@ from torch_geometric_flare.experiments.loading import load_official, load_simula
 from torch_geometric_flare.experiments.lpbf import LPBF
 from torch_geometric_flare.experiments.pipe import PIPE
 from torch_geometric_flare.experiments.prediction import predict_command_line
-from torch_geometric_flare.experiments.published import Published, flare_paper
+from torch_geometric_flare.experiments.published import (
+    Published,
+    all_published,
+    flare_paper,
+    flare_plus_plus_paper,
+    later_figures,
+)
+from torch_geometric_flare.experiments.quantity_errors import (
+    QuantityErrors,
+    describe_errors,
+    quantity_errors,
+)
+from torch_geometric_flare.experiments.quantity_table import QuantityRow
 from torch_geometric_flare.experiments.run import run_benchmark
 from torch_geometric_flare.experiments.summary import Row
 
@@ -40,14 +52,21 @@ __all__ = [
     "Benchmark",
     "Contest",
     "Published",
+    "QuantityErrors",
+    "QuantityRow",
     "Row",
     "Selection",
     "Splits",
+    "all_published",
     "compare_models",
+    "describe_errors",
     "flare_paper",
+    "flare_plus_plus_paper",
+    "later_figures",
     "load_official",
     "load_simulated",
     "predict_command_line",
+    "quantity_errors",
     "run_benchmark",
     "run_command_line",
     "run_comparison",

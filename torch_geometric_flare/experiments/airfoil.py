@@ -11,7 +11,7 @@ from torch_geometric_flare.experiments.loading import (
     number_of_points,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.simulation import AirfoilFlow
 from torch_geometric_flare.transforms import GridStride, Normalizer, RandomMirror
 from torch_geometric_flare.visualization import plot_comparison
@@ -91,7 +91,7 @@ AIRFOIL = Benchmark(
     load_simulated=simulated_airfoils,
     load_official=official_airfoils,
     recipes=benchmark_recipes("airfoil"),
-    published=flare_paper("airfoil"),
+    published=all_published("airfoil"),
     published_sizes=Airfoil.published_sizes,
     plot=partial(plot_comparison, window=((-0.5, 1.5), (-0.9, 0.9))),
     picture="mach_number",

@@ -1,5 +1,6 @@
 """What a benchmark problem is."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.transforms import Normalizer
-from torch_geometric_flare.visualization import plot_comparison
+from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
 # Models that are a variant of a class, under a name of their own.
 _VARIANTS = {"TransolverConv": "Transolver"}
@@ -100,6 +101,8 @@ Errors = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, flo
 """From the predicted and the true fields of a sample, by name, to errors by name."""
 Plot = Callable[..., Figure]
 """Called as `plot(data, prediction, field, title=..., truth=...)`."""
+PlotSurface = Callable[..., Figure]
+"""Called as `plot_surface(mesh, field, title=...)`."""
 SurfaceOf = Callable[[Selection, int], Any]
 """From selection and place of a test sample to a `pyvista.PolyData` or `None`."""
 
@@ -143,6 +146,8 @@ class Benchmark:
             `visualization.plot_comparison` is.
         picture: Name of the picture's file, without suffix.
         surface: Returns the mesh of a test sample with its true fields on the cells.
+        plot_surface: Draws the same of a mesh that `surface` returned, predicted on
+            its cells; called as `visualization.plot_mesh` is.
 
     Raises:
         ValueError: If a recipe stands under the name of another class than its own.
@@ -160,6 +165,7 @@ class Benchmark:
     plot: Plot = plot_comparison
     picture: str = "fields"
     surface: SurfaceOf = _no_surface
+    plot_surface: PlotSurface = functools.partial(plot_mesh, location="cell")
 
     def __post_init__(self) -> None:
         for (model, name), recipe in self.recipes.items():

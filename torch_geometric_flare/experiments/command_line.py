@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch_geometric_flare import training
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
+from torch_geometric_flare.experiments.quantities import describe_quantities
 from torch_geometric_flare.experiments.run import published_figures, run_benchmark
 
 # Enough for a curve, and quick: five hundredths of the default cars.
@@ -57,8 +58,13 @@ def run_command_line(
         with suppress(OSError):  # keep it, unless there is nothing in it
             folder.rmdir()
         raise
+    quantities = describe_quantities(results)
+    told = tuple(f"{name}_" for name in quantities)
     for name, value in results.items():
-        print(f"{name:42}", f"{value:.4g}" if isinstance(value, float) else value)
+        if not name.startswith(told):
+            print(f"{name:42}", f"{value:.4g}" if isinstance(value, float) else value)
+    for line in quantities.values():
+        print(line)
     for figure in published_figures(
         benchmark, args.recipe, selection, args.epochs, results
     ):

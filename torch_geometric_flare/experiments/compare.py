@@ -33,7 +33,8 @@ def compare_models(
     that fails is a line of the table and does not stop the others.
 
     Into the folder go `settings.json`, a folder per run, and at the end `report.md`,
-    `report.html`, `results.csv`, `results.json` and `cost.png`.
+    `report.html`, `results.csv`, `results.json` and `cost.png`, and `quantities.csv`
+    where the benchmark has quantities such as drag.
 
     Args:
         contest: Data and budget.

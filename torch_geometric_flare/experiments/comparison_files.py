@@ -9,6 +9,11 @@ from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.contest import Contest
 from torch_geometric_flare.experiments.own_process import Record
+from torch_geometric_flare.experiments.published import Published
+from torch_geometric_flare.experiments.quantity_table import (
+    summarize_quantities,
+    write_quantities_csv,
+)
 from torch_geometric_flare.experiments.report import (
     Report,
     plot_cost,
@@ -47,24 +52,29 @@ def write_comparison(
         contest.seconds,
     )
     rows = summarize(records, figures)
-    shown = any(row.published_relative_l2 is not None for row in rows)
-    sources = sorted({figure.source for figure in figures}) if shown else []
+    quantities = summarize_quantities(records)
+    models = {row.model for row in rows}
+    shown = [figure for figure in figures if figure.model in models]
     report = Report(
         title=f"{benchmark.name}: {contest.selection.data} {benchmark.sample}s",
         facts=_facts(contest, benchmark, settings, records),
         rows=rows,
-        notes=_notes(contest, records, sources),
+        quantities=quantities,
+        notes=_notes(contest, shown),
         pictures=_pictures(folder, benchmark, records),
     )
     results = {
         "title": report.title,
         "settings": settings,
-        "published_sources": sources,
+        "published": [asdict(figure) for figure in shown],
         "rows": [asdict(row) for row in rows],
+        "quantities": [asdict(row) for row in quantities],
         "runs": list(records),
     }
     write_json(folder / "results.json", results)
     write_csv(folder / "results.csv", rows)
+    if quantities:
+        write_quantities_csv(folder / "quantities.csv", quantities)
     plot = plot_cost(rows, report.title)
     plot.savefig(folder / "cost.png", dpi=150)
     (folder / "report.md").write_text(to_markdown_page(report), encoding="utf-8")
@@ -103,9 +113,7 @@ def _facts(
     }
 
 
-def _notes(
-    contest: Contest, records: Sequence[Record], sources: Sequence[str]
-) -> list[str]:
+def _notes(contest: Contest, published: Sequence[Published]) -> list[str]:
     notes = [
         "Relative L2: mean over the test samples, then mean ± standard deviation over "
         "the seeds. Each run had a process of its own."
@@ -114,7 +122,11 @@ def _notes(
         notes.append(
             "The data are simulated: no figure here may stand beside those of a paper."
         )
-    notes += [f"Published figures: {source}." for source in sources]
+    # Sources disagree: all stand here, the oldest in the table as well.
+    for model in dict.fromkeys(figure.model for figure in published):
+        own = [figure for figure in published if figure.model == model]
+        listed = "; ".join(f"{one.relative_l2:.4g} ({one.source})" for one in own)
+        notes.append(f"Published for {model}: {listed}.")
     return notes
 
 

@@ -10,7 +10,7 @@ from torch_geometric_flare.experiments.loading import (
     number_of_points,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.simulation import DarcyFlow
 from torch_geometric_flare.transforms import Normalizer
 
@@ -70,7 +70,7 @@ DARCY = Benchmark(
     load_simulated=simulated_flows,
     load_official=official_flows,
     recipes=benchmark_recipes("darcy"),
-    published=flare_paper("darcy"),
+    published=all_published("darcy"),
     published_sizes=Darcy.published_sizes,
     picture="pressure",
 )

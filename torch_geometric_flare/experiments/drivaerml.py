@@ -1,5 +1,6 @@
 """Surface fields of cars: simulated notchbacks, or DrivAerML."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,11 +22,14 @@ from torch_geometric_flare.experiments.loading import (
     train_and_val,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.simulation import Notchback
 from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.visualization import plot_comparison, plot_mesh
+
+_FLOW = (1.0, 0.0, 0.0)
 
 
 def simulated_cars(selection: Selection) -> Splits:
@@ -132,9 +136,11 @@ DRIVAERML = Benchmark(
     load_official=official_cars,
     recipes=benchmark_recipes("drivaerml"),
     quantities=forces,
-    published=flare_paper("drivaerml"),
+    published=all_published("drivaerml"),
     published_sizes=DrivAerML.published_sizes,
+    plot=functools.partial(plot_comparison, flow=_FLOW),
     picture="surface",
     surface=car_surface,
+    plot_surface=functools.partial(plot_mesh, location="cell", flow=_FLOW),
 )
 """Kinematic pressure, and wall shear stress of the official data, on cars."""

@@ -10,7 +10,7 @@ from torch_geometric_flare.experiments.loading import (
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.simulation import Hyperelastic
 from torch_geometric_flare.transforms import Normalizer
 
@@ -54,7 +54,7 @@ ELASTICITY = Benchmark(
     load_simulated=simulated_blocks,
     load_official=official_blocks,
     recipes=benchmark_recipes("elasticity"),
-    published=flare_paper("elasticity"),
+    published=all_published("elasticity"),
     published_sizes=Elasticity.published_sizes,
     picture="stress",
 )

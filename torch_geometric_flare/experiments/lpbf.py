@@ -16,7 +16,7 @@ from torch_geometric_flare.experiments.loading import (
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.metrics import legacy_lpbf_error
 from torch_geometric_flare.simulation import PrintedPart
@@ -104,7 +104,7 @@ LPBF = Benchmark(
     load_official=official_parts,
     recipes=benchmark_recipes("lpbf"),
     errors=legacy_error,
-    published=flare_paper("lpbf"),
+    published=all_published("lpbf"),
     published_sizes=datasets.LPBF.published_sizes,
     plot=plot_deformed_comparison,
     picture="displacement",

@@ -4,12 +4,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.mesh_io import add_notes, save_dataset, write_points
+from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.training import read_history
 from torch_geometric_flare.visualization import plot_training_curves
 
@@ -20,13 +22,15 @@ def draw_sample(
     data: Data,
     prediction: Tensor,
     fields: Fields,
-    titles: dict[str, str],
+    what: str,
     mesh: Any = None,
 ) -> None:
     """Write a picture of each field, and all fields to a file for ParaView.
 
     With one field the picture is `<picture>.png` and the arrays of `prediction.vtp` are
-    `truth`, `prediction` and `error`; with several all are named by field.
+    `truth`, `prediction` and `error`; with several all are named by field. With a mesh,
+    picture and file show that instead of the points, and its arrays keep their names.
+    Titles state the error of what picture and file show.
 
     Args:
         folder: Where to write.
@@ -34,17 +38,24 @@ def draw_sample(
         data: A sample.
         prediction: Its predicted fields, $[N, C]$.
         fields: What the columns are.
-        titles: Heading for each field by its name; says whether it is simulated.
-        mesh: The sample's mesh with truth, prediction and error, as
-            `surrogates.Surrogate.predict_mesh` returns it, to write instead of points.
+        what: What the sample is, such as "simulated car", for the titles.
+        mesh: The sample's mesh with truth, prediction and error on its cells, as
+            `surrogates.Surrogate.predict_mesh` returns it.
     """
     arrays: dict[str, Tensor] = {}
     notes: dict[str, str] = {}
     for field, columns in zip(fields, channel_slices(fields).values(), strict=True):
         truth, predicted = data.y[:, columns], prediction[:, columns]
-        figure = benchmark.plot(
-            data, predicted, field, title=titles[field.name], truth=truth
-        )
+        if mesh is None:
+            title = _title(what, predicted, truth, "points")
+            figure = benchmark.plot(data, predicted, field, title=title, truth=truth)
+        else:
+            on_cells, known = (
+                torch.as_tensor(mesh.cell_data[name])
+                for name in (field.name, f"{field.name}_true")
+            )
+            title = _title(what, on_cells, known, "cells")
+            figure = benchmark.plot_surface(mesh, field, title=title)
         alone = len(fields) == 1
         suffix, prefix = ("", "") if alone else (f"_{field.name}", f"{field.name}_")
         figure.savefig(folder / f"{benchmark.picture}{suffix}.png", dpi=150)
@@ -53,7 +64,7 @@ def draw_sample(
             f"{prefix}prediction": predicted,
             f"{prefix}error": predicted - truth,
         }
-        notes[f"{prefix}title"] = titles[field.name]
+        notes[f"{prefix}title"] = title
         notes[f"{field.name}_unit"] = field.unit
     target = folder / "prediction.vtp"
     if mesh is None:
@@ -61,6 +72,11 @@ def draw_sample(
     else:
         add_notes(mesh, notes)
         save_dataset(mesh, target)
+
+
+def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
+    error = float(relative_l2(predicted, true))
+    return f"{what}, relative L2 error {error:.1%} on {len(true):,} {places}"
 
 
 def draw_history(folder: Path, title: str, fields: Fields) -> None:

@@ -9,7 +9,7 @@ from torch_geometric_flare.experiments.loading import (
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
-from torch_geometric_flare.experiments.published import flare_paper
+from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.simulation import PipeFlow
 
 _FIXED = "the grid in a pipe has 129 × 129 points"
@@ -56,7 +56,7 @@ PIPE = Benchmark(
     load_simulated=simulated_pipes,
     load_official=official_pipes,
     recipes=benchmark_recipes("pipe"),
-    published=flare_paper("pipe"),
+    published=all_published("pipe"),
     published_sizes=Pipe.published_sizes,
     picture="velocity",
 )

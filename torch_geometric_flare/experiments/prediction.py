@@ -4,20 +4,22 @@ import argparse
 import csv
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
+from torch_geometric_flare.experiments.force_errors import ForceRow, force_errors
+from torch_geometric_flare.experiments.quantity_errors import describe_errors
 from torch_geometric_flare.fields import Fields, read_fields
 from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training import add_threads_option
 from torch_geometric_flare.visualization import mesh_page, plot_mesh
 
-_Row = dict[str, str | float]
+_FLOW = (1.0, 0.0, 0.0)
 
 
 def predict_command_line(description: str, argv: Sequence[str] | None = None) -> int:
@@ -33,10 +35,12 @@ def predict_command_line(description: str, argv: Sequence[str] | None = None) ->
     """
     args = _parse(description, argv)
     failed = 0
-    rows: list[_Row] = []
+    rows: list[ForceRow] = []
+    trained: dict[str, float] = {}
     table = Path("forces.csv")
     try:
         surrogate = _load(args)
+        trained = _training_forces(args) if args.train_meshes else {}
         for path, output in _find_jobs(args.mesh, args.output):
             table = output.with_name(table.name)
             try:
@@ -46,11 +50,14 @@ def predict_command_line(description: str, argv: Sequence[str] | None = None) ->
     except (OSError, ValueError) as error:
         failed = _report(error)
     if rows:
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"wrote {table}")
+        _write(table, rows)
+    errors = force_errors(rows, trained)
+    for row in errors[:2]:  # drag and lift
+        meshes = "1 mesh" if row["meshes"] == 1 else f"{row['meshes']} meshes"
+        name = f"{row['coefficient']} of {meshes} with a truth"
+        print(describe_errors(name, row))
+    if errors:
+        _write(table.with_name("force_errors.csv"), errors)
     return failed
 
 
@@ -83,6 +90,13 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     add("--png", action="store_true", help="draw each field beside the mesh written")
     add("--html", action="store_true", help="write each field as a page to turn")
     add("--forces", action="store_true", help="print and write force coefficients")
+    add(
+        "--train-meshes",
+        type=Path,
+        metavar="FOLDER",
+        help="meshes of the training with their fields: their mean forces are the "
+        "baseline of --forces",
+    )
     add("--speed", type=float, help="of the free stream in m/s, for --forces")
     add("--area", type=float, help="reference area in m², for --forces")
     add("--length", type=float, default=1.0, help="reference length in m; 1")
@@ -92,6 +106,8 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.forces and (args.speed is None or args.area is None):
         parser.error("--forces needs --speed and --area")
+    if args.train_meshes is not None and not args.forces:
+        parser.error("--train-meshes is the baseline of --forces: give that too")
     return args
 
 
@@ -123,14 +139,19 @@ def _find_jobs(path: Path, output: Path | None) -> Iterator[tuple[Path, Path]]:
     if not path.is_dir():
         yield path, output or path.with_name(_stem(path))
         return
-    kinds = mesh_io.MESH_SUFFIXES
-    found = [each for each in sorted(path.iterdir()) if each.suffix.lower() in kinds]
-    if not found:
-        raise ValueError(f"{path} holds no meshes: {', '.join(kinds)}")
+    found = _meshes_in(path)
     folder = output or path.with_name(f"{path.name}_predicted")
     folder.mkdir(parents=True, exist_ok=True)
     for each in found:
         yield each, folder / _stem(each)
+
+
+def _meshes_in(folder: Path) -> list[Path]:
+    kinds = mesh_io.MESH_SUFFIXES
+    found = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
+    if not found:
+        raise ValueError(f"{folder} holds no meshes: {', '.join(kinds)}")
+    return found
 
 
 def _stem(path: Path) -> str:
@@ -139,7 +160,7 @@ def _stem(path: Path) -> str:
 
 def _predict(
     args: argparse.Namespace, surrogate: Surrogate, path: Path, output: Path
-) -> list[_Row]:
+) -> list[ForceRow]:
     """Read, predict and write one mesh; return rows for the table of forces."""
     mesh = mesh_io.read_mesh(path)
     suffix = ".vtp" if isinstance(mesh, pv.PolyData) else ".vtu"
@@ -173,13 +194,15 @@ def _predict(
     print(f"wrote {mesh_io.save_dataset(mesh, output)}")
     for field in surrogate.fields if args.png else ():
         picture = output.with_name(f"{output.stem}_{field.name}.png")
-        plot_mesh(mesh, field, title=path.name, location=location).savefig(
+        flow = _FLOW if args.forces else None
+        plot_mesh(mesh, field, title=path.name, location=location, flow=flow).savefig(
             picture, dpi=150
         )
         print(f"wrote {picture}")
     for field in surrogate.fields if args.html else ():
         page = output.with_name(f"{output.stem}_{field.name}.html")
-        text = mesh_page(mesh, field, title=note, location=location)
+        title = f"{path.name}: {field.name}"
+        text = mesh_page(mesh, field, title=title, location=location, note=note)
         page.write_text(text, encoding="utf-8")
         print(f"wrote {page}")
     return _forces(args, mesh, path, location) if args.forces else []
@@ -187,23 +210,50 @@ def _predict(
 
 def _forces(
     args: argparse.Namespace, mesh: Any, path: Path, location: str
-) -> list[_Row]:
+) -> list[ForceRow]:
     """Print the coefficients of a body, and return them as rows of the table."""
-    flow = {"speed": args.speed, "reference_area": args.area, "scale": args.scale}
-    flow |= {"reference_length": args.length, "density": args.density}
-    flow |= {"reference_point": _point(args.moments_about)}
     if not mesh_io.is_surface(mesh):
         raise ValueError("--forces needs a surface: extract that of the body")
     if isinstance(mesh, pv.PolyData) and mesh.n_open_edges:
         print(f"warning: {path} is open: normals may point inward", file=sys.stderr)
-    rows: list[_Row] = []
+    rows: list[ForceRow] = []
     for name, source in (("pressure", "predicted"), ("pressure_true", "truth")):
         if name in mesh.array_names:
-            found = mesh_forces(mesh, name, **flow, location=location)
+            found = mesh_forces(mesh, name, **_flow(args), location=location)
             text = ", ".join(f"{key} {value:.4f}" for key, value in found.items())
             print(f"coefficients, {source}, without friction: {text}")
             rows.append({"mesh": str(path), "source": source, **found})
     return rows
+
+
+def _flow(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `mesh_forces` that the command line gives."""
+    return {
+        "speed": args.speed,
+        "reference_area": args.area,
+        "reference_length": args.length,
+        "density": args.density,
+        "scale": args.scale,
+        "reference_point": _point(args.moments_about),
+    }
+
+
+def _training_forces(args: argparse.Namespace) -> dict[str, float]:
+    """Return the mean true coefficients of the meshes of the training."""
+    location = "cell" if args.cells else "point"
+    found = [
+        mesh_forces(mesh_io.read_mesh(path), **_flow(args), location=location)
+        for path in _meshes_in(args.train_meshes)
+    ]
+    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
+
+def _write(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"wrote {table}")
 
 
 def _constant(text: str) -> tuple[str, list[float]]:

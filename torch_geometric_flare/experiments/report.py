@@ -9,11 +9,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from torch_geometric_flare.experiments.quantity_table import (
+    QuantityRow,
+    quantity_cells,
+)
 from torch_geometric_flare.experiments.summary import Row, table_cells, to_markdown
 
 _STYLE = """
 body { font-family: sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
-table { border-collapse: collapse; }
+table { border-collapse: collapse; margin-bottom: 1em; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; }
@@ -28,13 +32,15 @@ class Report:
         title: Heading; says whether the data are simulated.
         facts: What the figures depend on, by name.
         rows: The table.
-        notes: Sentences below the table.
+        quantities: The table of the quantities; empty if the benchmark has none.
+        notes: Sentences below the tables.
         pictures: Files of pictures by their captions.
     """
 
     title: str
     facts: Mapping[str, str]
     rows: Sequence[Row]
+    quantities: Sequence[QuantityRow]
     notes: Sequence[str]
     pictures: Mapping[str, Path]
 
@@ -89,6 +95,8 @@ def to_markdown_page(report: Report) -> str:
     facts = "".join(f"- {name}: {value}\n" for name, value in report.facts.items())
     notes = "".join(f"\n{note}\n" for note in report.notes)
     table = to_markdown(*table_cells(report.rows))
+    if report.quantities:
+        table += "\n" + to_markdown(*quantity_cells(report.quantities))
     return f"# {report.title}\n\n{facts}\n{table}{notes}"
 
 
@@ -101,15 +109,12 @@ def to_html_page(report: Report, plot: Figure) -> str:
     """
     drawn = io.BytesIO()
     plot.savefig(drawn, format="png", dpi=120)
-    headings, cells = table_cells(report.rows)
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head>",
         f"<body><h1>{html.escape(report.title)}</h1>",
-        "<table>",
-        _line("th", headings),
-        *(_line("td", line) for line in cells),
-        "</table>",
+        _table(*table_cells(report.rows)),
+        _table(*quantity_cells(report.quantities)) if report.quantities else "",
         *(f"<p>{html.escape(note)}</p>" for note in report.notes),
         _image("Error against cost", drawn.getvalue()),
         "<h2>What the figures depend on</h2><ul>",
@@ -122,6 +127,11 @@ def to_html_page(report: Report, plot: Figure) -> str:
         "</body></html>\n",
     ]
     return "\n".join(parts)
+
+
+def _table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [_line("th", headings), *(_line("td", line) for line in cells)]
+    return "\n".join(["<table>", *lines, "</table>"])
 
 
 def _line(tag: str, cells: Sequence[str]) -> str:

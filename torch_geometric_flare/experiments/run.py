@@ -153,7 +153,7 @@ def run_benchmark(
         **compared.mean_errors(),
         "worst_sample": worst,
         "relative_l2_of_worst_sample": errors[worst].item(),
-        **further_measures(benchmark, test, compared.predictions, splits.fields),
+        **further_measures(benchmark, train, test, compared.predictions, splits.fields),
         "num_train": len(train),
         "num_val": selection.num_val,
         "num_test": len(test),
@@ -171,17 +171,17 @@ def run_benchmark(
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     # The sample of median error stands for all.
     middle = int(errors.argsort()[len(test) // 2])
-    titles = {
-        name: f"{selection.data} {benchmark.sample}, relative L2 error "
-        f"{float(errors['relative_l2'][middle]):.1%}"
-        for name, errors in compared.per_field.items()
-    }
-    prediction = compared.predictions[middle]
     mesh = benchmark.surface(selection, middle)
     if mesh is not None:
         mesh = surrogate.predict_mesh(mesh, location="cell")
     draw_sample(
-        folder, benchmark, test[middle], prediction, splits.fields, titles, mesh
+        folder,
+        benchmark,
+        test[middle],
+        compared.predictions[middle],
+        splits.fields,
+        f"{selection.data} {benchmark.sample}",
+        mesh,
     )
     draw_history(folder, what, splits.fields)
     return results

@@ -31,7 +31,8 @@ class Row:
         seconds_per_step: Mean over the runs of the median step.
         peak_memory_mib: Largest peak of the memory, in MiB.
         points_per_second: Points predicted in a second; mean over the runs.
-        published_relative_l2: The figure of a paper, where it may stand here.
+        published_relative_l2: The figure of a paper, where it may stand here: that of
+            the oldest source, where several have one.
         error: Why runs of the model failed, one sentence.
     """
 
@@ -56,9 +57,9 @@ def summarize(
 
     Args:
         records: Records of all runs, see `own_process.run_in_own_process`.
-        published: Figures that may stand beside them.
+        published: Figures that may stand beside them, oldest source first.
     """
-    figures = {figure.model: figure.relative_l2 for figure in published}
+    figures = {figure.model: figure.relative_l2 for figure in reversed(published)}
     rows = []
     for model in dict.fromkeys(record["model"] for record in records):
         own = [record for record in records if record["model"] == model]
@@ -143,14 +144,14 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             _error_cell(row),
             _rounded(row.parameters),
             _rounded(row.steps),
-            _digits(row.training_seconds),
-            _digits(row.seconds_per_step),
+            format_number(row.training_seconds),
+            format_number(row.seconds_per_step),
             _rounded(row.peak_memory_mib),
             _rounded(row.points_per_second),
             str(row.runs) if row.runs else "",
         ]
         if with_published:
-            line.append(_digits(row.published_relative_l2))
+            line.append(format_number(row.published_relative_l2))
         cells.append(line)
     return headings, cells
 
@@ -171,14 +172,19 @@ def to_markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 def _error_cell(row: Row) -> str:
     if row.relative_l2 is None:
         return f"failed: {row.error}"
-    cell = _digits(row.relative_l2)
+    cell = format_number(row.relative_l2)
     if row.relative_l2_deviation is not None:
-        cell += f" ± {_digits(row.relative_l2_deviation, 2)}"
+        cell += f" ± {format_number(row.relative_l2_deviation, 2)}"
     return f"{cell} (some failed: {row.error})" if row.error else cell
 
 
-def _digits(value: float | None, digits: int = 3) -> str:
-    """Return a number of so many digits, never with an exponent."""
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return a number of so many digits, never with an exponent.
+
+    Args:
+        value: The number; nothing for `None`.
+        digits: Digits that count.
+    """
     if value is None:
         return ""
     if value == 0 or not math.isfinite(value):

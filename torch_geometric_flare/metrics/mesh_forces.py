@@ -33,7 +33,7 @@ def mesh_forces(
     Faces point as `mesh_io.oriented_faces` tells: as the mesh's own normals do, or else
     outward where the surface is closed.
 
-    Needs PyVista: `pip install "torch-geometric-flare[viz]"`.
+    Needs PyVista: `pip install ".[viz]"`.
 
     Args:
         mesh: A PyVista mesh of triangles, quads and polygons. Hidden and ghost cells do

@@ -250,7 +250,7 @@ class Surrogate(nn.Module):
         kept as `<name>_true`, beside the difference `<name>_error`; what was predicted
         before is replaced.
 
-        Needs PyVista: `pip install "torch-geometric-flare[viz]"`. Write the result with
+        Needs PyVista: `pip install ".[viz]"`. Write the result with
         `mesh_io.save_dataset`.
 
         Args:
@@ -297,7 +297,7 @@ class Surrogate(nn.Module):
         data, the box, the units and the metrics. Files of these names are replaced. No
         file holds pickled objects.
 
-        Needs safetensors: `pip install "torch-geometric-flare[hub]"`.
+        Needs safetensors: `pip install ".[hub]"`.
 
         Args:
             folder: The folder; made if it does not exist.
@@ -324,7 +324,7 @@ class Surrogate(nn.Module):
     ) -> str:
         """Upload what `save_pretrained` writes to the Hugging Face hub.
 
-        Needs huggingface_hub: `pip install "torch-geometric-flare[hub]"`.
+        Needs huggingface_hub: `pip install ".[hub]"`.
 
         Args:
             repo_id: The repository, as `"owner/name"`; made if it does not exist.
@@ -368,7 +368,7 @@ class Surrogate(nn.Module):
         files hold is executed.
 
         Needs safetensors, and for the hub huggingface_hub:
-        `pip install "torch-geometric-flare[hub]"`.
+        `pip install ".[hub]"`.
 
         Args:
             source: The folder, or a repository as `"owner/name"`.

@@ -9,7 +9,7 @@ from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import to_undirected
 
 from torch_geometric_flare._arguments import check_integers, check_kind
-from torch_geometric_flare._extras import MissingExtra
+from torch_geometric_flare._extras import MissingExtra, install_command
 from torch_geometric_flare.functional import check_batch
 
 
@@ -17,7 +17,7 @@ class KNNEdges(BaseTransform):
     r"""Make `edge_index` from the $k$ nearest neighbours of each point to that point.
 
     The edges of `KNNGraph` of PyTorch Geometric, which needs torch-cluster; this class
-    needs scipy alone (`pip install "torch-geometric-flare[data]"`), whose k-d tree runs
+    needs scipy alone (`pip install ".[data]"`), whose k-d tree runs
     on the CPU. Edges are sorted by their target and, for one target, by distance (with
     `force_undirected`, by their source and then by their target). Of
     neighbours at equal distance any may be taken, but always the same. A graph of
@@ -89,7 +89,7 @@ def search_tree(pos: Tensor) -> Any:
         from scipy.spatial import cKDTree
     except ImportError as error:
         raise MissingExtra(
-            'nearest neighbours need scipy: `pip install "torch-geometric-flare[data]"`'
+            f"nearest neighbours need scipy: {install_command('data')}"
         ) from error
     return cKDTree(pos.detach().double().cpu().numpy())
 

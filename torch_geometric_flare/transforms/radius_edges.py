@@ -25,7 +25,7 @@ class RadiusEdges(BaseTransform):
     Edges are sorted by their target, then by their source. No edge joins two samples of
     a batch. An earlier `edge_attr` is removed with the edges it belonged to. The search
     runs on the CPU by the k-d tree of scipy
-    (`pip install "torch-geometric-flare[data]"`). Where points are drawn at random, as
+    (`pip install ".[data]"`). Where points are drawn at random, as
     by `FixedPoints`, apply it afterwards.
 
     Args:

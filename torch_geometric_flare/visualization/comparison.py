@@ -25,11 +25,13 @@ def plot_comparison(
     truth: Tensor | None = None,
     window: Window | None = None,
     views: Sequence[View] = (FRONT_VIEW, REAR_VIEW),
+    flow: View | None = None,
 ) -> Figure:
     r"""Draw truth, prediction and error of a sample, in the plane or on a surface.
 
     In the plane the sample's `grid` decides, or else its `cells`, or else the points
-    alone (see `plot_plane_comparison`); in space its `normal` and `area`, or else the
+    alone (see `plot_plane_comparison`); in space its `cells` where points have a
+    `normal`, so that cells are faces, or else its `normal` and `area`, or else the
     points alone (see `plot_surface_comparison`).
 
     Args:
@@ -40,6 +42,7 @@ def plot_comparison(
         truth: The true field; `data.y` by default.
         window: In the plane, the part to show, as `((x0, x1), (y0, y1))`.
         views: In space, the direction to the camera, one for each row of pictures.
+        flow: In space, the direction of the flow, drawn as an arrow.
 
     Shapes:
         - **truth, prediction:** $(N, C)$
@@ -79,7 +82,9 @@ def plot_comparison(
         title=title,
         normal=normal if both else None,
         area=area if both else None,
+        cells=None if normal is None else data.get("cells"),
         views=views,
+        flow=flow,
     )
 
 

@@ -25,6 +25,7 @@ def plot_mesh(
     title: str,
     location: str | None = None,
     views: Sequence[View] | None = None,
+    flow: View | None = None,
 ) -> Figure:
     """Draw a field on the outer surface of a mesh, and its truth and error if known.
 
@@ -40,6 +41,7 @@ def plot_mesh(
             was predicted on, or else where it has such an array.
         views: Direction from the mesh to the camera, one for each row; by default from
             ahead and behind, and from above where the mesh is flat.
+        flow: Direction of the flow, drawn as an arrow; none by default.
 
     Returns:
         A figure to be saved with `figure.savefig`.
@@ -55,7 +57,7 @@ def plot_mesh(
     pictures = [
         cut_margin(
             [
-                render(shape, panel.values, panel.limits, panel.cmap, view)
+                render(shape, panel.values, panel.limits, panel.cmap, view, flow=flow)
                 for panel in shown
             ]
         )

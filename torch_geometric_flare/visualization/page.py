@@ -13,10 +13,49 @@ from torch_geometric_flare.visualization.mesh import mesh_panels, mesh_triangles
 
 # Some 50 bytes each: a page of 25 MB is as much as a browser turns smoothly.
 MOST_TRIANGLES = 500_000
+# Shades would change the colours, which are to be those of the bar.
+_NO_SHADES = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
+_EYE = {"x": -1.5, "y": -1.9, "z": 0.9}
+_STYLE = """\
+body { font-family: sans-serif; margin: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.3rem; margin: 0; }
+.panels { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
+figure { margin: 0; min-width: 0; }
+figcaption { text-align: center; }
+"""
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{note}</p>
+<div class="panels">
+{body}
+</div>
+<script>
+// The first figures are drawn before the others take their share of the width.
+window.addEventListener("load", () => window.dispatchEvent(new Event("resize")));
+</script>
+</body>
+</html>
+"""
 
 
 def mesh_page(
-    mesh: Any, field: Field, *, title: str, location: str | None = None
+    mesh: Any,
+    field: Field,
+    *,
+    title: str,
+    location: str | None = None,
+    note: str = "",
 ) -> str:
     """Return a page with the mesh to turn, and its truth and error if known.
 
@@ -27,9 +66,11 @@ def mesh_page(
     Args:
         mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
         field: Name, channels and unit. Of a vector the length is shown.
-        title: Heading of the page; say here whether the data are simulated.
+        title: Heading of the page, such as the name of the mesh; say here or in `note`
+            whether the data are simulated.
         location: Where the arrays lie: `"point"` or `"cell"`. By default where the mesh
             was predicted on, or else where it has such an array.
+        note: Sentence below the heading, such as where the numbers come from.
 
     Returns:
         HTML, to be written to a file in UTF-8.
@@ -41,7 +82,6 @@ def mesh_page(
     """
     with needs_extra("viz", __name__):
         from plotly import graph_objects as go
-        from plotly.subplots import make_subplots
 
     location = find_location(mesh, field.name, location)
     panels = mesh_panels(mesh, field, location)
@@ -56,38 +96,45 @@ def mesh_page(
     owner = np.asarray(surface.point_data["point"])
     x, y, z = np.asarray(surface.points, np.float32).T
     i, j, k = np.asarray(triangles, np.int32).T
-    figure = make_subplots(
-        rows=1,
-        cols=len(panels),
-        specs=[[{"type": "scene"}] * len(panels)],
-        subplot_titles=[panel.heading for panel in panels],
-        horizontal_spacing=0.01,
-    )
-    for column, panel in enumerate(panels, start=1):
+    figures: list[str] = []
+    for panel in panels:
         low, high = panel.limits
-        bar = {
-            "title": {"text": panel.label, "side": "top"},
-            "orientation": "h",
-            "x": (column - 0.5) / len(panels),
-            "y": -0.08,
-            "len": 0.7 / len(panels),
-        }
         drawn = go.Mesh3d(
             **{"x": x, "y": y, "z": z, "i": i, "j": j, "k": k},
             intensity=panel.values[owner],
             colorscale=_colours(panel.cmap),
             cmin=low,
             cmax=high,
-            colorbar=bar,
+            colorbar={
+                "title": {"text": escape(panel.label), "side": "top"},
+                "orientation": "h",
+                "y": -0.02,
+                "yanchor": "top",
+                "len": 0.9,
+                "thickness": 16,
+            },
             flatshading=location == "cell",
+            lighting=_NO_SHADES,
             hovertemplate=f"%{{intensity:.4g}}<extra>{escape(panel.label)}</extra>",
         )
-        figure.add_trace(drawn, row=1, col=column)
-    camera = {"eye": {"x": -1.1, "y": -1.4, "z": 0.7}}
-    figure.update_scenes(aspectmode="data", camera=camera)
-    figure.update_layout(title=escape(title), margin={"l": 10, "r": 10, "t": 80})
-    page: str = figure.to_html(include_plotlyjs=True, full_html=True)
-    return page
+        figure = go.Figure(drawn)
+        figure.update_layout(
+            scene={"aspectmode": "data", "camera": {"eye": _EYE}},
+            margin={"l": 0, "r": 0, "t": 0, "b": 80},
+        )
+        # The library stands in the first figure, and serves all.
+        body = figure.to_html(
+            full_html=False,
+            include_plotlyjs=not figures,
+            config={"responsive": True, "displaylogo": False},
+            default_width="100%",
+            default_height="420px",
+        )
+        heading = escape(panel.heading)
+        figures.append(f"<figure><figcaption>{heading}</figcaption>{body}</figure>")
+    return _PAGE.format(
+        title=escape(title), style=_STYLE, note=escape(note), body="\n".join(figures)
+    )
 
 
 def _colours(name: str) -> list[list[Any]]:

@@ -14,7 +14,8 @@ from torch_geometric_flare.fields import Field
 
 Array = npt.NDArray[np.float32]
 
-_FIELD_COLOURS = "turbo"
+# Perceptually uniform: equal steps of a field look equally large.
+_FIELD_COLOURS = "viridis"
 _ERROR_COLOURS = "coolwarm"
 _SIZE_COLOURS = "magma_r"
 
@@ -64,7 +65,7 @@ def make_panels(
     predicted = np.where(np.isfinite(predicted), predicted, np.float32(np.nan))
     error = predicted - true
     unit = f" [{field.unit}]" if field.unit else ""
-    name = field.name.replace("_", " ")
+    name = _spoken(field)
     if channels == 1:
         bound = _upper_bound(np.abs(error))
         heading, label = "error (prediction − truth)", f"error{unit}"
@@ -82,6 +83,12 @@ def make_panels(
         Panel("prediction", f"{name}{unit}", predicted, shown, _FIELD_COLOURS),
         Panel(heading, label, error, limits, cmap),
     )
+
+
+def _spoken(field: Field) -> str:
+    """Return the name of a field in words; pressure over density says so."""
+    name = field.name.replace("_", " ")
+    return "kinematic pressure" if (name, field.unit) == ("pressure", "m²/s²") else name
 
 
 def as_array(

@@ -76,6 +76,7 @@ def render(
     cmap: str,
     view: View,
     bounds: Bounds | None = None,
+    flow: View | None = None,
 ) -> Picture:
     """Draw a shape in the colours of its points' values, seen from `view`.
 
@@ -86,6 +87,7 @@ def render(
         cmap: Colours, as Matplotlib names them.
         view: Direction to the camera.
         bounds: Box to look at, as pyvista orders it; that of the shape by default.
+        flow: Direction of the flow, for an arrow above the shape.
     """
     mesh = shape.copy(deep=False)
     mesh.point_data["value"] = values[mesh.point_data["point"]]
@@ -112,6 +114,8 @@ def render(
                 diffuse=0.4,
                 specular=0.0,
             )
+            if flow is not None:
+                _add_arrow(plotter, low, high, flow)
             plotter.camera_position = [
                 tuple(centre + length * direction),
                 tuple(centre),
@@ -124,6 +128,38 @@ def render(
         finally:
             plotter.close()
     return image
+
+
+def _add_arrow(plotter: Any, low: Any, high: Any, flow: View) -> None:
+    """Draw an arrow along the flow above the box from `low` to `high`."""
+    direction = np.asarray(flow, dtype=float)
+    direction = direction / np.linalg.norm(direction)
+    # Above, or beside where the flow is vertical.
+    side = np.array((0.0, 1.0, 0.0) if abs(direction[2]) > 0.999 else (0.0, 0.0, 1.0))
+    side = side - direction * (side @ direction)
+    size = float(np.linalg.norm(high - low))
+    above = abs(side) @ (high - low) / 2 + 0.07 * size
+    middle = (low + high) / 2 + above * side
+    start = middle - 0.3 * size * direction
+    arrow = pv.Arrow(
+        start=start,
+        direction=direction,
+        scale=0.25 * size,
+        tip_length=0.3,
+        tip_radius=0.07,
+        shaft_radius=0.025,
+    )
+    plotter.add_mesh(arrow, color="dimgrey", lighting=False)
+    plotter.add_point_labels(
+        [start + (0.27 * direction + 0.012 * side) * size],
+        ["flow"],
+        font_size=28,
+        text_color="dimgrey",
+        shape=None,
+        show_points=False,
+        always_visible=True,
+        bold=False,
+    )
 
 
 def cut_margin(images: list[Picture]) -> list[Picture]:

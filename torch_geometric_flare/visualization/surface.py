@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pyvista as pv
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from torch_geometric_flare.visualization.rendering import (
     render,
     sphere_glyphs,
 )
+from torch_geometric_flare.visualization.triangles import check_cells
 
 # Directions from the surface to the camera; flow along +x, z up, nose at small x.
 FRONT_VIEW: View = (-1.0, -0.95, 0.5)
@@ -36,8 +38,10 @@ def plot_surface_comparison(
     title: str,
     normal: Tensor | None = None,
     area: Tensor | None = None,
+    cells: Tensor | None = None,
     views: Sequence[View] = (FRONT_VIEW, REAR_VIEW),
     max_points: int = 100_000,
+    flow: View | None = None,
 ) -> Figure:
     r"""Draw truth, prediction and error (prediction − truth) on a surface.
 
@@ -45,11 +49,11 @@ def plot_surface_comparison(
     colours, which span the 1st to the 99th percentile of the truth; the error has a
     diverging scale, symmetric about zero, up to the 99th percentile of its size.
 
-    The points need no connectivity. With `normal` and `area` each is drawn as a flat
-    cone along its normal that covers its share of the surface, so that the surface
-    looks closed and every place has the colour of its nearest point; without them as
-    a sphere, sized by the median distance between neighbours. Rendering happens off
-    screen and needs no display.
+    With `cells` that surface is painted. Points without them need no connectivity: with
+    `normal` and `area` each is drawn as a flat cone along its normal that covers its
+    share of the surface, so that the surface looks closed and every place has the
+    colour of its nearest point; without them as a sphere, sized by the median distance
+    between neighbours. Rendering happens off screen and needs no display.
 
     Args:
         pos: Points on the surface, in metres, z up.
@@ -61,23 +65,27 @@ def plot_surface_comparison(
         title: Heading of the figure; say here whether the data are simulated.
         normal: Outward unit normals; used together with `area`.
         area: Area that each point stands for, in square metres.
+        cells: Points of each triangle or quad, in order around it.
         views: Direction from the surface to the camera, one for each row.
-        max_points: With more points than this, a random subset of this size (the
-            same in every call) is drawn; the colour ranges still come from all.
+        max_points: With more points than this and no `cells`, a random subset of this
+            size (the same in every call) is drawn; the colour ranges still come from
+            all.
+        flow: Direction of the flow, drawn as an arrow; none by default.
 
     Shapes:
         - `pos`: $(N, 3)$
         - **truth, prediction:** $(N, C)$, or $(N)$ with one channel
         - `normal`: $(N, 3)$
         - `area`: $(N)$ or $(N, 1)$
+        - `cells`: $(M, 3)$ or $(M, 4)$
 
     Returns:
         A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
 
     Raises:
         ValueError: If shapes disagree, if any input but `prediction` is not finite, if
-            only one of `normal` and `area` is given, or if `views` or `max_points` is
-            unusable.
+            only one of `normal` and `area` is given, if a cell names a point that does
+            not exist, or if `views` or `max_points` is unusable.
     """
     if len(views) == 0 or not np.any(views, axis=1).all() or max_points < 1:
         raise ValueError(
@@ -88,18 +96,30 @@ def plot_surface_comparison(
         raise ValueError("normal and area belong together: give both or neither")
     points = as_array(pos, "pos", None, 3)
     panels = make_panels(truth, prediction, field, len(points))
-    chosen = random_subset(len(points), max_points)
-    if normal is None or area is None:
-        glyphs = sphere_glyphs(points[chosen])
+    most = max_points if cells is None else len(points)
+    chosen = random_subset(len(points), most)
+    if cells is not None:
+        corners = check_cells(cells, len(points))
+        shape = pv.PolyData.from_regular_faces(points, corners)
+        shape.point_data["point"] = np.arange(len(points))
+    elif normal is None or area is None:
+        shape = sphere_glyphs(points[chosen])
     else:
         normals = as_array(normal, "normal", len(points), 3)
         shares = as_array(area, "area", len(points)) * (len(points) / len(chosen))
         if (shares < 0).any():
             raise ValueError("area must not be negative")
-        glyphs = cone_glyphs(points[chosen], normals[chosen], shares[chosen])
+        shape = cone_glyphs(points[chosen], normals[chosen], shares[chosen])
     pictures = [
         [
-            render(glyphs, panel.values[chosen], panel.limits, panel.cmap, view)
+            render(
+                shape,
+                panel.values[chosen],
+                panel.limits,
+                panel.cmap,
+                view,
+                flow=flow,
+            )
             for panel in panels
         ]
         for view in views

@@ -27,20 +27,35 @@ def triangles_of_cells(points: Array, cells: Tensor) -> Triangulation:
         ValueError: If the shape does not fit, or a cell names a point that does not
             exist.
     """
+    corners = check_cells(cells, len(points))
+    if corners.shape[1] == 4:
+        corners = np.concatenate((corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]))
+    return Triangulation(points[:, 0], points[:, 1], corners)
+
+
+def check_cells(cells: Tensor, num_points: int) -> npt.NDArray[np.integer]:
+    """Return triangles or quads as an array.
+
+    Args:
+        cells: Points of each cell.
+        num_points: Number of points.
+
+    Raises:
+        ValueError: If the shape does not fit, or a cell names a point that does not
+            exist.
+    """
     if cells.ndim != 2 or cells.size(1) not in (3, 4) or cells.size(0) == 0:
         raise ValueError(
             f"cells must have shape [M, 3] or [M, 4], got {list(cells.shape)}"
         )
     corners = cells.detach().cpu().numpy()
     if corners.dtype.kind not in "iu" or not (
-        0 <= corners.min() <= corners.max() < len(points)
+        0 <= corners.min() <= corners.max() < num_points
     ):
         raise ValueError(
-            f"cells must hold numbers of points, from 0 to {len(points) - 1}"
+            f"cells must hold numbers of points, from 0 to {num_points - 1}"
         )
-    if corners.shape[1] == 4:
-        corners = np.concatenate((corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]))
-    return Triangulation(points[:, 0], points[:, 1], corners)
+    return corners
 
 
 def triangles_of_points(points: Array) -> Triangulation | None:

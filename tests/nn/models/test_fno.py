@@ -13,7 +13,7 @@ from torch_geometric_flare.transforms import Normalizer
 
 def test_without_neuraloperator(monkeypatch):
     monkeypatch.setitem(sys.modules, "neuralop.models", None)
-    with pytest.raises(ImportError, match=r"pip install .torch-geometric-flare\[fno\]"):
+    with pytest.raises(ImportError, match=r"pip install .\.\[fno\]"):
         FNO(3, 8, 1, grid=(5, 4), modes=(4, 4))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare._extras import MissingExtra
+from torch_geometric_flare._extras import MissingExtra, install_command
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.checks import check_grid, check_points, check_positive
 from torch_geometric_flare.nn.layout import Batch, point_layout
@@ -17,7 +17,7 @@ class FNO(nn.Module):
     r"""The Fourier neural operator, for the points of one grid.
 
     From [arXiv 2010.08895](https://arxiv.org/abs/2010.08895): `neuralop.models.FNO` of
-    the package neuraloperator (`pip install "torch-geometric-flare[fno]"`), all but the
+    the package neuraloperator (`pip install ".[fno]"`), all but the
     arguments here at its defaults. Rows of $x$ become images of `grid`, and rows again.
     The network adds the place in the unit square, $(i / H, j / W)$, to its input.
 
@@ -166,8 +166,7 @@ def _network_class() -> Any:
             from neuralop.models import FNO as network
     except ImportError as error:
         raise MissingExtra(
-            "FNO needs the package neuraloperator: "
-            '`pip install "torch-geometric-flare[fno]"`'
+            f"FNO needs the package neuraloperator: {install_command('fno')}"
         ) from error
     return network
 
