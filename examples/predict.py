@@ -18,11 +18,12 @@ the unit of the training; normals and areas are computed. Where an array of the 
 another name than a field or an input, `--fields` says which one it is.
 
 With `--forces --speed 38.9 --area 2.17` it prints the coefficients of drag (flow along
-+x), lift (+z) and moments (`--moments-about X,Y,Z`) of the predicted `pressure`, without
-friction, and writes `forces.csv`. A pressure in Pa needs `--density`. Fields that the mesh brings are kept
-as `<name>_true`, with the difference as `<name>_error`, and their forces printed too,
-with the errors of drag and lift over all such meshes; `--train-meshes my_meshes` names
-those of the training, whose mean forces are the baseline.
+x), lift (+z) and moments (`--moments-about X,Y,Z`) of the predicted `pressure`, without
+friction, and writes `forces.csv`. A pressure in Pa needs `--density`. Fields that the
+mesh brings are kept as `<name>_true`, with the difference as `<name>_error`, and their
+forces printed too, with the errors of drag and lift over all such meshes;
+`--train-meshes my_meshes` names those of the training, whose mean forces are the
+baseline.
 """
 
 import os

@@ -40,7 +40,8 @@ def predict_command_line(description: str, argv: Sequence[str] | None = None) ->
     table = Path("forces.csv")
     try:
         surrogate = _load(args)
-        trained = _training_forces(args) if args.train_meshes else {}
+        location = _location(args, surrogate)
+        trained = _training_forces(args, location) if args.train_meshes else {}
         for path, output in _find_jobs(args.mesh, args.output):
             table = output.with_name(table.name)
             try:
@@ -170,7 +171,7 @@ def _predict(
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
     if output.exists() and output.samefile(path):
         raise ValueError(f"--output {output} is the mesh itself: choose another file")
-    location = args.location or surrogate.location or "point"
+    location = _location(args, surrogate)
     constants = dict(_constant(text) for text in args.set)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -238,9 +239,13 @@ def _flow(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _training_forces(args: argparse.Namespace) -> dict[str, float]:
+def _location(args: argparse.Namespace, surrogate: Surrogate) -> str:
+    """Return where fields lie: as the command line says, or as in the training."""
+    return args.location or surrogate.location or "point"
+
+
+def _training_forces(args: argparse.Namespace, location: str) -> dict[str, float]:
     """Return the mean true coefficients of the meshes of the training."""
-    location = "cell" if args.cells else "point"
     found = [
         mesh_forces(mesh_io.read_mesh(path), **_flow(args), location=location)
         for path in _meshes_in(args.train_meshes)
