@@ -11,6 +11,7 @@ from torch_geometric_flare import training
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
 from torch_geometric_flare.experiments.quantities import describe_quantities
 from torch_geometric_flare.experiments.run import published_figures, run_benchmark
+from torch_geometric_flare.recipes.recipe import OPTIMIZERS
 
 # Enough for a curve, and quick: five hundredths of the default cars.
 _NUM_VAL = 5
@@ -47,6 +48,8 @@ def run_command_line(
             folder,
             selection=selection,
             epochs=args.epochs,
+            optimizer=args.optimizer,
+            init=args.init,
             resume=bool(args.resume),
             keep_best=args.keep_best,
             patience=args.patience,
@@ -135,6 +138,8 @@ def add_training_options(
     add = parser.add_argument
     add("--recipe", choices=recipes, default="quick")
     add("--epochs", type=int, help="instead of the recipe's")
+    add("--optimizer", choices=OPTIMIZERS, help="instead of the recipe's")
+    add("--init", choices=["scaled", "paper"], help="start instead of the recipe's")
     add("--resume", metavar="RUN", help="carry on in this folder of a killed run")
     add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
     add("--precision", default="32-true", help="as Lightning names it")

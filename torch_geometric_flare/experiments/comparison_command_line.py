@@ -42,6 +42,8 @@ def run_comparison(description: str, arguments: Sequence[str] | None = None) -> 
         selection=chosen_data(args),
         epochs=args.epochs,
         seconds=args.seconds,
+        optimizer=args.optimizer,
+        init=args.init,
         device=args.device,
         precision=args.precision,
     )

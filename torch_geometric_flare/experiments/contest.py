@@ -17,6 +17,9 @@ class Contest:
         selection: Which data; simulated ones by default.
         epochs: Epochs of each training instead of the recipe's.
         seconds: Time of each training instead of epochs, see `run_benchmark`.
+        optimizer: Optimizer of all trainings instead of the recipes'.
+        init: How all networks start instead of the recipes' way, see
+            `nn.initialization`.
         device: Where to compute, as Lightning names it.
         precision: Arithmetic of the training, as Lightning names it.
 
@@ -29,6 +32,8 @@ class Contest:
     selection: Selection = Selection()
     epochs: int | None = None
     seconds: float | None = None
+    optimizer: str | None = None
+    init: str | None = None
     device: str = "auto"
     precision: str = "32-true"
 

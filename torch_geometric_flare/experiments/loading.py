@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -114,6 +115,21 @@ def load_official(
             train, train.features
         ),
     )
+
+
+def transform_splits(splits: Splits, transform: Callable[[Data], Data]) -> Splits:
+    """Return splits whose samples have passed a transform.
+
+    Args:
+        splits: The splits, held in memory.
+        transform: Applied once to a copy of each sample.
+    """
+    train, val, test = (
+        None if split is None else [transform(copy.copy(data)) for data in split]
+        for split in (splits.train, splits.val, splits.test)
+    )
+    assert train is not None and test is not None
+    return replace(splits, train=train, val=val, test=test)
 
 
 def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:

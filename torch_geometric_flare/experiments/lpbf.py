@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.transforms import Compose
 
 from torch_geometric_flare import datasets
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
@@ -14,13 +13,14 @@ from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     refuse_number_of_points,
+    transform_splits,
 )
 from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
-from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.fields import Fields, num_channels
 from torch_geometric_flare.metrics import legacy_lpbf_error
 from torch_geometric_flare.simulation import PrintedPart
-from torch_geometric_flare.transforms import Normalizer, RandomMirror
+from torch_geometric_flare.transforms import Normalizer, SurfaceDistance
 from torch_geometric_flare.visualization import plot_deformed_comparison
 
 _FIXED = "a part has the points of its own mesh"
@@ -31,35 +31,42 @@ def simulated_parts(selection: Selection) -> Splits:
     """Return simulated parts: 600 to train on, 50 to test on.
 
     They fill a small part of the box that scales the coordinates, so the network is
-    given coordinates in millimetres, the size of a voxel, about their mean. In training
-    on scalar fields, parts are mirrored at random at the two upright planes through the
-    middle of the plate.
+    given coordinates in millimetres, the size of a voxel, about their mean; and beside
+    them `SurfaceDistance`, since what a part does hangs on overhangs a millimetre wide.
 
     Args:
         selection: Which of them; the target is the displacement along z by default.
     """
     refuse_number_of_points(selection, _FIXED)
-    splits = load_simulated(
-        PrintedPart(),
-        selection,
-        num_train=600,
-        num_test=50,
-        default_fields=_FIELDS,
-        input_statistics=_millimetres,
+    distance = SurfaceDistance()
+    splits = transform_splits(
+        load_simulated(
+            PrintedPart(),
+            selection,
+            num_train=600,
+            num_test=50,
+            default_fields=_FIELDS,
+        ),
+        distance,
     )
-    if any(field.channels > 1 for field in splits.fields):
-        return splits
-    middle = PrintedPart.coordinate_bounds[1][0] / 2
-    # Layers shrink alike along x and y: mirror images of parts warp as mirror images.
-    mirrors = [RandomMirror(axis, 0.5, middle, x_position=0.5) for axis in (0, 1)]
-    return replace(splits, train_transform=Compose(mirrors))
+    features = distance.fields(dimension=3)
+    return replace(
+        splits,
+        features=features,
+        input_normalizer=_millimetres(splits.train, features),
+    )
 
 
 def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:
-    """Return the normaliser of scaled coordinates to millimetres about their mean."""
-    center = Normalizer.gaussian(data.x for data in train).shift
+    """Return the normaliser of scaled coordinates to millimetres about their mean.
+
+    Features keep their numbers.
+    """
+    center = Normalizer.gaussian(data.x[:, :3] for data in train).shift
     lower, upper = PrintedPart.coordinate_bounds
-    return Normalizer(center, 1 / (torch.tensor(upper) - torch.tensor(lower)))
+    coordinates = Normalizer(center, 1 / (torch.tensor(upper) - torch.tensor(lower)))
+    rest = Normalizer.identity(num_channels(features))
+    return Normalizer.cat([coordinates, rest])
 
 
 def official_parts(selection: Selection) -> Splits:

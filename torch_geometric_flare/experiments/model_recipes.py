@@ -75,6 +75,9 @@ _ON_GRIDS = ("airfoil", "darcy", "pipe")
 _IN_ORDER = (*_ON_GRIDS, "elasticity")
 # Where the input is smooth, so that the branch of DeepONet need not see all points.
 _SMOOTH = ("airfoil", "pipe")
+# Muon is for matrices between hidden features: DeepONet's two MLPs are input and output
+# layers for the most part, and the weights of FNO are complex.
+_OPTIMIZERS = {"DeepONet": "adamw", "FNO": "adamw"}
 
 
 def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
@@ -112,7 +115,11 @@ def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
             )
     found = {
         (model, "quick"): replace(
-            flare, model_class=kind, model=arguments, num_points=None
+            flare,
+            model_class=kind,
+            model=arguments,
+            num_points=None,
+            optimizer=_OPTIMIZERS.get(model, flare.optimizer),
         )
         for model, (kind, arguments) in networks.items()
     }

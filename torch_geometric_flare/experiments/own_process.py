@@ -119,6 +119,8 @@ def run_job(job: Job) -> None:
             selection=contest.selection,
             epochs=contest.epochs,
             seconds=contest.seconds,
+            optimizer=contest.optimizer,
+            init=contest.init,
             resume=True,
             device=contest.device,
             precision=contest.precision,

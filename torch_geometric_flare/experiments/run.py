@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch_geometric_flare.experiments.benchmark import (
     Splits,
 )
 from torch_geometric_flare.experiments.from_sample import fit_recipe
+from torch_geometric_flare.experiments.inputs import fit_input_normalizer
 from torch_geometric_flare.experiments.output import draw_history, draw_sample
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.quantities import further_measures
@@ -44,6 +46,8 @@ def run_benchmark(
     selection: Selection | None = None,
     epochs: int | None = None,
     seconds: float | None = None,
+    optimizer: str | None = None,
+    init: str | None = None,
     resume: bool = False,
     keep_best: bool = False,
     patience: int | None = None,
@@ -67,6 +71,9 @@ def run_benchmark(
         epochs: Epochs of the training instead of the recipe's.
         seconds: Time of the training instead of epochs: as many steps as this machine
             makes in it, by the time of ten steps that are made before.
+        optimizer: Optimizer of the training instead of the recipe's.
+        init: How the network starts instead of the recipe's way, see
+            `nn.initialization`; models without that choice keep their own.
         resume: Carry on from the checkpoint in `folder`.
         keep_best: Measure the weights of the lowest validation loss, not the last.
         patience: Validations without a lower loss that end the training. There are
@@ -100,6 +107,7 @@ def run_benchmark(
     chosen = benchmark.recipe(model, recipe)
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
+    chosen = _override(chosen, optimizer, init)
     torch.manual_seed(seed)
     splits = benchmark.load(selection)
     chosen = fit_recipe(chosen, splits.train[0])
@@ -150,6 +158,8 @@ def run_benchmark(
     worst = int(errors.argmax())
     results = {
         "data": selection.data,
+        "optimizer": chosen.optimizer,
+        "init": getattr(network, "init", None),
         **compared.mean_errors(),
         "worst_sample": worst,
         "relative_l2_of_worst_sample": errors[worst].item(),
@@ -214,8 +224,19 @@ def published_figures(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
     whole = complete and epochs is None and seconds is None
-    comparable = official and recipe == "paper" and whole
+    as_published = results.get("optimizer", "adamw") == "adamw" and results.get(
+        "init", "paper"
+    ) in ("paper", None)
+    comparable = official and recipe == "paper" and whole and as_published
     return benchmark.published if comparable else ()
+
+
+def _override(recipe: Recipe, optimizer: str | None, init: str | None) -> Recipe:
+    """Return the recipe with another optimizer or start, where the model has them."""
+    model = dict(recipe.model)
+    if init is not None and "init" in signature(recipe.model_class).parameters:
+        model["init"] = init
+    return replace(recipe, model=model, optimizer=optimizer or recipe.optimizer)
 
 
 class _PointsAlone(BaseTransform):
@@ -240,8 +261,11 @@ def _check_grid(recipe: Recipe, sample: Data) -> None:
 
 
 def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
+    channels = splits.train[0].x.size(1)
     network = recipe.build(
-        in_channels=splits.train[0].x.size(1), out_channels=num_channels(splits.fields)
+        in_channels=channels,
+        out_channels=num_channels(splits.fields),
+        num_coordinates=channels - num_channels(splits.features),
     )
     return training.SurrogateModule(
         network,
@@ -251,6 +275,6 @@ def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogat
         training_data=what,
         fields=splits.fields,
         features=splits.features,
-        input_normalizer=splits.input_normalizer,
+        input_normalizer=fit_input_normalizer(recipe, splits),
         location=splits.location,
     )

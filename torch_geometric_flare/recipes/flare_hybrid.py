@@ -32,6 +32,7 @@ def _hybrid(pos_channels: int, radius: float, num_latents: int) -> _Arguments:
         "mlp_layers": 1,
         "pos_channels": pos_channels,
         "radius": radius,
+        "init": "paper",
     }
 
 
@@ -88,7 +89,8 @@ FLARE_HYBRID_LPBF = replace(
 
 
 def _quick(flare: Recipe, radius: float, pos_channels: int = 2) -> Recipe:
-    model = _hybrid(pos_channels, radius, num_latents=64) | {"num_layers": 4}
+    model = _hybrid(pos_channels, radius, num_latents=64)
+    model |= {"num_layers": 4, "init": "scaled"}
     return replace(flare, model_class=FLAREHybrid, model=model, num_points=None)
 
 

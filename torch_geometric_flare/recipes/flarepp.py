@@ -11,7 +11,13 @@ from torch_geometric_flare.recipes.recipe import Recipe
 
 FLAREPP_PAPER = Recipe(
     model_class=FLAREPP,
-    model={"hidden_channels": 128, "num_layers": 8, "heads": 8, "num_latents": 64},
+    model={
+        "hidden_channels": 128,
+        "num_layers": 8,
+        "heads": 8,
+        "num_latents": 64,
+        "init": "paper",
+    },
 )
 """What all trainings of the FLARE++ paper share; 2-D sets take two samples per step."""
 

@@ -20,6 +20,7 @@ GNOT_PAPER = Recipe(
         "heads": 8,
         "num_experts": 3,
         "mlp_ratio": 2,
+        "init": "paper",
     },
     batch_size=4,
     gradient_clip=0.1,

@@ -17,6 +17,7 @@ PERCEIVER_IO_PAPER = Recipe(
         "heads": 8,
         "num_latents": 512,
         "mlp_ratio": 4,
+        "init": "paper",
     },
 )
 """What all trainings of PerceiverIO in the comparison share."""

@@ -15,6 +15,7 @@ Value = int | float | str | bool | tuple[int, ...]
 """An argument of a model; a tuple may be given as the list that JSON makes of it."""
 
 OPTIMIZERS = ("adamw", "muon")
+COORDINATES = ("given", "box", "statistics")
 
 # Peak learning rate of Muon over that of AdamW, unless a recipe has its own.
 _MUON_OVER_ADAMW = 10.0
@@ -33,6 +34,11 @@ class Recipe:
         model_class: Class of the model, or the name of one in
             `torch_geometric_flare.nn.models`.
         model: Keyword arguments of the class, without `in_channels` and `out_channels`.
+        coordinates: How a run encodes the coordinates that start `x`: `"given"` as the
+            data set does, `"box"` to [-1, 1] by the box of the training samples, or
+            `"statistics"` by their mean and deviation.
+        fourier_octaves: Octaves of sines and cosines of the encoded coordinates that
+            the network sees beside them, see `transforms.fourier_features`; 0 for none.
         epochs: Passes over the training split.
         max_steps: Steps after which the training ends, its schedule too, even within
             an epoch; `None` for all steps of the epochs.
@@ -73,6 +79,8 @@ class Recipe:
 
     model_class: type[nn.Module]
     model: Mapping[str, Value] = field(default_factory=dict, hash=False)
+    coordinates: str = "given"
+    fourier_octaves: int = 0
     epochs: int = 500
     max_steps: int | None = None
     batch_size: int = 2
@@ -98,11 +106,16 @@ class Recipe:
             if value is not None:
                 check_integers(1, **{name: value})
         check_kind(Mapping, "a mapping of arguments", model=self.model)
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer is {self.optimizer!r}, expected one of "
-                f"{', '.join(OPTIMIZERS)}"
-            )
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("coordinates", COORDINATES),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(
+                    f"{name} is {value!r}, expected one of {', '.join(choices)}"
+                )
+        check_integers(0, fourier_octaves=self.fourier_octaves)
         check_numbers(matrix_learning_rate=self.peak_matrix_learning_rate)
         check_numbers(
             learning_rate=self.learning_rate,
@@ -164,12 +177,16 @@ class Recipe:
         own = self.matrix_learning_rate
         return _MUON_OVER_ADAMW * self.learning_rate if own is None else own
 
-    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+    def build(
+        self, in_channels: int, out_channels: int, num_coordinates: int | None = None
+    ) -> nn.Module:
         """Build the model, with new parameters.
 
         Args:
-            in_channels: Channels of the input `x`.
+            in_channels: Channels of the input `x`. The model takes those of
+                `fourier_octaves` beside them.
             out_channels: Channels of all predicted fields together.
+            num_coordinates: How many channels of `x` are coordinates; by default all.
 
         Returns:
             A module of `model_class`.
@@ -178,6 +195,8 @@ class Recipe:
             ValueError: If the class takes no `in_channels` or `out_channels`, needs an
                 argument that `model` lacks, or refuses a value.
         """
+        coordinates = in_channels if num_coordinates is None else num_coordinates
+        in_channels += 2 * self.fourier_octaves * coordinates
         channels = dict(zip(_CHANNELS, (in_channels, out_channels), strict=True))
         arguments = {**channels, **self.model}
         try:

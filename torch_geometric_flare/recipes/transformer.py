@@ -11,7 +11,13 @@ from torch_geometric_flare.recipes.recipe import Recipe
 
 TRANSFORMER_PAPER = Recipe(
     model_class=Transformer,
-    model={"hidden_channels": 80, "num_layers": 8, "heads": 5, "mlp_ratio": 4},
+    model={
+        "hidden_channels": 80,
+        "num_layers": 8,
+        "heads": 5,
+        "mlp_ratio": 4,
+        "init": "paper",
+    },
 )
 """What all trainings of the transformer in the comparison share."""
 

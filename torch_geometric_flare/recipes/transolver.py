@@ -18,6 +18,7 @@ TRANSOLVER_PAPER = Recipe(
         "heads": 8,
         "num_slices": 64,
         "mlp_ratio": 1,
+        "init": "paper",
     },
     batch_size=4,
     gradient_clip=0.1,

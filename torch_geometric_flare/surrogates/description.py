@@ -52,6 +52,7 @@ def describe_surrogate(surrogate: Surrogate) -> dict[str, Any]:
         "location": surrogate.location,
         "fields": _describe_fields(surrogate.fields),
         "features": _describe_fields(surrogate.features),
+        "fourier_octaves": surrogate.fourier_octaves,
     }
 
 
@@ -92,6 +93,7 @@ def build_surrogate(
         fields=None if fields is None else _read_fields(fields),
         features=_read_fields(description.get("features", [])),
         input_normalizer=_read_normalizer(state, "input_normalizer"),
+        fourier_octaves=description.get("fourier_octaves", 0),
         location=description.get("location"),
     )
     try:

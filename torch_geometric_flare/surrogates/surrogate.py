@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._arguments import check_integers, check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
-from torch_geometric_flare.transforms import Normalizer, make_input
+from torch_geometric_flare.transforms import Normalizer, fourier_features, make_input
 
 # Extents of the box between it and the origin that cost a coordinate too many digits.
 _FAR = 2**10
@@ -30,7 +30,8 @@ class Surrogate(nn.Module):
     1. The input is the sample's `x`. A sample without `x` gets one from its positions,
        encoded by `coordinate_normalizer`, and the named `features` beside them.
     2. `input_normalizer` encodes the input, if there is one.
-    3. The model predicts, and `target_normalizer` decodes.
+    3. With `fourier_octaves`, sines and cosines of the encoded coordinates are added.
+    4. The model predicts, and `target_normalizer` decodes.
 
     Args:
         model: The network, whose forward names the fields of `Data` that it needs.
@@ -45,6 +46,9 @@ class Surrogate(nn.Module):
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh it was trained, `"cell"` or `"point"`, which is where
             it predicts by default; `None` if that is not known.
+        fourier_octaves: Octaves of `transforms.fourier_features` of the coordinates,
+            which `input_normalizer` should bring to about [-1, 1]; 0 for none. Each
+            adds two inputs per coordinate to those of the model.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
@@ -63,6 +67,7 @@ class Surrogate(nn.Module):
         features: Iterable[Field] = (),
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
+        fourier_octaves: int = 0,
     ) -> None:
         super().__init__()
         if location not in ("cell", "point", None):
@@ -83,6 +88,8 @@ class Surrogate(nn.Module):
         self.input_normalizer = input_normalizer
         self.training_data = training_data
         self.location = location
+        check_integers(0, fourier_octaves=fourier_octaves)
+        self.fourier_octaves = fourier_octaves
         self.fields: Fields = (
             (Field("field", channels),) if fields is None else tuple(fields)
         )
@@ -182,6 +189,16 @@ class Surrogate(nn.Module):
             if "pos" not in data or not makes_input:
                 return None
             x = make_input(data, self.features, self.coordinate_normalizer)
+        return self._add_fourier_features(self._normalize(x))
+
+    def _add_fourier_features(self, x: Tensor) -> Tensor:
+        """Append the Fourier features of the coordinates, the first columns."""
+        if not self.fourier_octaves:
+            return x
+        coordinates = x[:, : x.size(1) - num_channels(self.features)]
+        return torch.cat([x, fourier_features(coordinates, self.fourier_octaves)], 1)
+
+    def _normalize(self, x: Tensor) -> Tensor:
         if self.input_normalizer is None:
             return x
         expected = self.input_normalizer.num_channels

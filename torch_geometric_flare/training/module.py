@@ -37,6 +37,7 @@ _DESCRIBED = {
     "training_data": "training_data",
     "fields": "fields",
     "features": "features",
+    "fourier_octaves": "recipe",
 }
 
 
@@ -107,6 +108,7 @@ class SurrogateModule(LightningModule):
             features=features,
             input_normalizer=input_normalizer,
             location=location,
+            fourier_octaves=recipe.fourier_octaves,
         )
         self.recipe = recipe
 

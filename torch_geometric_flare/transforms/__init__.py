@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
 from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge
+from torch_geometric_flare.transforms.fourier import fourier_features
 from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
 from torch_geometric_flare.transforms.knn_edges import KNNEdges
@@ -11,7 +12,9 @@ from torch_geometric_flare.transforms.normalizer import Normalizer
 from torch_geometric_flare.transforms.quadrature import quadrature_weights
 from torch_geometric_flare.transforms.radius_edges import RadiusEdges
 from torch_geometric_flare.transforms.random_mirror import RandomMirror
+from torch_geometric_flare.transforms.surface_distance import SurfaceDistance
 from torch_geometric_flare.transforms.time_window import TimeWindow
+from torch_geometric_flare.transforms.wall_features import WallFeatures
 
 __all__ = [
     "AreaWeightedPoints",
@@ -23,7 +26,10 @@ __all__ = [
     "MeshEdges",
     "Normalizer",
     "RadiusEdges",
+    "SurfaceDistance",
     "TimeWindow",
+    "WallFeatures",
+    "fourier_features",
     "make_input",
     "quadrature_weights",
 ]

@@ -94,6 +94,26 @@ def _floating(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype if held else torch.float64)
 
 
+def set_features(data: Data, features: Fields) -> Data:
+    r"""Make the columns of `x` after the coordinates those of the named features.
+
+    Args:
+        data: A sample with `pos`, with `x`, whose first columns are the encoded
+            coordinates, and with each feature under the name of `feature_key`.
+        features: All features of the sample, in the order of their columns.
+
+    Shapes:
+        - `data.x`: $[N, D + *]$
+        - each feature: $[N, C]$
+
+    Returns:
+        The same sample, with a new `x` of $[N, D + \sum C]$.
+    """
+    columns = [data[feature_key(field.name)] for field in features]
+    data.x = torch.cat([data.x[:, : data.pos.size(1)], *columns], dim=1)
+    return data
+
+
 def _shape(value: object) -> str:
     if isinstance(value, Tensor):
         return f"the shape {tuple(value.shape)}"
