@@ -45,7 +45,7 @@ def run(change, conv):
         ("dtype", "differ in configuration and precision and weights"),
         ("num_latents", "differ in configuration and weights"),
         ("num_layers", "differ in configuration and weights"),
-        ("scale", "differ in configuration:"),
+        ("scale", "differ in configuration and weights"),
         ("chunk_size", None),
         ("mode", None),
         ("nothing", None),

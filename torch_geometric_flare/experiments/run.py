@@ -113,7 +113,7 @@ def run_benchmark(
     chosen = fit_recipe(chosen, splits.train[0])
     _check_grid(chosen, splits.train[0])
     what = f"{selection.data} {benchmark.sample}s"
-    module = _make_module(splits, chosen, what)
+    module = make_module(splits, chosen, what)
     network = module.surrogate.model
     train, test = splits.train, splits.test
     counts = [f"{len(train)} {what} to train on", f"{len(test)} to test on"]
@@ -260,7 +260,14 @@ def _check_grid(recipe: Recipe, sample: Data) -> None:
         )
 
 
-def _make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
+def make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
+    """Build the network of a recipe for some data, with its normalisers.
+
+    Args:
+        splits: The data.
+        recipe: The network and its training.
+        what: What it is trained on, in words, such as "simulated cars".
+    """
     channels = splits.train[0].x.size(1)
     network = recipe.build(
         in_channels=channels,

@@ -19,7 +19,8 @@ from torch_geometric_flare.training.evaluation import evaluate, evaluate_per_fie
 from torch_geometric_flare.training.fit import fit
 from torch_geometric_flare.training.history import read_history
 from torch_geometric_flare.training.module import SurrogateModule
-from torch_geometric_flare.training.optimizer import parameter_groups
+from torch_geometric_flare.training.muon import MuonAdamW
+from torch_geometric_flare.training.optimizer import hidden_matrices, parameter_groups
 from torch_geometric_flare.training.point_parallel import (
     PointParallelStrategy,
     shard_points,
@@ -35,6 +36,7 @@ __all__ = [
     "Comparison",
     "EpochCheckpoint",
     "EpochSeed",
+    "MuonAdamW",
     "PointParallelStrategy",
     "RolloutModule",
     "SurrogateDataModule",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate_per_field",
     "evaluate_rollout",
     "fit",
+    "hidden_matrices",
     "parameter_groups",
     "quiet_lightning",
     "read_history",

@@ -5,11 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch_geometric import nn as geometric
 
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import unwrap
 from torch_geometric_flare.training.muon import MuonAdamW
 
+_LINEAR = (nn.Linear, geometric.Linear)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -52,10 +54,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """List the trainable matrices that map hidden features to hidden features.
 
-    These are the weights of `nn.Linear` modules inside a `nn.ModuleList` that is a
-    child of the network, such as its `blocks`. The first and last layers stand outside
-    of it. A module inside that holds maps of the network's input all the same names
-    these children in a class attribute, and they are left out:
+    These are the weights of linear maps, of torch or of PyG, inside a `nn.ModuleList`
+    that is a child of the network, such as its `blocks`. The first and last layers
+    stand outside of it. A module inside that also maps the network's input names the
+    children that do so in a class attribute, and they are left out:
 
         class Block(nn.Module):
             input_maps = ("gate",)
@@ -74,7 +76,7 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 def _weights(module: nn.Module) -> Iterator[Tensor]:
     """Yield the weights of linear maps, without those of `input_maps`."""
-    if isinstance(module, nn.Linear):
+    if isinstance(module, _LINEAR):
         yield module.weight
     left_out = getattr(module, "input_maps", ())
     for name, child in module.named_children():

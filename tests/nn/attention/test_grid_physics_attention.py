@@ -89,7 +89,7 @@ def test_no_part_of_a_graph_can_be_encoded():
 
 
 def test_initial_parameters():
-    module = GridPhysicsAttention(64, (5, 5), heads=8, num_slices=32)
+    module = GridPhysicsAttention(64, (5, 5), heads=8, num_slices=32, init="paper")
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(9.0)

@@ -187,7 +187,7 @@ def test_compile_without_graph_break():
 
 
 def test_initial_parameters():
-    module = PhysicsAttention(64, heads=8, num_slices=32)
+    module = PhysicsAttention(64, heads=8, num_slices=32, init="paper")
     before = {name: p.clone() for name, p in module.named_parameters()}
     with torch.no_grad():
         for parameter in module.parameters():
@@ -204,7 +204,7 @@ def test_initial_parameters():
 
 
 def test_shared_maps_and_their_count():
-    module = PhysicsAttention(64, heads=8, num_slices=32)
+    module = PhysicsAttention(64, heads=8, num_slices=32, init="paper")
     # Three maps of 64 by 64, one of 8 by 32, three of 8 by 8, temperatures.
     assert sum(p.numel() for p in module.parameters()) == (
         3 * (64 * 64 + 64) + (8 * 32 + 32) + 3 * 8 * 8 + 8

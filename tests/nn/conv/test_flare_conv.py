@@ -220,9 +220,12 @@ def test_reset_parameters_changes_every_parameter():
 
 
 def test_initialisation():
-    conv = FLAREConv(64, num_latents=64)
+    conv = FLAREConv(64, num_latents=64, init="paper")
     assert conv.latents.shape == (8, 64, 8)
     assert conv.latents.std().item() == pytest.approx(0.1, rel=0.05)
+    scaled = FLAREConv(64, num_latents=64, scale=-0.5)
+    expected = 1 / (0.5 * 8**0.5)  # scores of unit deviation
+    assert scaled.latents.std().item() == pytest.approx(expected, rel=0.05)
     assert conv.out.weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert all(p.ndim > 1 for p in FLAREConv(8, bias=False).parameters())
 

@@ -16,7 +16,7 @@ def test_published_parameter_count_is_the_default():
 
 def test_initial_parameters():
     torch.manual_seed(0)
-    model = PerceiverIO(3, 64, 2, num_layers=2)
+    model = PerceiverIO(3, 64, 2, num_layers=2, init="paper")
     (stage,) = model.blocks
     assert 0.98 < stage.latents.std() < 1.02
     for linear in (stage.encoder_key, stage.decoder_out, stage.blocks[1].qkv):

@@ -20,7 +20,7 @@ def test_published_parameter_counts_are_the_defaults(grid, expected):
 
 def test_initial_parameters():
     torch.manual_seed(0)
-    model = Transolver(3, 64, 2, num_layers=2)
+    model = Transolver(3, 64, 2, num_layers=2, init="paper")
     placeholder = model.lift.placeholder
     assert 0 <= placeholder.min() < placeholder.max() <= 1 / 64
     (head,) = model.head.layers
