@@ -27,8 +27,10 @@ def fit_input_normalizer(recipe: Recipe, splits: Splits) -> Normalizer | None:
         lower = torch.stack([row.amin(0) for row in rows]).amin(0)
         upper = torch.stack([row.amax(0) for row in rows]).amax(0)
         coordinates = Normalizer((lower + upper) / 2, (upper - lower) / 2)
+    if not splits.features:
+        return coordinates
     if given is None:
         rest = Normalizer.identity(num_channels(splits.features))
     else:
         rest = Normalizer(given.shift[number:], given.scale[number:])
-    return Normalizer.cat([coordinates, rest]) if splits.features else coordinates
+    return Normalizer.cat([coordinates, rest])
