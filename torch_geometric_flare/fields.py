@@ -79,6 +79,11 @@ class Field:
         name = text if text.isidentifier() else _identifier(text)
         return cls(name, source="" if name == text else text)
 
+    def to_dict(self) -> dict[str, str | int]:
+        """Return plain values that rebuild the field; `source` where it has one."""
+        plain = {"name": self.name, "channels": self.channels, "unit": self.unit}
+        return {**plain, "source": self.source} if self.source else plain
+
     @property
     def array(self) -> str:
         """Name of the array in files: `source`, or else `name`."""

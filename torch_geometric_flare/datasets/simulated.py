@@ -250,8 +250,8 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             "format": _FORMAT,
             "simulator": simulator.name,
             "parameters": dataclasses.asdict(instance),
-            "fields": [dataclasses.asdict(field) for field in simulator.fields],
-            "features": [dataclasses.asdict(field) for field in simulator.features],
+            "fields": [field.to_dict() for field in simulator.fields],
+            "features": [field.to_dict() for field in simulator.features],
             "seed": seed,
         }
         as_read: dict[str, Any] = json.loads(json.dumps(manifest))
