@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
 from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge
+from torch_geometric_flare.transforms.features import feature_key, get_feature
 from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
 from torch_geometric_flare.transforms.knn_edges import KNNEdges
@@ -24,6 +25,8 @@ __all__ = [
     "Normalizer",
     "RadiusEdges",
     "TimeWindow",
+    "feature_key",
+    "get_feature",
     "make_input",
     "quadrature_weights",
 ]
