@@ -13,7 +13,9 @@ def test_normals_and_areas_of_a_sample_are_features():
     assert get_feature(data, "pos") is None
 
 
-@pytest.mark.parametrize("name", ["speed", "temperature", "surface_distance", "u", "p"])
+@pytest.mark.parametrize(
+    "name", ["speed", "time", "temperature", "surface_distance", "u", "p"]
+)
 def test_features_have_their_own_names(name):
     assert feature_key(name) == name
 

@@ -13,6 +13,7 @@ _TAKEN = frozenset(
         *("adj", "adj_t", "e_id", "face", "feat", "n_id", "ptr", "tf"),
     )
 )
+_FREE = ("time",)  # an attribute of `Data` that is for this
 _RULED = re.compile("batch|index|edge|node|num_|__|^_")
 
 
@@ -31,7 +32,8 @@ def feature_key(name: str) -> str:
     Args:
         name: The name of the feature.
     """
-    if name not in _TAKEN and not _RULED.search(name) and not hasattr(Data, name):
+    attribute = hasattr(Data, name) and name not in _FREE
+    if name not in _TAKEN and not _RULED.search(name) and not attribute:
         return name
     digest = hashlib.sha256(name.encode()).digest()[:4]
     return "feature_" + "".join(
