@@ -5,7 +5,6 @@ from torch_geometric_flare.fields import (
     channel_slices,
     choose_arrays,
     choose_fields,
-    feature_key,
     num_channels,
     read_fields,
 )
@@ -90,23 +89,3 @@ def test_other_arrays():
     assert found[0].unit == "m²/s²"
     with pytest.raises(ValueError, match="'mach'"):
         choose_arrays(FIELDS, (Field("mach"),))
-
-
-@pytest.mark.parametrize("name", ["speed", "temperature", "surface_distance", "u", "p"])
-def test_features_have_their_own_names(name):
-    assert feature_key(name) == name
-
-
-RULED = [
-    *("x", "y", "pos", "area", "normal", "batch", "ptr", "face", "num_nodes", "size"),
-    *("wall_index", "mini_batch_age", "num_layers", "edge_length", "node_kind", "grid"),
-    *("keys", "to", "group", "cells", "is_cuda", "_hidden", "batch_size", "index"),
-]
-
-
-@pytest.mark.parametrize("name", RULED)
-def test_features_that_mean_something_else_get_other_names(name):
-    key = feature_key(name)
-    assert key != name and key.isidentifier()
-    assert feature_key(key) == key
-    assert len({feature_key(other) for other in RULED}) == len(RULED)

@@ -1,11 +1,8 @@
 """Names and units of fields: what the columns of a target or of an input are."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-
-from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import brief
 
@@ -79,6 +76,15 @@ class Field:
         name = text if text.isidentifier() else _identifier(text)
         return cls(name, source="" if name == text else text)
 
+    def to_dict(self) -> dict[str, str | int]:
+        """Return plain values that rebuild the field; `source` where it has one."""
+        plain: dict[str, str | int] = {
+            "name": self.name,
+            "channels": self.channels,
+            "unit": self.unit,
+        }
+        return {**plain, "source": self.source} if self.source else plain
+
     @property
     def array(self) -> str:
         """Name of the array in files: `source`, or else `name`."""
@@ -89,38 +95,6 @@ class Field:
 
 
 Fields = tuple[Field, ...]
-
-# What a sample is made of, and names to which PyTorch Geometric gives a meaning.
-_TAKEN = frozenset(
-    (
-        *("x", "y", "pos", "area", "normal", "cells", "grid", "group"),
-        *("adj", "adj_t", "e_id", "face", "feat", "n_id", "ptr", "tf"),
-    )
-)
-_RULED = re.compile("batch|index|edge|node|num_|__|^_")
-
-
-def feature_key(name: str) -> str:
-    """Return the name under which a sample holds a feature.
-
-    That is the name of the feature, unless the sample would take it for something else:
-    names such as `y` and `pos`, and those to which PyTorch Geometric gives rules for
-    batches, such as all that contain `index`. These are held under a name of their own.
-
-    >>> feature_key("speed")
-    'speed'
-    >>> feature_key("y")
-    'feature_kbpcpmnm'
-
-    Args:
-        name: The name of the feature.
-    """
-    if name not in _TAKEN and not _RULED.search(name) and not hasattr(Data, name):
-        return name
-    digest = hashlib.sha256(name.encode()).digest()[:4]
-    return "feature_" + "".join(
-        chr(97 + half) for b in digest for half in (b >> 4, b % 16)
-    )
 
 
 def read_fields(text: str) -> Fields:

@@ -151,6 +151,9 @@ def test_meshes_are_read_once(tmp_path, read_here):
     assert len(list(dataset)) == 2 and read_here == ["boundary_2.vtp"]
 
     os.utime(path, (1, 1))
+    DrivAerMLRaw(tmp_path, num_points=5)
+    assert read_here == ["boundary_2.vtp"]  # its bytes are the same
+    path.write_bytes(content + b"\n")
     DrivAerMLRaw(tmp_path, "test", runs=(1, 2), num_points=5)
     assert read_here == ["boundary_2.vtp", "boundary_2.vtp"]  # it had changed
     DrivAerMLRaw(tmp_path, num_points=5, force_reload=True)

@@ -9,8 +9,9 @@ from torch_geometric.transforms import FixedPoints
 
 from torch_geometric_flare import FLARE
 from torch_geometric_flare.datasets import MeshFolder
-from torch_geometric_flare.fields import Field, feature_key
+from torch_geometric_flare.fields import Field
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
+from torch_geometric_flare.transforms import feature_key
 
 NAMES = [
     *("y", "x", "pos", "area", "normal", "batch", "ptr", "face", "num_nodes", "grid"),

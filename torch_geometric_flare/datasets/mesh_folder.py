@@ -18,8 +18,8 @@ from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.converted import ConvertedFiles
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.split_by_name import split_by_name
-from torch_geometric_flare.fields import Field, Fields, channel_slices, feature_key
-from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.transforms import Normalizer, feature_key
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
@@ -47,9 +47,9 @@ class MeshFolder(ConvertedFiles):
       all vertices have the same $z$; in double precision where single would move or
       merge points of a mesh of the split, as in a national grid;
     - `y` [N, C], the arrays of `fields` side by side, as in the file;
-    - each feature [N, C] under its name, or that of `fields.feature_key` where the name
-      has a meaning already, such as `area`; likewise in double precision where it must
-      be, as time stamps;
+    - each feature [N, C] under its name, or that of `transforms.feature_key` where the
+      name has a meaning already, such as `area`; likewise in double precision where it
+      must be, as time stamps;
     - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
       coordinates: outward if the surface is closed.
 

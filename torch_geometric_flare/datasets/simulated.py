@@ -28,7 +28,7 @@ from torch_geometric_flare.datasets.simulated_files import (
 from torch_geometric_flare.datasets.simulated_sample import RESERVED
 from torch_geometric_flare.datasets.simulator import Bounds, Simulator
 from torch_geometric_flare.datasets.stored import serialize
-from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.fields import Fields, channel_slices
 
 _FORMAT = 2
 
@@ -250,8 +250,8 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             "format": _FORMAT,
             "simulator": simulator.name,
             "parameters": dataclasses.asdict(instance),
-            "fields": [_describe(field) for field in simulator.fields],
-            "features": [_describe(field) for field in simulator.features],
+            "fields": [field.to_dict() for field in simulator.fields],
+            "features": [field.to_dict() for field in simulator.features],
             "seed": seed,
         }
         as_read: dict[str, Any] = json.loads(json.dumps(manifest))
@@ -268,11 +268,6 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             f"features={simulator.features}."
         )
     return as_read
-
-
-def _describe(field: Field) -> dict[str, str | int]:
-    # Not the source: no simulated field is read from an array of another name.
-    return {"name": field.name, "channels": field.channels, "unit": field.unit}
 
 
 def _digest(text: str) -> str:

@@ -14,8 +14,8 @@ from torch_geometric_flare.datasets.arrays import read_npz
 from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.simulator import Simulator
 from torch_geometric_flare.datasets.stored import check_finite
-from torch_geometric_flare.fields import Fields, feature_key, num_channels
-from torch_geometric_flare.transforms import Normalizer, make_input
+from torch_geometric_flare.fields import Fields, num_channels
+from torch_geometric_flare.transforms import Normalizer, feature_key, make_input
 
 Array = npt.NDArray[Any]
 

@@ -89,19 +89,21 @@ def _not_hidden(mesh: Any) -> Mask:
 
 def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the points of all cells, and the cell that each belongs to."""
-    if not isinstance(mesh, pv.PolyData):
-        sizes = np.diff(np.asarray(mesh.offset))
-        return np.asarray(mesh.cell_connectivity), np.repeat(
-            np.arange(mesh.n_cells), sizes
-        )
+    lists = (
+        (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys())
+        if isinstance(mesh, pv.PolyData)
+        else (mesh.GetCells(),)
+    )
     points, cells, first = [], [], 0
-    for part in (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys()):
+    for part in lists:
         number = part.GetNumberOfCells()
         if number:
             sizes = np.diff(np.asarray(part.GetOffsetsArray()))
             points.append(np.asarray(part.GetConnectivityArray()))
             cells.append(np.repeat(np.arange(first, first + number), sizes))
         first += number
+    if not points:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     return np.concatenate(points), np.concatenate(cells)
 
 

@@ -50,8 +50,8 @@ def describe_surrogate(surrogate: Surrogate) -> dict[str, Any]:
         **describe_model(surrogate.model),
         "training_data": surrogate.training_data,
         "location": surrogate.location,
-        "fields": _describe_fields(surrogate.fields),
-        "features": _describe_fields(surrogate.features),
+        "fields": [field.to_dict() for field in surrogate.fields],
+        "features": [field.to_dict() for field in surrogate.features],
         "fourier_octaves": surrogate.fourier_octaves,
     }
 
@@ -128,18 +128,6 @@ def _build_model(description: dict[str, Any]) -> nn.Module:
     # The weights come from the file; the initial ones must not use up random numbers.
     with keep_random_state():
         return known(**arguments)
-
-
-def _describe_fields(fields: Fields) -> list[dict[str, str | int]]:
-    return [
-        {
-            "name": field.name,
-            "channels": field.channels,
-            "unit": field.unit,
-            **({"source": field.source} if field.source else {}),
-        }
-        for field in fields
-    ]
 
 
 def _read_fields(described: list[dict[str, Any]]) -> Fields:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
-from torch_geometric_flare.fields import Fields, choose_arrays, feature_key
+from torch_geometric_flare.fields import Fields, choose_arrays
+from torch_geometric_flare.transforms import feature_key
 
 if TYPE_CHECKING:
     from torch_geometric_flare.surrogates.surrogate import Surrogate

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from torch_geometric.data import Data
 
-from torch_geometric_flare.fields import feature_key
 from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.transforms import feature_key
 
 
 def rollout(

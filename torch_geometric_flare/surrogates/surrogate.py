@@ -42,7 +42,7 @@ class Surrogate(nn.Module):
             called `field` that takes all of them.
         features: Names and units of the columns of `x` after the coordinates. A sample
             without `x` brings each feature under its own name, or that of
-            `fields.feature_key`.
+            `transforms.feature_key`.
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh it was trained, `"cell"` or `"point"`, which is where
             it predicts by default; `None` if that is not known.

@@ -39,7 +39,8 @@ def fit(
     """Train a surrogate, or carry on where a killed training stopped.
 
     A training that was killed at any moment and resumed gives, bit by bit, the weights
-    of an uninterrupted one (on a GPU, with `deterministic`): order, augmentation and
+    of an uninterrupted one (on a GPU, with `deterministic`; on a CPU, with as many
+    threads): order, augmentation and
     random numbers of an epoch depend on the seed of `data` and on the epoch alone, and
     an unfinished epoch starts again. The initial weights are the caller's: seed them
     with `torch.manual_seed`. The random numbers of the caller (of torch, numpy and

@@ -10,7 +10,8 @@ def describe_arithmetic(trainer: Trainer) -> dict[str, Any]:
     """Describe precision, devices and algorithms of a training in plain values.
 
     A training resumed by another arithmetic would not give the bits of an uninterrupted
-    one. Threads do not count.
+    one. Neither would another number of threads, which is not described, as machines
+    differ in it.
 
     Args:
         trainer: The trainer, connected to its strategy.

@@ -9,13 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from torch_geometric_flare.fields import (
-    Field,
-    Fields,
-    channel_slices,
-    feature_key,
-    num_channels,
-)
+from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.metrics import relative_l2_per_field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, rollout
@@ -23,7 +17,7 @@ from torch_geometric_flare.surrogates.rollout import check_changes
 from torch_geometric_flare.training.errors import mean_over_fields
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.resuming import check_same
-from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.transforms import Normalizer, feature_key
 
 
 class RolloutModule(SurrogateModule):

@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
 from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge
+from torch_geometric_flare.transforms.features import feature_key, get_feature
 from torch_geometric_flare.transforms.fourier import fourier_features
 from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
@@ -30,6 +31,8 @@ __all__ = [
     "TimeWindow",
     "WallFeatures",
     "fourier_features",
+    "feature_key",
+    "get_feature",
     "make_input",
     "quadrature_weights",
 ]

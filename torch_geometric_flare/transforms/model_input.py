@@ -1,12 +1,11 @@
 """The one place that makes a model's input from coordinates and named features."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from torch_geometric_flare.fields import Fields, feature_key
+from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.transforms.features import feature_key, get_feature
 from torch_geometric_flare.transforms.normalizer import Normalizer
 
 # Single precision holds all integers up to here.
@@ -25,7 +24,7 @@ def make_input(
 
     Args:
         data: A sample or a batch of samples with `pos` and each feature, under its own
-            name or that of `fields.feature_key`.
+            name or that of `feature_key`.
         features: Names and channels of the features, in the order of their columns.
         coordinate_normalizer: Encodes `pos`; `None` leaves the coordinates as they
             are.
@@ -75,15 +74,6 @@ def make_input(
             )
         columns.append(_floating(value, columns[0].dtype))
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
-
-
-def get_feature(data: Data, name: str) -> Any:
-    """Return a feature of a sample, `None` if it has none of that name.
-
-    Normals and areas that a sample has anyway are features too.
-    """
-    value = data.get(feature_key(name))
-    return data.get(name) if value is None and name in ("area", "normal") else value
 
 
 def _floating(value: Tensor, dtype: torch.dtype) -> Tensor:

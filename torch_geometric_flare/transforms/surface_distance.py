@@ -5,7 +5,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from torch_geometric_flare.fields import Field, Fields, feature_key
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.transforms.features import feature_key
 from torch_geometric_flare.transforms.model_input import set_features
 
 # Cosine of the largest angle between an edge and the axis that it follows.

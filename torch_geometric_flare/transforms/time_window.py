@@ -6,12 +6,8 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
-from torch_geometric_flare.fields import (
-    Field,
-    channel_slices,
-    feature_key,
-    num_channels,
-)
+from torch_geometric_flare.fields import Field, channel_slices, num_channels
+from torch_geometric_flare.transforms.features import feature_key
 
 
 class TimeWindow(BaseTransform):

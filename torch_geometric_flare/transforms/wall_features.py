@@ -4,7 +4,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from torch_geometric_flare.fields import Field, Fields, feature_key
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.transforms.features import feature_key
 from torch_geometric_flare.transforms.model_input import set_features
 
 

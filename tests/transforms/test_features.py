@@ -1,0 +1,35 @@
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from torch_geometric_flare.transforms import feature_key, get_feature
+
+
+def test_normals_and_areas_of_a_sample_are_features():
+    data = Data(pos=torch.ones(2, 3), normal=torch.ones(2, 3), area=torch.ones(2))
+    assert get_feature(data, "normal") is data.normal
+    data[feature_key("area")] = torch.zeros(2, 1)
+    assert get_feature(data, "area").tolist() == [[0], [0]]
+    assert get_feature(data, "pos") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["speed", "time", "temperature", "surface_distance", "u", "p"]
+)
+def test_features_have_their_own_names(name):
+    assert feature_key(name) == name
+
+
+RULED = [
+    *("x", "y", "pos", "area", "normal", "batch", "ptr", "face", "num_nodes", "size"),
+    *("wall_index", "mini_batch_age", "num_layers", "edge_length", "node_kind", "grid"),
+    *("keys", "to", "group", "cells", "is_cuda", "_hidden", "batch_size", "index"),
+]
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_features_that_mean_something_else_get_other_names(name):
+    key = feature_key(name)
+    assert key != name and key.isidentifier()
+    assert feature_key(key) == key
+    assert len({feature_key(other) for other in RULED}) == len(RULED)

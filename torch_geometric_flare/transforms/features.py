@@ -1,0 +1,50 @@
+"""Where a sample holds its features, so that their names collide with nothing."""
+
+import hashlib
+import re
+from typing import Any
+
+from torch_geometric.data import Data
+
+# What a sample is made of, and names to which PyTorch Geometric gives a meaning.
+_TAKEN = frozenset(
+    (
+        *("x", "y", "pos", "area", "normal", "cells", "grid", "group"),
+        *("adj", "adj_t", "e_id", "face", "feat", "n_id", "ptr", "tf"),
+    )
+)
+_FREE = ("time",)  # an attribute of `Data` that is for this
+_RULED = re.compile("batch|index|edge|node|num_|__|^_")
+
+
+def feature_key(name: str) -> str:
+    """Return the name under which a sample holds a feature.
+
+    That is the name of the feature, unless the sample would take it for something else:
+    names such as `y` and `pos`, and those to which PyTorch Geometric gives rules for
+    batches, such as all that contain `index`. These are held under a name of their own.
+
+    >>> feature_key("speed")
+    'speed'
+    >>> feature_key("y")
+    'feature_kbpmoedg'
+
+    Args:
+        name: The name of the feature.
+    """
+    attribute = hasattr(Data, name) and name not in _FREE
+    if name not in _TAKEN and not _RULED.search(name) and not attribute:
+        return name
+    digest = hashlib.sha256(name.encode()).digest()[:4]
+    return "feature_" + "".join(
+        chr(97 + half) for b in digest for half in (b >> 4, b % 16)
+    )
+
+
+def get_feature(data: Data, name: str) -> Any:
+    """Return a feature of a sample, `None` if it has none of that name.
+
+    Normals and areas that a sample has anyway are features too.
+    """
+    value = data.get(feature_key(name))
+    return data.get(name) if value is None and name in ("area", "normal") else value
