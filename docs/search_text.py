@@ -1,8 +1,8 @@
 """An MkDocs hook: the search shows formulas as text, not as TeX.
 
 The search finds a page's own text, in which formulas stand as TeX until the browser
-typesets them. Here they are kept out of the index, and those within a line have a hidden
-twin in plain characters, so that sentences in the results have no holes.
+typesets them. Here they are kept out of the index, and those within a line have a
+hidden twin in plain characters, so that sentences in the results have no holes.
 """
 
 import re
