@@ -129,9 +129,10 @@ def main(argv=None):
         *predict(surrogate, test, args, run / "predicted"), strict=True
     )
     median = int(np.argsort(errors)[len(errors) // 2])
+    flow = None if args.folder else (1.0, 0.0, 0.0)  # of the simulated cars
     for field in surrogate.fields:
         title = f"{names[median]} ({kind}), median error {errors[median]:.1%}"
-        figure = plot_mesh(meshes[median], field, title=title)
+        figure = plot_mesh(meshes[median], field, title=title, flow=flow)
         figure.savefig(run / f"{field.name}.png", dpi=150)
     results = {
         "data": kind,

@@ -176,3 +176,15 @@ def test_errors(change, message):
     arguments = {"pos": pos, "truth": pos[:, 0], "prediction": pos[:, 0], **change}
     with pytest.raises(ValueError, match=message):
         panels(**arguments)
+
+
+@pytest.mark.parametrize("size", [7.5e-4, 7.5, 7.5e6])
+def test_numbers_at_a_colour_bar_do_not_overlap(size):
+    pos = square()
+    truth = size * pos[:, 1]
+    figure = panels(pos, truth, truth + size * torch.linspace(-1, 1, len(pos)))
+    figure.savefig(io.BytesIO(), format="png")
+    labels = [label for label in figure.axes[-1].get_xticklabels() if label.get_text()]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda b: b.x0)
+    assert len(boxes) >= 3
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))

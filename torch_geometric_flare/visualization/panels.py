@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from torch import Tensor
 
 from torch_geometric_flare.fields import Field
@@ -119,11 +120,16 @@ def as_array(
 
 def colour_bar(figure: Figure, axes: list[Axes], panel: Panel, **options: Any) -> None:
     """Draw the colour bar of a panel beside its axes."""
+    # Numbers of many digits would overlap: their power of ten stands at the end.
+    form = ScalarFormatter()
+    form.set_powerlimits((-3, 4))
     bar = figure.colorbar(
         ScalarMappable(Normalize(*panel.limits), panel.cmap),
         ax=axes,
         extend="both" if panel.limits[0] else "max",
         pad=0.02,
+        ticks=MaxNLocator(6),
+        format=form,
         **options,
     )
     bar.set_label(panel.label, fontsize=14)
