@@ -79,6 +79,8 @@ def fit(
             model, precision, on other devices or other data; or if the samples lack a
             field.
         RuntimeError: If the loss is not finite.
+        SystemExit: With status 143, after the batch at hand, where the process gets
+            SIGTERM.
     """
     module.train()  # An earlier prediction has left it in evaluation mode.
     with quiet_lightning():
