@@ -161,7 +161,7 @@ def test_samples_that_are_not_batched_count_one_each(module, samples):
     expected = evaluate(training.surrogate, split).mean().item()
     assert found["val_loss"] == pytest.approx(expected, rel=1e-5)
     trained = trainer(max_epochs=1)
-    trained.fit(training, loader)
+    trained.fit(module(), loader)
     assert trained.global_step == 4
 
 

@@ -10,12 +10,19 @@ from torch_geometric_flare.mesh_io.extent import check_extent
 from torch_geometric_flare.mesh_io.features import find_features
 from torch_geometric_flare.mesh_io.geometry import is_surface, mesh_areas, mesh_normals
 from torch_geometric_flare.mesh_io.polygons import polygon_vectors
-from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
+from torch_geometric_flare.mesh_io.read import (
+    FURTHER_SUFFIXES,
+    MESH_SUFFIXES,
+    as_mesh,
+    read_mesh,
+)
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
 __all__ = [
+    "FURTHER_SUFFIXES",
     "MESH_SUFFIXES",
     "add_notes",
+    "as_mesh",
     "check_extent",
     "find_features",
     "is_surface",

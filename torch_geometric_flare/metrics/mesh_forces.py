@@ -1,5 +1,6 @@
 """Force and moment coefficients of a pressure on a mesh."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -42,8 +43,11 @@ def mesh_forces(
         `moment_coefficients`.
 
     Raises:
-        ValueError: If the mesh has cells that are no faces or lacks the array, or a
-            number is not positive.
+        ValueError: If the mesh has cells that are no faces or lacks the array, the
+            pressure is finite nowhere, or a number is not positive.
+
+    Warns:
+        UserWarning: If the pressure is not finite at some places, which count nothing.
     """
     from torch_geometric_flare import mesh_io  # Needs pyvista.
 
@@ -64,6 +68,16 @@ def mesh_forces(
     points = (mesh.cell_centers() if cells else mesh).points
     pos = torch.tensor(points, dtype=torch.float64) * scale
     kinematic = torch.tensor(arrays[pressure]) / (1.0 if density is None else density)
+    known = kinematic.isfinite()
+    if not bool(known.any()):
+        raise ValueError(f"{pressure!r} is finite nowhere: there is no force to sum")
+    if not bool(known.all()):
+        warnings.warn(
+            f"{pressure!r} is not finite at {int((~known).sum())} of {len(known)} "
+            "places, which are left out of the forces",
+            stacklevel=2,
+        )
+        kinematic = kinematic.where(known, torch.zeros_like(kinematic))
     force = force_coefficients(
         kinematic, normal, area, speed=speed, reference_area=reference_area
     )

@@ -39,7 +39,11 @@ def predict_mesh(
         name, prefix = str(mesh), f"{mesh}: "
         mesh = mesh_io.read_mesh(mesh)
     else:
-        mesh = mesh.copy()
+        mesh = mesh_io.as_mesh(mesh).copy()
+    if cells and mesh.n_cells == 0:
+        raise ValueError(
+            f"{name} has no cells: predict at its points, location='point'"
+        )
     points = (mesh.cell_centers() if cells else mesh).points
     pos = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
@@ -66,10 +70,23 @@ def predict_mesh(
             if truth.shape == values.shape and truth.dtype.kind in "fiu":
                 arrays[f"{field.name}_true"] = truth
                 arrays[f"{field.name}_error"] = values - truth
+                _count_gaps(f"{field.name}_true", truth, name)
         arrays[field.name] = values
         notes[f"{field.name}_unit"] = field.unit
     mesh_io.add_notes(mesh, notes)
     return mesh
+
+
+def _count_gaps(array: str, truth: Any, name: str) -> None:
+    """Warn about values of the truth that are not finite."""
+    finite = torch.as_tensor(truth).isfinite().view(len(truth), -1).all(1)
+    gaps = len(finite) - int(finite.sum())
+    if gaps:
+        warnings.warn(
+            f"{array} of {name} is not finite at {gaps} of {len(finite)} places, which "
+            "are left out of errors, pictures and forces",
+            stacklevel=4,
+        )
 
 
 def _is_predicted(mesh: Any) -> bool:

@@ -226,7 +226,7 @@ class Surrogate(nn.Module):
         `mesh_io.save_dataset`.
 
         Args:
-            mesh: A file with one of `mesh_io.MESH_SUFFIXES`, or a PyVista mesh.
+            mesh: A file that `mesh_io.read_mesh` takes, or a PyVista mesh.
             location: Where to predict: `"point"` or `"cell"`. Take that of the
                 training.
             constants: For a feature that is the same everywhere, one number per
@@ -239,12 +239,14 @@ class Surrogate(nn.Module):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file is broken, the mesh lies far from the box of the
-                training or lacks a feature, the surrogate has no coordinate
+            TypeError: If `mesh` is neither a file nor one mesh.
+            ValueError: If the file is broken, the mesh is empty, lies far from the box
+                of the training or lacks a feature, the surrogate has no coordinate
                 normaliser, or the prediction is not finite.
 
         Warns:
-            UserWarning: If less than 80 % of the points lie in the box.
+            UserWarning: If less than 80 % of the points lie in the box, or the mesh
+                brings a field that is not finite everywhere.
         """
         return predict_mesh(
             self, mesh, location=location, constants=constants, scale=scale

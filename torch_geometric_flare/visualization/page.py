@@ -67,9 +67,17 @@ def mesh_page(mesh: Any, field: Field, *, title: str, location: str = "point") -
             "y": -0.08,
             "len": 0.7 / len(panels),
         }
+        values = panel.values[owner]
+        known = np.isfinite(values)[triangles].all(axis=1)
+        if not known.all():
+            gaps = {"i": i[~known], "j": j[~known], "k": k[~known]}
+            grey = go.Mesh3d(
+                **{"x": x, "y": y, "z": z, **gaps}, color="lightgrey", hoverinfo="skip"
+            )
+            figure.add_trace(grey, row=1, col=column)
         drawn = go.Mesh3d(
-            **{"x": x, "y": y, "z": z, "i": i, "j": j, "k": k},
-            intensity=panel.values[owner],
+            **{"x": x, "y": y, "z": z, "i": i[known], "j": j[known], "k": k[known]},
+            intensity=np.nan_to_num(values),
             colorscale=_colours(panel.cmap),
             cmin=low,
             cmax=high,
