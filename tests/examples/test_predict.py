@@ -10,8 +10,8 @@ import torch
 
 import torch_geometric_flare.nn.models
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.mesh_io import mesh_normals, read_mesh
+from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.nn import FLARE, backbone
 from torch_geometric_flare.surrogates import Surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer

@@ -56,7 +56,7 @@ class ConvertedFiles(VerifiedDataset):
     @property
     def converted_dir(self) -> Path:
         """Folder of the converted files, which the splits share."""
-        return Path(self.root, "processed", self.name, "converted")
+        return self.cache_dir / self.name / "converted"
 
     def sample_names(self) -> list[str]:
         """Return the names of the samples of the split, in order."""

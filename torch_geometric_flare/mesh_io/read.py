@@ -157,8 +157,8 @@ def as_mesh(mesh: Any, name: str = "mesh") -> Any:
     if isinstance(wrapped, pv.MultiBlock):
         names = ", ".join(repr(key) for key in wrapped.keys()[:_MOST_NAMED])
         raise TypeError(
-            f"{name} is a MultiBlock of {len(wrapped)} blocks ({names or 'none'}): pass "
-            "one of them, or all as one by combine()"
+            f"{name} is a MultiBlock of {len(wrapped)} blocks ({names or 'none'}): "
+            "pass one of them, or all as one by combine()"
         )
     if not isinstance(wrapped, pv.DataSet):
         raise TypeError(

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
@@ -52,7 +53,7 @@ def fit(
     Args:
         module: The training, with its recipe.
         data: The splits.
-        folder: Where checkpoint and logs go.
+        folder: Where checkpoint and logs go; `~` is the home folder.
         resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
         accelerator: See `build_trainer`, as for all that follow.
         devices: Number of them.
@@ -82,6 +83,7 @@ def fit(
         SystemExit: With status 143, after the batch at hand, where the process gets
             SIGTERM.
     """
+    folder = as_path(folder)
     module.train()  # An earlier prediction has left it in evaluation mode.
     with quiet_lightning():
         trainer = build_trainer(

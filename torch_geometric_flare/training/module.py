@@ -153,7 +153,9 @@ class SurrogateModule(LightningModule):
             ValueError: If `load_surrogate` refuses it, or it is of no training.
         """
         surrogate = load_surrogate(checkpoint_path, model)
-        described = read_checkpoint(Path(checkpoint_path))["surrogate"].get("recipe")
+        described = read_checkpoint(Path(checkpoint_path).expanduser())[
+            "surrogate"
+        ].get("recipe")
         if described is None and "recipe" not in arguments:
             raise ValueError(
                 f"'{checkpoint_path}' holds a surrogate without a recipe: pass recipe="

@@ -28,8 +28,8 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
         FileNotFoundError: If `resume` is no folder with a checkpoint.
     """
     if resume is None:
-        return _claim(f"{prefix}-{time.strftime('%y%m%d-%H%M%S')}")
-    folder = Path(resume)
+        return _claim(f"{Path(prefix).expanduser()}-{time.strftime('%y%m%d-%H%M%S')}")
+    folder = Path(resume).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={str(resume)!r} is no folder: look in runs")
     if not (folder / "last.ckpt").is_file():

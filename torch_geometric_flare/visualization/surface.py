@@ -76,8 +76,8 @@ def plot_surface_comparison(
 
     Raises:
         ValueError: If shapes disagree, if `pos`, `normal` or `area` is not finite or
-            `truth` is so nowhere, if only one of `normal` and `area` is given, or if `views` or `max_points` is
-            unusable.
+            `truth` is so nowhere, if only one of `normal` and `area` is given, or if
+            `views` or `max_points` is unusable.
     """
     if len(views) == 0 or not np.any(views, axis=1).all() or max_points < 1:
         raise ValueError(
