@@ -323,3 +323,12 @@ def test_blocks_of_files_of_other_kinds(tmp_path):
         block="tail",
     )
     assert train[1].pos.norm(dim=1).max().item() == pytest.approx(1.6, rel=0.1)
+
+
+def test_meshes_are_read_on_the_cpu_whatever_the_default_device(folder):
+    options = {"fields": [PRESSURE], "features": [VELOCITY, "area"]}
+    with torch.device("meta"):
+        found = MeshFolder(folder, "train", **options)[0]
+    expected = MeshFolder(folder, "train", **options)[0]
+    for name in ("pos", "y", "velocity", "area"):
+        assert torch.equal(found[name], expected[name])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from torch_geometric_flare.datasets.arrays import Array, read_npz
 from torch_geometric_flare.datasets.records import (
@@ -88,7 +89,8 @@ class ConvertedFiles(VerifiedDataset):
             arrays = read_npz(content, path, (*self.array_names, _SOURCES))
             if np.array_equal(arrays[_SOURCES], sources):
                 return arrays, fingerprint(content)
-        arrays = {**self.convert(name), _SOURCES: sources}
+        with torch.device("cpu"):  # whatever torch's default device
+            arrays = {**self.convert(name), _SOURCES: sources}
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         path.parent.mkdir(parents=True, exist_ok=True)

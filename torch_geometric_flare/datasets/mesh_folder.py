@@ -121,7 +121,9 @@ class MeshFolder(ConvertedFiles):
         self.seed = seed
         self.fractions = _check_fractions(fractions)
         part = {"block": block, "time": time}
-        self.part = {key: value for key, value in part.items() if value is not None}
+        self.part: dict[str, Any] = {
+            key: value for key, value in part.items() if value is not None
+        }
         folder = as_path(root)
         self._mesh_names = _find_meshes(folder, suffixes)
         beside = folder.with_name(f"{folder.name}_processed")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch_geometric.data import Data, Dataset
 
 from torch_geometric_flare._arguments import as_path
@@ -283,7 +284,8 @@ class VerifiedDataset(Dataset, ABC):
         )
 
     def _make_checked(self, arrays: Mapping[str, Array], name: str) -> Data:
-        data = self.make_sample(arrays, name)
+        with torch.device("cpu"):  # whatever torch's default device
+            data = self.make_sample(arrays, name)
         check_finite(data, self.source(name), self.fields)
         return data
 

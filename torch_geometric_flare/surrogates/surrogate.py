@@ -248,9 +248,10 @@ class Surrogate(nn.Module):
             UserWarning: If less than 80 % of the points lie in the box, or the mesh
                 brings a field that is not finite everywhere.
         """
-        return predict_mesh(
-            self, mesh, location=location, constants=constants, scale=scale
-        )
+        with torch.device("cpu"):  # where meshes are, whatever torch's default device
+            return predict_mesh(
+                self, mesh, location=location, constants=constants, scale=scale
+            )
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None

@@ -67,7 +67,13 @@ class _Loader(DataLoader):
             if in_order:
                 kwargs["sampler"] = RepeatedSampler(sampler)
         super().__init__(*args, **kwargs)
-        self.collate_fn = _DropRepeated(self.collate_fn)
+        collate: Any = self.collate_fn  # type: ignore[has-type]
+        self.collate_fn = _DropRepeated(collate)
+
+    def __iter__(self) -> Any:
+        # Draws a seed by a generator of the CPU, on torch's default device.
+        with torch.device("cpu"):
+            return super().__iter__()
 
 
 class _DropRepeated:
@@ -78,7 +84,8 @@ class _DropRepeated:
 
     def __call__(self, samples: list[Data]) -> Any:
         once = [data for data in samples if data.get(NUMBER, 0) >= 0]
-        return self.collate(once or samples)
+        with torch.device("cpu"):  # whatever torch's default device
+            return self.collate(once or samples)
 
 
 class SurrogateDataModule(LightningDataModule):
@@ -245,7 +252,7 @@ class SurrogateDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             # A loader without one draws from the global generator whenever it is
             # iterated, which would shift the random numbers of the training.
-            generator=torch.Generator(),
+            generator=torch.Generator("cpu"),
         )
 
     def _edges(self) -> Callable[[Data], Data] | None:

@@ -1,6 +1,6 @@
 """The errors of a surrogate on a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,18 @@ from torch_geometric_flare.training.flags import (
     warn_absolute,
     warn_gaps,
 )
+
+
+def host_batches(dataset: Sequence[Data], batch_size: int) -> Iterator[Data]:
+    """Yield batches in order, made on the CPU whatever torch's default device."""
+    with torch.device("cpu"):
+        batches = iter(DataLoader(dataset, batch_size=batch_size))
+    while True:
+        with torch.device("cpu"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def evaluate(
@@ -76,7 +88,7 @@ def evaluate_per_field(
     zeros: dict[str, list[int]] = {field.name: [] for field in surrogate.fields}
     gaps: dict[str, dict[int, int]] = {field.name: {} for field in surrogate.fields}
     first = 0  # number of the batch's first sample in the data set
-    for batch in DataLoader(dataset, batch_size=batch_size):
+    for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
         prediction = surrogate.predict(batch)
         measured = errors_per_field(

@@ -188,7 +188,7 @@ class SurrogateModule(LightningModule):
         """
         theirs, self._resumed_steps = self._resumed_steps, None
         for config in self.trainer.lr_scheduler_configs:
-            schedule = config.scheduler
+            schedule: Any = config.scheduler
             ours = getattr(schedule, "total_steps", None)
             if theirs is None or ours is None or ours == theirs:
                 continue

@@ -84,9 +84,9 @@ class EpochSampler(Sampler[Key]):
             yield from ((0, index) for index in range(self.num_samples))
             return
         epoch = self.epoch
-        generator = torch.Generator()
+        generator = torch.Generator("cpu")
         generator.manual_seed(derive_seed(self.seed, ORDER, epoch))
-        order = torch.randperm(self.num_samples, generator=generator)
+        order = torch.randperm(self.num_samples, generator=generator, device="cpu")
         yield from ((epoch, index) for index in order.tolist())
 
     def __len__(self) -> int:
@@ -169,7 +169,8 @@ class SeededDataset(Dataset[Data]):
         is_repeated = number < 0 and not isinstance(key, int)
         index = -1 - number if is_repeated else number
         # The generators of the devices are not read here, so they stay as they are.
-        with isolate_rng(include_cuda=False):
+        # Samples are made on the CPU, whatever torch's default device.
+        with isolate_rng(include_cuda=False), torch.device("cpu"):
             _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))
             data = self.dataset[index]
             if self.transform is not None:
