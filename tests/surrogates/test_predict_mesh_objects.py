@@ -67,3 +67,28 @@ def test_meshes_of_vtk_and_structured_grids():
     assert isinstance(found, pv.UnstructuredGrid)
     heights = (grid.cell_centers().points[:, 2] + 1) / 2
     np.testing.assert_allclose(found.cell_data["pressure"], heights, atol=1e-6)
+
+
+def with_speed():
+    """A surrogate of the speed, between 20 and 60 m/s in training."""
+    box = Normalizer.from_bounds([-0.6] * 3, [0.6] * 3)
+    speeds = Normalizer.gaussian([torch.linspace(20, 60, 41).unsqueeze(1)])
+    return Surrogate(
+        Heights(),
+        Normalizer.identity(2),
+        box,
+        fields=(Field("pressure", 2, "Pa"),),
+        features=(Field("speed", 1, "m/s"),),
+        input_normalizer=Normalizer.cat([Normalizer.identity(3), speeds]),
+    )
+
+
+@pytest.mark.parametrize("speed", [400.0, 144.0, -80.0])
+def test_features_far_from_the_training_are_warned_about(speed):
+    with pytest.warns(UserWarning, match=rf"speed .* {speed:g} m/s"):
+        with_speed().predict_mesh(ball(), constants={"speed": [speed]})
+
+
+@pytest.mark.parametrize("speed", [20.0, 41.5, 60.0])
+def test_features_of_the_training_are_not(speed):
+    with_speed().predict_mesh(ball(), constants={"speed": [speed]})

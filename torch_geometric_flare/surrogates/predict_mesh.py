@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare.fields import channel_slices, num_channels
+
 if TYPE_CHECKING:
     from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 # Below this share of the points inside of the trained box, a prediction is a guess.
 _LEAST_SHARE = 0.8
+# Of the values of a training, whatever their distribution, at least 89 % lie within so
+# many deviations of their mean.
+_DEVIATIONS = 3
 _PREDICTED = "predicted by"
 
 
@@ -54,6 +59,7 @@ def predict_mesh(
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
+    _check_features(surrogate, inputs, name)
     data = Data(pos=pos.float(), **inputs)
     predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
     if not predicted.isfinite().all():
@@ -75,6 +81,36 @@ def predict_mesh(
         notes[f"{field.name}_unit"] = field.unit
     mesh_io.add_notes(mesh, notes)
     return mesh
+
+
+def _check_features(
+    surrogate: "Surrogate", inputs: Mapping[str, Tensor], name: str
+) -> None:
+    """Warn about features that are far from those of the training."""
+    normalizer = surrogate.input_normalizer
+    if normalizer is None:
+        return
+    number = num_channels(surrogate.features)
+    mean, deviation = normalizer.shift[-number:].cpu(), normalizer.scale[-number:].cpu()
+    low, high = mean - _DEVIATIONS * deviation, mean + _DEVIATIONS * deviation
+    for feature in surrogate.features:
+        columns = channel_slices(surrogate.features)[feature.name]
+        values = inputs[feature.name]
+        inside = (values >= low[columns]) & (values <= high[columns])
+        for channel, share in enumerate(inside.float().mean(0).tolist()):
+            if share >= _LEAST_SHARE:
+                continue
+            of = f"[{channel}]" if feature.channels > 1 else ""
+            least, most = values[:, channel].aminmax()
+            unit = f" {feature.unit}" if feature.unit else ""
+            found = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+            warnings.warn(
+                f"{feature.name}{of} of {name} is {found}{unit}, but the model was "
+                f"trained on {low[columns][channel]:.4g} to "
+                f"{high[columns][channel]:.4g}{unit} (mean ± {_DEVIATIONS} "
+                "deviations): expect large errors",
+                stacklevel=4,
+            )
 
 
 def _count_gaps(array: str, truth: Any, name: str) -> None:

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
@@ -123,11 +124,32 @@ class Surrogate(nn.Module):
         edges = edge_transform(self.model)
         if edges is not None:
             data = edges(data)
-        arguments = forward_arguments(self.model, data)
-        encoded = self.model(**_as_floating(arguments, self.model))
+        arguments = _as_floating(forward_arguments(self.model, data), self.model)
+        given = arguments.get("x")
+        if _has_other_width(self.model, given):
+            encoded = self._name_channels(arguments)
+        else:
+            encoded = self.model(**arguments)
         # In the precision of the normaliser, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
+
+    def _name_channels(self, arguments: dict[str, Any]) -> Any:
+        """Predict; say what the channels of `x` are if the model refuses them."""
+        try:
+            return self.model(**arguments)
+        except (ValueError, RuntimeError) as error:
+            network = unwrap(self.model)
+            features = num_channels(self.features)
+            found = arguments["x"].size(1)
+            held = [f"{found - features} coordinates"]
+            held += [f"{field.name} ({field.channels})" for field in self.features]
+            raise ValueError(
+                f"x has {found} channels: {', '.join(held)}; but "
+                f"{type(network).__name__} was built with in_channels="
+                f"{network.in_channels}: build it with in_channels={found}, or name "
+                "other features"
+            ) from error
 
     def encode_input(self, data: Data) -> Tensor | None:
         """Return the input of the model, its `x`, for a sample or a batch.
@@ -245,8 +267,9 @@ class Surrogate(nn.Module):
                 normaliser, or the prediction is not finite.
 
         Warns:
-            UserWarning: If less than 80 % of the points lie in the box, or the mesh
-                brings a field that is not finite everywhere.
+            UserWarning: If less than 80 % of the points lie in the box, or have a
+                feature within three deviations of its mean over the training, or the
+                mesh brings a field that is not finite everywhere.
         """
         with torch.device("cpu"):  # where meshes are, whatever torch's default device
             return predict_mesh(
@@ -363,6 +386,14 @@ class Surrogate(nn.Module):
             revision=revision,
             token=token,
         )
+
+
+def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:
+    """Return whether `x` has not as many channels as the model says that it takes."""
+    expected = getattr(unwrap(model), "in_channels", None)
+    if x is None or x.dim() != 2 or not isinstance(expected, int) or expected < 1:
+        return False
+    return x.size(1) != expected
 
 
 def _names(fields: Fields) -> str:

@@ -20,14 +20,16 @@ def make_input(
 
     Args:
         data: A sample or a batch of samples with `pos` and, under its own name, each
-            feature.
+            feature: at the points, or one row for each sample, which holds at all of
+            its points.
         features: Names and channels of the features, in the order of their columns.
         coordinate_normalizer: Encodes `pos`; `None` leaves the coordinates as they
             are.
 
     Shapes:
         - `data.pos`: $[N, D]$
-        - each feature of $C$ channels: $[N, C]$, or $[N]$ if $C = 1$
+        - each feature of $C$ channels: $[N, C]$, or $[B, C]$ for $B$ samples; without
+          the last dimension if $C = 1$
 
     Returns:
         The input, $[N, D + \sum C]$, in the dtype of `pos`.
@@ -60,6 +62,7 @@ def make_input(
         value = data[field.name]
         if isinstance(value, Tensor) and value.dim() == 1 and field.channels == 1:
             value = value.unsqueeze(1)
+        value = _at_points(value, data, field.channels)
         expected = (pos.size(0), field.channels)
         if not isinstance(value, Tensor) or value.shape != expected:
             raise ValueError(
@@ -68,6 +71,20 @@ def make_input(
             )
         columns.append(value.to(columns[0].dtype))
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+
+def _at_points(value: object, data: Data, channels: int) -> object:
+    """Return the rows of samples [B, C] at their points, anything else as it is."""
+    batch = data.get("batch")
+    graphs = 1
+    if isinstance(batch, Tensor):
+        graphs = getattr(data, "num_graphs", None) or int(batch.max()) + 1
+    if not isinstance(value, Tensor) or value.shape != (graphs, channels):
+        return value
+    num_points = data["pos"].size(0)
+    if num_points == graphs:
+        return value
+    return value.expand(num_points, -1) if batch is None else value[batch]
 
 
 def _shape(value: object) -> str:
