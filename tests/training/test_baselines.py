@@ -128,8 +128,8 @@ def test_features_tell_samples_on_one_grid_apart():
         features=(Field("permeability", 1, "m²"),),
         input_normalizer=Normalizer.cat(
             [
-                Normalizer.identity(2),
-                Normalizer.gaussian(data.x[:, 2:] for data in train),
+                Normalizer.identity(3),
+                Normalizer.gaussian(data.x[:, 3:] for data in train),
             ]
         ),
     )
