@@ -1,6 +1,8 @@
 """Arguments of a wrong kind: sentences that name what came and what was expected."""
 
+import os
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 _LONGEST = 60
@@ -16,6 +18,15 @@ def brief(value: Any) -> str:
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "..."
     return f"{text} ({type(value).__name__})"
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path, `~` being the home folder.
+
+    Relative ones are of the folder at the time of the call, wherever the process goes
+    afterwards.
+    """
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def check_numbers(**values: Any) -> None:

@@ -234,3 +234,101 @@ def test_files_are_read_by_a_process_of_their_own(tmp_path):
     (tmp_path / "broken.vtp").write_text("not a mesh\n")
     with pytest.raises(ValueError, match="broken.vtp' cannot be read: broken?"):
         MeshFolder(tmp_path, fields=[PRESSURE], fractions=(1, 0, 0))
+
+
+@pytest.mark.parametrize("place", [None, "elsewhere"])
+def test_nothing_is_written_among_the_meshes(folder, tmp_path_factory, place):
+    cache = None if place is None else tmp_path_factory.mktemp(place) / "new" / "deep"
+    before = sorted(path.name for path in folder.iterdir())
+    train = MeshFolder(folder, "train", fields=[PRESSURE], cache=cache)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    expected = folder.with_name(f"{folder.name}_processed") if cache is None else cache
+    assert train.cache_dir == expected
+    assert list(expected.rglob("manifest.json")) and list(expected.rglob("*.npz"))
+    again = MeshFolder(folder, "train", fields=[PRESSURE], cache=cache)
+    assert torch.equal(again[0].y, train[0].y)
+
+
+def test_a_cache_that_cannot_be_written_is_named(folder):
+    (folder / "file").write_text("")
+    with pytest.raises(OSError, match=r"cache='.*file/sub'"):
+        MeshFolder(folder, "train", fields=[PRESSURE], cache=folder / "file" / "sub")
+
+
+@pytest.mark.parametrize("root", ["~/meshes", "meshes", "../home/meshes"])
+def test_folders_of_the_home_and_of_the_working_folder(
+    tmp_path, monkeypatch, quick, root
+):
+    home = tmp_path / "home"
+    (home / "meshes").mkdir(parents=True)
+    for number in range(4):
+        sphere(number).save(home / "meshes" / f"m{number}.vtp")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    train = MeshFolder(root, "train", fields=[PRESSURE], fractions=(0.5, 0.25, 0.25))
+    monkeypatch.chdir("/")
+    assert train.root == str(home / "meshes")
+    assert len(train) == 2 and train[1].y.shape[1] == 1
+    assert (home / "meshes_processed").is_dir()
+
+
+@pytest.mark.parametrize("number, gap", [(1, np.nan), (7, np.inf)])
+def test_gaps_in_a_field_name_array_file_and_number(folder, number, gap):
+    mesh = sphere()
+    mesh.cell_data["pressure"][5 : 5 + number] = gap
+    mesh.save(folder / "m0.vtp")
+    message = rf"m0.vtp'.* {number} of {mesh.n_cells} of 'pressure', .* point 5\b"
+    with pytest.raises(ValueError, match=message):
+        open_all(folder)
+
+
+def test_slices_of_constant_x(tmp_path, quick):
+    for number, width in enumerate((1.0, 2.0, 1.5)):
+        mesh = pv.Plane(
+            center=(3.0, 0, 0), direction=(1, 0, 0), i_size=width, j_size=2 * width
+        )
+        mesh.clear_data()
+        mesh.cell_data["pressure"] = np.arange(mesh.n_cells, dtype=float)
+        mesh.save(tmp_path / f"s{number}.vtp")
+    train = MeshFolder(
+        tmp_path, "train", fields=[PRESSURE], fractions=(1.0, 0.0, 0.0), cache=None
+    )
+    assert train[0].pos.shape[1] == 3
+    box = train.surrogate_arguments()["coordinate_normalizer"]
+    size = max(high - low for low, high in zip(*train.coordinate_bounds(), strict=True))
+    # As thick as it is large, about the place of the slices.
+    assert box.scale[0].item() == pytest.approx(size.item())
+    encoded = box.encode(train[1].pos)
+    assert encoded[:, 0].tolist() == pytest.approx([0.5] * len(encoded))
+    surrogate = Surrogate(FirstChannel(), **train.surrogate_arguments())
+    found = surrogate.predict_mesh(pv.read(tmp_path / "s1.vtp"), location="cell")
+    assert np.isfinite(found.cell_data["pressure"]).all()
+
+
+class FirstChannel(torch.nn.Module):
+    def forward(self, x):
+        return x[:, :1]
+
+
+def test_blocks_of_files_of_other_kinds(tmp_path):
+    for number in range(2):
+        blocks = pv.MultiBlock({"wing": sphere(number), "tail": sphere(number + 5)})
+        blocks.save(tmp_path / f"m{number}.vtm")
+    train = MeshFolder(
+        tmp_path,
+        "train",
+        fields=[PRESSURE],
+        fractions=(1.0, 0.0, 0.0),
+        suffixes=[".vtm"],
+        block="tail",
+    )
+    assert train[1].pos.norm(dim=1).max().item() == pytest.approx(1.6, rel=0.1)
+
+
+def test_meshes_are_read_on_the_cpu_whatever_the_default_device(folder):
+    options = {"fields": [PRESSURE], "features": [VELOCITY, "area"]}
+    with torch.device("meta"):
+        found = MeshFolder(folder, "train", **options)[0]
+    expected = MeshFolder(folder, "train", **options)[0]
+    for name in ("pos", "y", "velocity", "area"):
+        assert torch.equal(found[name], expected[name])

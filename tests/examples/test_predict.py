@@ -12,6 +12,7 @@ import torch
 import torch_geometric_flare.nn.models
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import mesh_normals, read_mesh
+from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.nn import FLARE, backbone
 from torch_geometric_flare.surrogates import Surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer
@@ -549,3 +550,45 @@ def test_command_line(tmp_path, checkpoint):
     done = subprocess.run([*command, "--scale", "1e-3"], capture_output=True, text=True)
     assert done.returncode == 0
     assert pv.read(tmp_path / "car_stl_predicted.vtp").n_points == body().n_points
+
+
+@pytest.mark.parametrize("gaps, cells", [([3], True), ([0, 7, 20], False)])
+def test_gaps_in_the_truth_are_left_out_and_counted(
+    main, tmp_path, monkeypatch, capsys, gaps, cells
+):
+    path = save_ramp(monkeypatch, tmp_path / "r.ckpt", "m²/s²")
+    ball = pv.Sphere(
+        radius=0.4, center=(0.5, 0.5, 0.5), theta_resolution=8, phi_resolution=8
+    )
+    ball.clear_data()
+    places = ball.cell_centers().points if cells else ball.points
+    data = ball.cell_data if cells else ball.point_data
+    data["pressure"] = -6 * places[:, 2]
+    data["pressure"][gaps] = np.nan
+    mesh = save(ball, tmp_path / "ball.vtp")
+    command = [str(mesh), "--forces", "--speed=2", "--area=0.5", "--png", "--html"]
+    assert main([path, *command, *(["--cells"] if cells else [])]) == 0
+    said = capsys.readouterr()
+    number = len(places)
+    assert f"{len(gaps)} of {number}" in said.err
+    for kind in ("png", "html"):
+        assert (tmp_path / f"ball_vtp_predicted_pressure.{kind}").stat().st_size
+    header, *rows = (tmp_path / "forces.csv").read_text().splitlines()
+    by_source = {
+        row.split(",")[1]: dict(zip(header.split(","), row.split(","), strict=True))
+        for row in rows
+    }
+    assert by_source["predicted"]["values_left_out"] == "0"
+    assert by_source["truth"]["values_left_out"] == str(len(gaps))
+    # The places without a truth count nothing, as if the pressure there were zero.
+    filled = ball.copy()
+    kept = filled.cell_data if cells else filled.point_data
+    kept["pressure"] = np.nan_to_num(data["pressure"])
+    expected = mesh_forces(
+        filled, speed=2, reference_area=0.5, location="cell" if cells else "point"
+    )
+    for name, value in expected.items():
+        assert float(by_source["truth"][name]) == pytest.approx(value, abs=1e-6)
+    result = pv.read(tmp_path / "ball_vtp_predicted.vtp")
+    error = (result.cell_data if cells else result.point_data)["pressure_error"]
+    assert np.flatnonzero(np.isnan(error)).tolist() == gaps

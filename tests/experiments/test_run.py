@@ -272,3 +272,31 @@ def test_a_network_that_the_samples_decide(tmp_path, model_class, arguments, fil
     counted = (2 if p.is_complex() else 1 for p in network.parameters())
     sizes = (p.numel() for p in network.parameters())
     assert results["parameters"] == sum(map(mul, counted, sizes))
+
+
+def test_resume_alone_remembers_the_options(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def run(benchmark, model, recipe, folder, **options):
+        seen.append((folder, options["seed"], options["epochs"], options["resume"]))
+        if len(seen) == 1:
+            (folder / ".lock").touch()
+            raise KeyboardInterrupt  # before the first epoch ends
+        return {}
+
+    name = "torch_geometric_flare.experiments.command_line.run_benchmark"
+    monkeypatch.setattr(name, run)
+    monkeypatch.setattr(
+        name.replace("run_benchmark", "published_figures"), lambda *args: ()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_command_line(CHANNEL, "Learn.", ["--epochs=7", "--seed=3"])
+    (folder,) = (tmp_path / "runs").iterdir()
+    run_command_line(CHANNEL, "Learn.", [f"--resume=runs/{folder.name}"])
+    run_command_line(CHANNEL, "Learn.", [f"--resume={folder}", "--epochs=9"])
+    assert [options[1:] for options in seen] == [
+        (3, 7, False),
+        (3, 7, True),
+        (3, 9, True),
+    ]

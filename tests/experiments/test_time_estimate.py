@@ -29,7 +29,7 @@ def lines(capsys, monkeypatch, durations, total):
 
 def test_the_first_steps_and_a_slow_one_do_not_count(capsys, monkeypatch):
     durations = [60.0, 30.0, 10.0, *[0.5] * 5, 40.0, *[0.5] * 20]
-    expected = "about 8 minutes to train: 987 steps of 0.5 s"
+    expected = "about 8 minutes to train: 1,000 steps of 0.5 s"
     assert lines(capsys, monkeypatch, durations, 1000) == [expected]
 
 

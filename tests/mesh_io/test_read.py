@@ -40,9 +40,9 @@ def test_what_is_no_mesh_is_refused(tmp_path):
         (tmp_path / name).write_text("not a mesh\n")
         with pytest.raises(ValueError, match=message):
             read_mesh(tmp_path / name)
-    pv.ImageData(dimensions=(2, 2, 2)).save(tmp_path / "grid.vtk")
+    pv.PolyData().save(tmp_path / "empty.vtk")
     with pytest.raises(ValueError, match="holds no surface or unstructured mesh"):
-        read_mesh(tmp_path / "grid.vtk")
+        read_mesh(tmp_path / "empty.vtk")
 
 
 def refused(path, content):

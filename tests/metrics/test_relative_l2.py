@@ -4,7 +4,11 @@ import torch.distributed as dist
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.functional import distributed_sum, reduce_gradients
-from torch_geometric_flare.metrics import relative_l2, relative_l2_per_field
+from torch_geometric_flare.metrics import (
+    relative_l2,
+    relative_l2_per_field,
+    zero_graphs,
+)
 from torch_geometric_flare.testing import run_processes
 
 segment = pytest.mark.segment
@@ -215,3 +219,37 @@ def test_fields_that_do_not_fit():
     target[:, 1:] = 0
     with pytest.raises(ValueError, match="field 'shear': target is zero at every"):
         relative_l2_per_field(pred, target, FIELDS)
+
+
+@segment
+def test_a_zero_target_has_an_absolute_error_in_units_of_the_scale():
+    target = torch.tensor([[3.0], [4.0], [0.0], [0.0]])
+    pred = torch.tensor([[3.0], [3.0], [0.6], [0.8]])
+    batch = torch.tensor([0, 0, 1, 1])
+    # sqrt(0.36 + 0.64) over sqrt(2) * 0.5; the other graph keeps 1 / 5.
+    expected = [0.2, 1 / (2**0.5 * 0.5)]
+    error = relative_l2(pred, target, batch, zero_scale=[0.5])
+    assert error.tolist() == pytest.approx(expected)
+    assert zero_graphs(target, batch).tolist() == [False, True]
+    # Two channels of different scale: sqrt(3 * (1 + 4)) over sqrt(3 * (9 + 16)).
+    pair = torch.tensor([[1.0, 2.0]]).repeat(3, 1)
+    error = relative_l2(pair, torch.zeros(3, 2), zero_scale=torch.tensor([3.0, 4.0]))
+    assert error.tolist() == pytest.approx([(1 / 5) ** 0.5])
+
+
+def test_a_scale_must_be_one_positive_number_a_channel():
+    zeros = torch.zeros(3, 2)
+    for scale in ([1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0]):
+        with pytest.raises(ValueError, match="zero_scale"):
+            relative_l2(zeros + 1, zeros, zero_scale=scale)
+
+
+def test_graphs_without_points_are_refused_with_a_scale_too():
+    with pytest.raises(ValueError, match=r"\[1\]"):
+        relative_l2(
+            torch.ones(2, 1),
+            torch.ones(2, 1),
+            torch.tensor([0, 0]),
+            batch_size=2,
+            zero_scale=[1.0],
+        )

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
 
+from torch_geometric_flare import FLARE
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.transforms import Normalizer
@@ -203,3 +204,14 @@ def test_a_model_on_edges_gets_its_own_graph_s():
         ValueError, match="Messages.forward needs the field 'edge_attr'"
     ):
         surrogate.predict(batch)
+
+
+@pytest.mark.parametrize("built", [3, 6])
+def test_a_model_of_other_channels_names_those_of_the_input(built):
+    model = FLARE(built, 8, 1, num_layers=1, heads=2, num_latents=4)
+    features = (Field("alpha", 1, "deg"), Field("wind", 1))
+    surrogate = Surrogate(model, TARGET, BOUNDS, features=features)
+    data = Data(pos=torch.rand(4, 3), alpha=torch.ones(1, 1), wind=torch.rand(4, 1))
+    expected = rf"3 coordinates, alpha \(1\), wind \(1\).* in_channels={built}: .*=5"
+    with pytest.raises(ValueError, match=expected):
+        surrogate.predict(data)

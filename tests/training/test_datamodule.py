@@ -354,3 +354,20 @@ def test_a_trainer_that_overfits_repeats_the_same_batch(
         trainer.fit(module(), data)
     first = [0, 1] if "batch_size" in limits else [0]
     assert seen == [first] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"max_points": 80}])
+def test_batches_are_made_on_the_cpu_whatever_the_default_device(samples, options):
+    split = samples(6, 0)
+
+    def batches():
+        data = SurrogateDataModule(split, batch_size=2, seed=3, **options)
+        return list(data.train_dataloader())
+
+    expected = batches()
+    # Of this device, no number can be read: what is put there shows.
+    with torch.device("meta"):
+        found = batches()
+    for one, other in zip(found, expected, strict=True):
+        for name in ("x", "y", "batch", "ptr"):
+            assert torch.equal(one[name], other[name])

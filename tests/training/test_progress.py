@@ -17,6 +17,7 @@ from torch_geometric_flare.training import (
     SurrogateModule,
     build_trainer,
     fit,
+    quiet_lightning,
 )
 from torch_geometric_flare.training.progress import EpochLines
 from torch_geometric_flare.transforms import Normalizer
@@ -59,3 +60,18 @@ def test_a_terminal_has_a_bar(progress, tmp_path, monkeypatch):
     kinds = [type(callback) for callback in trainer.callbacks]
     assert (TQDMProgressBar in kinds) is progress
     assert EpochLines not in kinds
+
+
+@pytest.mark.parametrize("every, validated", [(1, "12345"), (2, "24"), (3, "3")])
+def test_a_line_has_errors_of_its_own_epoch_alone(every, validated, tmp_path, capsys):
+    module, data = parts(epochs=5)
+    trainer = build_trainer(
+        module, data, tmp_path, accelerator="cpu", validate_every=every
+    )
+    (lines,) = (each for each in trainer.callbacks if isinstance(each, EpochLines))
+    lines.seconds = 0.0
+    with quiet_lightning():
+        trainer.fit(module, datamodule=data)
+    out = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
+    assert "".join(line[6] for line in out if "val_loss" in line) == validated
+    assert all("train_loss" in line for line in out)

@@ -6,6 +6,11 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from torch_geometric_flare.training import run_folder
+from torch_geometric_flare.training.run_folder import (
+    drop_unused,
+    note_options,
+    read_options,
+)
 
 
 def test_a_new_folder_has_date_and_time(tmp_path, monkeypatch):
@@ -61,3 +66,26 @@ def test_only_the_first_process_of_a_training_makes_a_folder(tmp_path, monkeypat
     monkeypatch.setattr(rank_zero_only, "rank", 0)
     folder = run_folder(tmp_path / "car")
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("options", [[], ["--epochs=3", "--data", "official"]])
+def test_options_make_a_folder_that_can_be_resumed(tmp_path, options):
+    folder = run_folder(tmp_path / "car")
+    assert read_options(folder) == []
+    note_options(folder, options)
+    assert read_options(folder) == options
+    assert run_folder("other", folder) == folder
+    (folder / "other").touch()
+    with pytest.raises(OSError):
+        drop_unused(folder)
+    (folder / "other").unlink()
+    note_options(folder, options)
+    drop_unused(folder)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
+def test_damaged_options_are_named(tmp_path, text):
+    (tmp_path / "options.json").write_text(text)
+    with pytest.raises(ValueError, match="options.json'"):
+        read_options(tmp_path)

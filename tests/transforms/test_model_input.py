@@ -57,3 +57,32 @@ def test_what_is_missing_is_named():
 def test_a_feature_that_does_not_fit(value):
     with pytest.raises(ValueError, match=r"'modulus' has the (shape|type) .*\(3, 1\)"):
         make_input(sample(modulus=value), (MODULUS,))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_row_for_each_sample_holds_at_its_points(channels):
+    rows = [[float(10 * k + c) for c in range(channels)] for k in range(3)]
+    samples = [
+        Data(pos=torch.rand(size, 2), alpha=torch.tensor([row]))
+        for size, row in zip((4, 1, 3), rows, strict=True)
+    ]
+    features = (Field("alpha", channels, "deg"),)
+    single = make_input(samples[0], features)
+    assert single[:, 2:].tolist() == [rows[0]] * 4
+    batch = make_input(Batch.from_data_list(samples), features)
+    assert batch[:, 2:].tolist() == [rows[0]] * 4 + [rows[1]] + [rows[2]] * 3
+
+
+@pytest.mark.parametrize("alpha", [torch.tensor([2.5]), torch.tensor([-4.0])])
+def test_a_number_for_each_sample_holds_at_its_points(alpha):
+    data = Data(pos=torch.rand(3, 2), alpha=alpha)
+    found = make_input(data, (Field("alpha"),))
+    assert found[:, 2].tolist() == [float(alpha)] * 3
+    pair = Batch.from_data_list([data, data])
+    assert make_input(pair, (Field("alpha"),))[:, 2].tolist() == [float(alpha)] * 6
+
+
+def test_rows_of_other_numbers_of_samples_are_refused():
+    data = Data(pos=torch.rand(5, 2), alpha=torch.rand(2, 1))
+    with pytest.raises(ValueError, match="'alpha'"):
+        make_input(data, (Field("alpha"),))

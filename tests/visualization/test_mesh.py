@@ -4,6 +4,7 @@ import pyvista as pv
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.visualization import plot_mesh
+from torch_geometric_flare.visualization.mesh import mesh_panels
 
 HEAT = Field("heat", 1, "K")
 
@@ -58,3 +59,28 @@ def test_errors():
         plot_mesh(box("cell", heat=1.0), HEAT, title="", location="point")
     with pytest.raises(ValueError, match=r"shape \[36, 3\]"):
         plot_mesh(box("point", heat=1.0), Field("heat", 3, "K"), title="")
+
+
+@pytest.mark.parametrize("gaps", [[0], [1, 5, 30]])
+def test_gaps_in_the_truth_are_grey(gaps):
+    mesh = box("point", heat=1.0, heat_true=1.5)
+    mesh.point_data["heat_true"][gaps] = np.nan
+    (truth, prediction, error) = mesh_panels(mesh, HEAT, "point")
+    for panel in (truth, error):
+        assert np.flatnonzero(np.isnan(panel.values)).tolist() == gaps
+        assert np.isfinite(panel.limits).all()
+    assert np.isfinite(prediction.values).all()
+    assert len(images(plot_mesh(mesh, HEAT, title="box"))) == 6
+    mesh.point_data["heat_true"][:] = np.nan
+    assert [p.heading for p in mesh_panels(mesh, HEAT, "point")] == ["prediction"]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_flat_mesh_is_seen_from_the_side_that_shows_it(axis):
+    normal = np.eye(3)[axis]
+    mesh = pv.Plane(direction=normal, i_resolution=3, j_resolution=3)
+    mesh.clear_data()
+    mesh.cell_data["heat"] = np.arange(9.0)
+    (picture,) = images(plot_mesh(mesh, HEAT, title="flat", location="cell"))
+    drawn = (picture < 250).any(axis=2).mean()
+    assert drawn > 0.5

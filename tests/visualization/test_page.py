@@ -93,3 +93,11 @@ def test_what_cannot_be_shown_is_refused(monkeypatch):
     monkeypatch.setattr(page, "MOST_TRIANGLES", 50)
     with pytest.raises(ValueError, match="more than the 50 .* decimate"):
         mesh_page(ball(), PRESSURE, title="ball", location="cell")
+
+
+def test_gaps_in_the_truth_are_grey():
+    mesh = ball("point")
+    mesh.point_data["pressure_true"][[2, 9]] = np.nan
+    text = mesh_page(mesh, PRESSURE, title="ball", location="point")
+    assert len(traces(text)) == 3
+    assert text.count('"color":"lightgrey"') == 2  # truth and error

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch_geometric.data import Data, Dataset
 
+from torch_geometric_flare.datasets.arrays import describe_gaps
 from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.transforms import make_input
 
@@ -94,7 +95,7 @@ class AirfRANS(Dataset):
         for name, columns in channel_slices(self.features).items():
             data[name] = data.x[:, columns]
         for key in ("pos", "x", "y"):
-            if not bool(data[key].isfinite().all()):
-                raise ValueError(f"sample {idx}: {key} has values that are not finite.")
+            if gaps := describe_gaps(data[key].numpy()):
+                raise ValueError(f"sample {idx}: {key} has {gaps}.")
         data.x = make_input(data, self.features)
         return data

@@ -131,8 +131,8 @@ def to_tensor(array: Array, channels: int, what: str) -> Tensor:
         raise ValueError(f"{what} must have shape (n, {channels}), got {array.shape}.")
     with np.errstate(over="ignore"):  # too large a number becomes inf
         values = array.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{what} has values that are not finite.")
+    if gaps := describe_gaps(values):
+        raise ValueError(f"{what} has {gaps}.")
     return torch.from_numpy(values)
 
 
@@ -190,3 +190,21 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if any(size < 0 for size in shape):
         raise ValueError(f"its shape is {shape}")
     return shape, dtype
+
+
+def describe_gaps(values: Array, name: str = "") -> str:
+    r"""Return how many values are not finite, and where the first is; else nothing.
+
+    Args:
+        values: Numbers with one row for each point.
+        name: What they are, for the text.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return ""
+    count, first = finite.size - int(finite.sum()), int(np.argwhere(~finite)[0, 0])
+    of = f" of {name!r}" if name else ""
+    return (
+        f"values that are not finite: {count} of {finite.size}{of}, the first at point "
+        f"{first}"
+    )

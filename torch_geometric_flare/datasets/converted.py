@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from torch_geometric_flare.datasets.arrays import Array, read_npz
 from torch_geometric_flare.datasets.records import (
@@ -61,7 +62,7 @@ class ConvertedFiles(VerifiedDataset):
     @property
     def converted_dir(self) -> Path:
         """Folder of the converted files, which the splits share."""
-        return Path(self.root, "processed", self.name, "converted")
+        return self.cache_dir / self.name / "converted"
 
     def sample_names(self) -> list[str]:
         """Return the names of the samples of the split, in order."""
@@ -135,7 +136,8 @@ class ConvertedFiles(VerifiedDataset):
             if same:
                 return {**arrays, _SOURCES: sources}, fingerprint(content)
         hashes = _hashes(files) if hashes is None else hashes
-        arrays = {**self.convert(name), _SOURCES: sources, _HASHES: hashes}
+        with torch.device("cpu"):  # whatever torch's default device
+            arrays = {**self.convert(name), _SOURCES: sources, _HASHES: hashes}
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         path.parent.mkdir(parents=True, exist_ok=True)

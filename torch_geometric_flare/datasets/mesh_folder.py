@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.converted import ConvertedFiles
@@ -64,12 +66,12 @@ class MeshFolder(ConvertedFiles):
     shapes without `y`; to train, save the meshes as `.vtp`.
 
     Each mesh is read once, in a process of its own (`pip install
-    ".[data]"`), which takes a second or two, and stored in
-    `root/processed`: see `ConvertedFiles`. Files that end in other suffixes, hidden
-    ones and those in subfolders are passed over.
+    ".[data]"`), which takes a second or two, and stored in `cache`: see
+    `ConvertedFiles`. Nothing is written to `root`, which may be read-only. Files that
+    end in other suffixes, hidden ones and those in subfolders are passed over.
 
     Args:
-        root: The folder of the meshes.
+        root: The folder of the meshes; `~` is the home folder.
         split: `"train"`, `"val"` or `"test"`.
         fields: The arrays to predict. A name alone, anything that a solver writes,
             stands for a field of one channel without a unit (`Field.read_from`).
@@ -82,13 +84,20 @@ class MeshFolder(ConvertedFiles):
         seed: Which meshes are in which split: the SHA-256 of seed and name tells, the
             same on every machine, so that a mesh stays where it is when others come. A
             split that gets none in a small folder borrows a mesh, and
-            `root/processed/borrowed_*.json` holds which one.
+            `borrowed_*.json` in `cache` holds which one.
         transform: Applied to a sample whenever it is indexed.
         pre_transform: Applied once to every sample, and its result stored.
         force_reload: Whether to read the meshes again.
+        cache: Folder for what is stored; by default one beside `root`, with
+            `_processed` added to its name.
+        suffixes: Kinds of files that are samples, any of those that
+            `mesh_io.read_mesh` takes.
+        block: Which block of every file, as for `mesh_io.read_mesh`.
+        time: Which time step of every file, likewise.
 
     Raises:
         FileNotFoundError: If `root` is no folder or holds no meshes.
+        OSError: If `cache` cannot be written to.
         ValueError: If an argument is none of its choices, there are too few meshes for
             the splits, or a file is malformed, was written by a prediction, or lacks an
             array. The message names the file, the array and those found.
@@ -111,6 +120,10 @@ class MeshFolder(ConvertedFiles):
         transform: Callable[[Data], Data] | None = None,
         pre_transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
+        cache: str | os.PathLike[str] | None = None,
+        suffixes: Sequence[str] = _SUFFIXES,
+        block: str | None = None,
+        time: float | None = None,
     ) -> None:
         if location not in _LOCATIONS:
             raise ValueError(f"location must be 'cell' or 'point', got {location!r}.")
@@ -120,8 +133,16 @@ class MeshFolder(ConvertedFiles):
         self.location = location
         self.seed = seed
         self.fractions = _check_fractions(fractions)
-        self._mesh_names = _find_meshes(Path(root))
-        super().__init__(root, split, None, transform, pre_transform, force_reload)
+        part = {"block": block, "time": time}
+        self.part: dict[str, Any] = {
+            key: value for key, value in part.items() if value is not None
+        }
+        folder = as_path(root)
+        self._mesh_names = _find_meshes(folder, suffixes)
+        beside = folder.with_name(f"{folder.name}_processed")
+        self._cache_dir = beside if cache is None else as_path(cache)
+        _check_writable(self._cache_dir, folder)
+        super().__init__(folder, split, None, transform, pre_transform, force_reload)
 
     @property
     def raw_dir(self) -> str:
@@ -141,7 +162,12 @@ class MeshFolder(ConvertedFiles):
     @property
     def converted_dir(self) -> Path:
         """Folder of the converted meshes, the same for all splits and seeds."""
-        return Path(self.root, "processed", self._converted_name)
+        return self.cache_dir / self._converted_name
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what is made of the meshes."""
+        return self._cache_dir
 
     @property
     def _converted_name(self) -> str:
@@ -149,7 +175,8 @@ class MeshFolder(ConvertedFiles):
             [(field.name, field.channels, field.source) for field in group]
             for group in (self.fields, self.features)
         ]
-        return f"{self.location}s_{_digest(_FORMAT, arrays)}"
+        chosen = [self.part] if self.part else []
+        return f"{self.location}s_{_digest(_FORMAT, arrays, *chosen)}"
 
     def hub_files(self) -> tuple[str, ...]:
         """Return nothing: the files are yours."""
@@ -157,8 +184,7 @@ class MeshFolder(ConvertedFiles):
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
         """Return the mesh of each sample of the split, by its file name."""
-        path = Path(self.processed_dir).parents[1]
-        path /= f"borrowed_{_digest(self.fractions, self.seed)}.json"
+        path = self.cache_dir / f"borrowed_{_digest(self.fractions, self.seed)}.json"
         borrowed = read_json(path) if path.exists() else {}
         splits = split_by_name(self._mesh_names, self.fractions, self.seed, borrowed)
         if splits.borrowed != borrowed:
@@ -177,7 +203,7 @@ class MeshFolder(ConvertedFiles):
         from torch_geometric_flare import mesh_io
 
         path = Path(self.root, name)
-        mesh = mesh_io.read_mesh(path)
+        mesh = mesh_io.read_mesh(path, **self.part)
         _refuse_predictions(mesh, path)
         cells = self.location == "cell"
         data = mesh.cell_data if cells else mesh.point_data
@@ -257,6 +283,10 @@ class MeshFolder(ConvertedFiles):
         if not self.fields:
             raise ValueError("fields is empty: there is nothing to train on.")
         lower, upper = self.coordinate_bounds()
+        # Slices at one x have no extent along it: their box is as thick as it is large.
+        size = upper - lower
+        half = torch.where(size > 0, 0, size.max().item() or 1.0) / 2
+        lower, upper = lower - half, upper + half
         inputs = None
         if self.features:
             columns = (
@@ -338,20 +368,34 @@ def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     return shares
 
 
-def _find_meshes(root: Path) -> list[str]:
+def _check_writable(cache: Path, root: Path) -> None:
+    """Refuse a folder that nothing can be stored in, before any mesh is read."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"cache='{cache}' cannot be written to ({error.strerror}), where the "
+            f"meshes of '{root}' are stored as arrays: pass cache= another folder"
+        ) from error
+
+
+def _find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
     """Return the names of the mesh files in a folder, in order."""
+    kinds = tuple(suffix.lower() for suffix in suffixes)
     if not root.is_dir():
         raise FileNotFoundError(f"root='{root}' is no folder: give that of the meshes.")
     files = [path for path in root.iterdir() if path.is_file()]
     names = [
         path.name
         for path in files
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in kinds and not path.name.startswith(".")
     ]
     if not names:
         others = sorted({path.suffix for path in files}) or "no files"
         raise FileNotFoundError(
-            f"root='{root}' holds no meshes ({', '.join(_SUFFIXES)}), but {others}."
+            f"root='{root}' holds no meshes ({', '.join(kinds)}), but {others}."
         )
     return sorted(names)
 

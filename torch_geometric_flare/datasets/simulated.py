@@ -11,7 +11,7 @@ from typing import Any
 
 from torch_geometric.data import Data, Dataset
 
-from torch_geometric_flare._arguments import brief, check_integers, check_kind
+from torch_geometric_flare._arguments import as_path, brief, check_integers, check_kind
 from torch_geometric_flare.datasets.records import (
     describe,
     read_json,
@@ -114,7 +114,7 @@ class SimulatedDataset(Dataset):
         self.num_workers = _num_cores() if num_workers is None else num_workers
         self._manifest = _manifest(simulator, seed)
         super().__init__(
-            os.fspath(root), transform, pre_transform, force_reload=force_reload
+            str(as_path(root)), transform, pre_transform, force_reload=force_reload
         )
         self._samples = Path(self.processed_dir)
         self._prepare()

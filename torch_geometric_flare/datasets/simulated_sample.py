@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
-from torch_geometric_flare.datasets.arrays import read_npz
+from torch_geometric_flare.datasets.arrays import describe_gaps, read_npz
 from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.simulator import Simulator
 from torch_geometric_flare.datasets.stored import check_finite
@@ -127,8 +127,8 @@ def _checked(simulator: Simulator, raw: object) -> dict[str, Array]:
         arrays[name] = np.ascontiguousarray(
             array, dtype=np.int64 if integers else np.float64
         )
-        if not np.isfinite(arrays[name]).all():
-            raise ValueError(f"{name!r} has values that are not finite")
+        if gaps := describe_gaps(np.atleast_1d(arrays[name])):
+            raise ValueError(f"{name!r} has {gaps}")
     _check_shapes(arrays, simulator, quantities)
     for name, channels in quantities.items():
         arrays[name] = arrays[name].reshape(-1, channels)

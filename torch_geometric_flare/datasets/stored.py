@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare.datasets.arrays import describe_gaps
 from torch_geometric_flare.datasets.mesh_data import MeshData
+from torch_geometric_flare.fields import Fields, channel_slices, num_channels
 
 
 def serialize(data: object, source: Path) -> bytes:
@@ -122,20 +124,29 @@ def num_stored_points(path: Path) -> int:
         ) from error
 
 
-def check_finite(data: Data, path: Path) -> None:
+def check_finite(data: Data, path: Path, fields: Fields = ()) -> None:
     r"""Check that input, coordinates and target of a sample, if any, are finite.
 
     Args:
         data: The sample.
         path: Its file, for the message.
+        fields: What the columns of `y` are, if known, for the message.
 
     Raises:
-        ValueError: If a value is infinite or no number.
+        ValueError: If a value is infinite or no number. The message names the file, the
+            array and the number of such values.
     """
     for name in ("x", "pos", "y"):
         value = data.get(name)
-        if isinstance(value, Tensor) and not bool(value.isfinite().all()):
-            raise ValueError(f"'{path}': {name} has values that are not finite.")
+        if not isinstance(value, Tensor) or bool(value.isfinite().all()):
+            continue
+        columns = channel_slices(fields) if name == "y" else {}
+        if value.dim() != 2 or value.size(1) != num_channels(fields):
+            columns = {}
+        parts = {key: value[:, at] for key, at in columns.items()} or {"": value}
+        for key, part in parts.items():
+            if gaps := describe_gaps(part.numpy(), key):
+                raise ValueError(f"'{path}': {name} has {gaps}.")
 
 
 def _first_line(error: Exception) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch_geometric.data import Data, Dataset
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.hub import (
     archive_folder,
@@ -106,7 +108,7 @@ class VerifiedDataset(Dataset, ABC):
         self.split = split
         self.revision = revision
         super().__init__(
-            os.fspath(root), transform, pre_transform, force_reload=force_reload
+            str(as_path(root)), transform, pre_transform, force_reload=force_reload
         )
 
     # What a format defines.
@@ -172,7 +174,12 @@ class VerifiedDataset(Dataset, ABC):
     @property
     def processed_dir(self) -> str:
         """A folder for each variant and split."""
-        return str(Path(self.root, "processed", self.name, self.split))
+        return str(self.cache_dir / self.name / self.split)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Folder of what is made of the raw files."""
+        return Path(self.root, "processed")
 
     @property
     def processed_file_names(self) -> list[str]:
@@ -290,8 +297,9 @@ class VerifiedDataset(Dataset, ABC):
         )
 
     def _make_checked(self, arrays: Mapping[str, Array], name: str) -> Data:
-        data = self.make_sample(arrays, name)
-        check_finite(data, self.source(name))
+        with torch.device("cpu"):  # whatever torch's default device
+            data = self.make_sample(arrays, name)
+        check_finite(data, self.source(name), self.fields)
         return data
 
     def _num_points(self, data: Data, name: str) -> int:

@@ -12,6 +12,11 @@ from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
 from torch_geometric_flare.experiments.quantities import describe_quantities
 from torch_geometric_flare.experiments.run import published_figures, run_benchmark
 from torch_geometric_flare.recipes.recipe import OPTIMIZERS
+from torch_geometric_flare.training.run_folder import (
+    drop_unused,
+    note_options,
+    read_options,
+)
 
 # Enough for a curve, and quick: five hundredths of the default cars.
 _NUM_VAL = 5
@@ -32,12 +37,18 @@ def run_command_line(
         SystemExit: With exit code 2, after one sentence, on what the user can mend.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    args = make_parser(benchmark, description).parse_args(given)
+    parser = make_parser(benchmark, description)
+    args = parser.parse_args(given)
+    if args.resume:
+        # The options of the run, which those of this command line take precedence over.
+        args = parser.parse_args([*read_options(args.resume), *given])
     selection = chosen_data(args)
     benchmark.recipe(args.model, args.recipe)  # before a folder is made
     prefix = Path("runs", f"{benchmark.name}-{args.data}")
     folder = training.run_folder(prefix, args.resume)
     again = [] if args.resume else [f"--resume={folder}"]
+    if not args.resume:
+        note_options(folder, given)
     print(f"{folder}, to be carried on, if it is killed, by")
     print(" ", shlex.join(["python", sys.argv[0], *given, *again]))
     try:
@@ -59,7 +70,7 @@ def run_command_line(
         )
     except BaseException:
         with suppress(OSError):  # keep it, unless there is nothing in it
-            folder.rmdir()
+            drop_unused(folder)
         raise
     quantities = describe_quantities(results)
     told = tuple(f"{name}_" for name in quantities)
@@ -146,7 +157,11 @@ def add_training_options(
     add("--epochs", type=int, help="instead of the recipe's")
     add("--optimizer", choices=OPTIMIZERS, help="instead of the recipe's")
     add("--init", choices=["scaled", "paper"], help="start instead of the recipe's")
-    add("--resume", metavar="RUN", help="carry on in this folder of a killed run")
+    add(
+        "--resume",
+        metavar="RUN",
+        help="carry on in this folder of a killed run, with its options",
+    )
     add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
     add("--precision", default="32-true", help="as Lightning names it")
     training.add_threads_option(parser)

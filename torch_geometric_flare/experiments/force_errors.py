@@ -9,7 +9,7 @@ from torch_geometric_flare.experiments.quantity_errors import quantity_errors
 
 ForceRow = dict[str, str | float]
 """The mesh, the source (`predicted` or `truth`), and each coefficient by its name."""
-_LABELS = ("mesh", "source")
+_LABELS = ("mesh", "source", "values_left_out")
 
 
 def force_errors(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
@@ -68,9 +69,10 @@ def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("checkpoint", type=Path, help="checkpoint of a training")
-    add(
-        "mesh", type=Path, help=f"a mesh ({', '.join(mesh_io.MESH_SUFFIXES)}) or folder"
-    )
+    kinds = ", ".join((*mesh_io.MESH_SUFFIXES, *mesh_io.FURTHER_SUFFIXES))
+    add("mesh", type=Path, help=f"a mesh ({kinds}), or a folder of the first six kinds")
+    add("--block", metavar="NAME", help="one of several blocks or patches of the file")
+    add("--time", type=float, help="one of several time steps of the file")
     add("--output", type=Path, help="file or folder to write; by default beside it")
     where = parser.add_mutually_exclusive_group()
     for location in ("cell", "point"):
@@ -163,7 +165,7 @@ def _predict(
     args: argparse.Namespace, surrogate: Surrogate, path: Path, output: Path
 ) -> list[ForceRow]:
     """Read, predict and write one mesh; return rows for the table of forces."""
-    mesh = mesh_io.read_mesh(path)
+    mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
     suffix = ".vtp" if isinstance(mesh, pv.PolyData) else ".vtu"
     if output != args.output:
         output = output.with_name(output.name + suffix)
@@ -220,10 +222,19 @@ def _forces(
     rows: list[ForceRow] = []
     for name, source in (("pressure", "predicted"), ("pressure_true", "truth")):
         if name in mesh.array_names:
-            found = mesh_forces(mesh, name, **_flow(args), location=location)
+            values = mesh.get_array(name, preference=location)
+            gaps = len(values) - int(np.isfinite(values).sum())
+            if gaps == len(values):
+                continue
+            with warnings.catch_warnings():
+                # The prediction has said how many values are not finite.
+                warnings.filterwarnings("ignore", ".*is not finite", UserWarning)
+                found = mesh_forces(mesh, name, **_flow(args), location=location)
             text = ", ".join(f"{key} {value:.4f}" for key, value in found.items())
-            print(f"coefficients, {source}, without friction: {text}")
-            rows.append({"mesh": str(path), "source": source, **found})
+            without = f", without {gaps} of {len(values)} values" if gaps else ""
+            print(f"coefficients, {source}, without friction{without}: {text}")
+            left_out = {"values_left_out": gaps} if gaps else {}
+            rows.append({"mesh": str(path), "source": source, **found, **left_out})
     return rows
 
 
@@ -246,16 +257,17 @@ def _location(args: argparse.Namespace, surrogate: Surrogate) -> str:
 
 def _training_forces(args: argparse.Namespace, location: str) -> dict[str, float]:
     """Return the mean true coefficients of the meshes of the training."""
-    found = [
-        mesh_forces(mesh_io.read_mesh(path), **_flow(args), location=location)
-        for path in _meshes_in(args.train_meshes)
-    ]
+    found = []
+    for path in _meshes_in(args.train_meshes):
+        mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
+        found.append(mesh_forces(mesh, **_flow(args), location=location))
     return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
 def _write(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(file, list(names), restval=0)
         writer.writeheader()
         writer.writerows(rows)
     print(f"wrote {table}")
@@ -290,5 +302,8 @@ def _point(text: str) -> list[float]:
 def _report(error: Exception, path: Path | None = None) -> int:
     """Print one sentence, with the options of the command line; return the code."""
     named = "" if path is None or str(path) in str(error) else f"{path}: "
-    print(f"error: {named}{error}".replace("scale=", "--scale "), file=sys.stderr)
+    text = f"error: {named}{error}"
+    for option in ("scale", "block", "time"):
+        text = text.replace(f"{option}=", f"--{option} ")
+    print(text, file=sys.stderr)
     return 2

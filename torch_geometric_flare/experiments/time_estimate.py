@@ -36,14 +36,15 @@ class TimeEstimate(Callback):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         self._times.append(time.perf_counter())
-        left = int(trainer.estimated_stepping_batches) - trainer.global_step
+        total = int(trainer.estimated_stepping_batches)
+        left = total - trainer.global_step
         if len(self._times) > _SKIPPED + _MEASURED and left > 0:
             ends = self._times[_SKIPPED:]
             steps = [end - start for start, end in zip(ends, ends[1:], strict=False)]
             step = statistics.median(steps)
             text = (
                 f"about {describe_duration(left * step)} to train: "
-                f"{left:,} steps of {step:.2g} s"
+                f"{total:,} steps of {step:.2g} s"
             )
             bar = trainer.progress_bar_callback
             print(text) if bar is None else bar.print(text)

@@ -16,13 +16,20 @@ from torch_geometric_flare.mesh_io.geometry import (
 )
 from torch_geometric_flare.mesh_io.location import check_location, find_location
 from torch_geometric_flare.mesh_io.polygons import polygon_fans, polygon_vectors
-from torch_geometric_flare.mesh_io.read import MESH_SUFFIXES, read_mesh
+from torch_geometric_flare.mesh_io.read import (
+    FURTHER_SUFFIXES,
+    MESH_SUFFIXES,
+    as_mesh,
+    read_mesh,
+)
 from torch_geometric_flare.mesh_io.visible import visible_part
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
 __all__ = [
+    "FURTHER_SUFFIXES",
     "MESH_SUFFIXES",
     "add_notes",
+    "as_mesh",
     "check_extent",
     "check_location",
     "find_features",

@@ -87,8 +87,12 @@ def _find(
             f"the input {feature} has {values.size(1)} channels, but the model takes "
             f"{feature.channels}"
         )
-    if not values.isfinite().all():
-        raise ValueError(f"the input {feature} must be finite")
+    gaps = int((~values.isfinite()).sum())
+    if gaps:
+        raise ValueError(
+            f"the input {feature} must be finite, but {gaps} of {values.numel()} "
+            "values are not"
+        )
     return values
 
 

@@ -1,19 +1,30 @@
 """Meshes that others wrote."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyvista as pv
+import vtk
 
+from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.mesh_io import reader_process
 from torch_geometric_flare.mesh_io.visible import visible_part
 
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
-"""Mesh files that `read_mesh` takes."""
+"""Mesh files that `read_mesh` takes, and that are looked for in a folder."""
+
+FURTHER_SUFFIXES = (
+    *(".vts", ".vtr", ".vti", ".vtm", ".pvd", ".foam"),
+    *(".cgns", ".exo", ".e", ".msh", ".inp"),
+)
+"""Other files that `read_mesh` takes: structured grids, cases with blocks and time
+steps, and meshes of Gmsh, Fluent (`.msh`), Abaqus and AVS (`.inp`)."""
 
 # More than any reader of VTK takes for an honest file, and little enough for a file
 # whose header claims what it does not hold.
@@ -21,9 +32,16 @@ _MEGABYTES, _MEGABYTES_PER_MEGABYTE = 2048, 30
 _SECONDS, _SECONDS_PER_MEGABYTE = 8, 0.25
 # The processor time is limited; a busy machine may take longer by this factor.
 _PATIENCE = 10
+_MOST_NAMED = 12
+_LARGEST_INDEX = 2**24  # bytes of a list of other files
 
 
-def read_mesh(path: str | os.PathLike[str]) -> Any:
+def read_mesh(
+    path: str | os.PathLike[str],
+    *,
+    block: str | None = None,
+    time: float | None = None,
+) -> Any:
     """Read a surface or a volume mesh, of which nothing is trusted.
 
     VTK reads the file in a process of its own, with limits of memory and time that
@@ -33,29 +51,43 @@ def read_mesh(path: str | os.PathLike[str]) -> Any:
     cells, loose points, and vertices and lines beside faces are left out:
     `visible_part`.
 
+    Text STL is read in capitals, with names behind `endsolid`, a byte order mark, or
+    without an end; of OBJ the vertices and faces are read, each vertex once. Files of
+    Gmsh and Abaqus need meshio: `pip install meshio`. A case of OpenFOAM is an empty
+    file `case.foam` in its folder.
+
     Args:
-        path: A file with one of `MESH_SUFFIXES`, in text or binary form.
+        path: A file with one of `MESH_SUFFIXES` or `FURTHER_SUFFIXES`, in text or
+            binary form; `~` is the home folder.
+        block: Which of several blocks, by its name: a patch such as `"inlet"`, a zone,
+            or a named group of cells; with slashes its path, such as `"boundary/wall"`.
+            A block of blocks is joined.
+        time: Which of several time steps, by its value.
 
     Returns:
         A `pyvista.PolyData` or `pyvista.UnstructuredGrid` with at least one cell, and
-        the point, cell and field data of the file.
+        the point, cell and field data of the file. Structured grids are unstructured
+        ones.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is of another format, is broken, holds no such mesh, or a
-            coordinate of it is not finite. Cells of arbitrary order (Lagrange, Bézier)
-            are refused.
+            coordinate of it is not finite; if it has several blocks or time steps and
+            none is named, or no such one. The message lists those that it has. Cells of
+            arbitrary order (Lagrange, Bézier) are refused.
         OSError: If the file may not be read.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"mesh={str(path)!r} is no file")
-    if path.suffix.lower() not in MESH_SUFFIXES:
-        raise ValueError(f"mesh={str(path)!r} is none of {', '.join(MESH_SUFFIXES)}")
+    suffixes = (*MESH_SUFFIXES, *FURTHER_SUFFIXES)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"mesh={str(path)!r} is none of {', '.join(suffixes)}")
     with path.open("rb"):  # may it be read?
-        megabytes = path.stat().st_size >> 20
+        megabytes = _size(path) >> 20
+    part = (block or "", "" if time is None else repr(float(time)))
     with tempfile.TemporaryDirectory(prefix="mesh-") as folder:
-        reason = _read_elsewhere(path, folder, megabytes)
+        reason = _read_elsewhere(path, folder, megabytes, part)
         if reason:
             raise ValueError(f"mesh={str(path)!r} {reason}")
         (checked,) = Path(folder).iterdir()
@@ -65,7 +97,22 @@ def read_mesh(path: str | os.PathLike[str]) -> Any:
             raise ValueError(f"mesh={str(path)!r}: {error}") from error
 
 
-def _read_elsewhere(path: Path, folder: str, megabytes: int) -> str:
+def _size(path: Path) -> int:
+    """Return the bytes of a file and of those that it stands for."""
+    suffix = path.suffix.lower()
+    if suffix == ".foam":
+        return sum(file.stat().st_size for file in path.parent.rglob("*"))
+    size = path.stat().st_size
+    if suffix in (".vtm", ".pvd") and size < _LARGEST_INDEX:
+        named = re.findall(r'file="([^"]+)"', path.read_text(errors="replace"))
+        files = (path.parent / name for name in named)
+        size += sum(file.stat().st_size for file in files if file.is_file())
+    return size
+
+
+def _read_elsewhere(
+    path: Path, folder: str, megabytes: int, part: tuple[str, str]
+) -> str:
     """Return what is wrong with the mesh, or nothing once it lies in `folder`."""
     seconds = _SECONDS + int(_SECONDS_PER_MEGABYTE * megabytes)
     memory = _MEGABYTES + _MEGABYTES_PER_MEGABYTE * megabytes
@@ -81,6 +128,7 @@ def _read_elsewhere(path: Path, folder: str, megabytes: int) -> str:
                 folder,
                 str(memory),
                 str(seconds),
+                *part,
             ],
             env={**os.environ, **one_thread},
             stdin=subprocess.DEVNULL,
@@ -98,3 +146,39 @@ def _read_elsewhere(path: Path, folder: str, megabytes: int) -> str:
     if done.returncode == reader_process.REFUSED:
         return said[-1]
     return f"cannot be read within {memory:,} MB and {seconds} seconds: broken?"
+
+
+def as_mesh(mesh: Any, name: str = "mesh") -> Any:
+    """Return a mesh in memory as a `pyvista.PolyData` or `pyvista.UnstructuredGrid`.
+
+    Args:
+        mesh: A mesh of PyVista or VTK; a structured grid becomes an unstructured one.
+        name: What messages call it.
+
+    Raises:
+        TypeError: If it is no mesh, or several.
+        ValueError: If it has no points, or their coordinates are not all finite.
+    """
+    wrapped = pv.wrap(mesh) if isinstance(mesh, vtk.vtkDataObject) else mesh
+    if isinstance(wrapped, pv.MultiBlock):
+        names = ", ".join(repr(key) for key in wrapped.keys()[:_MOST_NAMED])
+        raise TypeError(
+            f"{name} is a MultiBlock of {len(wrapped)} blocks ({names or 'none'}): "
+            "pass one of them, or all as one by combine()"
+        )
+    if not isinstance(wrapped, pv.DataSet):
+        raise TypeError(
+            f"{name} is {brief(mesh)}, expected the path of a mesh file or a mesh of "
+            "PyVista; of points alone Surrogate.predict takes a tensor"
+        )
+    if wrapped.n_points == 0:
+        raise ValueError(f"{name} is empty: it has no points")
+    finite = np.isfinite(wrapped.points).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{name} has {(~finite).sum()} of {len(finite)} vertices with coordinates "
+            "that are not finite: repair it"
+        )
+    if isinstance(wrapped, pv.PolyData | pv.UnstructuredGrid):
+        return wrapped
+    return wrapped.cast_to_unstructured_grid()

@@ -1,6 +1,6 @@
 """A script that reads one mesh file, in a process of its own, and checks it.
 
-    python reader_process.py MESH FOLDER MEGABYTES SECONDS
+    python reader_process.py MESH FOLDER MEGABYTES SECONDS [BLOCK [TIME]]
 
 VTK trusts what a file says: a wrong count or a wrong index ends the process, or takes
 all its memory. `read_mesh` therefore starts this script, which prints `STARTED`, takes
@@ -8,19 +8,27 @@ at most the given memory and processor time, and writes a mesh that has passed a
 checks to FOLDER, in VTK's own XML format without compression. Otherwise it prints what
 is wrong as the end of a sentence whose subject is the file, and exits with `REFUSED`.
 
-It imports nothing of the package, so that it starts without torch.
+It imports nothing of the package but two modules beside it, which do not either, so
+that it starts without torch.
 """
 
 import os
+import re
 import sys
-import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyvista as pv
 import vtk
+
+if __package__:
+    from torch_geometric_flare.mesh_io import dialects, parts
+else:  # as a script
+    import dialects  # type: ignore[import-not-found, no-redef]
+    import parts  # type: ignore[import-not-found, no-redef]
 
 STARTED = "started"
 REFUSED = 3
@@ -34,6 +42,7 @@ _VARIABLE = {  # kinds of cells with any number of corners, and the least of the
     vtk.VTK_CONVEX_POINT_SET: 4,
     vtk.VTK_POLYHEDRON: 4,
 }
+_LONGEST = 200  # characters of VTK's own reason
 # Beyond these are cells of any order, whose corners follow rules of their own.
 _LAST_KIND = vtk.VTK_POLYHEDRON
 
@@ -61,14 +70,28 @@ def limit(megabytes: int, seconds: int) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def read(path: str) -> Any:
+def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any:
     """Read whatever the file holds."""
-    with pv.vtk_verbosity("off"), warnings.catch_warnings():
-        warnings.filterwarnings("error", "The VTK reader", UserWarning)
+    with pv.vtk_verbosity("off"):
         try:
-            return pv.read(path)
-        except (UserWarning, RuntimeError, ValueError, OSError) as error:
-            raise Refused("cannot be read: broken?") from error
+            rewritten = dialects.rewrite(path, folder)
+            mesh = parts.read_part(rewritten, block, time)
+            if rewritten != path:
+                rewritten.unlink()
+        except (dialects.Malformed, parts.NoSuchPart) as reason:
+            raise Refused(str(reason)) from reason
+        except (RuntimeError, ValueError, OSError, LookupError, TypeError) as error:
+            raise Refused(f"cannot be read: broken?{_reason(error)}") from error
+    if isinstance(mesh, pv.DataSet) and not isinstance(mesh, pv.PolyData):
+        return mesh.cast_to_unstructured_grid()  # grids too
+    return mesh
+
+
+def _reason(error: Exception) -> str:
+    """Return what VTK says about a file, without the place in its own code."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^(ERROR|WARNING): In \S+, line \d+ |\(0x[0-9a-f]+\)", "", text)
+    return f" VTK says: {text[:_LONGEST]}" if text else ""
 
 
 def check(mesh: Any) -> None:
@@ -201,12 +224,20 @@ def write(mesh: Any, folder: str) -> None:
         raise Refused("cannot be handed over: is the temporary folder full?")
 
 
-def main(path: str, folder: str, megabytes: str, seconds: str) -> int:
+def main(
+    path: str,
+    folder: str,
+    megabytes: str,
+    seconds: str,
+    block: str = "",
+    time: str = "",
+) -> int:
     """Read, check and write."""
     print(STARTED, flush=True)
     limit(int(megabytes), int(seconds))
     try:
-        mesh = read(path)
+        wanted = float(time) if time else None
+        mesh = read(Path(path), Path(folder), block or None, wanted)
         check(mesh)
         mesh.cell_centers()  # what VTK cannot bear shall show here
         write(mesh, folder)

@@ -41,7 +41,7 @@ def write_points(
             fit.
         OSError: If the file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix.lower() != ".vtp":
         raise ValueError(f"path must end in .vtp, got {str(path)!r}")
     if pos.ndim != 2 or pos.size(1) not in (2, 3) or pos.size(0) == 0:
@@ -92,7 +92,7 @@ def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: If the folder of `path` does not exist.
         OSError: If VTK could not write the file.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"path={str(path)!r} lies in no folder that exists: create it first"

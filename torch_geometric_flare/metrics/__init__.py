@@ -15,6 +15,7 @@ from torch_geometric_flare.metrics.r2_score import r2_score
 from torch_geometric_flare.metrics.relative_l2 import (
     relative_l2,
     relative_l2_per_field,
+    zero_graphs,
 )
 from torch_geometric_flare.metrics.streamed import RelativeL2
 
@@ -32,4 +33,5 @@ __all__ = [
     "relative_l2_of_derivatives",
     "relative_l2_per_channel",
     "relative_l2_per_field",
+    "zero_graphs",
 ]

@@ -1,5 +1,7 @@
 """The relative error of the derivatives of a field on a grid."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,6 +15,8 @@ def relative_l2_of_derivatives(
     target: Tensor,
     grid: tuple[int, int],
     batch: Tensor | None = None,
+    *,
+    zero_scale: Tensor | Sequence[float] | None = None,
 ) -> Tensor:
     r"""Return the relative $L_2$ errors of both derivatives of a field on a grid.
 
@@ -35,6 +39,8 @@ def relative_l2_of_derivatives(
         grid: Shape $(H, W)$ of the grid of each graph. Point $(i, j)$ is number
             $iW + j$.
         batch: Graph of each point, sorted; `None` for a single graph.
+        zero_scale: Scale of each channel of the field, for graphs where a derivative of
+            the target is zero everywhere, as for `relative_l2`; `None` refuses them.
 
     Shapes:
         - `pred`, `target`: $[B H W, C]$ or $[B H W]$
@@ -47,7 +53,8 @@ def relative_l2_of_derivatives(
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `grid` is no pair of
             integers, a graph has not $H \cdot W$ points, the grid has fewer than 3
-            points along an axis, or a derivative of the target is zero everywhere.
+            points along an axis, or without `zero_scale` a derivative of the target is
+            zero everywhere.
     """
     if pred.shape != target.shape or pred.dim() not in (1, 2):
         raise ValueError(
@@ -77,7 +84,7 @@ def relative_l2_of_derivatives(
     found = _differences(pad(inside, (0, 0, 1, 1, 1, 1)))
     true = _differences(target.reshape(shape))
     errors = [
-        relative_l2(a.flatten(0, 2), b.flatten(0, 2), batch)
+        relative_l2(a.flatten(0, 2), b.flatten(0, 2), batch, zero_scale=zero_scale)
         for a, b in zip(found, true, strict=True)
     ]
     return torch.stack(errors, dim=1)

@@ -1,5 +1,6 @@
 """Force and moment coefficients of a pressure on a mesh."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,8 +55,11 @@ def mesh_forces(
         `moment_coefficients`.
 
     Raises:
-        ValueError: If the mesh has cells that are no faces or lacks the array, or a
-            number is not positive.
+        ValueError: If the mesh has cells that are no faces or lacks the array, the
+            pressure is finite nowhere, or a number is not positive.
+
+    Warns:
+        UserWarning: If the pressure is not finite at some places, which count nothing.
     """
     from torch_geometric_flare import mesh_io  # Needs pyvista.
 
@@ -78,6 +82,16 @@ def mesh_forces(
             f"{values.shape}, expected one number each"
         )
     kinematic = values.astype(np.float64) / (1.0 if density is None else density)
+    known = np.isfinite(kinematic)
+    if not known.any():
+        raise ValueError(f"{pressure!r} is finite nowhere: there is no force to sum")
+    if not known.all():
+        warnings.warn(
+            f"{pressure!r} is not finite at {(~known).sum()} of {len(known)} places, "
+            "which are left out of the forces",
+            stacklevel=2,
+        )
+        kinematic = np.where(known, kinematic, 0.0)
     total = dict.fromkeys(("drag", "lift", "roll", "pitch", "yaw"), 0.0)
     for fans in mesh_io.polygon_fans(mesh_io.oriented_faces(mesh)):
         if cells:

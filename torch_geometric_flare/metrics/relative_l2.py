@@ -1,11 +1,14 @@
 """The relative error of a field, and of each of several fields."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
+from torch_geometric_flare.metrics.graph_sum import widen
 from torch_geometric_flare.metrics.squared_error import (
     ratio_of_norms,
     result_dtype,
@@ -23,6 +26,8 @@ def relative_l2(
     batch: Tensor | None = None,
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
+    *,
+    zero_scale: Tensor | Sequence[float] | None = None,
 ) -> Tensor:
     r"""Return the relative $L_2$ error of each graph.
 
@@ -37,6 +42,16 @@ def relative_l2(
     fields in their own units: normalised ones give other numbers. Nothing is added to
     the denominator, so a graph without points or with a target of zeros has no
     relative error, and is refused.
+
+    With `zero_scale`, one number $s_c$ for each channel such as the deviation over the
+    training set, a graph whose target is zero at every point gets an absolute error in
+    units of that scale instead,
+
+    $$
+    e = \frac{\sqrt{\sum_{ic} \hat y_{ic}^2}}{\sqrt{\sum_{ic} s_c^2}}
+    $$
+
+    and all other graphs keep their relative error. `zero_graphs` tells which are which.
 
     Errors of a field given in chunks must not be averaged: `RelativeL2` adds up their
     sums.
@@ -56,18 +71,22 @@ def relative_l2(
         batch: Graph of each point, sorted; `None` for a single graph.
         batch_size: Number of graphs; by default the largest in `batch` plus one.
         group: Processes that hold the other points of these graphs, if there are any.
+        zero_scale: Scale of each channel for graphs with a target of zeros; `None`
+            refuses them.
 
     Shapes:
         - `pred`, `target`: $[N, C]$ or $[N]$
         - `batch`: $[N]$, `torch.long`
+        - `zero_scale`: $[C]$
 
     Returns:
         One error for each graph, $[B]$, at least in single precision.
 
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `batch` does not fit
-            them, or a graph has a target of zeros only or no points; with `group`, on
-            all its processes.
+            them, a graph has no points, or without `zero_scale` a target of zeros only;
+            with `group`, on all its processes. If `zero_scale` is not one positive
+            number for each channel.
         RuntimeError: If a process of `group` is lost.
     """
     squares = torch.stack(
@@ -75,7 +94,57 @@ def relative_l2(
     )
     # [N, 2]: one pass over the points sums both.
     error, norm = sum_over_graphs(squares, batch, batch_size, group).unbind(1)
+    if zero_scale is not None:
+        norm = _replace_zeros(norm, pred, zero_scale, batch, batch_size, group)
     return ratio_of_norms(error, norm).to(result_dtype(pred, target))
+
+
+def zero_graphs(
+    target: Tensor,
+    batch: Tensor | None = None,
+    batch_size: int | None = None,
+    group: "ProcessGroup | None" = None,
+) -> Tensor:
+    """Return which graphs have a target of zeros only, $[B]$ in `torch.bool`.
+
+    A graph without points counts as one.
+
+    Args:
+        target: True field.
+        batch: Graph of each point, sorted; `None` for a single graph.
+        batch_size: Number of graphs; by default the largest in `batch` plus one.
+        group: Processes that hold the other points of these graphs, if there are any.
+
+    Shapes:
+        - `target`: $[N, C]$ or $[N]$
+        - `batch`: $[N]$, `torch.long`
+    """
+    norm = squared_error(target, target)[1].sum(1, keepdim=True)
+    return sum_over_graphs(norm, batch, batch_size, group).squeeze(1) == 0
+
+
+def _replace_zeros(
+    norm: Tensor,
+    pred: Tensor,
+    zero_scale: Tensor | Sequence[float],
+    batch: Tensor | None,
+    batch_size: int | None,
+    group: "ProcessGroup | None",
+) -> Tensor:
+    """Return the norms with that of a field as large as the scale in place of zeros."""
+    scale = widen(torch.as_tensor(zero_scale, device=pred.device))
+    channels = math.prod(pred.shape[1:])
+    if scale.shape != (channels,) or not bool((scale > 0).all()):
+        raise ValueError(
+            f"zero_scale is {scale.tolist()}, expected a positive number for each of "
+            f"{channels} channels"
+        )
+    zero = norm == 0
+    if not bool(zero.any()):  # the same on all processes, as the norms are
+        return norm
+    ones = torch.ones(pred.size(0), 1, device=pred.device)
+    points = sum_over_graphs(ones, batch, batch_size, group).squeeze(1)
+    return torch.where(zero, points * scale.square().sum(), norm)
 
 
 def relative_l2_per_field(
@@ -85,6 +154,8 @@ def relative_l2_per_field(
     batch: Tensor | None = None,
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
+    *,
+    zero_scale: Tensor | Sequence[float] | None = None,
 ) -> dict[str, Tensor]:
     r"""Return the relative $L_2$ error of each field of each graph.
 
@@ -99,11 +170,14 @@ def relative_l2_per_field(
         batch_size: Number of graphs; by default the largest in `batch` plus one.
         group: Processes that hold the other points of these graphs, if there are any,
             as for `relative_l2`.
+        zero_scale: Scale of each channel, for graphs where a field is zero, as for
+            `relative_l2`; `None` refuses them.
 
     Shapes:
         - `pred`, `target`: $[N, C]$, $C$ being the channels of all fields together;
           or $[N]$ for one field of one channel
         - `batch`: $[N]$, `torch.long`
+        - `zero_scale`: $[C]$
 
     Returns:
         By the name of the field one error per graph, $[B]$ each.
@@ -132,7 +206,12 @@ def relative_l2_per_field(
     for name, columns in channel_slices(fields).items():
         try:
             errors[name] = relative_l2(
-                pred[:, columns], target[:, columns], batch, batch_size, group
+                pred[:, columns],
+                target[:, columns],
+                batch,
+                batch_size,
+                group,
+                zero_scale=None if zero_scale is None else zero_scale[columns],
             )
         except ValueError as error:
             raise ValueError(f"field {name!r}: {error}") from error

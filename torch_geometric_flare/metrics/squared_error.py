@@ -84,8 +84,8 @@ def ratio_of_norms(error: Tensor, norm: Tensor) -> Tensor:
         graphs = undefined.nonzero().flatten().tolist()
         raise ValueError(
             f"target is zero at every point of the graphs {graphs}, or they have no "
-            "points, so that their relative error is undefined: leave them out or "
-            "measure an absolute error"
+            "points, so that their relative error is undefined: leave them out, or "
+            "pass zero_scale to `relative_l2` for an absolute error"
         )
     # The square root has no slope at zero; an exact prediction gets the slope zero.
     exact = error == 0

@@ -55,7 +55,7 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         FileNotFoundError: If there is no such folder.
         ValueError: If `path` is a folder.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"path={str(path)!r} lies in a folder that does not exist: make it first"
@@ -99,7 +99,7 @@ def load_surrogate(
             not fit the model, or there is no such device.
     """
     check_kind((str, os.PathLike), "the path of a checkpoint", path=path)
-    path = Path(path)
+    path = Path(path).expanduser()
     checkpoint = read_checkpoint(path)
     return rebuild_surrogate(
         path, checkpoint["surrogate"], checkpoint["state_dict"], model, device

@@ -10,7 +10,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
-from torch_geometric_flare.fields import Fields, choose_arrays
+from torch_geometric_flare.fields import (
+    Fields,
+    channel_slices,
+    choose_arrays,
+    num_channels,
+)
 from torch_geometric_flare.transforms import feature_key
 
 if TYPE_CHECKING:
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
 
 # Below this share of the points inside of the trained box, a prediction is a guess.
 _LEAST_SHARE = 0.8
+# Of the values of a training, whatever their distribution, at least 89 % lie within so
+# many deviations of their mean.
+_DEVIATIONS = 3
 _PREDICTED = "predicted by"
 
 
@@ -53,7 +61,11 @@ def predict_mesh(
         name, prefix = str(mesh), f"{mesh}: "
         mesh = mesh_io.read_mesh(mesh)
     else:
-        mesh = mesh_io.visible_part(mesh).copy()
+        mesh = mesh_io.visible_part(mesh_io.as_mesh(mesh)).copy()
+    if cells and mesh.n_cells == 0:
+        raise ValueError(
+            f"{name} has no cells: predict at its points, location='point'"
+        )
     points = (mesh.cell_centers() if cells else mesh).points
     pos = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
@@ -64,6 +76,7 @@ def predict_mesh(
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
+    _check_features(surrogate, inputs, name)
     data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
     for feature, given in inputs.items():
         data[feature_key(feature)] = given
@@ -83,11 +96,54 @@ def predict_mesh(
             if truth.shape == values.shape and truth.dtype.kind in "fiu":
                 there[f"{field.name}_true"] = truth
                 there[f"{field.name}_error"] = values - truth
+                _count_gaps(f"{field.name}_true", truth, name)
         there[field.name] = values
         notes[f"{field.name}_unit"] = field.unit
         notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
     return mesh
+
+
+def _check_features(
+    surrogate: "Surrogate", inputs: Mapping[str, Tensor], name: str
+) -> None:
+    """Warn about features that are far from those of the training."""
+    normalizer = surrogate.input_normalizer
+    if normalizer is None:
+        return
+    number = num_channels(surrogate.features)
+    mean, deviation = normalizer.shift[-number:].cpu(), normalizer.scale[-number:].cpu()
+    low, high = mean - _DEVIATIONS * deviation, mean + _DEVIATIONS * deviation
+    for feature in surrogate.features:
+        columns = channel_slices(surrogate.features)[feature.name]
+        values = inputs[feature.name]
+        inside = (values >= low[columns]) & (values <= high[columns])
+        for channel, share in enumerate(inside.float().mean(0).tolist()):
+            if share >= _LEAST_SHARE:
+                continue
+            of = f"[{channel}]" if feature.channels > 1 else ""
+            least, most = values[:, channel].aminmax()
+            unit = f" {feature.unit}" if feature.unit else ""
+            found = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+            warnings.warn(
+                f"{feature.name}{of} of {name} is {found}{unit}, but the model was "
+                f"trained on {low[columns][channel]:.4g} to "
+                f"{high[columns][channel]:.4g}{unit} (mean ± {_DEVIATIONS} "
+                "deviations): expect large errors",
+                stacklevel=4,
+            )
+
+
+def _count_gaps(array: str, truth: Any, name: str) -> None:
+    """Warn about values of the truth that are not finite."""
+    finite = torch.as_tensor(truth).isfinite().view(len(truth), -1).all(1)
+    gaps = len(finite) - int(finite.sum())
+    if gaps:
+        warnings.warn(
+            f"{array} of {name} is not finite at {gaps} of {len(finite)} places, which "
+            "are left out of errors, pictures and forces",
+            stacklevel=4,
+        )
 
 
 def _is_predicted(mesh: Any) -> bool:

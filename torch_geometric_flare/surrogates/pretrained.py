@@ -36,7 +36,7 @@ def save_pretrained(
     with needs_extra("hub", "Surrogate.save_pretrained"):
         import safetensors.torch
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder={str(folder)!r} is a file: name a folder")
     metrics = dict(metrics or {})
@@ -110,7 +110,7 @@ def from_pretrained(
     with needs_extra("hub", "Surrogate.from_pretrained"):
         import safetensors.torch
 
-    folder = Path(source)
+    folder = Path(source).expanduser()
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(

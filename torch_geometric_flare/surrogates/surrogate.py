@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_integers, check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import forward_arguments
 from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
@@ -145,7 +146,11 @@ class Surrogate(nn.Module):
         arguments = forward_arguments(self.model, data)
         if isinstance(arguments.get("pos"), Tensor):
             arguments["pos"] = self._near_origin(arguments["pos"])
-        encoded = self.model(**_as_floating(arguments, self.model))
+        arguments = _as_floating(arguments, self.model)
+        if _has_other_width(self.model, arguments.get("x")):
+            encoded = self._name_channels(arguments)
+        else:
+            encoded = self.model(**arguments)
         # In the precision of the normaliser, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
@@ -161,6 +166,26 @@ class Surrogate(nn.Module):
             return pos
         far = box.shift.abs().max() > _FAR * box.scale.max()
         return (pos - torch.where(far, box.shift, 0.0)).to(pos.dtype)
+
+    def _name_channels(self, arguments: dict[str, Any]) -> Any:
+        """Predict; say what the channels of `x` are if the model refuses them."""
+        try:
+            return self.model(**arguments)
+        except (ValueError, RuntimeError) as error:
+            network = unwrap(self.model)
+            features = num_channels(self.features)
+            found = arguments["x"].size(1)
+            coordinates = (found - features) // (1 + 2 * self.fourier_octaves)
+            held = [f"{coordinates} coordinates"]
+            held += [f"{field.name} ({field.channels})" for field in self.features]
+            if self.fourier_octaves:
+                held += [f"{found - features - coordinates} Fourier features"]
+            raise ValueError(
+                f"x has {found} channels: {', '.join(held)}; but "
+                f"{type(network).__name__} was built with in_channels="
+                f"{network.in_channels}: build it with in_channels={found}, or name "
+                "other features"
+            ) from error
 
     def encode_input(self, data: Data) -> Tensor | None:
         """Return the input of the model, its `x`, for a sample or a batch.
@@ -271,7 +296,7 @@ class Surrogate(nn.Module):
         `mesh_io.save_dataset`.
 
         Args:
-            mesh: A file with one of `mesh_io.MESH_SUFFIXES`, or a PyVista mesh. Hidden
+            mesh: A file that `mesh_io.read_mesh` takes, or a PyVista mesh. Hidden
                 cells and loose points are left out, see `mesh_io.visible_part`.
             location: Where to predict: `"point"` or `"cell"`. By default where it was
                 trained, or at the points if that is not known.
@@ -287,22 +312,26 @@ class Surrogate(nn.Module):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file is broken, the mesh lies far from the box of the
-                training or lacks a feature, the surrogate has no coordinate
+            TypeError: If `mesh` is neither a file nor one mesh.
+            ValueError: If the file is broken, the mesh is empty, lies far from the box
+                of the training or lacks a feature, the surrogate has no coordinate
                 normaliser, or the prediction is not finite.
 
         Warns:
-            UserWarning: If less than 80 % of the points lie in the box, or `location`
-                is another one than that of the training.
+            UserWarning: If less than 80 % of the points lie in the box, or have a
+                feature within three deviations of its mean over the training, if
+                `location` is another one than that of the training, or the mesh brings
+                a field that is not finite everywhere.
         """
-        return predict_mesh(
-            self,
-            mesh,
-            location=location,
-            constants=constants,
-            scale=scale,
-            arrays=tuple(arrays),
-        )
+        with torch.device("cpu"):  # where meshes are, whatever torch's default device
+            return predict_mesh(
+                self,
+                mesh,
+                location=location,
+                constants=constants,
+                scale=scale,
+                arrays=tuple(arrays),
+            )
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None
@@ -414,6 +443,14 @@ class Surrogate(nn.Module):
             revision=revision,
             token=token,
         )
+
+
+def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:
+    """Return whether `x` has not as many channels as the model says that it takes."""
+    expected = getattr(unwrap(model), "in_channels", None)
+    if x is None or x.dim() != 2 or not isinstance(expected, int) or expected < 1:
+        return False
+    return x.size(1) != expected
 
 
 def _names(fields: Fields) -> str:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,7 +10,12 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import MeanSample, NearestSample
 from torch_geometric_flare.surrogates import Surrogate
-from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
+from torch_geometric_flare.training.errors import (
+    errors_per_field,
+    mean_over_fields,
+    zero_fields,
+)
+from torch_geometric_flare.training.flags import warn_absolute
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Comparison:
         relative_l2_of_nearest_training_sample: Error of the fields of the training
             sample of the most similar shape, carried over to the nearest points.
         per_field: For each field by its name, these three errors by their names.
+        absolute: For each field by its name, the samples in which it is zero at every
+            point. Their errors are absolute, in units of the surrogate's scale.
     """
 
     predictions: list[Tensor]
@@ -34,6 +41,7 @@ class Comparison:
     relative_l2_of_training_mean: Tensor
     relative_l2_of_nearest_training_sample: Tensor
     per_field: Mapping[str, Mapping[str, Tensor]]
+    absolute: Mapping[str, list[int]] = field(default_factory=dict)
 
     def mean_errors(self) -> dict[str, float]:
         """Return the three errors by their names, averaged over the samples.
@@ -43,8 +51,8 @@ class Comparison:
         means = {name: getattr(self, name).mean().item() for name in _KINDS}
         if len(self.per_field) > 1:
             means |= {
-                f"{name}_{field}": error.mean().item()
-                for field, errors in self.per_field.items()
+                f"{name}_{of}": error.mean().item()
+                for of, errors in self.per_field.items()
                 for name, error in errors.items()
             }
         return means
@@ -77,10 +85,15 @@ def compare_with_baselines(
 
     Raises:
         ValueError: If a split is empty or a field is missing.
+
+    Warns:
+        UserWarning: If a field is zero at every point of a sample of `test`, whose
+            errors are then absolute, in units of the scale of `target_normalizer`.
     """
     if len(test) == 0:
         raise ValueError("test is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
+    scale = surrogate.target_normalizer.scale.cpu()
 
     def with_input(data: Data) -> Data:
         # Copies: `Data.to` moves the sample itself.
@@ -90,12 +103,12 @@ def compare_with_baselines(
 
     def errors(predictions: Sequence[Tensor]) -> dict[str, Tensor]:
         found = [
-            errors_per_field(prediction, data, surrogate.fields)
+            errors_per_field(prediction, data, surrogate.fields, scale)
             for prediction, data in zip(predictions, test, strict=True)
         ]
         return {
-            field.name: torch.cat([sample[field.name] for sample in found])
-            for field in surrogate.fields
+            each.name: torch.cat([sample[each.name] for sample in found])
+            for each in surrogate.fields
         }
 
     nearest = NearestSample(with_input(data) for data in train)
@@ -112,11 +125,17 @@ def compare_with_baselines(
             strict=True,
         )
     )
+    absolute: dict[str, list[int]] = {}
+    for number, data in enumerate(test):
+        for name in zero_fields(data.y, data, surrogate.fields):
+            absolute.setdefault(name, []).append(number)
+    warn_absolute(absolute, surrogate.split(surrogate.target_normalizer.scale[None]))
     return Comparison(
         predictions,
         **{name: mean_over_fields(errors) for name, errors in measured.items()},
         per_field={
-            field.name: {name: errors[field.name] for name, errors in measured.items()}
-            for field in surrogate.fields
+            each.name: {name: errors[each.name] for name, errors in measured.items()}
+            for each in surrogate.fields
         },
+        absolute=absolute,
     )

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.training.resuming import check_same, describe_arithmetic
 from torch_geometric_flare.training.sampling import seed_epoch
@@ -105,7 +106,7 @@ class EpochCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: str | Path, keep_best: bool = False) -> None:
-        self.path = Path(folder) / "last.ckpt"
+        self.path = as_path(folder) / "last.ckpt"
         self.best_path = self.path.with_name("best.ckpt")
         self.keep_best = keep_best
         self.lowest = math.inf

@@ -1,6 +1,7 @@
 """Training, validation and test splits for Lightning."""
 
 import re
+import signal
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DistributedSampler, SequentialSampler
 from torch_geometric.data import Data
@@ -17,11 +19,16 @@ from torch_geometric.loader import DataLoader
 from torch_geometric_flare._arguments import brief, check_integers
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import edge_transform
+from torch_geometric_flare.training.flags import NUMBER
 from torch_geometric_flare.training.point_sampling import (
     PointBatchSampler,
     sample_sizes,
 )
-from torch_geometric_flare.training.sampling import EpochSampler, SeededDataset
+from torch_geometric_flare.training.sampling import (
+    EpochSampler,
+    RepeatedSampler,
+    SeededDataset,
+)
 
 # What a resumed training must find unchanged.
 _FIXED = (
@@ -42,14 +49,43 @@ class _Loader(DataLoader):
     training would shuffle once more: processes that share each sample would then take
     other steps than one process. For `Trainer(overfit_batches=...)` it is torch's
     sequential one, which yields samples and not whole batches.
+
+    In validation and test a sample that the sampler repeats is told from the others,
+    and left out of a batch that has any.
+
+    Args:
+        in_order: Whether these are the samples of validation or test.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if isinstance(kwargs.get("sampler"), SequentialSampler):
+    def __init__(self, *args: Any, in_order: bool = False, **kwargs: Any) -> None:
+        self.in_order = in_order
+        sampler = kwargs.get("sampler")
+        if isinstance(sampler, SequentialSampler):
             kwargs["batch_size"] = kwargs["batch_size"] or 1
+        if isinstance(sampler, DistributedSampler):
+            sampler.shuffle = False
+            if in_order:
+                kwargs["sampler"] = RepeatedSampler(sampler)
         super().__init__(*args, **kwargs)
-        if isinstance(self.sampler, DistributedSampler):
-            self.sampler.shuffle = False
+        collate: Any = self.collate_fn  # type: ignore[has-type]
+        self.collate_fn = _DropRepeated(collate)
+
+    def __iter__(self) -> Any:
+        # Draws a seed by a generator of the CPU, on torch's default device.
+        with torch.device("cpu"):
+            return super().__iter__()
+
+
+class _DropRepeated:
+    """Makes a batch of the samples that are not repeated, if there are any."""
+
+    def __init__(self, collate: Callable[[list[Data]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[Data]) -> Any:
+        once = [data for data in samples if data.get(NUMBER, 0) >= 0]
+        with torch.device("cpu"):  # whatever torch's default device
+            return self.collate(once or samples)
 
 
 class SurrogateDataModule(LightningDataModule):
@@ -70,7 +106,7 @@ class SurrogateDataModule(LightningDataModule):
     in the order of the epoch: of two, the first gets every other sample (with
     `max_points`, every other batch) and the second those between. Where they do not
     come out even, the first ones of the order are repeated at its end. One such group
-    has the order of one process.
+    has the order of one process. In validation and test a repeated sample counts once.
 
     With `max_points`, batches of unequal samples take equal memory: each holds as many
     samples as fit, other ones in each epoch, but always the same number of batches an
@@ -202,14 +238,21 @@ class SurrogateDataModule(LightningDataModule):
         transform: Callable[[Data], Data] | None,
     ) -> DataLoader:
         return _Loader(
-            SeededDataset(dataset, self.seed, transform, self._edges()),
+            SeededDataset(
+                dataset,
+                self.seed,
+                transform,
+                self._edges(),
+                numbered=self.trainer is not None,
+            ),
             batch_size=batch_size,
             sampler=sampler,
+            in_order=isinstance(sampler, EpochSampler) and not sampler.shuffle,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             # A loader without one draws from the global generator whenever it is
             # iterated, which would shift the random numbers of the training.
-            generator=torch.Generator(),
+            generator=torch.Generator("cpu"),
         )
 
     def _edges(self) -> Callable[[Data], Data] | None:
@@ -217,6 +260,11 @@ class SurrogateDataModule(LightningDataModule):
         module = None if self.trainer is None else self.trainer.lightning_module
         surrogate = getattr(module, "surrogate", None)
         return edge_transform(surrogate.model) if surrogate is not None else None
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Let a training that SIGTERM ends exit with the status of that signal."""
+        if isinstance(exception, SIGTERMException):
+            exception.code = 128 + signal.SIGTERM  # of itself it has 0, success
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training must find unchanged, and its first epoch."""

@@ -9,24 +9,38 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import (
+    relative_l2,
     relative_l2_of_derivatives,
     relative_l2_per_field,
 )
+from torch_geometric_flare.metrics.squared_error import squared_error, sum_over_graphs
 
 
 def errors_per_field(
-    prediction: Tensor, data: Data, fields: Fields
+    prediction: Tensor,
+    data: Data,
+    fields: Fields,
+    scale: Tensor | None = None,
+    *,
+    skip_gaps: bool = False,
 ) -> dict[str, Tensor]:
     """Return the relative error of each field and sample.
+
+    A field that is zero at every point of a sample has an absolute error in units of
+    its scale; see `metrics.relative_l2`.
 
     Args:
         prediction: The decoded fields side by side.
         data: The sample or batch with the true fields as `y`, and `group` where other
             processes hold other points of it.
         fields: What the columns of both are.
+        scale: Scale of each column over the training set; `None` refuses zero fields.
+        skip_gaps: Leave out the points where a true field is not finite. A sample
+            without any other has the error nan.
 
     Shapes:
         - `prediction`: $[N, C]$
+        - `scale`: $[C]$
 
     Returns:
         Errors by the field's name, $[B]$ each.
@@ -39,10 +53,84 @@ def errors_per_field(
             f"the data has no true field y, only {sorted(data.keys())}: add it in the "
             "dataset or by a transform"
         )
-    graphs = data.get("batch"), data.num_graphs if "batch" in data else 1
+    batch, number = graphs_of(data)
+    if skip_gaps and prediction.shape == data.y.shape:
+        known = data.y.isfinite()
+        if not bool(known.all()):
+            return {
+                name: _errors_where(
+                    known[:, columns].all(1),
+                    prediction[:, columns],
+                    data.y[:, columns],
+                    batch,
+                    number,
+                    None if scale is None else scale[columns],
+                )
+                for name, columns in channel_slices(fields).items()
+            }
     return relative_l2_per_field(
-        prediction, data.y, fields, *graphs, group=data.get("group")
+        prediction,
+        data.y,
+        fields,
+        batch,
+        number,
+        group=data.get("group"),
+        zero_scale=scale,
     )
+
+
+def graphs_of(data: Data) -> tuple[Tensor | None, int]:
+    """Return the batch vector and the number of graphs of a sample or a batch."""
+    return data.get("batch"), data.num_graphs if "batch" in data else 1
+
+
+def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
+    """Return which graphs have no field but zeros, by the name of the field.
+
+    Args:
+        y: True fields side by side; values that are not finite count as zero.
+        data: The sample or batch that they belong to.
+        fields: What the columns are.
+
+    Shapes:
+        - `y`: $[N, C]$
+    """
+    batch, number = graphs_of(data)
+    finite = torch.nan_to_num(y, 0.0, 0.0, 0.0)
+    _, squares = squared_error(finite, finite)
+    slices = channel_slices(fields)
+    norms = torch.stack([squares[:, columns].sum(1) for columns in slices.values()], 1)
+    zero = sum_over_graphs(norms, batch, number, data.get("group")) == 0  # [B, F]
+    if not bool(zero.any()):
+        return {}
+    found = {
+        name: zero[:, index].nonzero().flatten().tolist()
+        for index, name in enumerate(slices)
+    }
+    return {name: graphs for name, graphs in found.items() if graphs}
+
+
+def _errors_where(
+    known: Tensor,
+    prediction: Tensor,
+    target: Tensor,
+    batch: Tensor | None,
+    num_graphs: int,
+    scale: Tensor | None,
+) -> Tensor:
+    """Return the errors over some of the points; nan for a graph without any."""
+    if batch is None:
+        batch = torch.zeros(len(known), dtype=torch.long, device=known.device)
+    left = batch[known]
+    counts = left.bincount(minlength=num_graphs)
+    measured = counts > 0
+    rank = measured.cumsum(0) - 1  # number of a graph among those that have points
+    errors = torch.full((num_graphs,), torch.nan, device=prediction.device)
+    if bool(measured.any()):
+        errors[measured] = relative_l2(
+            prediction[known], target[known], rank[left], zero_scale=scale
+        ).to(errors)
+    return errors
 
 
 def mean_over_fields(errors: Mapping[str, Tensor]) -> Tensor:
@@ -50,7 +138,9 @@ def mean_over_fields(errors: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(errors.values())).mean(0)
 
 
-def derivative_errors(prediction: Tensor, data: Data, fields: Fields) -> Tensor:
+def derivative_errors(
+    prediction: Tensor, data: Data, fields: Fields, scale: Tensor | None = None
+) -> Tensor:
     """Return the relative errors of both derivatives of each sample, $[B, 2]$.
 
     With several fields it is their mean over the fields.
@@ -60,9 +150,11 @@ def derivative_errors(prediction: Tensor, data: Data, fields: Fields) -> Tensor:
         data: The sample or batch with the true fields as `y`, and `grid`, the same for
             all samples.
         fields: What the columns of both are.
+        scale: Scale of each column over the training set; `None` refuses zero fields.
 
     Shapes:
         - `prediction`: $[N, C]$
+        - `scale`: $[C]$
 
     Raises:
         ValueError: If the samples have no grid or different ones, or their points are
@@ -76,7 +168,11 @@ def derivative_errors(prediction: Tensor, data: Data, fields: Fields) -> Tensor:
     grid = _common_grid(data.get("grid"))
     errors = [
         relative_l2_of_derivatives(
-            prediction[:, columns], data.y[:, columns], grid, data.get("batch")
+            prediction[:, columns],
+            data.y[:, columns],
+            grid,
+            data.get("batch"),
+            zero_scale=None if scale is None else scale[columns],
         )
         for columns in channel_slices(fields).values()
     ]

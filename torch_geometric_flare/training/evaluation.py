@@ -1,6 +1,6 @@
 """The errors of a surrogate on a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,32 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.surrogates import Surrogate
-from torch_geometric_flare.training.errors import errors_per_field, mean_over_fields
+from torch_geometric_flare.training.errors import (
+    errors_per_field,
+    graphs_of,
+    mean_over_fields,
+    zero_fields,
+)
+from torch_geometric_flare.training.flags import (
+    count_gaps,
+    warn_absolute,
+    warn_gaps,
+)
+
+
+def host_batches(dataset: Sequence[Data], batch_size: int) -> Iterator[Data]:
+    """Yield batches in order, made on the CPU whatever torch's default device."""
+    with torch.device("cpu"):
+        # Without a generator of its own, a loader draws a seed from the global one.
+        generator = torch.Generator("cpu")
+        loader = DataLoader(dataset, batch_size=batch_size, generator=generator)
+        batches = iter(loader)
+    while True:
+        with torch.device("cpu"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def evaluate(
@@ -27,6 +52,11 @@ def evaluate(
 
     Raises:
         ValueError: If `dataset` is empty or a field is missing.
+
+    Warns:
+        UserWarning: If a field is zero at every point of a sample, whose error is then
+            absolute, in units of the scale of `target_normalizer`; or if a true value
+            is not finite, which leaves its point out (nan where none is left).
     """
     return mean_over_fields(evaluate_per_field(surrogate, dataset, batch_size))
 
@@ -47,17 +77,36 @@ def evaluate_per_field(
 
     Raises:
         ValueError: If `dataset` is empty or a field is missing.
+
+    Warns:
+        UserWarning: If a field is zero at every point of a sample, whose error is then
+            absolute, in units of the scale of `target_normalizer`; or if a true value
+            is not finite, which leaves its point out (nan where none is left).
     """
     if len(dataset) == 0:
         raise ValueError("dataset is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
+    scale = surrogate.target_normalizer.scale
     errors: dict[str, list[Tensor]] = {field.name: [] for field in surrogate.fields}
-    # Without a generator of its own, a loader draws a seed from the global one.
-    loader = DataLoader(dataset, batch_size=batch_size, generator=torch.Generator())
-    for batch in loader:
+    zeros: dict[str, list[int]] = {field.name: [] for field in surrogate.fields}
+    gaps: dict[str, dict[int, int]] = {field.name: {} for field in surrogate.fields}
+    first = 0  # number of the batch's first sample in the data set
+    for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
         prediction = surrogate.predict(batch)
-        found = errors_per_field(prediction, batch, surrogate.fields)
-        for name, error in found.items():
+        measured = errors_per_field(
+            prediction, batch, surrogate.fields, scale, skip_gaps=True
+        )
+        for name, error in measured.items():
             errors[name].append(error.cpu())
+        for name, counts in count_gaps(batch, surrogate.fields).items():
+            found = {first + graph: count for graph, count in enumerate(counts)}
+            gaps[name] |= {number: count for number, count in found.items() if count}
+        for name, graphs in zero_fields(batch.y, batch, surrogate.fields).items():
+            zeros[name] += [
+                first + graph for graph in graphs if measured[name][graph].isfinite()
+            ]
+        first += graphs_of(batch)[1]
+    warn_absolute(zeros, surrogate.split(scale.unsqueeze(0)))
+    warn_gaps(gaps)
     return {name: torch.cat(parts) for name, parts in errors.items()}

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
@@ -55,7 +56,7 @@ def fit(
     Args:
         module: The training, with its recipe.
         data: The splits.
-        folder: Where checkpoint and logs go.
+        folder: Where checkpoint and logs go; `~` is the home folder.
         resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
         accelerator: See `build_trainer`, as for all that follow.
         devices: Number of them.
@@ -82,7 +83,10 @@ def fit(
             model, precision, on other devices or other data; or if the samples lack a
             field.
         RuntimeError: If the loss is not finite.
+        SystemExit: With status 143, after the batch at hand, where the process gets
+            SIGTERM.
     """
+    folder = as_path(folder)
     module.train()  # An earlier prediction has left it in evaluation mode.
     with keep_random_state(), quiet_lightning():
         trainer = build_trainer(

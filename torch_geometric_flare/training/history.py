@@ -20,7 +20,7 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
         FileNotFoundError: If `folder` holds no log.
     """
     logs = sorted(
-        Path(folder).glob("metrics/version_*/metrics.csv"),
+        Path(folder).expanduser().glob("metrics/version_*/metrics.csv"),
         key=lambda path: int(path.parent.name.removeprefix("version_")),
     )
     if not logs:

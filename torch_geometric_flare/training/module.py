@@ -1,6 +1,8 @@
 """The training of a surrogate, as a Lightning module."""
 
 import json
+import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,15 @@ from torch_geometric_flare.surrogates.description import describe_surrogate
 from torch_geometric_flare.training.errors import (
     derivative_errors,
     errors_per_field,
+    graphs_of,
     mean_over_fields,
+    zero_fields,
+)
+from torch_geometric_flare.training.flags import (
+    is_repeated,
+    name_samples,
+    numbers_of,
+    warn_absolute,
 )
 from torch_geometric_flare.training.optimizer import build_optimizer
 from torch_geometric_flare.training.resuming import check_same
@@ -46,8 +56,10 @@ class SurrogateModule(LightningModule):
 
     The loss is the mean over the fields of the mean over the samples of
     `metrics.relative_l2`, prediction and target both in their own units: each field
-    counts as much as any other, whatever its unit. With an average of the weights,
-    validation and test see the averaged ones.
+    counts as much as any other, whatever its unit. Where a field is zero at every point
+    of a sample, the error is absolute, in units of the scale of `target_normalizer`,
+    and a warning names the sample. With an average of the weights, validation and test
+    see the averaged ones.
 
     All stages log the means over an epoch of what `measure` returns: `train_loss`,
     `val_loss` and `test_loss`, and likewise `relative_l2`, with several fields also
@@ -111,6 +123,8 @@ class SurrogateModule(LightningModule):
             fourier_octaves=recipe.fourier_octaves,
         )
         self.recipe = recipe
+        self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
+        self._resumed_steps: int | None = None  # of the schedule of a checkpoint
 
     @property
     def learning_rate(self) -> float:
@@ -143,7 +157,9 @@ class SurrogateModule(LightningModule):
             ValueError: If `load_surrogate` refuses it, or it is of no training.
         """
         surrogate = load_surrogate(checkpoint_path, model)
-        described = read_checkpoint(Path(checkpoint_path))["surrogate"].get("recipe")
+        described = read_checkpoint(Path(checkpoint_path).expanduser())[
+            "surrogate"
+        ].get("recipe")
         if described is None and "recipe" not in arguments:
             raise ValueError(
                 f"'{checkpoint_path}' holds a surrogate without a recipe: pass recipe="
@@ -168,6 +184,33 @@ class SurrogateModule(LightningModule):
         plain = json.loads(json.dumps(self.recipe.to_dict()))  # YAML knows no tuples
         for logger in self.loggers:
             logger.log_hyperparams(plain)
+
+    def on_train_start(self) -> None:
+        """Put the learning rate where a schedule of another length has it.
+
+        Warns:
+            UserWarning: If the resumed training had another number of steps.
+        """
+        theirs, self._resumed_steps = self._resumed_steps, None
+        for config in self.trainer.lr_scheduler_configs:
+            schedule: Any = config.scheduler
+            ours = getattr(schedule, "total_steps", None)
+            if theirs is None or ours is None or ours == theirs:
+                continue
+            if schedule.last_epoch >= ours:
+                raise ValueError(
+                    f"the checkpoint has made {schedule.last_epoch} steps, but "
+                    f"max_epochs and max_steps end this training after {ours}: raise "
+                    "them"
+                )
+            schedule.last_epoch -= 1
+            schedule.step()  # the same step again, of the new schedule
+            rate = schedule.get_last_lr()[0]
+            warnings.warn(
+                f"the checkpoint's learning rate was scheduled over {theirs} steps, "
+                f"this training has {ours}: it goes on with a rate of {rate:.3g}",
+                stacklevel=2,
+            )
 
     def forward(self, data: Data) -> Tensor:
         """Predict all fields in their own units, $[N, C]$."""
@@ -195,10 +238,13 @@ class SurrogateModule(LightningModule):
             ValueError: If `data` has no `y` or it does not fit the prediction, or with
                 a `derivative_weight` is not on one grid.
         """
-        errors = errors_per_field(prediction, data, self.surrogate.fields)
+        scale = self.surrogate.target_normalizer.scale
+        errors = errors_per_field(prediction, data, self.surrogate.fields, scale)
         loss = mean_over_fields(errors).mean()
         if self.recipe.derivative_weight:
-            derivatives = derivative_errors(prediction, data, self.surrogate.fields)
+            derivatives = derivative_errors(
+                prediction, data, self.surrogate.fields, scale
+            )
             loss = loss + self.recipe.derivative_weight * derivatives.sum(1).mean()
         return loss
 
@@ -223,7 +269,9 @@ class SurrogateModule(LightningModule):
             ValueError: As `loss`.
         """
         fields = self.surrogate.fields
-        errors = errors_per_field(prediction.detach(), data, fields)
+        scale = self.surrogate.target_normalizer.scale
+        errors = errors_per_field(prediction.detach(), data, fields, scale)
+        self._flag_zeros(data)
         named = {"relative_l2": mean_over_fields(errors)}
         if len(fields) > 1:
             named |= {f"relative_l2_{name}": error for name, error in errors.items()}
@@ -238,28 +286,40 @@ class SurrogateModule(LightningModule):
         """
         loss = self._measure("train", batch)
         if not bool(torch.isfinite(loss)):
+            graphs = range(graphs_of(batch)[1])
+            numbers = numbers_of(batch, graphs)
+            where = f" in {name_samples(numbers)} of train" if numbers else ""
             raise RuntimeError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, step "
-                f"{self.global_step}: look for nan or inf in the data, lower "
+                f"{self.global_step}: look for nan or inf in the data{where}, lower "
                 f"learning_rate={self.recipe.learning_rate}, or resume from the last "
                 "checkpoint with precision='32-true'"
             )
         return loss
 
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Log the measures of one batch of the validation split."""
+    def validation_step(
+        self, batch: Data, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Log the measures of one batch of the validation split.
+
+        With several loaders Lightning adds their number to the names, as in
+        `val_loss/dataloader_idx_1`.
+        """
         self._measure("val", batch)
 
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Log the measures of one batch of the test split."""
+    def test_step(self, batch: Data, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log the measures of one batch of the test split, as `validation_step`."""
         self._measure("test", batch)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return the recipe's optimizer and a one-cycle schedule over all steps."""
+        """Return the recipe's optimizer and a one-cycle schedule over all steps.
+
+        Raises:
+            ValueError: If the trainer does not tell how many steps that is.
+        """
         recipe = self.recipe
         optimizer = build_optimizer(self.surrogate.model, recipe)
-        # The schedule divides by the length of each phase less one step.
-        num_steps = max(4, int(self.trainer.estimated_stepping_batches))
+        num_steps = self._num_steps()
         schedule = OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
@@ -288,14 +348,48 @@ class SurrogateModule(LightningModule):
         theirs, ours = checkpoint["surrogate"], self._description()
         for name, what in _DESCRIBED.items():
             check_same(theirs.get(name), ours[name], what)
+        for schedule in checkpoint.get("lr_schedulers", ()):
+            # The schedule spans the steps of this training, not those of another one.
+            self._resumed_steps = schedule.pop("total_steps", None)
+            schedule.pop("_schedule_phases", None)
+
+    def _num_steps(self) -> int:
+        """Return the steps of the training, for the schedule of the learning rate."""
+        estimate = self.trainer.estimated_stepping_batches
+        if not 0 <= estimate < math.inf:
+            raise ValueError(
+                "the learning rate is scheduled over all steps of a training, but "
+                f"max_epochs={self.trainer.max_epochs} and max_steps="
+                f"{self.trainer.max_steps} do not tell how many these are: give the "
+                "Trainer max_steps (a max_time may end it earlier), or for batches of "
+                "known number max_epochs"
+            )
+        # The schedule divides by the length of each phase less one step.
+        return max(4, int(estimate))
 
     def _description(self) -> dict[str, Any]:
         described = describe_surrogate(self.surrogate)
         return {**described, "recipe": self.recipe.to_dict()}
 
+    def _flag_zeros(self, data: Data) -> None:
+        """Warn, once for each stage and field, that an error is absolute."""
+        trainer = self._trainer
+        stage = None if trainer is None else trainer.state.stage
+        split = "" if stage is None else stage.dataloader_prefix or ""
+        fields = self.surrogate.fields
+        for name, graphs in zero_fields(data.y, data, fields).items():
+            if (split, name) in self._flagged:
+                continue
+            self._flagged.add((split, name))
+            numbers = numbers_of(data, graphs)
+            columns = self.surrogate.split(self.surrogate.target_normalizer.scale[None])
+            warn_absolute({name: graphs if numbers is None else numbers}, columns)
+
     def _measure(self, stage: str, batch: Data) -> Tensor:
         """Log the measures of a batch, and return its loss."""
         measured = self.measure(self(batch), batch)
+        # A sample that only fills up a process's share counts nothing.
+        weight = 0 if stage != "train" and is_repeated(batch) else graphs_of(batch)[1]
         if "loss" not in measured:
             raise ValueError(
                 f"{type(self).__name__}.measure returned {sorted(measured)} without "
@@ -304,8 +398,9 @@ class SurrogateModule(LightningModule):
         for name, value in measured.items():
             self.log(
                 f"{stage}_{name}",
-                value.detach(),
-                batch_size=batch.num_graphs,
+                value.detach() if weight else torch.zeros_like(value),
+                # Lightning averages the weights of processes: of integers rounded down.
+                batch_size=float(weight),  # type: ignore[arg-type]
                 on_step=False,
                 on_epoch=True,
                 prog_bar=name in ("loss", "relative_l2"),

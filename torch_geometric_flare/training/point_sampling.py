@@ -3,6 +3,7 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from statistics import median_low
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler, Subset
@@ -45,6 +46,10 @@ def sample_sizes(dataset: Sequence[Data]) -> list[int]:
         f"{type(dataset).__name__} does not tell the points of its samples: give it an "
         "attribute `sizes`, one number per sample, or pass sizes= to the data module"
     )
+
+
+# Batches are packed on the CPU, whatever torch's default device.
+_HOST: Any = {"dtype": torch.float64, "device": "cpu"}
 
 
 class PointBatchSampler(Sampler[list[Key]]):
@@ -96,8 +101,8 @@ class PointBatchSampler(Sampler[list[Key]]):
         self.epoch = epoch
         by_size = sorted(range(len(self.sizes)), key=self.sizes.__getitem__)
         # The place of each sample in that order, between 0 and 1.
-        self._rank = torch.empty(len(self.sizes), dtype=torch.float64)
-        self._rank[by_size] = torch.linspace(0, 1, len(by_size), dtype=torch.float64)
+        self._rank = torch.empty(len(self.sizes), **_HOST)
+        self._rank[by_size] = torch.linspace(0, 1, len(by_size), **_HOST)
         generator = _generator(seed, TRIAL)
         trials = [len(self._pack(generator, lean=0)) for _ in range(_TRIALS)]
         largest_first = len(self._pack(generator, lean=1))
@@ -117,7 +122,8 @@ class PointBatchSampler(Sampler[list[Key]]):
         while len(batches) < self._num_batches:
             fullest = max((b for b in batches if len(b) > 1), key=self._num_points)
             batches.append([fullest.pop() for _ in range(len(fullest) // 2)])
-        for number in torch.randperm(len(batches), generator=generator).tolist():
+        order = torch.randperm(len(batches), generator=generator, device="cpu")
+        for number in order.tolist():
             yield [(epoch, index) for index in batches[number]]
 
     def __len__(self) -> int:
@@ -128,7 +134,7 @@ class PointBatchSampler(Sampler[list[Key]]):
 
     def _pack(self, generator: torch.Generator, lean: float) -> list[list[int]]:
         """Best fit of the samples in random order (0) to largest first (1)."""
-        drawn = torch.rand(len(self.sizes), generator=generator, dtype=torch.float64)
+        drawn = torch.rand(len(self.sizes), generator=generator, **_HOST)
         order = torch.lerp(drawn, self._rank, lean).argsort(descending=True)
         batches: list[list[int]] = []
         room: list[tuple[int, ...]] = []  # points left and number of each open batch
@@ -147,4 +153,4 @@ class PointBatchSampler(Sampler[list[Key]]):
 
 
 def _generator(seed: int, *key: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derive_seed(seed, *key))
+    return torch.Generator("cpu").manual_seed(derive_seed(seed, *key))

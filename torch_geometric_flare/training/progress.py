@@ -11,6 +11,7 @@ class EpochLines(Callback):
     """Prints a line at the end of an epoch, at most every few seconds.
 
     A bar draws itself anew again and again: in a file that is one page after another.
+    Errors of the validation split stand in lines of epochs that validated.
 
     Args:
         seconds: Least time between two lines; the last epoch always has one.
@@ -19,6 +20,17 @@ class EpochLines(Callback):
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
         self._printed = -float("inf")
+        self._validated = False
+
+    def on_train_epoch_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Forget the validation of an earlier epoch."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has errors of the validation split."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch and the measures that a bar would show."""
@@ -30,6 +42,10 @@ class EpochLines(Callback):
         if now - self._printed < self.seconds and not is_last:
             return
         self._printed = now
-        measures: dict[str, Any] = trainer.progress_bar_metrics
+        measures: dict[str, Any] = {
+            name: value
+            for name, value in trainer.progress_bar_metrics.items()
+            if self._validated or not name.startswith("val_")
+        }
         texts = [f"{name} {value:.4g}" for name, value in measures.items()]
         print(f"epoch {epoch}/{epochs}: {', '.join(texts)}", flush=True)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.metrics import relative_l2_per_field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, rollout
 from torch_geometric_flare.surrogates.rollout import check_changes
-from torch_geometric_flare.training.errors import mean_over_fields
+from torch_geometric_flare.training.errors import graphs_of, mean_over_fields
+from torch_geometric_flare.training.evaluation import host_batches
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.resuming import check_same
 from torch_geometric_flare.transforms import Normalizer, feature_key
@@ -122,7 +122,7 @@ class RolloutModule(SurrogateModule):
         Returns:
             A scalar.
         """
-        return _errors(prediction, data, self.state).mean()
+        return self._errors(prediction, data).mean()
 
     def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
         """Return what training minimises, and what all stages log beside it.
@@ -137,7 +137,7 @@ class RolloutModule(SurrogateModule):
         Returns:
             The scalars `loss`, `relative_l2` and `relative_l2_last`.
         """
-        errors = _errors(prediction.detach(), data, self.state)
+        errors = self._errors(prediction.detach(), data)
         return {
             "loss": self.loss(prediction, data),
             "relative_l2": errors.mean(),
@@ -158,6 +158,10 @@ class RolloutModule(SurrogateModule):
         super().on_load_checkpoint(checkpoint)
         ours = {"changes": self.changes, "noise": self.noise}
         check_same(checkpoint.get("rollout"), ours, "rollout")
+
+    def _errors(self, prediction: Tensor, data: Data) -> Tensor:
+        scale = _state_scale(self.surrogate, self.changes)
+        return _errors(prediction, data, self.state, scale)
 
     def _with_noise(self, data: Data) -> Data:
         scale = self.surrogate.target_normalizer.scale
@@ -203,14 +207,13 @@ def evaluate_rollout(
     state = _state(surrogate, changes)
     device = surrogate.target_normalizer.shift.device
     surrogate.eval()
+    scale = _state_scale(surrogate, changes)
     errors = []
     with torch.no_grad():
-        # Without a generator of its own, a loader draws a seed from the global one.
-        generator = torch.Generator()
-        for batch in DataLoader(dataset, batch_size=batch_size, generator=generator):
+        for batch in host_batches(dataset, batch_size):
             batch = batch.to(device)
             prediction = _predict(surrogate, batch, changes, state)
-            errors.append(_errors(prediction, batch, state).cpu())
+            errors.append(_errors(prediction, batch, state, scale).cpu())
     return torch.cat(errors)
 
 
@@ -240,10 +243,25 @@ def _predict(
     return torch.cat(parts, dim=1)
 
 
-def _errors(prediction: Tensor, data: Data, state: Fields) -> Tensor:
+def _state_scale(surrogate: Surrogate, changes: Mapping[str, str]) -> Tensor:
+    """Return the scale of each column of a state, or of its change where it has none.
+
+    A state that is zero everywhere has an absolute error in this unit.
+    """
+    normalizer = surrogate.input_normalizer
+    if normalizer is None:
+        columns = channel_slices(surrogate.fields)
+        scale = surrogate.target_normalizer.scale
+        return torch.cat([scale[columns[change]] for change in changes.values()])
+    columns = channel_slices(surrogate.features)
+    features = normalizer.scale[-num_channels(surrogate.features) :]
+    return torch.cat([features[columns[feature]] for feature in changes])
+
+
+def _errors(prediction: Tensor, data: Data, state: Fields, scale: Tensor) -> Tensor:
     """Return the errors of the samples after each step, [B, K]."""
     channels = num_channels(state)
-    graphs = data.get("batch"), data.num_graphs if "batch" in data else 1
+    graphs = graphs_of(data)
     errors = []
     for step in range(_num_steps(data, state)):
         columns = slice(step * channels, (step + 1) * channels)
@@ -253,6 +271,7 @@ def _errors(prediction: Tensor, data: Data, state: Fields) -> Tensor:
             state,
             *graphs,
             group=data.get("group"),
+            zero_scale=scale,
         )
         errors.append(mean_over_fields(per_field))
     return torch.stack(errors, dim=1)

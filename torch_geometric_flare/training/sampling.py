@@ -7,17 +7,18 @@ from typing import overload
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler, Sampler
 from torch_geometric.data import Data
 
 from torch_geometric_flare._random import keep_random_state
+from torch_geometric_flare.training.flags import NUMBER
 
 # What names points by their place.
 _CONNECTIVITY = ("edge_index", "cells", "grid")
 _PLACE = "place_before_the_transform"
 
 Key = tuple[int, int]
-"""An epoch and the index of a sample."""
+"""An epoch and the index of a sample, $-1 - i$ where sample $i$ is repeated."""
 
 # What a seed is for: streams of different purpose must not coincide.
 ORDER, _SAMPLE, _EPOCH, TRIAL = 0, 1, 2, 3
@@ -83,13 +84,42 @@ class EpochSampler(Sampler[Key]):
             yield from ((0, index) for index in range(self.num_samples))
             return
         epoch = self.epoch
-        generator = torch.Generator()
+        generator = torch.Generator("cpu")
         generator.manual_seed(derive_seed(self.seed, ORDER, epoch))
-        order = torch.randperm(self.num_samples, generator=generator)
+        order = torch.randperm(self.num_samples, generator=generator, device="cpu")
         yield from ((epoch, index) for index in order.tolist())
 
     def __len__(self) -> int:
         return self.num_samples
+
+
+class RepeatedSampler(Sampler[Key]):
+    """Yields the keys of a distributed sampler, and tells those that it repeats.
+
+    Where the samples do not share out evenly, torch's sampler takes the first ones
+    once more, so that all processes have as many. In an error each sample must count
+    once.
+
+    Args:
+        sampler: Yields the share of this process, without shuffling.
+    """
+
+    def __init__(self, sampler: "DistributedSampler[Key]") -> None:
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at the start of each epoch."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Key]:
+        sampler = self.sampler
+        distinct = len(sampler.dataset)  # type: ignore[arg-type]
+        for place, (epoch, index) in enumerate(sampler):
+            is_repeated = place * sampler.num_replicas + sampler.rank >= distinct
+            yield epoch, -1 - index if is_repeated else index
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
 class SeededDataset(Dataset[Data]):
@@ -105,6 +135,7 @@ class SeededDataset(Dataset[Data]):
         seed: The seed of the transforms.
         transform: Applied to a copy of each sample.
         edges: Applied after `transform`.
+        numbered: Give each sample its index as `flags.NUMBER`, for messages.
 
     Raises:
         ValueError: When a sample is made, if `transform` leaves out or moves points,
@@ -117,7 +148,9 @@ class SeededDataset(Dataset[Data]):
         seed: int,
         transform: Callable[[Data], Data] | None = None,
         edges: Callable[[Data], Data] | None = None,
+        numbered: bool = False,
     ) -> None:
+        self.numbered = numbered
         self.dataset = dataset
         self.seed = seed
         self.transform = transform
@@ -132,15 +165,22 @@ class SeededDataset(Dataset[Data]):
     def __getitem__(self, key: Key | int | list[Key]) -> Data | list[Data]:
         if isinstance(key, list):
             return [self[one] for one in key]
-        epoch, index = (0, key) if isinstance(key, int) else key
+        epoch, number = (0, key) if isinstance(key, int) else key
+        is_repeated = number < 0 and not isinstance(key, int)
+        index = -1 - number if is_repeated else number
         # The generators of the devices are not read here, so they stay as they are.
-        with keep_random_state(devices=False):
+        # Samples are made on the CPU, whatever torch's default device.
+        with keep_random_state(devices=False), torch.device("cpu"):
             _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))
             data = self.dataset[index]
             if self.transform is not None:
                 data = _transform(data, self.transform)
             if self.edges is not None:
                 data = self.edges(data)
+        if self.numbered:
+            # Copied: a list in memory hands out the caller's own samples.
+            data = copy.copy(data)
+            data[NUMBER] = number
         return data
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import Strategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare.training.callbacks import (
     EpochCheckpoint,
     EpochSeed,
@@ -93,6 +94,7 @@ def build_trainer(
             f"keep_best={keep_best} and patience={patience} need a validation split: "
             "pass val= to the data module"
         )
+    folder = as_path(folder)
     recipe = module.recipe
     if data.batch_size not in (None, recipe.batch_size):
         raise ValueError(

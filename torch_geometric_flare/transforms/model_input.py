@@ -24,14 +24,16 @@ def make_input(
 
     Args:
         data: A sample or a batch of samples with `pos` and each feature, under its own
-            name or that of `feature_key`.
+            name or that of `feature_key`: at the points, or one row for each sample,
+            which holds at all of its points.
         features: Names and channels of the features, in the order of their columns.
         coordinate_normalizer: Encodes `pos`; `None` leaves the coordinates as they
             are.
 
     Shapes:
         - `data.pos`: $[N, D]$
-        - each feature of $C$ channels: $[N, C]$, or $[N]$ if $C = 1$
+        - each feature of $C$ channels: $[N, C]$, or $[B, C]$ for $B$ samples; without
+          the last dimension if $C = 1$
 
     Returns:
         The input, $[N, D + \sum C]$, in the widest dtype of `pos` and the features;
@@ -66,6 +68,7 @@ def make_input(
         value = get_feature(data, field.name)
         if isinstance(value, Tensor) and value.dim() == 1 and field.channels == 1:
             value = value.unsqueeze(1)
+        value = _at_points(value, data, field.channels)
         expected = (pos.size(0), field.channels)
         if not isinstance(value, Tensor) or value.shape != expected:
             raise ValueError(
@@ -102,6 +105,20 @@ def set_features(data: Data, features: Fields) -> Data:
     columns = [data[feature_key(field.name)] for field in features]
     data.x = torch.cat([data.x[:, : data.pos.size(1)], *columns], dim=1)
     return data
+
+
+def _at_points(value: object, data: Data, channels: int) -> object:
+    """Return the rows of samples [B, C] at their points, anything else as it is."""
+    batch = data.get("batch")
+    graphs = 1
+    if isinstance(batch, Tensor):
+        graphs = getattr(data, "num_graphs", None) or int(batch.max()) + 1
+    if not isinstance(value, Tensor) or value.shape != (graphs, channels):
+        return value
+    num_points = data["pos"].size(0)
+    if num_points == graphs:
+        return value
+    return value.expand(num_points, -1) if batch is None else value[batch]
 
 
 def _shape(value: object) -> str:

@@ -15,7 +15,8 @@ from torch_geometric_flare.visualization.pictures import arrange_pictures
 from torch_geometric_flare.visualization.rendering import View, cut_margin, render
 from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
 
-_FROM_ABOVE: View = (0.0, 0.0, 1.0)
+# Towards the camera, where a mesh has the same x, y or z everywhere.
+_FLAT_VIEWS: tuple[View, ...] = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def plot_mesh(
@@ -31,7 +32,8 @@ def plot_mesh(
 
     The mesh is one of `Surrogate.predict_mesh`: the prediction is the array called as
     the field is, and the truth, where there is one, `<name>_true`. Then the panels are
-    truth, prediction and error, as in `plot_surface_comparison`.
+    truth, prediction and error, as in `plot_surface_comparison`. Where the truth is not
+    finite, it and the error are grey.
 
     Args:
         mesh: A PyVista mesh.
@@ -40,7 +42,7 @@ def plot_mesh(
         location: Where the arrays lie: `"point"` or `"cell"`. By default where the mesh
             was predicted on, or else where it has such an array.
         views: Direction from the mesh to the camera, one for each row; by default from
-            ahead and behind, and from above where the mesh is flat.
+            ahead and behind, and from the side that shows it where the mesh is flat.
         flow: Direction of the flow, drawn as an arrow; none by default.
 
     Returns:
@@ -51,8 +53,9 @@ def plot_mesh(
     """
     location = find_location(mesh, field.name, location)
     shown = mesh_panels(mesh, field, location)
-    flat = mesh.bounds[4] == mesh.bounds[5]
-    chosen = views or ((_FROM_ABOVE,) if flat else (FRONT_VIEW, REAR_VIEW))
+    low, high = np.reshape(mesh.bounds, (3, 2)).T
+    flat = [view for view, same in zip(_FLAT_VIEWS, low == high, strict=True) if same]
+    chosen = views or flat[-1:] or (FRONT_VIEW, REAR_VIEW)
     shape = mesh_triangles(mesh, location)
     pictures = [
         cut_margin(
@@ -85,6 +88,8 @@ def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     predicted = torch.tensor(np.asarray(data[field.name], np.float32))
     known = data.get(f"{field.name}_true")
     truth = predicted if known is None else torch.tensor(np.asarray(known, np.float32))
+    if not truth.isfinite().any():
+        known, truth = None, predicted
     panels = make_panels(truth, predicted, field, len(predicted))
     return panels[1:2] if known is None else panels
 

@@ -99,9 +99,11 @@ def mesh_page(
     figures: list[str] = []
     for panel in panels:
         low, high = panel.limits
+        values = panel.values[owner]
+        known = np.isfinite(values)[triangles].all(axis=1)
         drawn = go.Mesh3d(
-            **{"x": x, "y": y, "z": z, "i": i, "j": j, "k": k},
-            intensity=panel.values[owner],
+            **{"x": x, "y": y, "z": z, "i": i[known], "j": j[known], "k": k[known]},
+            intensity=np.nan_to_num(values),
             colorscale=_colours(panel.cmap),
             cmin=low,
             cmax=high,
@@ -118,6 +120,16 @@ def mesh_page(
             hovertemplate=f"%{{intensity:.4g}}<extra>{escape(panel.label)}</extra>",
         )
         figure = go.Figure(drawn)
+        if not known.all():
+            gaps = {"i": i[~known], "j": j[~known], "k": k[~known]}
+            figure.add_trace(
+                go.Mesh3d(
+                    **{"x": x, "y": y, "z": z, **gaps},
+                    color="lightgrey",
+                    lighting=_NO_SHADES,
+                    hoverinfo="skip",
+                )
+            )
         figure.update_layout(
             scene={"aspectmode": "data", "camera": {"eye": _EYE}},
             margin={"l": 0, "r": 0, "t": 0, "b": 80},

@@ -49,7 +49,7 @@ def make_panels(
     difference.
 
     Args:
-        truth: True values, finite.
+        truth: True values; nan where there is none.
         prediction: Predicted values.
         field: What the values are.
         num_points: Number of points.
@@ -58,12 +58,13 @@ def make_panels(
         - **truth, prediction:** $(N, C)$, or $(N)$ with one channel
 
     Raises:
-        ValueError: If a shape does not fit, or `truth` is not finite.
+        ValueError: If a shape does not fit, or `truth` is finite nowhere.
     """
     channels = field.channels
-    true = as_array(truth, "truth", num_points, channels)
-    predicted = as_array(prediction, "prediction", num_points, channels, finite=False)
-    predicted = np.where(np.isfinite(predicted), predicted, np.float32(np.nan))
+    true, predicted = (
+        _masked(as_array(values, name, num_points, channels, finite=False))
+        for values, name in ((truth, "truth"), (prediction, "prediction"))
+    )
     error = predicted - true
     unit = f" [{field.unit}]" if field.unit else ""
     name = _spoken(field)
@@ -78,7 +79,10 @@ def make_panels(
         )
         heading, label = "error |prediction − truth|", f"|error|{unit}"
         limits, cmap = (0.0, _upper_bound(error)), _SIZE_COLOURS
-    shown = _percentile_range(true)
+    known = true[np.isfinite(true)]
+    if not len(known):
+        raise ValueError("truth must be finite at one point at least")
+    shown = _percentile_range(known)
     return (
         Panel("truth", f"{name}{unit}", true, shown, _FIELD_COLOURS),
         Panel("prediction", f"{name}{unit}", predicted, shown, _FIELD_COLOURS),
@@ -134,6 +138,10 @@ def colour_bar(figure: Figure, axes: list[Axes], panel: Panel, **options: Any) -
     )
     bar.set_label(panel.label, fontsize=14)
     bar.ax.tick_params(labelsize=12)
+
+
+def _masked(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, np.float32(np.nan))
 
 
 def _percentile_range(values: Array) -> tuple[float, float]:

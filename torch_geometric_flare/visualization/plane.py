@@ -54,7 +54,7 @@ def plot_plane_comparison(
 
     Args:
         pos: Points of the plane.
-        truth: Reference values at the points.
+        truth: Reference values at the points; grey where they are not finite.
         prediction: Predicted values at the points; where they are not finite, the
             picture is grey.
         field: Name and unit, for the colour bars. Of a vector its length is drawn, and
@@ -75,7 +75,8 @@ def plot_plane_comparison(
         A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
 
     Raises:
-        ValueError: If shapes disagree, `pos` or `truth` is not finite, a cell names a
+        ValueError: If shapes disagree, `pos` is not finite or `truth` so nowhere, a
+            cell names a
             point that does not exist, or `window` or `max_points` is unusable.
     """
     points = as_array(pos, "pos", None, 2)

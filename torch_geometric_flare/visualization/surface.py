@@ -57,7 +57,7 @@ def plot_surface_comparison(
 
     Args:
         pos: Points on the surface, in metres, z up.
-        truth: Reference values at the points.
+        truth: Reference values at the points; grey where they are not finite.
         prediction: Predicted values at the points; values that are not finite are drawn
             in grey.
         field: Name and unit, for the colour bars. Of a vector its length is drawn, and
@@ -83,9 +83,10 @@ def plot_surface_comparison(
         A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
 
     Raises:
-        ValueError: If shapes disagree, if any input but `prediction` is not finite, if
-            only one of `normal` and `area` is given, if a cell names a point that does
-            not exist, or if `views` or `max_points` is unusable.
+        ValueError: If shapes disagree, if `pos`, `normal` or `area` is not finite or
+            `truth` is so nowhere, if only one of `normal` and `area` is given, if a
+            cell names a point that does not exist, or if `views` or `max_points` is
+            unusable.
     """
     if len(views) == 0 or not np.any(views, axis=1).all() or max_points < 1:
         raise ValueError(

@@ -1,0 +1,135 @@
+"""Text files as other programs write them."""
+
+import codecs
+import struct
+
+import numpy as np
+import pytest
+import pyvista as pv
+
+from torch_geometric_flare.mesh_io import read_mesh
+from torch_geometric_flare.mesh_io.dialects import Malformed, rewrite
+
+CORNERS = ((0, 0, 0), (1, 0, 0), (0, 2, 0), (0, 0, 3))
+FACES = ((0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3))
+
+
+def stl(faces=FACES):
+    """The facets of a tetrahedron as text."""
+    text = ""
+    for face in faces:
+        text += "facet normal 0 0 0\n outer loop\n"
+        text += "".join("  vertex {} {} {}\n".format(*CORNERS[c]) for c in face)
+        text += " endloop\nendfacet\n"
+    return text
+
+
+def obj(corner="{0}", faces=FACES):
+    """A tetrahedron as vertices and faces."""
+    text = "".join("v {} {} {}\n".format(*point) for point in CORNERS)
+    for face in faces:
+        text += f"f {' '.join(corner.format(c + 1, 3 * c + 1) for c in face)}\n"
+    return text
+
+
+def check(path, content):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content)
+    folder = path.parent / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    mesh = pv.read(rewrite(path, folder))
+    assert mesh.n_cells == 4
+    assert mesh.n_points == 4
+    assert mesh.volume == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"solid\n{stl()}endsolid\n",
+        f"solid wing\n{stl()}endsolid wing\n",
+        f"solid wing\n{stl()}end solid wing\n",
+        f"solid left\n{stl(FACES[:2])}endsolid left\nsolid r\n{stl(FACES[2:])}endsolid",
+        f"SOLID WING\n{stl().upper()}ENDSOLID WING\n",
+        f"Solid Wing\n{stl().title()}EndSolid Wing\n",
+        f"solid wing\n{stl()}",
+        f"\n  solid wing\n{stl()}endsolid\n\n",
+        f"solid wing\n{stl().replace('endfacet', 'end facet')}end solid\n",
+        f"solid wing\r\n{stl()}endsolid\r\n".replace("\n", "\r\n"),
+    ],
+)
+def test_dialects_of_text_stl(tmp_path, text):
+    check(tmp_path / "a.stl", text)
+    check(tmp_path / "b.STL", codecs.BOM_UTF8 + text.encode())
+    check(tmp_path / "c.stl", codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
+
+
+def test_a_binary_stl_whose_header_says_solid(tmp_path):
+    content = b"solid by someone".ljust(80) + struct.pack("<I", 4)
+    for face in FACES:
+        corners = [value for c in face for value in CORNERS[c]]
+        content += struct.pack("<12fH", 0, 0, 0, *corners, 0)
+    check(tmp_path / "a.stl", content)
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_a_text_stl_that_ends_inside_of_a_facet_is_refused(tmp_path, number):
+    text = f"solid a\n{stl(FACES[:number])}"
+    for cut in ("endfacet\n", " endloop\nendfacet\n", stl()[-40:]):
+        (tmp_path / "a.stl").write_text(text[: len(text) - len(cut)])
+        with pytest.raises(Malformed, match=rf" facet {number}\b"):
+            rewrite(tmp_path / "a.stl", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        obj(),
+        obj().replace("\nf ", " # corner\nf ") + "# the end\n",
+        "# by someone\nmtllib a.mtl\no body\n" + obj() + "l 1 2\nl 3 4 1\np 2\n",
+        obj("{0}/{1}"),
+        obj("{0}//{1}"),
+        "vt 0 0\nvn 0 0 1\ng a\nusemtl b\ns off\n" + obj("{0}/1/1"),
+        obj().replace("1 2 4", "1 \\\n 2 4"),
+        obj().replace("f 2 3 4", "f -3 -2 -1"),
+    ],
+)
+def test_dialects_of_obj(tmp_path, text):
+    check(tmp_path / "a.obj", text)
+    check(tmp_path / "b.obj", codecs.BOM_UTF8 + text.encode())
+
+
+@pytest.mark.parametrize("sides", [6, 20])
+def test_seams_of_a_texture_leave_a_vertex_one(tmp_path, sides):
+    sphere = pv.Sphere(theta_resolution=sides, phi_resolution=sides)
+    lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in sphere.points]
+    faces = sphere.regular_faces
+    # A corner of its own in the texture for each corner of each face.
+    lines += [f"vt {n / 7 % 1:.6f} 0.5" for n in range(faces.size)]
+    for number, face in enumerate(faces):
+        corners = (f"{v + 1}/{3 * number + k + 1}" for k, v in enumerate(face))
+        lines.append(f"f {' '.join(corners)}")
+    (tmp_path / "a.obj").write_text("\n".join(lines))
+    found = read_mesh(tmp_path / "a.obj")
+    assert found.n_points == sphere.n_points
+    np.testing.assert_array_equal(found.regular_faces, faces)
+    np.testing.assert_allclose(found.points, sphere.points, rtol=1e-6, atol=1e-7)
+
+
+def test_files_are_read_through_their_dialect(tmp_path):
+    (tmp_path / "a.stl").write_text(f"SOLID A\n{stl().upper()}END SOLID A\n")
+    (tmp_path / "b.obj").write_text(obj("{0}/{1}") + "l 1 2\n")
+    for name in ("a.stl", "b.obj"):
+        found = read_mesh(tmp_path / name)
+        assert (found.n_cells, found.n_points) == (4, 4)
+    (tmp_path / "a.stl").write_text(f"solid a\n{stl()[:-20]}")
+    with pytest.raises(ValueError, match="a.stl' .* facet 4"):
+        read_mesh(tmp_path / "a.stl")
+
+
+def test_the_reason_of_vtk_is_told(tmp_path):
+    (tmp_path / "a.obj").write_text(obj() + "f 1 2 x\n")
+    with pytest.raises(ValueError, match="a.obj' cannot be read.* VTK says: "):
+        read_mesh(tmp_path / "a.obj")

@@ -1,0 +1,94 @@
+"""What `Surrogate.predict_mesh` takes and refuses in memory."""
+
+import numpy as np
+import pytest
+import pyvista as pv
+import torch
+import vtk
+from torch import nn
+
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.transforms import Normalizer
+
+
+class Heights(nn.Module):
+    def forward(self, x):
+        return x[:, 2:]
+
+
+def surrogate():
+    box = Normalizer.from_bounds([-1.0] * 3, [1.0] * 3)
+    fields = (Field("pressure", 1, "Pa"),)
+    return Surrogate(Heights(), Normalizer.identity(1), box, fields=fields)
+
+
+def ball():
+    return pv.Sphere(theta_resolution=8, phi_resolution=8)
+
+
+@pytest.mark.parametrize(
+    "mesh, word",
+    [
+        (pv.MultiBlock({"wing": ball(), "tail": ball()}), "'wing', 'tail'"),
+        (pv.MultiBlock(), "0 blocks"),
+        (np.zeros((9, 3)), "ndarray"),
+        (torch.zeros(4, 3), "Tensor"),
+        (None, "None"),
+        ([ball()], "list"),
+        (7, "7"),
+    ],
+)
+def test_objects_that_are_no_mesh(mesh, word):
+    with pytest.raises(TypeError, match=f"mesh is .*{word}") as caught:
+        surrogate().predict_mesh(mesh)
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_and_broken_meshes():
+    for empty in (pv.PolyData(), pv.UnstructuredGrid(), vtk.vtkPolyData()):
+        for location in ("point", "cell"):
+            with pytest.raises(ValueError, match="mesh is empty"):
+                surrogate().predict_mesh(empty, location=location)
+    broken = ball()
+    broken.points[[1, 4], 0] = np.nan
+    with pytest.raises(ValueError, match=f"mesh has 2 of {broken.n_points} "):
+        surrogate().predict_mesh(broken)
+
+
+def test_meshes_of_vtk_and_structured_grids():
+    plain = vtk.vtkSphereSource()
+    plain.Update()
+    found = surrogate().predict_mesh(plain.GetOutput())
+    heights = (found.points[:, 2] + 1) / 2
+    np.testing.assert_allclose(found.point_data["pressure"], heights, atol=1e-6)
+    grid = pv.ImageData(dimensions=(3, 3, 3), spacing=(0.9,) * 3, origin=(-0.9,) * 3)
+    found = surrogate().predict_mesh(grid, location="cell")
+    assert isinstance(found, pv.UnstructuredGrid)
+    heights = (grid.cell_centers().points[:, 2] + 1) / 2
+    np.testing.assert_allclose(found.cell_data["pressure"], heights, atol=1e-6)
+
+
+def with_speed():
+    """A surrogate of the speed, between 20 and 60 m/s in training."""
+    box = Normalizer.from_bounds([-0.6] * 3, [0.6] * 3)
+    speeds = Normalizer.gaussian([torch.linspace(20, 60, 41).unsqueeze(1)])
+    return Surrogate(
+        Heights(),
+        Normalizer.identity(2),
+        box,
+        fields=(Field("pressure", 2, "Pa"),),
+        features=(Field("speed", 1, "m/s"),),
+        input_normalizer=Normalizer.cat([Normalizer.identity(3), speeds]),
+    )
+
+
+@pytest.mark.parametrize("speed", [400.0, 144.0, -80.0])
+def test_features_far_from_the_training_are_warned_about(speed):
+    with pytest.warns(UserWarning, match=rf"speed .* {speed:g} m/s"):
+        with_speed().predict_mesh(ball(), constants={"speed": [speed]})
+
+
+@pytest.mark.parametrize("speed", [20.0, 41.5, 60.0])
+def test_features_of_the_training_are_not(speed):
+    with_speed().predict_mesh(ball(), constants={"speed": [speed]})
