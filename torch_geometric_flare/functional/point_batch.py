@@ -181,22 +181,6 @@ class PointBatch:
         """Points of all graphs together."""
         return sum(self.sizes)
 
-    def select(self, places: Sequence[int]) -> tuple[Tensor, "PointBatch"]:
-        """Return the rows and the layout of some graphs alone.
-
-        Args:
-            places: Which graphs of `sequence`.
-
-        Returns:
-            Rows of this layout, in the order of the selected one, and that layout.
-        """
-        sizes = [self.sizes[graph] for graph in self.sequence]
-        layout = PointBatch.from_sizes(
-            [sizes[i] for i in places], self.device, self.dtype
-        )
-        sequence = [places[i] for i in layout.sequence]
-        return _row_order(sizes, sequence).to(self.device), layout
-
     def chunks(self, chunk_size: int) -> list["PointChunk"]:
         """Cut the rows of `x`, in the batch's own order, into chunks.
 
@@ -279,12 +263,12 @@ class PointChunk(NamedTuple):
     layout: PointBatch
 
 
-def check_layout(batch: object) -> None:
-    """Raise `TypeError` unless a batch is a layout."""
-    if not isinstance(batch, PointBatch):
+def check_layout(layout: object) -> None:
+    """Raise `TypeError` unless `layout` is a `PointBatch`."""
+    if not isinstance(layout, PointBatch):
         raise TypeError(
-            f"batch is {brief(batch)}, expected a PointBatch: PointBatch.from_batch(k, "
-            "batch) makes one"
+            f"layout is {brief(layout)}, expected a PointBatch: "
+            "PointBatch.from_batch(k, batch) makes one"
         )
 
 

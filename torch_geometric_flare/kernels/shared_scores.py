@@ -126,7 +126,7 @@ def _gather(
     rows = width if log is not None else width + 2
     totals = k.new_zeros(tasks.table.size(0), heads, rows, columns.size(-1))
     if log is None:
-        totals[:, :, -1] = -torch.inf
+        totals[:, :, -1] = torch.finfo(k.dtype).min
     run(
         tasks.table,
         tasks.threads(q),
