@@ -3,11 +3,7 @@ import torch
 from torch.nn.functional import gelu, linear
 
 from torch_geometric_flare.functional import mlp
-from torch_geometric_flare.functional.mlp import (
-    describe_layers,
-    residual_mlp,
-    supports,
-)
+from torch_geometric_flare.functional.mlp import Layer, residual_mlp, supports
 from torch_geometric_flare.kernels.llvm import is_available
 from torch_geometric_flare.testing import assert_same_function
 
@@ -31,8 +27,7 @@ def fused(x, weights, biases):
 
 
 def is_supported(x, *weights, bias=None):
-    widths = [weights[0].size(1), *(w.size(0) for w in weights)]
-    layers = describe_layers(widths, False, False)
+    layers = tuple(Layer(w.size(1), w.size(0), True, False) for w in weights)
     return supports(x, layers, [(w, bias) for w in weights])
 
 
@@ -48,6 +43,9 @@ def test_equals_the_reference(rows, biased, wide_in, wide_out):
     if is_available():
         assert is_supported(x, *weights) is (rows == 350)
 
+    def kernel_or_loop(x, weights, biases):
+        return residual_mlp(x, [*zip(weights, biases, strict=True)], *residual)
+
     def split(function):
         def call(x, *tensors):
             return function(x, tensors[:3], tensors[3:] or [None] * 3)
@@ -55,9 +53,7 @@ def test_equals_the_reference(rows, biased, wide_in, wide_out):
         return call
 
     assert_same_function(
-        split(
-            lambda x, ws, bs: residual_mlp(x, [*zip(ws, bs, strict=True)], *residual)
-        ),
+        split(kernel_or_loop),
         split(lambda x, ws, bs: reference(x, ws, bs, *residual)),
         [x, *weights, *biases],
         second_order=True,

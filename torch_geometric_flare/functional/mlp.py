@@ -7,7 +7,7 @@ backward. `torch.compile` calls the same kernels as operators of torch, as
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,29 +22,12 @@ from torch_geometric_flare.functional.autograd import (
 from torch_geometric_flare.functional.torch_internals import are_addressable, tracing
 from torch_geometric_flare.kernels import residual_mlp as kernels
 from torch_geometric_flare.kernels.llvm import is_available
-from torch_geometric_flare.kernels.residual_mlp import Layer, Layers, Parameters
+from torch_geometric_flare.kernels.residual_mlp import Layer as Layer
+from torch_geometric_flare.kernels.residual_mlp import Layers, Parameters
 from torch_geometric_flare.kernels.residual_mlp import packed_once as packed_once
 
 # A smaller hidden layer is done before Python has chosen.
 _LEAST_ELEMENTS = 1 << 14
-
-
-def describe_layers(
-    widths: Sequence[int], input_residual: bool, output_residual: bool
-) -> Layers:
-    """Describe an MLP: hidden layers with a GELU, then a linear map.
-
-    Args:
-        widths: Of the input, of each hidden layer, and of the output.
-        input_residual: Whether the first layer adds its input.
-        output_residual: Whether the last layer adds its input.
-    """
-    layers = []
-    last = len(widths) - 2
-    for i in range(last + 1):
-        residual = input_residual if i == 0 else i < last or output_residual
-        layers.append(Layer(widths[i], widths[i + 1], i < last, residual))
-    return tuple(layers)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -52,8 +35,7 @@ def supports_layers(
     dtype: torch.dtype, layers: tuple[tuple[int, int, bool, bool], ...]
 ) -> bool:
     """Return whether the kernel takes such layers; a constant to `torch.compile`."""
-    described = tuple([Layer(*layer) for layer in layers])
-    return is_available() and kernels.supports(dtype, described)
+    return is_available() and kernels.supports(dtype, tuple(Layer(*a) for a in layers))
 
 
 def supports(x: Tensor, layers: Layers, parameters: Parameters) -> bool:
@@ -74,14 +56,15 @@ def supports(x: Tensor, layers: Layers, parameters: Parameters) -> bool:
     for weight, bias in parameters:
         if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
             return False
-    found: bool = supports_layers(x.dtype, layers)
-    return found
+    if torch.compiler.is_compiling():
+        return bool(supports_layers(x.dtype, layers))
+    return is_available() and kernels.supports(x.dtype, layers)
 
 
 def residual_mlp(
     x: Tensor, parameters: Parameters, input_residual: bool, output_residual: bool
 ) -> Tensor:
-    r"""Compute $x \leftarrow \mathrm{gelu}(Wx + b)\;(+\,x)$ by layer, then a linear map.
+    r"""Compute $x \leftarrow \mathrm{gelu}(Wx + b)\;(+\,x)$ by layer, then $Wx + b$.
 
     Every hidden layer but the first adds its input. The kernel computes all layers on
     one block of points after another; backward computes them again, so that only `x`
@@ -89,7 +72,7 @@ def residual_mlp(
 
     Args:
         x: Points.
-        parameters: Weight and bias of each hidden layer, and of the linear map.
+        parameters: Weight and bias of each hidden layer, and of the last.
         input_residual: Whether the first layer adds its input.
         output_residual: Whether the last layer adds its input.
 
@@ -99,10 +82,11 @@ def residual_mlp(
     Returns:
         $[*, C']$, which may be differentiated any number of times.
     """
-    widths = [parameters[0][0].size(1)]
-    for weight, _ in parameters:
-        widths.append(weight.size(0))
-    layers = describe_layers(widths, input_residual, output_residual)
+    described, last = [], len(parameters) - 1
+    for i, (weight, _) in enumerate(parameters):
+        residual = i < last or output_residual if i > 0 else input_residual
+        described.append(Layer(weight.size(1), weight.size(0), i < last, residual))
+    layers = tuple(described)
     # Only input and result are written: half precision would gain nothing.
     low = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
     rows = x.float() if low else x
@@ -149,7 +133,8 @@ class _ResidualMLP(torch.autograd.Function):
     def forward(ctx: Any, layers: Layers, x: Tensor, *tensors: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, *tensors)
         ctx.layers = layers
-        return kernels.forward(x, layers, _pairs(tensors))
+        pairs = zip(tensors[::2], tensors[1::2], strict=True)
+        return kernels.forward(x, layers, cast(Parameters, list(pairs)))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -101,7 +101,8 @@ class PointBatch:
             raise TypeError(f"x is {brief(x)}, expected a torch.Tensor of shape [N, C]")
         check_batch(batch, x.size(0), batch_size)
         kind, dtype = x.device.type, x.dtype
-        if has_autocast(kind) and torch.is_autocast_enabled(kind):
+        known = kind == "cpu" or has_autocast(kind)
+        if known and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         if batch is None:
             return cls.from_sizes((x.size(0),), x.device, dtype)
@@ -167,8 +168,9 @@ class PointBatch:
     def tasks(self) -> RowTasks:
         """The rows in the order of the layout, cut for the kernels of a CPU."""
         sizes = []
-        for graph in self.sequence:
-            sizes.append(self.sizes[graph])
+        for graphs in self.packed:
+            for graph in graphs:
+                sizes.append(self.sizes[graph])
         return RowTasks.from_sizes(sizes)
 
     @property

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import torch
@@ -113,7 +113,8 @@ def forward(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
     x = _rows("x", x, x.dtype, layers[0].in_channels, padded[0].in_channels)
     y = x.new_empty(x.size(0), padded[-1].out_channels)
     run = _forward_code(x.dtype, padded)
-    run(_tasks(x.size(0)), _threads(x), x.data_ptr(), maps.data_ptr(), y.data_ptr())
+    threads = min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
+    run(_tasks(x.size(0)), threads, x.data_ptr(), maps.data_ptr(), y.data_ptr())
     width = layers[-1].out_channels
     return y if y.size(1) == width else y[:, :width].contiguous()
 
@@ -142,7 +143,8 @@ def backward(
     grad_x = torch.empty_like(x)
     tensors = x, maps, weights, grad, grad_x, sums
     run = _backward_code(x.dtype, padded, of_parameters)
-    run(tasks, _threads(x), *map(Tensor.data_ptr, tensors))
+    threads = min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
+    run(tasks, threads, *map(Tensor.data_ptr, tensors))
     if padded[0].in_channels != width:
         grad_x = grad_x[:, :width].contiguous()
     if not of_parameters:
@@ -176,7 +178,7 @@ def _maps(
     packed = _PACKED.maps
     if packed is None:
         return _pack(dtype, layers, padded, parameters)
-    key = tuple([id(t) for pair in parameters for t in pair])
+    key = tuple(map(id, chain.from_iterable(parameters)))
     if key not in packed:
         if len(packed) >= _MOST_PACKED:
             packed.clear()
@@ -195,7 +197,7 @@ def _pack(
             raise ValueError(f"weight and bias have shapes {shapes}, expected {shape}")
         if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):
             raise ValueError(f"a weight or bias is not {dtype}, as x is")
-        if wide is not layer:
+        if wide != layer:
             weight = _whole(weight, wide)
         if bias is None:
             bias = weight.new_zeros(wide.out_channels)
@@ -235,10 +237,6 @@ def _size(layer: Layer) -> int:
 def _tasks(num_rows: int) -> Tensor:
     """Cut the rows into tasks, by their number alone."""
     return RowTasks.from_sizes([num_rows]).table
-
-
-def _threads(x: Tensor) -> int:
-    return min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
 
 
 class _MLPCode(VectorCode):

@@ -69,7 +69,8 @@ class AttentionCall:
     ) -> "AttentionCall":
         """Describe a call with these tensors."""
         kind, autocast = k.device.type, None
-        if has_autocast(kind) and torch.is_autocast_enabled(kind):
+        known = kind == "cpu" or has_autocast(kind)
+        if known and torch.is_autocast_enabled(kind):
             autocast = torch.get_autocast_dtype(kind)
         return cls(
             verb,
@@ -91,17 +92,6 @@ class AttentionCall:
             return self.layout.tasks
         batch, _, points, _ = self.shapes[1]
         return row_tasks((points,) * batch)
-
-    def rows(self, x: Tensor) -> Tensor:
-        """Return points as rows [N, H, D]."""
-        return x if self.layout is not None else x.transpose(1, 2).flatten(0, 1)
-
-    def unrows(self, y: Tensor) -> Tensor:
-        """Return rows in the form of the call's points, the inverse of `rows`."""
-        if self.layout is not None:
-            return y
-        batch, _, points, _ = self.shapes[1]
-        return y.view(batch, points, *y.shape[1:]).transpose(1, 2)
 
     def blocks(
         self, q: Tensor, k: Tensor, v: Tensor

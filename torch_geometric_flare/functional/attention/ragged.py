@@ -24,7 +24,8 @@ def _check(
 ) -> Tensor:
     """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
     v, z = values.get("v"), values.get("z")
-    check_layout(layout)
+    if type(layout) is not PointBatch:
+        check_layout(layout)
     num_graphs = len(layout.sizes)
     for t in (q, k, *values.values()):
         # Called for each chunk: the sentences are elsewhere.

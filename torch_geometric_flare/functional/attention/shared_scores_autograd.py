@@ -50,6 +50,11 @@ from torch_geometric_flare.kernels.shared_scores import (
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 
+# Latents are scaled as the kernels want them: scores are then exponents of two.
+_LOG2_E = math.log2(math.e)
+
+_CONTIGUOUS = torch.contiguous_format
+
 
 def _with_graph(
     ctx: Any, function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
@@ -98,9 +103,9 @@ def attention_forward(
     q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
 ) -> Attended:
     """Compute `shared_attention` by the kernels, without a graph of autograd."""
-    hat = _hat(q, scale)
+    hat = q * (scale * _LOG2_E)
     z, log_total = gather(hat, k, v, tasks)
-    y = _empty(k)
+    y = torch.empty_like(k, memory_format=_CONTIGUOUS)
     log = scatter(hat, k, z, y, tasks)
     return Attended(y, log, z, log_total)
 
@@ -115,12 +120,13 @@ def attention_backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients for q, k and v from that of `kept.y`."""
-    hat, g = _hat(q, scale), contiguous_rows(grad)
-    # Whoever keeps saved tensors elsewhere may bring them back in another layout.
+    hat, g = q * (scale * _LOG2_E), contiguous_rows(grad)
+    # Hooks on saved tensors may return them in another layout.
     k, v, y, log = map(contiguous_rows, (k, v, kept.y, kept.log))
     grad_z = gather_shares(hat, k, g, tasks, log)
     offset = -(grad_z * kept.z).sum(dim=-1)
-    grad_k, grad_v = (_empty(t) for t in (k, v))
+    grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
+    grad_v = torch.empty_like(v, memory_format=_CONTIGUOUS)
     grad_q = gradients(
         hat,
         k,
@@ -161,8 +167,8 @@ class _Decode(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
-        y = _empty(k)
-        log = scatter(_hat(q, scale), k, z, y, tasks)
+        y = torch.empty_like(k, memory_format=_CONTIGUOUS)
+        log = scatter(q * (scale * _LOG2_E), k, z, y, tasks)
         ctx.save_for_backward(q, k, z, y, log)
         ctx.tasks, ctx.scale = tasks, scale
         return y
@@ -173,10 +179,10 @@ class _Decode(torch.autograd.Function):
         tasks, scale = ctx.tasks, ctx.scale
         if needs_reference(*grads):
             return _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
-        hat, g = _hat(q, scale), contiguous_rows(grads[0])
+        hat, g = q * (scale * _LOG2_E), contiguous_rows(grads[0])
         k, y, log = map(contiguous_rows, (k, y, log))
         grad_z = gather_shares(hat, k, g, tasks, log)
-        grad_k = _empty(k)
+        grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
         decoded = Scattered(g, y, log, z)
         grad_q = gradients(hat, k, grad_k, tasks, decoded=decoded)
         return _total(grad_q, q, scale), grad_k, grad_z, None, None
@@ -189,7 +195,7 @@ class _Encode(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> tuple[Tensor, Tensor]:
-        value, log = gather(_hat(q, scale), k, v, tasks)
+        value, log = gather(q * (scale * _LOG2_E), k, v, tasks)
         ctx.save_for_backward(q, k, v, value, log)
         ctx.tasks, ctx.scale = tasks, scale
         return value, log * math.log(2)
@@ -204,20 +210,11 @@ class _Encode(torch.autograd.Function):
             return _with_graph(ctx, _encode_of_graph, (q, k, v), grad)
         k, v = contiguous_rows(k), contiguous_rows(v)
         offset = grad_lse - (grad_value * value).sum(dim=-1)
-        grad_k, grad_v = (_empty(t) for t in (k, v))
+        grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
+        grad_v = torch.empty_like(v, memory_format=_CONTIGUOUS)
         encoded = Gathered(v, grad_value, offset, log), grad_v
-        grad_q = gradients(_hat(q, scale), k, grad_k, tasks, encoded)
+        grad_q = gradients(q * (scale * _LOG2_E), k, grad_k, tasks, encoded)
         return _total(grad_q, q, scale), grad_k, grad_v, None, None
-
-
-def _hat(q: Tensor, scale: float) -> Tensor:
-    """Scale latents as the kernels want them: scores are then exponents of two."""
-    return q * (scale * math.log2(math.e))
-
-
-def _empty(x: Tensor) -> Tensor:
-    """Allocate a contiguous tensor like `x`."""
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:

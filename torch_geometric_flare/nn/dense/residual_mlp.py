@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,11 +12,7 @@ from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional.checks import check_strided
-from torch_geometric_flare.functional.mlp import (
-    describe_layers,
-    residual_mlp,
-    supports_layers,
-)
+from torch_geometric_flare.functional.mlp import residual_mlp, supports_layers
 from torch_geometric_flare.functional.torch_internals import any_hooks
 from torch_geometric_flare.nn.checks import (
     check_input_channels,
@@ -191,7 +188,7 @@ class ResidualMLP(nn.Module):
         """Whether a CPU computes all layers as one operation, in float32."""
         hidden = [self.hidden_channels] * (self.num_layers + 1)
         widths = [self.in_channels, *hidden, self.out_channels]
-        layers = describe_layers(widths, False, False)
+        layers = tuple([(a, b, True, False) for a, b in pairwise(widths)])
         return self.act == "gelu" and bool(supports_layers(torch.float32, layers))
 
     def _is_unmodified(self) -> bool:
