@@ -121,7 +121,7 @@ def main(argv=None):
     )
     adapted = get_peft_model(surrogate.model, config)
     share = share_of_trained(surrogate.model)
-    lora = replace(short, learning_rate=5e-3, weight_decay=0.0)
+    lora = replace(short, optimizer="adamw", learning_rate=5e-3, weight_decay=0.0)
     surrogate = train(surrogate.model, cars, few, lora, folder / "adapters", args.seed)
     adapted.merge_and_unload()
     after = evaluate(surrogate, test).mean().item()

@@ -90,7 +90,11 @@ TABLE = [
     (F.flare_attention, dense, {"scale": [None, *NUMBERS]}),
     (F.flare_encode, dense, {"scale": [None, *NUMBERS]}),
     (F.flare_decode, decoding, {"z": TENSORS, "scale": [None, *NUMBERS]}),
-    (F.naive_flare_attention, dense, {n: TENSORS for n in "qkv"} | {"scale": NUMBERS}),
+    (
+        F.reference_flare_attention,
+        dense,
+        {n: TENSORS for n in "qkv"} | {"scale": NUMBERS},
+    ),
     (F.ragged_flare_attention, ragged, {n: TENSORS for n in "qkv"} | {"batch": THINGS}),
     (F.ragged_flare_encode, ragged, {"v": TENSORS, "scale": [None, *NUMBERS]}),
     (

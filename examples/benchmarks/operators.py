@@ -12,7 +12,7 @@ from torch_geometric.nn.attention import PerformerAttention
 from torch_geometric_flare.functional import (
     PointBatch,
     flare_attention,
-    naive_flare_attention,
+    reference_flare_attention,
 )
 from torch_geometric_flare.nn.attention import PhysicsAttention
 
@@ -79,12 +79,12 @@ def softmax_definition(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def flare(shape: Shape, dtype: torch.dtype) -> Case:
     """FLARE as this package computes it."""
-    return Case(flare_attention, naive_flare_attention, draw(shape, dtype, 2))
+    return Case(flare_attention, reference_flare_attention, draw(shape, dtype, 2))
 
 
 def flare_as_two_calls(shape: Shape, dtype: torch.dtype) -> Case:
     """FLARE as two calls of PyTorch's fused attention."""
-    return Case(two_calls, naive_flare_attention, draw(shape, dtype, 2))
+    return Case(two_calls, reference_flare_attention, draw(shape, dtype, 2))
 
 
 def softmax(shape: Shape, dtype: torch.dtype) -> Case:

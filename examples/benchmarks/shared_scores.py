@@ -14,18 +14,14 @@ import torch
 from measure import make_step, time_interleaved
 from operators import two_calls
 
-from torch_geometric_flare.functional import (
-    AttentionBackend,
-    attention_backend,
-    flare_attention,
-)
+from torch_geometric_flare.functional import attention_backend, flare_attention
 
 HEADS = 8
 
 
 def shared_scores(q, k, v):
     """FLARE by the kernels that share scores, and by nothing else."""
-    with attention_backend(AttentionBackend.SHARED_SCORES):
+    with attention_backend("shared_scores"):
         return flare_attention(q[0], k, v)
 
 

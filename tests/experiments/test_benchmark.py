@@ -82,6 +82,14 @@ def test_quick_recipes_differ_in_their_network_alone(benchmark):
         if name in WHOLE:
             assert recipe.num_points is None
             as_flare = dataclasses.replace(as_flare, num_points=flare.num_points)
+        if name in ("DeepONet", "FNO"):
+            assert recipe.optimizer == "adamw"
+            as_flare = dataclasses.replace(as_flare, optimizer=flare.optimizer)
+        if name == "DeepONet":  # its branch sees the inputs of all points
+            assert recipe.fourier_octaves == 0
+            as_flare = dataclasses.replace(
+                as_flare, fourier_octaves=flare.fourier_octaves
+            )
         assert as_flare == flare
         sample = Data(pos=torch.rand(1849, 2), grid=(43, 43))
         network = fit_recipe(recipe, sample).build(3, 1)

@@ -33,23 +33,19 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("parts")
 
 
-def test_training_sees_mirror_images(root):
+def test_the_network_sees_the_distance_to_the_surface(root):
     splits = LPBF.load(Selection(root=root, num_train=1, num_test=1))
     (data,) = splits.train
-    torch.manual_seed(0)
-    seen = set()
-    for _ in range(20):
-        image = splits.train_transform(data)
-        turned = [not torch.equal(image.pos[:, i], data.pos[:, i]) for i in range(3)]
-        seen.add(tuple(turned))
-        expected = data.pos.clone()
-        for axis in np.flatnonzero(turned):
-            expected[:, axis] = 30 - expected[:, axis]
-        assert torch.equal(image.pos, expected)
-        scale = torch.tensor([30.0, 30.0, 60.0])
-        torch.testing.assert_close(image.x, image.pos / scale)
-        assert torch.equal(image.y, data.y)
-    assert seen == {(a, b, False) for a in (False, True) for b in (False, True)}
+    assert [field.name for field in splits.features] == ["surface_distance"]
+    assert data.x.shape == (data.num_nodes, 9)
+    distance = data.x[:, 3:].expm1().round(decimals=3)
+    # Voxels of 1 mm: whole millimetres, and as far down as the node is high at most.
+    assert torch.equal(distance, distance.round())
+    assert (distance[:, 4] <= data.pos[:, 2]).all() and distance.max() > 3
+    encoded = splits.input_normalizer.encode(data.x)
+    torch.testing.assert_close(encoded[:, 3:], data.x[:, 3:])
+    spread = encoded[:, :3] - (data.pos - data.pos.mean(0))
+    assert spread.abs().max() < 1e-3  # millimetres about their mean
 
 
 def test_vectors_are_not_mirrored(root):

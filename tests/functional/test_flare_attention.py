@@ -8,8 +8,8 @@ from torch_geometric_flare.functional import (
     flare_attention,
     flare_decode,
     flare_encode,
-    naive_flare_attention,
-    naive_flare_weights,
+    reference_flare_attention,
+    reference_flare_weights,
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 from torch_geometric_flare.testing import assert_same_function
@@ -51,14 +51,14 @@ def in_chunks(q, k, v, *, scale, mask, chunk_size):
 
 @pytest.mark.parametrize("chunk_size", [1, 10, 63, 1000])
 @pytest.mark.parametrize("masked", [False, True])
-def test_chunks_equal_naive_twin(chunk_size, masked):
+def test_chunks_equal_the_reference(chunk_size, masked):
     mask = some_mask() if masked else None
     assert_same_function(
         lambda q, k, v: real_rows(
             mask, in_chunks(q, k, v, scale=0.37, mask=mask, chunk_size=chunk_size)
         ),
         lambda q, k, v: real_rows(
-            mask, naive_flare_attention(q, k, v, scale=0.37, mask=mask)
+            mask, reference_flare_attention(q, k, v, scale=0.37, mask=mask)
         ),
         draw(),
         second_order=True,
@@ -67,32 +67,33 @@ def test_chunks_equal_naive_twin(chunk_size, masked):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 0.37])
-def test_equals_naive_twin(masked, scale):
+def test_equals_the_reference(masked, scale):
     mask = some_mask() if masked else None
     assert_same_function(
         lambda q, k, v: real_rows(
             mask, flare_attention(q, k, v, scale=scale, mask=mask)
         ),
         lambda q, k, v: real_rows(
-            mask, naive_flare_attention(q, k, v, scale=scale, mask=mask)
+            mask, reference_flare_attention(q, k, v, scale=scale, mask=mask)
         ),
         draw(),
         second_order=True,
     )
 
 
-def test_encode_then_decode_equals_naive_twin():
+def test_encode_then_decode_equals_the_reference():
     def two_steps(q, k, v):
         return flare_decode(q, k, flare_encode(q, k, v, scale=0.5).value, scale=0.5)
 
     assert_same_function(
-        two_steps, lambda q, k, v: naive_flare_attention(q, k, v, scale=0.5), draw()
+        two_steps, lambda q, k, v: reference_flare_attention(q, k, v, scale=0.5), draw()
     )
 
 
 def test_encode_in_blocks_equals_explicit_scores(monkeypatch):
     # Blocks of 4 points: 2 graphs x 3 heads x 5 latents are 30 scores per point.
-    monkeypatch.setattr("torch_geometric_flare.functional.sdpa._BLOCK_ELEMENTS", 4 * 30)
+    module = "torch_geometric_flare.functional.attention.sdpa"
+    monkeypatch.setattr(f"{module}._BLOCK_ELEMENTS", 4 * 30)
 
     def flat(state):
         return torch.cat([state.value.flatten(), state.lse.flatten()])
@@ -109,7 +110,7 @@ def test_encode_in_blocks_equals_explicit_scores(monkeypatch):
 
 def test_rows_of_the_operator_sum_to_one_and_rank_is_bounded():
     q, k, _ = draw(graphs=1, heads=1, latents=5, points=40)
-    gather, scatter = naive_flare_weights(q, k)
+    gather, scatter = reference_flare_weights(q, k)
     operator = (scatter @ gather)[0, 0]
     torch.testing.assert_close(operator.sum(-1), torch.ones(40, dtype=torch.float64))
     assert torch.linalg.matrix_rank(operator, rtol=1e-10) == 5  # the latents
@@ -199,7 +200,7 @@ def test_lower_precision(dtype):
     y = flare_attention(*(t.to(dtype) for t in inputs))
     assert y.dtype == dtype
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
-    expected = naive_flare_attention(*inputs)
+    expected = reference_flare_attention(*inputs)
     torch.testing.assert_close(y.double(), expected, atol=tolerance, rtol=tolerance)
     state = flare_encode(*(t.to(dtype) for t in inputs))
     assert state.value.dtype == state.lse.dtype == torch.float32
@@ -208,7 +209,7 @@ def test_lower_precision(dtype):
 def test_scores_far_outside_the_range_of_exp():
     q, k, v = draw()
     q, k = 100 * q, 100 * k
-    expected = naive_flare_attention(q, k, v)
+    expected = reference_flare_attention(q, k, v)
     torch.testing.assert_close(flare_attention(q, k, v), expected)
     y = in_chunks(q, k, v, scale=1.0, mask=None, chunk_size=10)
     torch.testing.assert_close(y, expected)
@@ -314,16 +315,16 @@ def test_memory_layout_does_not_matter(change, points, width, masked, factor):
             else (flare_attention(q, k, v))
         )
 
-    def twin(q, k, v):
-        y = naive_flare_attention(q, k, v, mask=mask)
+    def reference(q, k, v):
+        y = reference_flare_attention(q, k, v, mask=mask)
         return y * rows if masked else y
 
     def changed(*tensors):
         return attention(*map(change, tensors))
 
-    assert_same_function(changed, twin, (q, k, v), atol=1e-9)
+    assert_same_function(changed, reference, (q, k, v), atol=1e-9)
     with torch.no_grad():
-        torch.testing.assert_close(changed(q, k, v), twin(q, k, v))
+        torch.testing.assert_close(changed(q, k, v), reference(q, k, v))
         found = flare_encode(*map(change, (q, k, v)), mask=mask)
         torch.testing.assert_close(found, flare_encode(q, k, v, mask=mask))
         torch.testing.assert_close(

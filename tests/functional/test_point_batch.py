@@ -95,19 +95,6 @@ def test_chunks_are_cut_once():
     assert chunks[0].layout is chunks[2].layout
 
 
-def test_select():
-    sizes = [5, 0, 900, 20, 7]
-    layout = PointBatch.from_sizes(sizes)
-    x = layout.sort(torch.arange(sum(sizes)))
-    parts = dict(enumerate(torch.arange(sum(sizes)).split(sizes)))
-    places = [0, 2, 3]
-    rows, part = layout.select(places)
-    graphs = [layout.sequence[place] for place in places]
-    assert part.sizes == tuple(sizes[graph] for graph in graphs)
-    expected = torch.cat([parts[graphs[i]] for i in part.sequence])
-    assert torch.equal(x[rows], expected)
-
-
 @pytest.mark.parametrize(
     ("batch", "batch_size", "message"),
     [

@@ -3,10 +3,10 @@ import torch
 
 from torch_geometric_flare.functional import (
     PointBatch,
-    naive_flare_attention,
     ragged_flare_attention,
     ragged_flare_decode,
     ragged_flare_encode,
+    reference_flare_attention,
 )
 
 SIZES = (1, 2, 63, 0, 500, 5000, 490)
@@ -19,10 +19,10 @@ def draw(sizes, dtype=torch.float64, device="cpu", width=4):
 
 
 def one_by_one(q, k, v, sizes):
-    """The naive twin on each graph by itself."""
+    """The reference on each graph by itself."""
     parts = zip(k.split(sizes), v.split(sizes), strict=True)
     outputs = [
-        naive_flare_attention(q, a.transpose(0, 1)[None], b.transpose(0, 1)[None])
+        reference_flare_attention(q, a.transpose(0, 1)[None], b.transpose(0, 1)[None])
         for a, b in parts
     ]
     return torch.cat([y[0].transpose(0, 1) for y in outputs])

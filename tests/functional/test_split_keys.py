@@ -1,14 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from torch_geometric_flare.functional import (
-    AttentionBackend,
-    attention_backend,
-    dense,
-    flare_attention,
+from torch_geometric_flare.functional import reference_flare_attention
+from torch_geometric_flare.functional.attention import split_keys
+from torch_geometric_flare.functional.attention.backend import AttentionCall
+from torch_geometric_flare.functional.attention.reference import softmax_attention
+from torch_geometric_flare.functional.attention.split_keys import (
+    SPLIT_KEYS,
+    key_splits,
+    split_attention,
 )
-from torch_geometric_flare.functional.definition import softmax_attention
-from torch_geometric_flare.functional.split_keys import key_splits, split_attention
 from torch_geometric_flare.functional.torch_internals import has_cpu_flash
 from torch_geometric_flare.testing import assert_same_function
 
@@ -18,7 +21,7 @@ cpu = pytest.mark.skipif(not has_cpu_flash(), reason="this torch gives no log-su
 @cpu
 @pytest.mark.parametrize("splits", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_equals_the_definition(splits, batch):
+def test_equals_the_reference(splits, batch):
     inputs = [torch.randn(batch, 3, n, 4, dtype=torch.float64) for n in (5, 20, 20)]
     inputs[1] *= 3.0  # shares far from equal
     assert_same_function(
@@ -56,20 +59,21 @@ def test_many_blocks_or_few_keys_are_not_split():
 
 
 @cpu
-def test_attention_takes_it_where_it_serves(monkeypatch):
+def test_the_backend_splits_what_leaves_the_gpu_idle(monkeypatch):
+    """As on a GPU that computes four blocks of threads at a time."""
     asked = []
 
-    def splits(q, k, v):
-        asked.append(k.size(2))
+    def splits(num_keys, *sizes):
+        asked.append(num_keys)
         return 4
 
-    monkeypatch.setattr(dense, "gpu_splits", splits)
-    q, (k, v) = torch.randn(2, 5, 4), torch.randn(2, 1, 2, 41, 4)
-    with attention_backend(AttentionBackend.DEFINITION):
-        wanted = flare_attention(q, k, v)
-    assert asked == []
-    with attention_backend(AttentionBackend.SDPA):
-        torch.testing.assert_close(flare_attention(q, k, v), wanted)
+    gpu = SimpleNamespace(multi_processor_count=2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(split_keys, "key_splits", splits)
+    q, (k, v) = torch.randn(1, 2, 5, 4), torch.randn(2, 1, 2, 41, 4)
+    wanted = reference_flare_attention(q, k, v, scale=0.7)
+    call = AttentionCall.of("attention", q, k, v, 0.7)
+    torch.testing.assert_close(SPLIT_KEYS.attention(call, q, k, v), wanted)
     assert asked == [41]
 
 

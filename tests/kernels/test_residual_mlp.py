@@ -7,9 +7,9 @@ from torch_geometric_flare.kernels.llvm import is_available
 from torch_geometric_flare.kernels.residual_mlp import (
     Layer,
     backward,
-    fits,
     forward,
     packed_once,
+    supports,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -24,8 +24,11 @@ LAYERS = (
     Layer(80, 80, False, True),
 )
 
+# An input and an output that are padded to whole vectors.
+NARROW = (Layer(3, 16, True, False), Layer(16, 17, False, False))
 
-def definition(x, layers, parameters):
+
+def reference(x, layers, parameters):
     for layer, (weight, bias) in zip(layers, parameters, strict=True):
         y = linear(x, weight, bias)
         y = gelu(y, approximate="tanh") if layer.gelu else y
@@ -46,8 +49,8 @@ def draw(layers, dtype):
 # Part of a block, several blocks, several tasks, and rows left over in each.
 @pytest.mark.parametrize("num_rows", [1, 7, 48, 101, 1100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:2]])
-def test_equals_the_definition(num_rows, dtype, layers):
+@pytest.mark.parametrize("layers", [LAYERS, LAYERS[1:2], NARROW])
+def test_equals_the_reference(num_rows, dtype, layers):
     parameters = draw(layers, dtype)
     x = torch.randn(num_rows, layers[0].in_channels, dtype=dtype)
     g = torch.randn(num_rows, layers[-1].out_channels, dtype=dtype)
@@ -55,7 +58,7 @@ def test_equals_the_definition(num_rows, dtype, layers):
     inputs = [x.double(), *(t for pair in doubles for t in pair)]
     for t in inputs:
         t.requires_grad_()
-    wanted = definition(inputs[0], layers, doubles)
+    wanted = reference(inputs[0], layers, doubles)
     gradients = torch.autograd.grad(wanted, inputs, g.double())
     grad_x, pairs = backward(x, layers, parameters, g)
     found = [forward(x, layers, parameters), grad_x, *(t for p in pairs for t in p)]
@@ -63,6 +66,16 @@ def test_equals_the_definition(num_rows, dtype, layers):
     for a, b in zip(found, (wanted, *gradients), strict=True):
         assert a.dtype == dtype and a.shape == b.shape
         assert (a - b).norm() < tolerance * b.norm()
+
+
+@pytest.mark.parametrize("layers", [LAYERS, NARROW])
+def test_gradients_of_the_input_alone(layers):
+    parameters = draw(layers, torch.float32)
+    x = torch.randn(1100, layers[0].in_channels)
+    g = torch.randn(1100, layers[-1].out_channels)
+    expected, _ = backward(x, layers, parameters, g)
+    found, pairs = backward(x, layers, parameters, g, of_parameters=False)
+    assert pairs == [] and torch.equal(found, expected)
 
 
 def test_without_bias():
@@ -104,13 +117,17 @@ def test_what_is_not_finite_or_large():
     assert abs(grad[0, 2]) < 1e-20 and grad[1, 3] == 1
 
 
-def test_which_layers_fit():
-    assert fits(torch.float32, LAYERS)
-    assert not fits(torch.float32, (Layer(3, 64, True, False),))
-    assert not fits(torch.float32, (Layer(256, 256, True, True),))
-    assert not fits(torch.float64, (Layer(128, 128, True, True),))
-    assert not fits(torch.float32, (Layer(64, 64, True, True),) * 9)
-    assert not fits(torch.float32, (Layer(32, 64, True, True),))
+def test_which_layers_are_supported():
+    assert supports(torch.float32, LAYERS)
+    assert supports(torch.float32, NARROW)
+    assert supports(torch.float32, (Layer(128, 384, True, False),))
+    assert not supports(torch.float32, (Layer(128, 400, True, False),))
+    assert not supports(torch.float64, (Layer(128, 208, True, False),))
+    assert not supports(torch.float16, LAYERS)
+    inner = Layer(16, 15, True, False), Layer(15, 16, False, False)
+    assert not supports(torch.float32, inner)
+    assert not supports(torch.float32, (Layer(64, 64, True, True),) * 9)
+    assert not supports(torch.float32, (Layer(32, 64, True, True),))
 
 
 def test_errors():
@@ -118,7 +135,7 @@ def test_errors():
     x, weight, bias = torch.randn(100, 48), torch.randn(48, 48), torch.randn(48)
     with pytest.raises(ValueError, match="x is torch.float32 with strides"):
         forward(x.T.contiguous().T, layers, [(weight, bias)])
-    with pytest.raises(ValueError, match="maps is torch.float64"):
+    with pytest.raises(ValueError, match="weight or bias is not torch.float32"):
         forward(x, layers, [(weight.double(), bias.double())])
     with pytest.raises(ValueError, match="grad is torch.float64"):
         backward(x, layers, [(weight, bias)], x.double())
@@ -162,6 +179,6 @@ def test_weights_of_a_moment_are_not_mistaken_or_kept(packs):
         for _ in range(200):
             parameters = draw(LAYERS, torch.float32)
             y = forward(x, LAYERS, parameters)
-            torch.testing.assert_close(y, definition(x, LAYERS, parameters))
+            torch.testing.assert_close(y, reference(x, LAYERS, parameters))
         assert len(module._PACKED.maps) <= 64
     assert module._PACKED.maps is None

@@ -96,8 +96,8 @@ def test_operations_keep_the_kernels():
 
 def test_without_kernels_autocast_does_its_work(monkeypatch):
     monkeypatch.setattr(FLAG, True)
-    operators = "torch_geometric_flare.functional.residual_mlp_operator"
-    monkeypatch.setattr(f"{operators}.is_available", lambda: False)
+    mlp = "torch_geometric_flare.functional.mlp"
+    monkeypatch.setattr(f"{mlp}.is_available", lambda: False)
     model = FLARE(3, 32, 2, num_layers=1, heads=4, num_latents=8)
     found = precisions(model, torch.rand(90, 3), model.blocks[0].mixer.out)
     assert found == ({torch.bfloat16}, torch.bfloat16)

@@ -85,7 +85,7 @@ def test_each_block_keeps_only_its_input():
         storages.clear()
         model.chunk_size = None
         model(torch.rand(points, 3))
-        assert sum(storages.values()) > 10 * blocks * whole
+        assert sum(storages.values()) > 8 * blocks * whole
     y.sum().backward()
 
 

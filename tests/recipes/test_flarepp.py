@@ -22,6 +22,7 @@ def test_published_values(name, num_layers, num_latents, batch_size, weight_deca
         "num_layers": num_layers,
         "heads": 8,
         "num_latents": num_latents,
+        "init": "paper",
     }
     assert (recipe.batch_size, recipe.weight_decay) == (batch_size, weight_decay)
     assert (recipe.epochs, recipe.learning_rate) == (500, 1e-3)

@@ -31,7 +31,10 @@ def test_published_values(name, heads, num_latents, epochs, batch_size, weight_d
         "num_layers": 8,
         "heads": heads,
         "num_latents": num_latents,
+        "init": "paper",
     }
+    assert recipe.optimizer == "adamw"
+    assert (recipe.coordinates, recipe.fourier_octaves) == ("given", 0)
     assert (recipe.epochs, recipe.batch_size) == (epochs, batch_size)
     assert recipe.weight_decay == weight_decay
     assert recipe.betas == (0.9, 0.999)
@@ -46,7 +49,8 @@ def test_the_model_takes_the_arguments(name):
     recipe = getattr(recipes, name)
     model = recipe.build(in_channels=3, out_channels=2)
     assert type(model) is recipe.model_class
-    assert (model.in_channels, model.out_channels) == (3, 2)
+    added = 2 * 3 * recipe.fourier_octaves
+    assert (model.in_channels, model.out_channels) == (3 + added, 2)
     for argument, value in recipe.model.items():
         assert getattr(model, argument) == value
 

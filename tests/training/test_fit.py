@@ -109,6 +109,25 @@ def test_a_killed_training_resumes_to_the_bit(
     assert read_history(folder) == read_history(tmp_path / "whole")
 
 
+def test_a_killed_training_by_muon_resumes_to_the_bit(module, samples, tmp_path):
+    def by_muon(**recipe):
+        torch.manual_seed(0)
+        network = FLARE(3, 8, 1, num_layers=2, heads=2, num_latents=4)
+        return module(network, optimizer="muon", **recipe)
+
+    whole = run(by_muon, samples, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    for batch in (6, 17):
+        with pytest.raises(InterruptedError, match=KILLED):
+            run(by_muon, samples, folder, resume=True, callbacks=[Killer(batch)])
+    resumed = run(by_muon, samples, folder, resume=True)
+    assert_same(content(folder), content(tmp_path / "whole"))
+    assert_same(resumed.state_dict(), whole.state_dict())
+    (state,) = content(folder)["optimizer_states"]
+    kinds = {name for entry in state["state"].values() for name in entry}
+    assert kinds == {"momentum_buffer", "step", "exp_avg", "exp_avg_sq"}
+
+
 def test_killed_again_and_again(module, samples, tmp_path):
     run(module, samples, tmp_path / "whole")
     folder = tmp_path / "killed"

@@ -80,7 +80,13 @@ def run_command_line(
     for line in quantities.values():
         print(line)
     for figure in published_figures(
-        benchmark, args.recipe, selection, args.epochs, results
+        benchmark,
+        args.recipe,
+        selection,
+        args.epochs,
+        results,
+        optimizer=args.optimizer,
+        init=args.init,
     ):
         name = f"published for {figure.model}"
         print(f"{name:42} {figure.relative_l2:.4g} ({figure.source})")

@@ -50,6 +50,8 @@ def write_comparison(
         contest.epochs,
         settings,
         contest.seconds,
+        contest.optimizer,
+        contest.init,
     )
     rows = summarize(records, figures)
     quantities = summarize_quantities(records)

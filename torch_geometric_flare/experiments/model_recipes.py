@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import Any
 
 from torch import nn
 
@@ -76,8 +77,12 @@ _IN_ORDER = (*_ON_GRIDS, "elasticity")
 # Where the input is smooth, so that the branch of DeepONet need not see all points.
 _SMOOTH = ("airfoil", "pipe")
 # Muon is for matrices between hidden features: DeepONet's two MLPs are input and output
-# layers for the most part, and the weights of FNO are complex.
-_OPTIMIZERS = {"DeepONet": "adamw", "FNO": "adamw"}
+# layers for the most part, and the weights of FNO are complex. DeepONet's branch sees
+# the inputs of all sensors side by side, which Fourier features would multiply.
+_OWN_TRAINING: dict[str, dict[str, Any]] = {
+    "DeepONet": {"optimizer": "adamw", "fourier_octaves": 0},
+    "FNO": {"optimizer": "adamw"},
+}
 
 
 def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
@@ -119,7 +124,7 @@ def _bound_to_points(name: str, flare: Recipe) -> dict[tuple[str, str], Recipe]:
             model_class=kind,
             model=arguments,
             num_points=None,
-            optimizer=_OPTIMIZERS.get(model, flare.optimizer),
+            **_OWN_TRAINING.get(model, {}),
         )
         for model, (kind, arguments) in networks.items()
     }

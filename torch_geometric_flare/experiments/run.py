@@ -204,6 +204,8 @@ def published_figures(
     epochs: int | None,
     results: Mapping[str, Any],
     seconds: float | None = None,
+    optimizer: str | None = None,
+    init: str | None = None,
 ) -> tuple[Published, ...]:
     """Return the published figures that a run may stand beside.
 
@@ -217,6 +219,8 @@ def published_figures(
         epochs: Epochs instead of the recipe's.
         results: What `run_benchmark` returned, for its `num_train` and `num_test`.
         seconds: Time of the training instead of epochs.
+        optimizer: Optimizer instead of the recipe's.
+        init: Start instead of the recipe's.
     """
     official = selection == Selection(data="official", root=selection.root)
     sizes = benchmark.published_sizes
@@ -224,10 +228,8 @@ def published_figures(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
     whole = complete and epochs is None and seconds is None
-    as_published = results.get("optimizer", "adamw") == "adamw" and results.get(
-        "init", "paper"
-    ) in ("paper", None)
-    comparable = official and recipe == "paper" and whole and as_published
+    unchanged = optimizer is None and init is None
+    comparable = official and recipe == "paper" and whole and unchanged
     return benchmark.published if comparable else ()
 
 

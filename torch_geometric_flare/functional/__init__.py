@@ -1,12 +1,17 @@
 """Tensors in, tensors out: the FLARE operator and the layout of ragged batches."""
 
-from torch_geometric_flare.functional.backend import (
-    AttentionBackend,
+from torch_geometric_flare.functional.attention import (
     attention_backend,
-)
-from torch_geometric_flare.functional.definition import (
-    naive_flare_attention,
-    naive_flare_weights,
+    flare_attention,
+    flare_decode,
+    flare_encode,
+    ragged_flare_attention,
+    ragged_flare_decode,
+    ragged_flare_encode,
+    ragged_flare_weights,
+    ragged_self_attention,
+    reference_flare_attention,
+    reference_flare_weights,
 )
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
 from torch_geometric_flare.functional.distributed import (
@@ -16,21 +21,7 @@ from torch_geometric_flare.functional.distributed import (
     distributed_sum,
     reduce_gradients,
 )
-from torch_geometric_flare.functional.flare_attention import (
-    flare_attention,
-    flare_decode,
-    flare_encode,
-)
 from torch_geometric_flare.functional.point_batch import PointBatch, check_batch
-from torch_geometric_flare.functional.ragged import (
-    ragged_flare_attention,
-    ragged_flare_decode,
-    ragged_flare_encode,
-    ragged_flare_weights,
-)
-from torch_geometric_flare.functional.ragged_self_attention import (
-    ragged_self_attention,
-)
 from torch_geometric_flare.functional.ragged_softmax import ragged_softmax_encode
 from torch_geometric_flare.functional.ragged_sum import (
     ragged_sum_decode,
@@ -39,7 +30,6 @@ from torch_geometric_flare.functional.ragged_sum import (
 from torch_geometric_flare.functional.state import SoftmaxState, State, SumState
 
 __all__ = [
-    "AttentionBackend",
     "DenseBatch",
     "PointBatch",
     "SoftmaxState",
@@ -54,8 +44,6 @@ __all__ = [
     "flare_attention",
     "flare_decode",
     "flare_encode",
-    "naive_flare_attention",
-    "naive_flare_weights",
     "pack_graphs",
     "ragged_flare_attention",
     "ragged_flare_decode",
@@ -66,4 +54,6 @@ __all__ = [
     "ragged_sum_decode",
     "ragged_sum_encode",
     "reduce_gradients",
+    "reference_flare_attention",
+    "reference_flare_weights",
 ]

@@ -1,4 +1,4 @@
-"""What autograd functions here share: second derivatives, and who looks on."""
+"""What the autograd functions here share: second derivatives."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,10 +19,10 @@ def contiguous_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def needs_definition(*grads: Tensor) -> bool:
-    """Return whether a backward must be made of operations that can be looked into.
+def needs_reference(*grads: Tensor) -> bool:
+    """Return whether a backward must consist of differentiable operations of torch.
 
-    A batch of gradients, `is_grads_batched=True`, shows in their having no memory.
+    The gradients of a batched backward (`is_grads_batched=True`) have no memory.
     """
     return (
         torch.is_grad_enabled() or is_transformed() or not all(map(has_memory, grads))

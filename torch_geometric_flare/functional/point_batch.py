@@ -101,7 +101,8 @@ class PointBatch:
             raise TypeError(f"x is {brief(x)}, expected a torch.Tensor of shape [N, C]")
         check_batch(batch, x.size(0), batch_size)
         kind, dtype = x.device.type, x.dtype
-        if has_autocast(kind) and torch.is_autocast_enabled(kind):
+        known = kind == "cpu" or has_autocast(kind)
+        if known and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         if batch is None:
             return cls.from_sizes((x.size(0),), x.device, dtype)
@@ -167,8 +168,9 @@ class PointBatch:
     def tasks(self) -> RowTasks:
         """The rows in the order of the layout, cut for the kernels of a CPU."""
         sizes = []
-        for graph in self.sequence:
-            sizes.append(self.sizes[graph])
+        for graphs in self.packed:
+            for graph in graphs:
+                sizes.append(self.sizes[graph])
         return RowTasks.from_sizes(sizes)
 
     @property
@@ -180,22 +182,6 @@ class PointBatch:
     def num_points(self) -> int:
         """Points of all graphs together."""
         return sum(self.sizes)
-
-    def select(self, places: Sequence[int]) -> tuple[Tensor, "PointBatch"]:
-        """Return the rows and the layout of some graphs alone.
-
-        Args:
-            places: Which graphs of `sequence`.
-
-        Returns:
-            Rows of this layout, in the order of the selected one, and that layout.
-        """
-        sizes = [self.sizes[graph] for graph in self.sequence]
-        layout = PointBatch.from_sizes(
-            [sizes[i] for i in places], self.device, self.dtype
-        )
-        sequence = [places[i] for i in layout.sequence]
-        return _row_order(sizes, sequence).to(self.device), layout
 
     def chunks(self, chunk_size: int) -> list["PointChunk"]:
         """Cut the rows of `x`, in the batch's own order, into chunks.
@@ -279,12 +265,12 @@ class PointChunk(NamedTuple):
     layout: PointBatch
 
 
-def check_layout(batch: object) -> None:
-    """Raise `TypeError` unless a batch is a layout."""
-    if not isinstance(batch, PointBatch):
+def check_layout(layout: object) -> None:
+    """Raise `TypeError` unless `layout` is a `PointBatch`."""
+    if not isinstance(layout, PointBatch):
         raise TypeError(
-            f"batch is {brief(batch)}, expected a PointBatch: PointBatch.from_batch(k, "
-            "batch) makes one"
+            f"layout is {brief(layout)}, expected a PointBatch: "
+            "PointBatch.from_batch(k, batch) makes one"
         )
 
 

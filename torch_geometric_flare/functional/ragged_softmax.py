@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.dense import no_autocast
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+from torch_geometric_flare.functional.torch_internals import no_autocast
 
 
 def ragged_softmax_encode(
-    scores: Tensor, values: Tensor, batch: PointBatch
+    scores: Tensor, values: Tensor, layout: PointBatch
 ) -> SoftmaxState:
     r"""Average values over the points of each graph: $\mathrm{softmax}_N(S)^\top V$.
 
@@ -18,7 +18,7 @@ def ragged_softmax_encode(
     Args:
         scores: Scores of the points for each latent, in the order of the layout.
         values: Values of the points, in the order of the layout.
-        batch: The layout.
+        layout: The layout.
 
     Shapes:
         - `scores`: $[N, H, M]$
@@ -35,23 +35,23 @@ def ragged_softmax_encode(
         scores.dim() != 3
         or values.dim() != 3
         or scores.shape[:2] != values.shape[:2]
-        or scores.size(0) != batch.num_points
+        or scores.size(0) != layout.num_points
     ):
         raise ValueError(
             f"scores has shape {tuple(scores.shape)} and values {tuple(values.shape)}: "
-            f"expected [N, H, M] and [N, H, D] with N={batch.num_points} points in the "
-            "layout"
+            f"expected [N, H, M] and [N, H, D] with N={layout.num_points} points in "
+            "the layout"
         )
     like = values.new_empty(0, dtype=state_dtype(values.dtype))
-    shape = batch.num_graphs, *scores.shape[1:], values.size(-1)
+    shape = layout.num_graphs, *scores.shape[1:], values.size(-1)
     value, lse = SoftmaxState.empty(*shape, like=like)
-    if batch.num_points == 0:
+    if layout.num_points == 0:
         # A process without points takes part in backward all the same.
         return SoftmaxState(value + scores.sum() + values.sum(), lse)
     blocks = zip(
-        batch.dense_batches,
-        batch.split(scores.to(like.dtype)),
-        batch.split(values.to(like.dtype)),
+        layout.dense_batches,
+        layout.split(scores.to(like.dtype)),
+        layout.split(values.to(like.dtype)),
         strict=True,
     )
     with no_autocast(values.device.type):

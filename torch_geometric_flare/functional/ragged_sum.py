@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.dense import no_autocast
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import SumState, state_dtype
+from torch_geometric_flare.functional.torch_internals import no_autocast
 
 
-def ragged_sum_encode(weights: Tensor, values: Tensor, batch: PointBatch) -> SumState:
+def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> SumState:
     r"""Sum over the points of each graph: $\sum_n w_n f_n^\top$ and $\sum_n w_n$.
 
     Args:
         weights: Weights of the points, in the order of the layout.
         values: What is summed, in the order of the layout.
-        batch: The layout.
+        layout: The layout.
 
     Shapes:
         - `weights`: $[N, H, G]$
@@ -25,16 +25,16 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, batch: PointBatch) -> Sum
         batch's order; zero for an empty graph.
     """
     dtype = state_dtype(values.dtype)
-    shape = batch.num_graphs, *weights.shape[1:]
+    shape = layout.num_graphs, *weights.shape[1:]
     total = values.new_zeros(*shape, values.size(-1), dtype=dtype)
     weight = values.new_zeros(shape, dtype=dtype)
-    if batch.num_points == 0:
+    if layout.num_points == 0:
         # A process without points takes part in backward all the same.
         return SumState(total + weights.sum() + values.sum(), weight)
     blocks = zip(
-        batch.dense_batches,
-        batch.split(weights.to(dtype)),
-        batch.split(values.to(dtype)),
+        layout.dense_batches,
+        layout.split(weights.to(dtype)),
+        layout.split(values.to(dtype)),
         strict=True,
     )
     with no_autocast(values.device.type):
@@ -46,13 +46,13 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, batch: PointBatch) -> Sum
     return SumState(total, weight)
 
 
-def ragged_sum_decode(weights: Tensor, total: Tensor, batch: PointBatch) -> Tensor:
+def ragged_sum_decode(weights: Tensor, total: Tensor, layout: PointBatch) -> Tensor:
     r"""Return $w_n^\top T$ at each point, with the $T$ of its graph.
 
     Args:
         weights: Weights of the points, in the order of the layout.
         total: A matrix of each graph.
-        batch: The layout.
+        layout: The layout.
 
     Shapes:
         - `weights`: $[N, H, G]$
@@ -61,13 +61,13 @@ def ragged_sum_decode(weights: Tensor, total: Tensor, batch: PointBatch) -> Tens
     Returns:
         $[N, H, D]$ in the precision of `weights`.
     """
-    if batch.num_points == 0:
+    if layout.num_points == 0:
         # A process without points takes part in backward all the same.
         y = weights.new_empty(0, weights.size(1), total.size(-1))
         return y + weights.sum() + total[:0].sum().to(weights.dtype)
     total = total.to(weights.dtype)
-    pairs = zip(batch.dense_batches, batch.split(weights), strict=True)
-    return batch.join(
+    pairs = zip(layout.dense_batches, layout.split(weights), strict=True)
+    return layout.join(
         [
             (w.transpose(1, 2) @ total[list(dense.graphs)]).transpose(1, 2)
             for dense, w in pairs

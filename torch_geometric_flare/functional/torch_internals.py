@@ -5,7 +5,8 @@ gives up a convenience, but never gives other numbers.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +43,10 @@ _count_modes: Callable[[], int] = getattr(
 has_memory: Callable[[Tensor], bool] = getattr(torch._C, "_has_storage", _owns_memory)
 
 _is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
-# The operator of oneDNN that computes `linear`.
-onednn_linear: Callable[..., Any] | None = getattr(
-    torch.ops.mkldnn, "_linear_pointwise", None
-)
-
 # Whether a CPU multiplies numbers of 16 bits; others are many times slower at it.
 CPU_COMPUTES_BF16: bool = getattr(torch.cpu, "_is_avx512_bf16_supported", _inactive)()
+
+Tracing = Literal["none", "compile", "transform", "other"]
 
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 _HOOKS = (
@@ -59,47 +57,44 @@ _HOOKS = (
 )
 
 
+def tracing() -> Tracing:
+    """Return what records the operations that run.
+
+    Returns:
+        `"compile"` for `torch.compile`, which calls custom operators as they are;
+        `"transform"` for `torch.func` or forward-mode AD; `"other"` for
+        `torch.export`, `torch.jit.trace` or a dispatch mode; `"none"` if operations
+        run at once, so that machine code may use the memory of tensors.
+    """
+    if _are_transforms_active() or getattr(forward_ad, "_current_level", -1) >= 0:
+        return "transform"
+    if torch.compiler.is_compiling():
+        return "other" if _is_exporting() or _is_tracing() else "compile"
+    return "other" if _is_tracing() or _count_modes() > 0 else "none"
+
+
 def is_transformed() -> bool:
-    """Return whether `torch.func` or forward-mode differentiation looks on."""
+    """Return whether a torch.func transform or forward-mode AD is active."""
     return _are_transforms_active() or getattr(forward_ad, "_current_level", -1) >= 0
 
 
 def is_traced() -> bool:
-    """Return whether `torch.compile`, `torch.export`, `torch.func` or a mode looks on.
-
-    A Python autograd function would hide its operations from them.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or _is_tracing()
-        or _are_transforms_active()
-        or getattr(forward_ad, "_current_level", -1) >= 0
-        or _count_modes() > 0
-    )
+    """Return whether anything records the operations that run."""
+    return tracing() != "none"
 
 
 def _is_exporting() -> bool:
-    """Return whether `torch.export` looks on.
+    """Return whether `torch.export` is at work.
 
-    The public question is answered with yes under `torch.compile` by torch 2.8.
+    In torch 2.8 `torch.compiler.is_exporting` is true under `torch.compile` too.
     """
     if hasattr(torch.compiler, "_is_exporting_flag"):
         return bool(torch.compiler._is_exporting_flag)
     return torch.compiler.is_exporting()
 
 
-def is_compiled() -> bool:
-    """Return whether `torch.compile` alone looks on, which takes an operator whole."""
-    return (
-        torch.compiler.is_compiling()
-        and not _is_exporting()
-        and not _is_tracing()
-        and not is_transformed()
-    )
-
-
 def is_jit_traced() -> bool:
-    """Return whether `torch.jit.trace` looks on."""
+    """Return whether `torch.jit.trace` is at work."""
     return not torch.compiler.is_compiling() and _is_tracing()
 
 
@@ -111,8 +106,27 @@ def has_autocast(kind: str) -> bool:
     return kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
 
 
+def no_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Leave autocast: states need single precision at least."""
+    if not has_autocast(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
+
+
+def are_addressable(*tensors: Tensor | None) -> bool:
+    """Return whether all tensors are ordinary ones in the memory of a CPU."""
+    for t in tensors:
+        if t is not None and (
+            type(t) not in (Tensor, nn.Parameter)
+            or t.device.type != "cpu"
+            or t.layout != torch.strided
+        ):
+            return False
+    return True
+
+
 def any_hooks(called: Sequence[nn.Module]) -> bool:
-    """Return whether a hook looks on when one of some modules is called."""
+    """Return whether calling one of some modules runs a hook."""
     for name in _HOOKS:
         if getattr(modules, f"_global{name}", None):
             return True

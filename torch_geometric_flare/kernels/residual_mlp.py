@@ -2,18 +2,19 @@ r"""A whole residual MLP on one block of rows after another, in registers and ca
 
 Each layer is $\phi(xW^\top + b)\;(+\,x)$, with $\phi$ the tanh-approximated GELU or
 nothing. Only input and output are whole tensors; the backward computes the layers of a
-block again.
+block again. Rows of the input and the output are padded by zeros to whole vectors.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from torch_geometric_flare.kernels.gelu import gelu, gelu_derivative
 from torch_geometric_flare.kernels.llvm import lanes
@@ -26,7 +27,7 @@ _ROWS = 6
 
 # More layers, or wider rows in bytes, leave the cache, and take long to compile.
 _MOST_LAYERS = 8
-_WIDEST = 512
+_WIDEST = 1536
 
 # Elements that are worth another thread.
 _LEAST_WORK = 1 << 14
@@ -75,109 +76,157 @@ def packed_once() -> Iterator[None]:
 
 
 @lru_cache
-def fits(dtype: torch.dtype, layers: Layers) -> bool:
-    """Return whether the layers suit the kernel: few, narrow, of whole vectors."""
-    widths = {layer.in_channels for layer in layers}
-    widths |= {layer.out_channels for layer in layers}
+def supports(dtype: torch.dtype, layers: Layers) -> bool:
+    """Return whether layers are few and narrow, with hidden ones of whole vectors."""
+    if dtype not in (torch.float32, torch.float64) or len(layers) > _MOST_LAYERS:
+        return False
+    widths = [layers[0].in_channels, *(layer.out_channels for layer in layers)]
     return (
-        len(layers) <= _MOST_LAYERS
-        and max(widths) * dtype.itemsize <= _WIDEST
-        and all(width % lanes(dtype) == 0 for width in widths)
+        max(widths) * dtype.itemsize <= _WIDEST
+        and all(width % lanes(dtype) == 0 for width in widths[1:-1])
         and all(a.in_channels == a.out_channels for a in layers if a.residual)
     )
 
 
-def forward(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
-    """Return the result of all layers for `x`, `[N, C]`, contiguous."""
-    _check_width(x, layers[0].in_channels)
-    maps = _maps(layers, parameters)
-    y = x.new_empty(x.size(0), layers[-1].out_channels)
-    _check(x.dtype, x=x, maps=maps)
-    run = _forward_code(x.dtype, layers)
-    run(_tasks(x.size(0)), _threads(x), *_addresses(x, maps, y))
-    return y
-
-
-def backward(
-    x: Tensor, layers: Layers, parameters: Parameters, grad: Tensor
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Return gradients of `forward` for `x` and for weight and bias of each layer."""
-    _check_width(x, layers[0].in_channels)
-    _check_width(grad, layers[-1].out_channels, x.size(0))
-    maps = _maps(layers, parameters)
-    weights = torch.cat([w.reshape(-1) for w, _ in parameters])
-    tasks = _tasks(x.size(0))
-    sums = x.new_zeros(tasks.size(0), maps.numel())
-    grad_x = torch.empty_like(x)
-    _check(x.dtype, x=x, maps=maps, grad=grad)
-    run = _backward_code(x.dtype, layers)
-    run(tasks, _threads(x), *_addresses(x, maps, weights, grad, grad_x, sums))
-    parts = sums.sum(dim=0).split([_size(layer) for layer in layers])
-    return grad_x, [
-        (part[: -layer.out_channels].view(w.shape), part[-layer.out_channels :])
-        for part, layer, (w, _) in zip(parts, layers, parameters, strict=True)
-    ]
-
-
-def _maps(layers: Layers, parameters: Parameters) -> Tensor:
-    """Return the columns of each weight and then its bias, zero without one."""
-    packed = _PACKED.maps
-    if packed is None:
-        return _pack(layers, parameters)
-    key = tuple([id(t) for pair in parameters for t in pair])
-    if key not in packed:
-        if len(packed) >= _MOST_PACKED:
-            packed.clear()
-        packed[key] = _pack(layers, parameters), parameters
-    return packed[key][0]
-
-
-def _pack(layers: Layers, parameters: Parameters) -> Tensor:
-    _check_layers(parameters[0][0].dtype, layers)
-    parts = []
-    for layer, (weight, bias) in zip(layers, parameters, strict=True):
-        shape = layer.out_channels, layer.in_channels
-        if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
-            found = tuple(weight.shape), None if bias is None else tuple(bias.shape)
-            raise ValueError(f"weight and bias have shapes {found}, expected {shape}")
-        parts += [
-            weight.t().reshape(-1),
-            weight.new_zeros(shape[0]) if bias is None else bias,
-        ]
-    return torch.cat(parts)
-
-
 @lru_cache
-def _check_layers(dtype: torch.dtype, layers: Layers) -> None:
-    width, whole = layers[0].in_channels, lanes(dtype)
-    for layer in layers:
+def _padded(dtype: torch.dtype, layers: Layers) -> Layers:
+    """Pad the input and the output to whole vectors; check that layers fit."""
+    whole, width = lanes(dtype), layers[0].in_channels
+    for i, layer in enumerate(layers):
         if layer.in_channels != width or layer.residual > (layer.out_channels == width):
             raise ValueError(f"{layer} cannot follow {width} channels")
         width = layer.out_channels
-        if width % whole or layer.in_channels % whole:
+        if width % whole and i < len(layers) - 1:
             raise ValueError(f"{layer} is not of whole vectors of {whole} channels")
+    first, last = layers[0], layers[-1]
+    first = first._replace(in_channels=-(-first.in_channels // whole) * whole)
+    padded = [first, *layers[1:]]
+    width = -(-last.out_channels // whole) * whole
+    padded[-1] = padded[-1]._replace(out_channels=width)
+    return tuple(padded)
 
 
-def _check_width(t: Tensor, width: int, num_rows: int | None = None) -> None:
+def forward(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
+    """Return the result of all layers for `x`, `[N, C]`, contiguous."""
+    padded = _padded(x.dtype, layers)
+    maps = _maps(x.dtype, layers, padded, parameters)
+    x = _rows("x", x, x.dtype, layers[0].in_channels, padded[0].in_channels)
+    y = x.new_empty(x.size(0), padded[-1].out_channels)
+    run = _forward_code(x.dtype, padded)
+    threads = min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
+    run(_tasks(x.size(0)), threads, x.data_ptr(), maps.data_ptr(), y.data_ptr())
+    width = layers[-1].out_channels
+    return y if y.size(1) == width else y[:, :width].contiguous()
+
+
+def backward(
+    x: Tensor,
+    layers: Layers,
+    parameters: Parameters,
+    grad: Tensor,
+    of_parameters: bool = True,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """Return gradients of `forward` for `x` and for weight and bias of each layer.
+
+    Without `of_parameters`, those of weights and biases are not computed.
+    """
+    padded = _padded(x.dtype, layers)
+    maps = _maps(x.dtype, layers, padded, parameters)
+    width = layers[0].in_channels
+    x = _rows("x", x, x.dtype, width, padded[0].in_channels)
+    shape = layers[-1].out_channels, padded[-1].out_channels
+    grad = _rows("grad", grad, x.dtype, *shape, num_rows=x.size(0))
+    pairs = zip(parameters, padded, strict=True)
+    weights = torch.cat([_whole(w, layer).reshape(-1) for (w, _), layer in pairs])
+    tasks = _tasks(x.size(0))
+    sums = x.new_zeros(tasks.size(0) if of_parameters else 0, maps.numel())
+    grad_x = torch.empty_like(x)
+    tensors = x, maps, weights, grad, grad_x, sums
+    run = _backward_code(x.dtype, padded, of_parameters)
+    threads = min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
+    run(tasks, threads, *map(Tensor.data_ptr, tensors))
+    if padded[0].in_channels != width:
+        grad_x = grad_x[:, :width].contiguous()
+    if not of_parameters:
+        return grad_x, []
+    grads = []
+    parts = sums.sum(dim=0).split([_size(layer) for layer in padded])
+    for part, layer, wide in zip(parts, layers, padded, strict=True):
+        weight = part[: -wide.out_channels].view(wide.out_channels, wide.in_channels)
+        bias = part[-wide.out_channels :]
+        grads.append(
+            (
+                weight[: layer.out_channels, : layer.in_channels],
+                bias[: layer.out_channels],
+            )
+        )
+    return grad_x, grads
+
+
+def _whole(weight: Tensor, layer: Layer) -> Tensor:
+    """Pad a weight by zeros to the widths of a layer."""
+    rows, columns = layer.out_channels, layer.in_channels
+    if weight.shape == (rows, columns):
+        return weight
+    return pad(weight, (0, columns - weight.size(1), 0, rows - weight.size(0)))
+
+
+def _maps(
+    dtype: torch.dtype, layers: Layers, padded: Layers, parameters: Parameters
+) -> Tensor:
+    """Return the columns of each weight and then its bias, zero without one."""
+    packed = _PACKED.maps
+    if packed is None:
+        return _pack(dtype, layers, padded, parameters)
+    key = tuple(map(id, chain.from_iterable(parameters)))
+    if key not in packed:
+        if len(packed) >= _MOST_PACKED:
+            packed.clear()
+        packed[key] = _pack(dtype, layers, padded, parameters), parameters
+    return packed[key][0]
+
+
+def _pack(
+    dtype: torch.dtype, layers: Layers, padded: Layers, parameters: Parameters
+) -> Tensor:
+    parts = []
+    for layer, wide, (weight, bias) in zip(layers, padded, parameters, strict=True):
+        shape = layer.out_channels, layer.in_channels
+        if weight.shape != shape or (bias is not None and bias.shape != shape[:1]):
+            shapes = tuple(weight.shape), None if bias is None else tuple(bias.shape)
+            raise ValueError(f"weight and bias have shapes {shapes}, expected {shape}")
+        if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):
+            raise ValueError(f"a weight or bias is not {dtype}, as x is")
+        if wide != layer:
+            weight = _whole(weight, wide)
+        if bias is None:
+            bias = weight.new_zeros(wide.out_channels)
+        elif bias.size(0) != wide.out_channels:
+            bias = pad(bias, (0, wide.out_channels - bias.size(0)))
+        parts += [weight.t().reshape(-1), bias]
+    return torch.cat(parts)
+
+
+def _rows(
+    name: str,
+    t: Tensor,
+    dtype: torch.dtype,
+    width: int,
+    padded: int,
+    num_rows: int | None = None,
+) -> Tensor:
+    """Pad rows to whole vectors; the kernel takes raw pointers, so validate here."""
     if t.dim() != 2 or t.size(1) != width or num_rows not in (None, t.size(0)):
         rows = "N" if num_rows is None else num_rows
         raise ValueError(
-            f"a tensor has shape {tuple(t.shape)}, expected [{rows}, {width}]"
+            f"{name} has shape {tuple(t.shape)}, expected [{rows}, {width}]"
         )
-
-
-def _check(dtype: torch.dtype, **tensors: Tensor) -> None:
-    # What follows goes by addresses: the last chance to notice a wrong tensor.
-    for name, t in tensors.items():
-        if t.dtype != dtype or not t.is_contiguous():
-            raise ValueError(
-                f"{name} is {t.dtype} with strides {t.stride()}, expected contiguous "
-                f"{dtype}"
-            )
-
-
-def _addresses(*tensors: Tensor) -> list[int]:
-    return list(map(Tensor.data_ptr, tensors))
+    if t.dtype != dtype or not t.is_contiguous():
+        raise ValueError(
+            f"{name} is {t.dtype} with strides {t.stride()}, expected contiguous "
+            f"{dtype}"
+        )
+    return t if width == padded else pad(t, (0, padded - width))
 
 
 def _size(layer: Layer) -> int:
@@ -188,10 +237,6 @@ def _size(layer: Layer) -> int:
 def _tasks(num_rows: int) -> Tensor:
     """Cut the rows into tasks, by their number alone."""
     return RowTasks.from_sizes([num_rows]).table
-
-
-def _threads(x: Tensor) -> int:
-    return min(torch.get_num_threads(), x.numel() // _LEAST_WORK)
 
 
 class _MLPCode(VectorCode):
@@ -316,9 +361,35 @@ class _MLPCode(VectorCode):
         x: Value,
         grad: Value,
         grad_x: Value,
-        sums: Value,
+        sums: Value | None,
     ) -> None:
         """Compute the gradient of `apply`; `sums` takes those of weight and bias."""
+        wide_in, wide_out = layer.in_channels, layer.out_channels
+        grad_h = grad if slopes is None else slopes
+        if sums is not None:
+            self._sum_gradients(rows, layer, slopes, x, grad, sums)
+        elif slopes is not None:
+            with self.range(0, self.mul(rows, wide_out), self.lanes) as i:
+                slope, value = (self.load(self.at(t, i)) for t in (slopes, grad))
+                self.store(self.builder.fmul(value, slope), self.at(slopes, i))
+
+        def start(row: Value, column: Value) -> Value:
+            return self.load(self.at(grad, self.mul(row, wide_out), column))
+
+        left, right = (grad_h, wide_out, 1), (weight, wide_in)
+        first = start if layer.residual else None
+        self.product(rows, wide_out, left, right, grad_x, first)
+
+    def _sum_gradients(
+        self,
+        rows: Value,
+        layer: Layer,
+        slopes: Value | None,
+        x: Value,
+        grad: Value,
+        sums: Value,
+    ) -> None:
+        """Multiply `slopes` by the gradient, and add to those of weight and bias."""
         wide_in, wide_out = layer.in_channels, layer.out_channels
         bias = self.at(sums, wide_in * wide_out)
         with self.range(0, wide_out, self.lanes) as column:
@@ -337,13 +408,6 @@ class _MLPCode(VectorCode):
         self.product(
             wide_out, rows, (grad_h, 1, wide_out), (x, wide_in), sums, add=True
         )
-
-        def start(row: Value, column: Value) -> Value:
-            return self.load(self.at(grad, self.mul(row, wide_out), column))
-
-        left, right = (grad_h, wide_out, 1), (weight, wide_in)
-        first = start if layer.residual else None
-        self.product(rows, wide_out, left, right, grad_x, first)
 
     def block(self, width: int) -> Value:
         """Allocate a block of rows."""
@@ -371,7 +435,7 @@ def _forward_code(dtype: torch.dtype, layers: Layers) -> Kernel:
 
 
 @lru_cache
-def _backward_code(dtype: torch.dtype, layers: Layers) -> Kernel:
+def _backward_code(dtype: torch.dtype, layers: Layers, of_parameters: bool) -> Kernel:
     names = "x", "maps", "weights", "grad", "grad_x", "sums"
     c = _MLPCode("residual_mlp_gradient", dtype, names, ())
     sizes = [_size(layer) for layer in layers]
@@ -392,7 +456,9 @@ def _backward_code(dtype: torch.dtype, layers: Layers) -> Kernel:
         grad = c.at(c["grad"], c.mul(start, layers[-1].out_channels))
         ways = [grad_x, *grads, grad]
         for i, layer in reversed(list(enumerate(layers))):
-            sums = c.at(c["sums"], c.mul(c["task"], sum(sizes)), places[i])
+            sums = None
+            if of_parameters:
+                sums = c.at(c["sums"], c.mul(c["task"], sum(sizes)), places[i])
             weight = c.at(c["weights"], weights[i])
             c.differentiate(
                 rows, layer, weight, slopes[i], xs[i], ways[i + 1], ways[i], sums

@@ -126,7 +126,7 @@ def _gather(
     rows = width if log is not None else width + 2
     totals = k.new_zeros(tasks.table.size(0), heads, rows, columns.size(-1))
     if log is None:
-        totals[:, :, -1] = -torch.inf
+        totals[:, :, -1] = torch.finfo(k.dtype).min
     run(
         tasks.table,
         tasks.threads(q),
@@ -140,7 +140,7 @@ def _gather(
         *k.stride()[:2],
         *v.stride()[:2],
         0 if log is None else log.stride(0),
-        _graph_stride(columns),
+        columns.stride(0) if columns.size(0) > 1 else 0,
     )
     return totals
 
@@ -188,7 +188,7 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
         *k.stride()[:2],
         *y.stride()[:2],
         top.stride(0),
-        _graph_stride(q),
+        q.stride(0) if q.size(0) > 1 else 0,
     )
     return weight.log2_().add_(top)
 
@@ -269,7 +269,7 @@ def gradients(
         q.size(2),
         *(step for t in strided for step in t.stride()[:2]),
         log.stride(0),
-        _graph_stride(q),
+        q.stride(0) if q.size(0) > 1 else 0,
     )
     return tasks.by_graph(totals)[..., :latents].mT
 
@@ -316,11 +316,6 @@ def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:
         f"expected {dtype} of shape {expected}: it was changed between forward and "
         "backward, or by a hook on saved tensors"
     )
-
-
-def _graph_stride(latents: Tensor) -> int:
-    """Return how many numbers lie between the latents of two graphs."""
-    return latents.stride(0) if latents.size(0) > 1 else 0
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:

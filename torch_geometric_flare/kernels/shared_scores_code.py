@@ -195,7 +195,8 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
         k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
         *sums, weight = c.zeros(width + 1)
         top = c.local()
-        c.store(c.constant(-math.inf), top)
+        # Finite: a latent whose score is minus infinity has a share of zero.
+        c.store(c.constant(torch.finfo(dtype).min), top)
         with c.range(0, c["latents"], _LATENTS) as first:
 
             def q_row(i: Value) -> Value:

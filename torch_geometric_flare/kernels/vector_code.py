@@ -272,11 +272,11 @@ class VectorCode:
         return self.builder.select(small, self.constant(0.0), self.exp2(x))
 
     def minimum(self, a: Value, b: Value) -> Value:
-        """Return the smaller of two numbers, lane by lane."""
-        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
+        """Return the smaller of two numbers, lane by lane; `a` if it is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<", b, a), b, a)
 
     def maximum(self, a: Value, b: Value) -> Value:
-        """Return the larger of two numbers, lane by lane."""
+        """Return the larger of two numbers, lane by lane; `b` if one is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
     # Order

@@ -109,7 +109,7 @@ class Backbone(nn.Module):
         if torch.is_autocast_enabled("cpu"):
             y = outside_autocast(
                 self,
-                all(getattr(b, "suits_cpu_kernels", False) for b in self.blocks),
+                all(getattr(b, "supports_cpu_kernels", False) for b in self.blocks),
                 lambda: Backbone.forward(self, x, batch, batch_size, group),
                 x,
             )

@@ -76,9 +76,9 @@ class ResidualBlock(nn.Module):
         self.feed_forward = feed_forward
 
     @property
-    def suits_cpu_kernels(self) -> bool:
+    def supports_cpu_kernels(self) -> bool:
         """Whether the kernels of a CPU compute most of it."""
-        return getattr(self.mixer, "suits_cpu_kernels", False) is True
+        return getattr(self.mixer, "supports_cpu_kernels", False) is True
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""

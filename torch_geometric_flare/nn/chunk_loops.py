@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import State
-from torch_geometric_flare.functional.residual_mlp import packed_once
+from torch_geometric_flare.functional.mlp import packed_once
 from torch_geometric_flare.nn.recompute import Chunk, Surroundings, chunk_gradients
 
 # Merging one state at a time takes longer than encoding a small chunk.

@@ -48,7 +48,7 @@ class PointMixer(nn.Module):
     __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
 
     @property
-    def suits_cpu_kernels(self) -> bool:
+    def supports_cpu_kernels(self) -> bool:
         """Whether the kernels of a CPU compute most of it; a subclass may say so."""
         return False
 
@@ -147,7 +147,7 @@ class PointMixer(nn.Module):
         if torch.is_autocast_enabled("cpu"):
             y = outside_autocast(
                 self,
-                self.suits_cpu_kernels,
+                self.supports_cpu_kernels,
                 lambda: PointMixer.forward(self, x, batch, batch_size, group),
                 x,
             )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from torch_geometric_flare.functional.residual_mlp import packed_once
+from torch_geometric_flare.functional.mlp import packed_once
 
 # The gradients of what a chunk gives, from the chunk and what it gives.
 Weigh = Callable[..., Sequence[Tensor]]

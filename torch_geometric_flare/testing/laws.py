@@ -52,7 +52,7 @@ def assert_same_function(
 
     Args:
         actual: The fast path.
-        expected: Its naive twin.
+        expected: Its reference.
         inputs: Positional arguments of both; float64 shows real differences.
         atol: Absolute tolerance.
         rtol: Relative tolerance.

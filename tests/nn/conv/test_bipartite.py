@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from torch_geometric_flare.functional import naive_flare_attention
+from torch_geometric_flare.functional import reference_flare_attention
 from torch_geometric_flare.nn import FLAREConv, ResidualBlock
 
 SOURCES = torch.tensor([0] * 20 + [1] * 3 + [3] * 17)
@@ -43,7 +43,7 @@ def test_formula():
     # With one MLP for both it is the attention of one kind of points.
     conv = conv_of((6, 6))
     conv.query_mlp.load_state_dict(conv.key_mlp.state_dict())
-    y = naive_flare_attention(
+    y = reference_flare_attention(
         conv.latents, heads(conv.key_mlp(source)), heads(conv.value_mlp(source))
     )
     expected = conv.out(y[0].transpose(0, 1).flatten(1))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from torch_geometric_flare.functional.dense import no_autocast
+from torch_geometric_flare.functional.torch_internals import no_autocast
 from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.initialization import Init

@@ -14,7 +14,7 @@ from torch_geometric_flare.functional import (
     ragged_flare_encode,
     ragged_flare_weights,
 )
-from torch_geometric_flare.functional.dispatch import ragged_attention
+from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.nn.checks import (
     check_input_channels,
     check_layers,
@@ -178,9 +178,9 @@ class FLAREConv(PointMixer):
                 norm.reset_parameters()
 
     @property
-    def suits_cpu_kernels(self) -> bool:
+    def supports_cpu_kernels(self) -> bool:
         """Whether the MLPs of keys and values are narrow enough for the kernels."""
-        return self.key_mlp.suits_cpu_kernels and self.value_mlp.suits_cpu_kernels
+        return self.key_mlp.supports_cpu_kernels and self.value_mlp.supports_cpu_kernels
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
@@ -204,7 +204,7 @@ class FLAREConv(PointMixer):
         k, v = self._keys(x), self._values(x)
         q = self._queries(k)
         if group is None and x.size(0) > 0:
-            y = ragged_attention(q.unsqueeze(0), k, v, layout, self.scale)
+            y = compute("attention", q[None], k, v, self.scale, layout)
         else:
             state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
             z = distributed_merge(state, group).value.to(k.dtype)

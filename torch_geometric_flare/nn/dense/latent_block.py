@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional.sdpa import fused_attention
-from torch_geometric_flare.functional.torch_internals import is_traced
+from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
     pointwise_mlp,
@@ -68,7 +67,7 @@ class LatentBlock(nn.Module):
         """Let the latents of each graph attend to each other."""
         qkv = self.qkv(self.attention_norm(z)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, M, D]
-        y = fused_attention(q, k, v, None, q.size(-1) ** -0.5, is_traced())
+        y = compute("self_attention", q, k, v, q.size(-1) ** -0.5)
         z = z + self.out(y.transpose(1, 2).flatten(2))
         updated: Tensor = z + self.feed_forward(self.feed_forward_norm(z))
         return updated

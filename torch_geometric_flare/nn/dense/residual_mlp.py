@@ -2,16 +2,17 @@
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch_geometric.nn.resolver import activation_resolver
 
 from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional.checks import check_strided
-from torch_geometric_flare.functional.residual_layers import gelu_layers
-from torch_geometric_flare.functional.residual_mlp import residual_mlp, suits_widths
+from torch_geometric_flare.functional.mlp import residual_mlp, supports_layers
 from torch_geometric_flare.functional.torch_internals import any_hooks
 from torch_geometric_flare.nn.checks import (
     check_input_channels,
@@ -186,47 +187,34 @@ class ResidualMLP(nn.Module):
             )
         if self.in_channels == UNKNOWN:
             self.materialise(x.size(-1))
-        hidden: list[Any]
-        last: Any
-        *hidden, last = self.layers
         residual = self.input_residual and self.in_channels == self.hidden_channels
-        found = None
-        if hidden and self.act == "gelu" and self._is_unmodified(hidden):
-            pairs: list[Any] = []
-            for layer in hidden:
-                pairs.append((layer.weight, layer.bias))
-            if self._is_unmodified([last]):
-                final = last.weight, last.bias
-                ends_residual = self.output_residual and len(set(final[0].shape)) == 1
-                found = residual_mlp(x, pairs, residual, final, ends_residual)
-                if found is not None:
-                    return found
-            found = residual_mlp(x, pairs, residual)
-            if found is None:
-                found = gelu_layers(x, pairs, residual)
-        if found is not None:
-            x = found
-        else:
-            for layer in hidden:
-                h = self.activation(layer(x))
-                x = x + h if residual else h
-                residual = True
-        y: Tensor = last(x)
+        if self.num_layers >= 0 and self.act == "gelu" and self._is_unmodified():
+            parameters: list[Any] = []
+            for layer in self.layers:
+                parameters.append((layer.weight, layer.bias))
+            adds = self.output_residual and self.hidden_channels == self.out_channels
+            return residual_mlp(x, parameters, residual, adds)
+        for layer in self.layers[:-1]:
+            h = self.activation(layer(x))
+            x = x + h if residual else h
+            residual = True
+        y: Tensor = self.layers[-1](x)
         return y + x if self.output_residual and x.size(-1) == y.size(-1) else y
 
     @property
-    def suits_cpu_kernels(self) -> bool:
+    def supports_cpu_kernels(self) -> bool:
         """Whether a CPU computes all layers as one operation, in float32."""
         hidden = [self.hidden_channels] * (self.num_layers + 1)
         widths = [self.in_channels, *hidden, self.out_channels]
-        return self.act == "gelu" and suits_widths(widths)
+        layers = tuple([(a, b, True, False) for a, b in pairwise(widths)])
+        return self.act == "gelu" and bool(supports_layers(torch.float32, layers))
 
-    def _is_unmodified(self, layers: list[Any]) -> bool:
-        """Return whether layers and activation may be computed without calling them.
+    def _is_unmodified(self) -> bool:
+        """Return whether the result does not depend on calling layers and activation.
 
-        Not so where a module or its method was replaced, or a hook looks on.
+        It does where a module or its method was replaced, or has a hook.
         """
-        called = (*layers, self.activation)
+        called = [*self.layers, self.activation]
         for module in called:
             kind = type(module)
             if _FORWARD.get(kind) is not kind.forward or "forward" in module.__dict__:

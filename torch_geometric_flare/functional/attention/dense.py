@@ -4,21 +4,9 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare._arguments import brief
+from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.functional.checks import check_given, check_scale
-from torch_geometric_flare.functional.dense import (
-    dense_attention,
-    dense_decode,
-    dense_encode,
-)
-from torch_geometric_flare.functional.dispatch import (
-    choose_backend,
-    ragged_attention,
-    ragged_decode,
-    ragged_encode,
-)
-from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import SoftmaxState
-from torch_geometric_flare.functional.torch_internals import is_traced
 
 
 def _check(
@@ -100,11 +88,8 @@ def flare_encode(
     """
     check_given(v=v)
     q = _check(q, k, v, mask, scale)
-    if _as_rows(k, mask):
-        return ragged_encode(q, _rows(k), _rows(v), _layout(k), scale)
-    return dense_encode(
-        choose_backend("encode", q, k, v, scale, None), q, k, v, mask, scale
-    )
+    state: SoftmaxState = compute("encode", q, k, v, scale, mask=mask)
+    return state
 
 
 def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tensor:
@@ -136,9 +121,8 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
             f"z has shape {tuple(z.shape)}, expected {tuple(q.shape[:-1])} + (width,), "
             "one value for each latent"
         )
-    if _as_rows(k, None):
-        return _unrows(ragged_decode(q, _rows(k), z, _layout(k), scale), k)
-    return dense_decode(choose_backend("decode", q, k, z, scale, None), q, k, z, scale)
+    y: Tensor = compute("decode", q, k, z, scale)
+    return y
 
 
 def flare_attention(
@@ -153,9 +137,8 @@ def flare_attention(
 
     $$Y = \mathrm{softmax}_M(s\,KQ^\top)\,\mathrm{softmax}_N(s\,QK^\top)\,V$$
 
-    A global operator of rank at most $M$ at $O(NM)$ cost, as two fused attention
-    calls, or as one kernel that shares their scores where that is quicker. May be
-    differentiated any number of times.
+    A global operator of rank at most $M$ at $O(NM)$ cost. May be differentiated any
+    number of times.
 
     Args:
         q: Latent queries.
@@ -186,27 +169,5 @@ def flare_attention(
     """
     check_given(v=v)
     q = _check(q, k, v, mask, scale)
-    if _as_rows(k, mask):
-        return _unrows(ragged_attention(q, _rows(k), _rows(v), _layout(k), scale), k)
-    return dense_attention(
-        choose_backend("attention", q, k, v, scale, None), q, k, v, mask, scale
-    )
-
-
-def _as_rows(k: Tensor, mask: Tensor | None) -> bool:
-    """Return whether this is, eagerly on a CPU, a ragged batch of equal sizes."""
-    return mask is None and k.device.type == "cpu" and k.numel() > 0 and not is_traced()
-
-
-def _layout(k: Tensor) -> PointBatch:
-    return PointBatch.from_sizes([k.size(2)] * k.size(0), k.device, k.dtype)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Return [B, H, N, D] as [B * N, H, D], which is how layers lay it out."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
-def _unrows(y: Tensor, k: Tensor) -> Tensor:
-    """Return [B * N, H, D] as [B, H, N, D]."""
-    return y.view(k.size(0), k.size(2), *y.shape[1:]).transpose(1, 2)
+    y: Tensor = compute("attention", q, k, v, scale, mask=mask)
+    return y

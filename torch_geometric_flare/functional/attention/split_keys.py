@@ -14,11 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.attention.backend import (
+    AttentionCall,
+    Backend,
+    on_blocks,
+)
+from torch_geometric_flare.functional.attention.reference import (
+    key_mask,
+    softmax_attention,
+)
+from torch_geometric_flare.functional.attention.sdpa import fused_attention
 from torch_geometric_flare.functional.autograd import (
     differentiable_gradients,
-    needs_definition,
+    needs_reference,
 )
-from torch_geometric_flare.functional.definition import softmax_attention
 from torch_geometric_flare.functional.state import SoftmaxState
 from torch_geometric_flare.functional.torch_internals import (
     fused_with_lse,
@@ -72,7 +81,7 @@ def _repeat(x: Tensor, splits: int) -> Tensor:
 
 
 class _SplitAttention(torch.autograd.Function):
-    """Keys in parts, and the rest; a second derivative goes by the definition."""
+    """Keys in parts, and the rest; a second derivative uses the explicit scores."""
 
     @staticmethod
     def forward(
@@ -102,7 +111,7 @@ class _SplitAttention(torch.autograd.Function):
         q, k, v, z, lse = ctx.saved_tensors
         scale, splits, main = ctx.scale, ctx.splits, ctx.main
         (grad,) = grads
-        if needs_definition(grad):
+        if needs_reference(grad):
 
             def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return softmax_attention(q, k, v, None, scale)
@@ -155,25 +164,41 @@ def split_attention(
     return z
 
 
-def gpu_splits(q: Tensor, k: Tensor, v: Tensor) -> int:
-    """Return the parts in which the keys of these tensors should run; one on a CPU.
+def _why_unsupported(call: AttentionCall) -> str | None:
+    if call.device.type != "cuda":
+        return f"k is on {call.device}, not on CUDA"
+    if torch.version.hip is not None:
+        return "its CUDA kernels are untested on AMD GPUs"
+    if call.tracing != "none" or call.mask is not None:
+        return "there is a mask, or operations are traced"
+    dtype, width = call.dtypes[1], call.shapes[1][-1]
+    if set(call.dtypes) != {dtype} or dtype == torch.float64:
+        return f"q, k and v are {call.dtypes}, not all float32 or all half precision"
+    if call.autocast is not None and dtype == torch.float32:
+        return "autocast chooses the precision"
+    if call.shapes[2][-1] != width or width % 8 != 0:
+        return f"keys have width {width}, values {call.shapes[2][-1]}"
+    if torch.cuda.get_device_properties(call.device).major < 8:
+        return "the GPU is older than Ampere"
+    return None
 
-    It says one, too, where the kernel might refuse, and torch has a way of its own.
-    """
-    if (
-        k.device.type != "cuda"
-        or not q.dtype == k.dtype == v.dtype
-        or v.size(-1) != k.size(-1)
-        or (torch.is_autocast_enabled("cuda") and k.dtype == torch.float32)
-        or k.dtype == torch.float64
-        or k.size(-1) % 8 != 0
-        or torch.version.hip is not None
-    ):
-        return 1
-    properties = torch.cuda.get_device_properties(k.device)
-    if properties.major < 8:
-        return 1
+
+def _attention(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
+    z = _gather(call, q, k, v, mask)
+    return fused_attention(k, q, z, None, call.scale, False)
+
+
+def _gather(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
     batch, heads, num_keys, _ = k.shape
-    return key_splits(
-        num_keys, q.size(-2), heads, batch, properties.multi_processor_count
-    )
+    gpu = torch.cuda.get_device_properties(k.device).multi_processor_count
+    splits = key_splits(num_keys, q.size(-2), heads, batch, gpu)
+    if mask is not None or splits == 1:
+        return fused_attention(q, k, v, key_mask(mask), call.scale, False)
+    return split_attention(q, k, v, call.scale, splits)
+
+
+SPLIT_KEYS = Backend("split_keys", _why_unsupported, on_blocks(_attention))

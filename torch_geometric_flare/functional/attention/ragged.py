@@ -3,16 +3,14 @@
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.checks import check_given, check_scale
-from torch_geometric_flare.functional.definition import naive_flare_weights
-from torch_geometric_flare.functional.dispatch import (
+from torch_geometric_flare.functional.attention.backend import (
     join_blocks,
     latent_blocks,
-    ragged_attention,
-    ragged_decode,
-    ragged_encode,
-    row_blocks,
+    point_blocks,
 )
+from torch_geometric_flare.functional.attention.choice import compute
+from torch_geometric_flare.functional.attention.reference import reference_flare_weights
+from torch_geometric_flare.functional.checks import check_given, check_scale
 from torch_geometric_flare.functional.point_batch import PointBatch, check_layout
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 
@@ -20,14 +18,15 @@ from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 def _check(
     q: Tensor,
     k: Tensor,
-    batch: PointBatch,
+    layout: PointBatch,
     scale: float,
     **values: Tensor,
 ) -> Tensor:
     """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
     v, z = values.get("v"), values.get("z")
-    check_layout(batch)
-    num_graphs = len(batch.sizes)
+    if type(layout) is not PointBatch:
+        check_layout(layout)
+    num_graphs = len(layout.sizes)
     for t in (q, k, *values.values()):
         # Called for each chunk: the sentences are elsewhere.
         if (
@@ -69,15 +68,15 @@ def _check(
             f"z has shape {tuple(z.shape)}, expected {latents} + (width,), one for "
             "each latent"
         )
-    if sum(batch.sizes) != k.size(0):
+    if sum(layout.sizes) != k.size(0):
         raise ValueError(
-            f"the layout is of {batch.num_points} points but k has {k.size(0)} rows"
+            f"the layout is of {layout.num_points} points but k has {k.size(0)} rows"
         )
     return q if q.dim() == 4 else q.unsqueeze(0)
 
 
 def ragged_flare_attention(
-    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, *, scale: float = 1.0
+    q: Tensor, k: Tensor, v: Tensor, layout: PointBatch, *, scale: float = 1.0
 ) -> Tensor:
     r"""Compute FLARE attention within each graph of a batch.
 
@@ -85,7 +84,7 @@ def ragged_flare_attention(
         q: Latent queries of all graphs, or of each.
         k: Keys of the points, in the order of the layout.
         v: Values of the points, in the order of the layout.
-        batch: The layout.
+        layout: The layout.
         scale: Factor on the scores.
 
     Shapes:
@@ -98,14 +97,15 @@ def ragged_flare_attention(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _check(q, k, batch, scale, v=v)
+    q = _check(q, k, layout, scale, v=v)
     if k.size(0) == 0:
         return v + _no_points(q, k)
-    return ragged_attention(_in_sequence(q, batch), k, v, batch, scale)
+    y: Tensor = compute("attention", _in_sequence(q, layout), k, v, scale, layout)
+    return y
 
 
 def ragged_flare_encode(
-    q: Tensor, k: Tensor, v: Tensor, batch: PointBatch, *, scale: float = 1.0
+    q: Tensor, k: Tensor, v: Tensor, layout: PointBatch, *, scale: float = 1.0
 ) -> SoftmaxState:
     r"""Compute the state of each graph of a batch.
 
@@ -113,7 +113,7 @@ def ragged_flare_encode(
         q: Latent queries of all graphs, or of each.
         k: Keys of the points, in the order of the layout.
         v: Values of the points, in the order of the layout.
-        batch: The layout.
+        layout: The layout.
         scale: Factor on the scores.
 
     Shapes:
@@ -127,23 +127,25 @@ def ragged_flare_encode(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _check(q, k, batch, scale, v=v)
+    q = _check(q, k, layout, scale, v=v)
     if k.size(0) > 0:
-        state = ragged_encode(_in_sequence(q, batch), k, v, batch, scale)
-        if len(batch.sequence) == batch.num_graphs and batch.order is None:
+        state: SoftmaxState = compute(
+            "encode", _in_sequence(q, layout), k, v, scale, layout
+        )
+        if len(layout.sequence) == layout.num_graphs and layout.order is None:
             return state
-    shape = batch.num_graphs, *q.shape[1:3], v.size(-1)
+    shape = layout.num_graphs, *q.shape[1:3], v.size(-1)
     like = q.new_empty(0, dtype=state_dtype(q.dtype))
     empty = SoftmaxState.empty(*shape, like=like)
     if k.size(0) == 0:
         return SoftmaxState(empty.value + _no_points(q, k, v), empty.lse)
-    graphs = torch.tensor(batch.sequence, device=q.device)
+    graphs = torch.tensor(layout.sequence, device=q.device)
     pairs = zip(empty, state, strict=True)
     return SoftmaxState(*(to.index_copy(0, graphs, part) for to, part in pairs))
 
 
 def ragged_flare_decode(
-    q: Tensor, k: Tensor, z: Tensor, batch: PointBatch, *, scale: float = 1.0
+    q: Tensor, k: Tensor, z: Tensor, layout: PointBatch, *, scale: float = 1.0
 ) -> Tensor:
     r"""Decode the state of each graph at that graph's points.
 
@@ -151,7 +153,7 @@ def ragged_flare_decode(
         q: Latent queries of all graphs, or of each.
         k: Keys of the points to decode at, in the order of the layout.
         z: Latent values of each graph.
-        batch: The layout of `k`.
+        layout: The layout of `k`.
         scale: Factor on the scores.
 
     Shapes:
@@ -167,22 +169,23 @@ def ragged_flare_decode(
     """
     if isinstance(z, Tensor) and isinstance(k, Tensor) and z.is_floating_point():
         z = z.to(k.dtype)  # states have float32 at least
-    q = _check(q, k, batch, scale, z=z)
+    q = _check(q, k, layout, scale, z=z)
     if k.size(0) == 0:
         return k.new_empty(*k.shape[:-1], z.size(-1)) + _no_points(q, k, z)
-    q, z = _in_sequence(q, batch), _in_sequence(z, batch)
-    return ragged_decode(q, k, z, batch, scale)
+    q, z = _in_sequence(q, layout), _in_sequence(z, layout)
+    y: Tensor = compute("decode", q, k, z, scale, layout)
+    return y
 
 
 def ragged_flare_weights(
-    q: Tensor, k: Tensor, batch: PointBatch, *, scale: float = 1.0
+    q: Tensor, k: Tensor, layout: PointBatch, *, scale: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    r"""Compute `naive_flare_weights` within each graph of a batch.
+    r"""Compute `reference_flare_weights` within each graph of a batch.
 
     Args:
         q: Latent queries of all graphs, or of each.
         k: Keys of the points, in the order of the layout.
-        batch: The layout.
+        layout: The layout.
         scale: Factor on the scores.
 
     Shapes:
@@ -195,20 +198,20 @@ def ragged_flare_weights(
     Raises:
         ValueError: If the shapes do not agree.
     """
-    q = _in_sequence(_check(q, k, batch, scale), batch)
+    q = _in_sequence(_check(q, k, layout, scale), layout)
     if k.size(0) == 0:
         nothing = k.new_empty(0, *q.shape[1:3])
         return nothing, nothing
-    masks = [dense.mask for dense in batch.dense_batches]
+    masks = [dense.mask for dense in layout.dense_batches]
     weights = [
-        naive_flare_weights(latents, keys, scale=scale, mask=mask)
+        reference_flare_weights(latents, keys, scale=scale, mask=mask)
         for latents, keys, mask in zip(
-            latent_blocks(batch, q), row_blocks(batch, k), masks, strict=True
+            latent_blocks(layout, q), point_blocks(layout, k), masks, strict=True
         )
     ]
     gathers, scatters = zip(*weights, strict=True)  # [B, H, M, n], [B, H, n, M]
-    return join_blocks(batch, [gather.mT for gather in gathers]), join_blocks(
-        batch, scatters
+    return join_blocks(layout, [gather.mT for gather in gathers]), join_blocks(
+        layout, scatters
     )
 
 
@@ -224,8 +227,8 @@ def _no_points(*sources: Tensor) -> Tensor:
     return zero
 
 
-def _in_sequence(latents: Tensor, batch: PointBatch) -> Tensor:
+def _in_sequence(latents: Tensor, layout: PointBatch) -> Tensor:
     """Bring latents [B, H, M, D] into the order of the layout, without empty graphs."""
-    if latents.size(0) == 1 or batch.sequence == list(range(latents.size(0))):
+    if latents.size(0) == 1 or layout.sequence == list(range(latents.size(0))):
         return latents
-    return latents[batch.sequence]
+    return latents[layout.sequence]

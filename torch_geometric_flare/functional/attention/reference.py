@@ -1,14 +1,23 @@
-r"""The explicit formulas of FLARE attention, each of them once.
+r"""The explicit formulas of attention, each once.
 
-Everything else in this package computes one of these in another way. All are made of
-differentiable operations, and form the scores in full: memory grows with $NM$.
+Every other backend computes one of these in another way. They consist of differentiable
+operations and form all scores: memory grows with $NM$.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.attention.backend import (
+    AttentionCall,
+    Backend,
+    encode_on_blocks,
+    on_blocks,
+)
 from torch_geometric_flare.functional.checks import check_given, check_scale
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
+from torch_geometric_flare.functional.torch_internals import no_autocast
 
 
 def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -81,7 +90,7 @@ def key_mask(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask[:, None, None, :]
 
 
-def encode_by_definition(
+def reference_encode(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> SoftmaxState:
     r"""Return the state $(\mathrm{softmax}_N(s\,QK^\top)V, \mathrm{lse})$.
@@ -113,7 +122,7 @@ def encode_by_definition(
     )
 
 
-def decode_by_definition(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+def reference_decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
     r"""Return $\mathrm{softmax}_M(s\,KQ^\top)Z$.
 
     Args:
@@ -132,15 +141,15 @@ def decode_by_definition(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tenso
     return softmax_attention(k, q, z, None, scale)
 
 
-def attention_by_definition(
+def reference_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """Encode, then decode, by definition; shapes as in `encode_by_definition`."""
+    """Encode, then decode; shapes as in `reference_encode`."""
     z = softmax_attention(q, k, v, key_mask(mask), scale)
-    return decode_by_definition(q, k, z, scale)
+    return reference_decode(q, k, z, scale)
 
 
-def naive_flare_weights(
+def reference_flare_weights(
     q: Tensor, k: Tensor, *, scale: float = 1.0, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Return both attention matrices of FLARE, of one score matrix $S = s\,QK^\top$.
@@ -167,7 +176,7 @@ def naive_flare_weights(
     return gather, softmax_weights(k, q, None, scale)
 
 
-def naive_flare_attention(
+def reference_flare_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -175,7 +184,7 @@ def naive_flare_attention(
     scale: float = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Compute FLARE attention by its definition, $Y = (W_\text{dec} W_\text{enc}) V$.
+    r"""Compute FLARE attention by its formula, $Y = (W_\text{dec} W_\text{enc}) V$.
 
     Forms the $N \times N$ matrix: for tests and for small point clouds only.
 
@@ -198,5 +207,76 @@ def naive_flare_attention(
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
     check_given(q=q, k=k, v=v)
-    gather, scatter = naive_flare_weights(q, k, scale=scale, mask=mask)
+    gather, scatter = reference_flare_weights(q, k, scale=scale, mask=mask)
     return (scatter @ gather) @ v
+
+
+def reference_by_graph(
+    function: Callable[..., Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sizes: Sequence[int],
+    scale: float,
+) -> list[Tensor]:
+    r"""Apply a formula to each graph of rows that follow one another.
+
+    Args:
+        function: Called as `function(q, k, v, scale)` on dense batches of one graph.
+        q: Latent queries of each graph, or of all.
+        k: Keys of the points.
+        v: Values of the points, or latent values of each graph.
+        sizes: Points of each graph.
+        scale: Factor on the scores.
+
+    Shapes:
+        - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
+        - `k`: $[N, H, D]$
+        - `v`: $[N, H, D]$ or $[B, H, M, D]$
+
+    Returns:
+        What `function` returns for each graph.
+    """
+
+    def points(x: Tensor) -> list[Tensor]:
+        return [part.transpose(0, 1)[None] for part in x.split(list(sizes))]
+
+    latents = [q] * len(sizes) if q.size(0) == 1 else q.split(1)
+    values = points(v) if v.dim() == 3 else v.split(1)
+    graphs = zip(latents, points(k), values, strict=True)
+    return [function(*graph, scale) for graph in graphs]
+
+
+def _attention(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
+    return reference_attention(q, k, v, mask, call.scale)
+
+
+def _encode(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> SoftmaxState:
+    with no_autocast(call.device.type):
+        return reference_encode(q, k, v, mask, call.scale)
+
+
+def _decode(
+    call: AttentionCall, q: Tensor, k: Tensor, z: Tensor, mask: Tensor | None
+) -> Tensor:
+    return reference_decode(q, k, z, call.scale)
+
+
+def _self_attention(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
+    return softmax_attention(q, k, v, key_mask(mask), call.scale)
+
+
+REFERENCE = Backend(
+    "reference",
+    lambda call: None,
+    on_blocks(_attention),
+    encode_on_blocks(_encode),
+    on_blocks(_decode),
+    on_blocks(_self_attention),
+)

@@ -1,4 +1,4 @@
-"""FLARE attention by the fused softmax attention of torch, on dense batches.
+"""The fused softmax attention of torch, on dense batches.
 
 On the CPU it may be differentiated any number of times, and gives the log-sum-exp.
 """
@@ -9,23 +9,30 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from torch_geometric_flare.functional.attention.backend import (
+    AttentionCall,
+    Backend,
+    encode_on_blocks,
+    on_blocks,
+)
+from torch_geometric_flare.functional.attention.reference import (
+    attention_scores,
+    key_mask,
+    reference_encode,
+    softmax_attention,
+)
 from torch_geometric_flare.functional.autograd import (
     any_requires_grad,
     contiguous_rows,
     differentiable_gradients,
-    needs_definition,
-)
-from torch_geometric_flare.functional.definition import (
-    attention_scores,
-    encode_by_definition,
-    key_mask,
-    softmax_attention,
+    needs_reference,
 )
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 from torch_geometric_flare.functional.torch_internals import (
     cpu_flash,
     cpu_flash_backward,
     has_cpu_flash,
+    no_autocast,
 )
 
 # Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
@@ -69,7 +76,7 @@ class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask, out, lse = ctx.saved_tensors
-        if needs_definition(grads[0]):
+        if needs_reference(grads[0]):
 
             def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return softmax_attention(q, k, v, mask, ctx.scale)
@@ -148,7 +155,7 @@ def _fused_state(
 
 
 class _Encode(torch.autograd.Function):
-    """`encode_by_definition` by blocks: keeps inputs and state, not the scores.
+    """`reference_encode` by blocks: keeps inputs and state, not the scores.
 
     With P the probabilities normalised over all points, dS = P * (dZ V^T - <dZ, Z>
     + dlse): the gradient of the log-sum-exp is part of it, so that merged states
@@ -162,14 +169,12 @@ class _Encode(torch.autograd.Function):
         state = _fused_state(q, k, v, mask, scale)
         if state is None:
             size = _block_size(q)
-            state = encode_by_definition(q, k[..., :0, :], v[..., :0, :], None, scale)
+            state = reference_encode(q, k[..., :0, :], v[..., :0, :], None, scale)
             for start in range(0, k.size(-2), size):
                 rows = slice(start, start + size)
                 part = mask if mask is None else mask[:, rows]
                 state = state.merge(
-                    encode_by_definition(
-                        q, k[..., rows, :], v[..., rows, :], part, scale
-                    )
+                    reference_encode(q, k[..., rows, :], v[..., rows, :], part, scale)
                 )
         ctx.save_for_backward(q, k, v, mask, *state)
         ctx.scale = scale
@@ -206,8 +211,53 @@ class _Encode(torch.autograd.Function):
 def fused_encode(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> SoftmaxState:
-    """Compute `encode_by_definition` without ever holding all scores."""
+    """Compute `reference_encode` without ever holding all scores."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
         q, k, v, mask, scale
     )
     return SoftmaxState(value, lse)
+
+
+def _why_unsupported(call: AttentionCall) -> str | None:
+    if call.tracing == "transform":
+        return "torch.func cannot differentiate it twice"
+    if call.tracing != "none" and call.verb == "encode":
+        return "no public operator of torch returns the log-sum-exp"
+    return None
+
+
+def _attention(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
+    z = _self_attention(call, q, k, v, mask)
+    return _decode(call, q, k, z, None)
+
+
+def _encode(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> SoftmaxState:
+    with no_autocast(call.device.type):
+        return fused_encode(q, k, v, mask, call.scale)
+
+
+def _decode(
+    call: AttentionCall, q: Tensor, k: Tensor, z: Tensor, mask: Tensor | None
+) -> Tensor:
+    return _self_attention(call, k, q, z, None)
+
+
+def _self_attention(
+    call: AttentionCall, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+) -> Tensor:
+    traced = call.tracing != "none"
+    return fused_attention(q, k, v, key_mask(mask), call.scale, traced)
+
+
+SDPA = Backend(
+    "sdpa",
+    _why_unsupported,
+    on_blocks(_attention),
+    encode_on_blocks(_encode),
+    on_blocks(_decode),
+    on_blocks(_self_attention),
+)

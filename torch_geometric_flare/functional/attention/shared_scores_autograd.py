@@ -1,4 +1,4 @@
-r"""FLARE attention on the CPU from the shared scores.
+r"""FLARE attention on the CPU from the shared scores, as functions of autograd.
 
 Gathering and scattering are softmaxes of one score matrix, over its two axes. With
 scores $S = s\,KQ^\top$, the shares $A$ of the points in each latent (columns of
@@ -14,8 +14,11 @@ theirs):
 
 The points are read twice in each direction; scores are computed again each time, and
 are never in memory. Forward subtracts running maxima and keeps the logarithms of the
-sums, which backward subtracts: scores may be any finite numbers.
-A second derivative goes by the definition.
+sums, which backward subtracts: scores may be any finite numbers, and NaN stays in its
+graph and head. Second derivatives use the explicit formulas.
+
+`attention_forward` and `attention_backward` are also what `shared_scores` registers as
+operators of torch.
 """
 
 import math
@@ -25,15 +28,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.attention.reference import (
+    reference_attention,
+    reference_by_graph,
+    reference_decode,
+    reference_encode,
+)
 from torch_geometric_flare.functional.autograd import (
     contiguous_rows,
     differentiable_gradients,
-    needs_definition,
-)
-from torch_geometric_flare.functional.ragged_definition import (
-    define_ragged_attention,
-    define_ragged_decode,
-    define_ragged_encode,
+    needs_reference,
 )
 from torch_geometric_flare.functional.state import SoftmaxState
 from torch_geometric_flare.kernels.shared_scores import (
@@ -46,57 +50,44 @@ from torch_geometric_flare.kernels.shared_scores import (
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 
-# Scores and their differences are finite below this.
-LARGEST_SCORE = {torch.float32: 1e30, torch.float64: 1e300}
+# Latents are scaled as the kernels want them: scores are then exponents of two.
+_LOG2_E = math.log2(math.e)
 
-# The quick bound must be this much stricter than the exact one, so that it never lets a
-# graph pass that alone would not: rounding is of the order of 1e-6.
-_MARGIN = 1 - 1e-3
-
-
-def graphs_in_range(
-    q: Tensor, k: Tensor, sizes: Sequence[int], scale: float
-) -> list[bool]:
-    """Return which graphs have finite scores, by the Cauchy-Schwarz inequality.
-
-    Args:
-        q: Latent queries of all graphs, or of each.
-        k: Keys of the points, at least one.
-        sizes: Points of each graph.
-        scale: Factor on the scores.
-
-    Shapes:
-        - `q`: $[1, H, M, D]$ or $[B, H, M, D]$
-        - `k`: $[N, H, D]$
-    """
-    q, k = q.detach(), k.detach()
-    largest = LARGEST_SCORE[k.dtype]
-    length_q = torch.linalg.vector_norm(q, dim=-1).amax(dim=2)  # [*, H]
-    # The largest component bounds a length, in one quick read.
-    low, high = torch.aminmax(k)
-    length = max(-float(low), float(high)) * math.sqrt(k.size(-1))
-    if abs(scale) * float(length_q.amax()) * length <= _MARGIN * largest:  # not for NaN
-        return [True] * len(sizes)
-    length_k = torch.linalg.vector_norm(k, dim=-1)  # [N, H]
-    graph = torch.repeat_interleave(torch.tensor(sizes, device="cpu"))
-    longest = length_k.new_zeros(len(sizes), k.size(1)).scatter_reduce(
-        0, graph.unsqueeze(-1).expand_as(length_k), length_k, "amax"
-    )
-    bound = abs(scale) * (length_q * longest).amax(dim=-1)  # [B]
-    found: list[bool] = (bound <= largest).tolist()
-    return found
+_CONTIGUOUS = torch.contiguous_format
 
 
 def _with_graph(
     ctx: Any, function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Return gradients that can themselves be differentiated."""
+    """Return gradients of a formula that can themselves be differentiated."""
 
     def again(*inputs: Tensor) -> Tensor:
-        return function(*inputs, ctx.tasks.sizes, ctx.scale)
+        q, k, v = inputs
+        parts = reference_by_graph(function, q, k, v, ctx.tasks.sizes, ctx.scale)
+        return torch.cat(parts)
 
     wanted = ctx.needs_input_grad[:3]
     return *differentiable_gradients(again, inputs, wanted, grad), None, None
+
+
+def _rows(y: Tensor) -> Tensor:
+    """Return [1, H, n, D] of one graph as rows."""
+    return y[0].transpose(0, 1)
+
+
+def _attention_of_graph(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    return _rows(reference_attention(q, k, v, None, scale))
+
+
+def _decode_of_graph(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+    return _rows(reference_decode(q, k, z, scale))
+
+
+def _encode_of_graph(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Return value and log-sum-exp as one tensor [1, H, M, D + 1]."""
+    value, lse = reference_encode(q, k, v, None, scale)
+    lse = lse.masked_fill(lse == -torch.inf, 0.0)
+    return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
 
 
 class Attended(NamedTuple):
@@ -112,9 +103,9 @@ def attention_forward(
     q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
 ) -> Attended:
     """Compute `shared_attention` by the kernels, without a graph of autograd."""
-    hat = _hat(q, scale)
+    hat = q * (scale * _LOG2_E)
     z, log_total = gather(hat, k, v, tasks)
-    y = _empty(k)
+    y = torch.empty_like(k, memory_format=_CONTIGUOUS)
     log = scatter(hat, k, z, y, tasks)
     return Attended(y, log, z, log_total)
 
@@ -123,64 +114,61 @@ def attention_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    found: Attended,
+    kept: Attended,
     grad: Tensor,
     tasks: RowTasks,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients for q, k and v from that of `found.y`."""
-    hat, g = _hat(q, scale), contiguous_rows(grad)
-    # Whoever keeps saved tensors elsewhere may bring them back in another layout.
-    k, v, y, log = map(contiguous_rows, (k, v, found.y, found.log))
+    """Return the gradients for q, k and v from that of `kept.y`."""
+    hat, g = q * (scale * _LOG2_E), contiguous_rows(grad)
+    # Hooks on saved tensors may return them in another layout.
+    k, v, y, log = map(contiguous_rows, (k, v, kept.y, kept.log))
     grad_z = gather_shares(hat, k, g, tasks, log)
-    offset = -(grad_z * found.z).sum(dim=-1)
-    grad_k, grad_v = (_empty(t) for t in (k, v))
+    offset = -(grad_z * kept.z).sum(dim=-1)
+    grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
+    grad_v = torch.empty_like(v, memory_format=_CONTIGUOUS)
     grad_q = gradients(
         hat,
         k,
         grad_k,
         tasks,
-        (Gathered(v, grad_z, offset, found.log_total), grad_v),
-        Scattered(g, y, log, found.z),
+        (Gathered(v, grad_z, offset, kept.log_total), grad_v),
+        Scattered(g, y, log, kept.z),
     )
     return _total(grad_q, q, scale), grad_k, grad_v
 
 
 class _Attention(torch.autograd.Function):
-    """Both kernels; a backward with a graph takes the definition."""
+    """Both kernels; explicit formulas when the gradient is differentiated."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
-        found = attention_forward(q, k, v, tasks, scale)
+        result = attention_forward(q, k, v, tasks, scale)
         # Nothing but saved tensors: checkpointing then frees all of it.
-        ctx.save_for_backward(q, k, v, *found)
+        ctx.save_for_backward(q, k, v, *result)
         ctx.tasks, ctx.scale = tasks, scale
-        return found.y
+        return result.y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
-        if needs_definition(*grads):
-            return _with_graph(ctx, define_ragged_attention, (q, k, v), grads[0])
-        found = Attended(*kept)
-        return (
-            *attention_backward(q, k, v, found, grads[0], ctx.tasks, ctx.scale),
-            None,
-            None,
-        )
+        if needs_reference(*grads):
+            return _with_graph(ctx, _attention_of_graph, (q, k, v), grads[0])
+        inputs = q, k, v, Attended(*kept), grads[0], ctx.tasks, ctx.scale
+        return *attention_backward(*inputs), None, None
 
 
 class _Decode(torch.autograd.Function):
-    """The kernel that scatters; a backward with a graph takes the definition."""
+    """The kernel that scatters, as `_Attention`."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
     ) -> Tensor:
-        y = _empty(k)
-        log = scatter(_hat(q, scale), k, z, y, tasks)
+        y = torch.empty_like(k, memory_format=_CONTIGUOUS)
+        log = scatter(q * (scale * _LOG2_E), k, z, y, tasks)
         ctx.save_for_backward(q, k, z, y, log)
         ctx.tasks, ctx.scale = tasks, scale
         return y
@@ -189,25 +177,25 @@ class _Decode(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, z, y, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
-        if needs_definition(*grads):
-            return _with_graph(ctx, define_ragged_decode, (q, k, z), grads[0])
-        hat, g = _hat(q, scale), contiguous_rows(grads[0])
+        if needs_reference(*grads):
+            return _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
+        hat, g = q * (scale * _LOG2_E), contiguous_rows(grads[0])
         k, y, log = map(contiguous_rows, (k, y, log))
         grad_z = gather_shares(hat, k, g, tasks, log)
-        grad_k = _empty(k)
+        grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
         decoded = Scattered(g, y, log, z)
         grad_q = gradients(hat, k, grad_k, tasks, decoded=decoded)
         return _total(grad_q, q, scale), grad_k, grad_z, None, None
 
 
 class _Encode(torch.autograd.Function):
-    """The kernel that gathers; a backward with a graph takes the definition."""
+    """The kernel that gathers, as `_Attention`."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
     ) -> tuple[Tensor, Tensor]:
-        value, log = gather(_hat(q, scale), k, v, tasks)
+        value, log = gather(q * (scale * _LOG2_E), k, v, tasks)
         ctx.save_for_backward(q, k, v, value, log)
         ctx.tasks, ctx.scale = tasks, scale
         return value, log * math.log(2)
@@ -217,31 +205,16 @@ class _Encode(torch.autograd.Function):
         q, k, v, value, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         grad_value, grad_lse = grads
-        if needs_definition(*grads):
-
-            def joined(*arguments: Any) -> Tensor:
-                value, lse = define_ragged_encode(*arguments)
-                lse = lse.masked_fill(lse == -torch.inf, 0.0)
-                return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
-
+        if needs_reference(*grads):
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
-            return _with_graph(ctx, joined, (q, k, v), grad)
+            return _with_graph(ctx, _encode_of_graph, (q, k, v), grad)
         k, v = contiguous_rows(k), contiguous_rows(v)
         offset = grad_lse - (grad_value * value).sum(dim=-1)
-        grad_k, grad_v = (_empty(t) for t in (k, v))
+        grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
+        grad_v = torch.empty_like(v, memory_format=_CONTIGUOUS)
         encoded = Gathered(v, grad_value, offset, log), grad_v
-        grad_q = gradients(_hat(q, scale), k, grad_k, tasks, encoded)
+        grad_q = gradients(q * (scale * _LOG2_E), k, grad_k, tasks, encoded)
         return _total(grad_q, q, scale), grad_k, grad_v, None, None
-
-
-def _hat(q: Tensor, scale: float) -> Tensor:
-    """Scale latents as the kernels want them: scores are then exponents of two."""
-    return q * (scale * math.log2(math.e))
-
-
-def _empty(x: Tensor) -> Tensor:
-    """Allocate a contiguous tensor like `x`."""
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
@@ -252,7 +225,7 @@ def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
 def shared_attention(
     q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
 ) -> Tensor:
-    """Compute FLARE attention within each graph, for finite scores.
+    """Compute FLARE attention within each graph.
 
     Args:
         q: Latent queries of each graph, or of all.
