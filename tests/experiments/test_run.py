@@ -288,7 +288,7 @@ def test_resume_alone_remembers_the_options(tmp_path, monkeypatch, capsys):
     name = "torch_geometric_flare.experiments.command_line.run_benchmark"
     monkeypatch.setattr(name, run)
     monkeypatch.setattr(
-        name.replace("run_benchmark", "published_figures"), lambda *args: ()
+        name.replace("run_benchmark", "published_figures"), lambda *args, **options: ()
     )
     with pytest.raises(KeyboardInterrupt):
         run_command_line(CHANNEL, "Learn.", ["--epochs=7", "--seed=3"])

@@ -40,10 +40,11 @@ def simulated_airfoils(selection: Selection) -> Splits:
     Raises:
         ValueError: If the grid has no such number of points.
     """
+    stride = GridStride(_step(selection, 2))  # refuses before anything is simulated
     wall = WallFeatures(_UNIT, reach=2.0)
     splits = transform_splits(
         load_simulated(AirfoilFlow(), selection, num_train=60, num_test=10),
-        Compose([GridStride(_step(selection, 2)), wall]),
+        Compose([stride, wall]),
     )
     features = wall.fields(dimension=2)
     return replace(
