@@ -32,7 +32,7 @@ def dense():
 
 def ragged():
     q, (k, v) = torch.rand(2, 5, 4), torch.rand(2, N, 2, 4)
-    return {"q": q, "k": k, "v": v, "batch": LAYOUT}
+    return {"q": q, "k": k, "v": v, "layout": LAYOUT}
 
 
 def decoding():
@@ -95,12 +95,16 @@ TABLE = [
         dense,
         {n: TENSORS for n in "qkv"} | {"scale": NUMBERS},
     ),
-    (F.ragged_flare_attention, ragged, {n: TENSORS for n in "qkv"} | {"batch": THINGS}),
+    (
+        F.ragged_flare_attention,
+        ragged,
+        {n: TENSORS for n in "qkv"} | {"layout": THINGS},
+    ),
     (F.ragged_flare_encode, ragged, {"v": TENSORS, "scale": [None, *NUMBERS]}),
     (
         F.ragged_self_attention,
         self_attention,
-        {n: TENSORS for n in "qkv"} | {"batch": THINGS, "scale": [None, *NUMBERS]},
+        {n: TENSORS for n in "qkv"} | {"layout": THINGS, "scale": [None, *NUMBERS]},
     ),
     (F.check_batch, counted, {"num_points": INTEGERS}),
     (STATE.merge, lambda: {"other": STATE}, {"other": [None, 1.5, object(), (1, 2)]}),
