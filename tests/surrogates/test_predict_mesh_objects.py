@@ -69,6 +69,17 @@ def test_meshes_of_vtk_and_structured_grids():
     np.testing.assert_allclose(found.cell_data["pressure"], heights, atol=1e-6)
 
 
+def test_points_without_cells():
+    points = pv.UnstructuredGrid()
+    points.points = ball().points
+    assert points.n_cells == 0
+    found = surrogate().predict_mesh(points, location="point")
+    heights = (points.points[:, 2] + 1) / 2
+    np.testing.assert_allclose(found.point_data["pressure"], heights, atol=1e-6)
+    with pytest.raises(ValueError, match="no cells"):
+        surrogate().predict_mesh(points, location="cell")
+
+
 def with_speed():
     """A surrogate of the speed, between 20 and 60 m/s in training."""
     box = Normalizer.from_bounds([-0.6] * 3, [0.6] * 3)

@@ -29,7 +29,7 @@ def visible_part(mesh: Any) -> Any:
 
     Args:
         mesh: A `pyvista.PolyData` or `pyvista.UnstructuredGrid`. One of vertices and
-            lines alone keeps them.
+            lines alone keeps them, and one without cells its points.
 
     Returns:
         The mesh itself if all of it is data, otherwise a copy of the part with its
@@ -39,7 +39,7 @@ def visible_part(mesh: Any) -> Any:
         ValueError: If nothing is left.
     """
     surface = isinstance(mesh, pv.PolyData)
-    if surface and mesh.GetNumberOfStrips():
+    if not mesh.n_cells or (surface and mesh.GetNumberOfStrips()):
         return mesh
     dimension = _dimensions(mesh)
     solid = dimension >= min(2, dimension.max(initial=0))
