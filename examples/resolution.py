@@ -43,15 +43,9 @@ COARSE = 16
 def short(recipe, **arguments):
     """The recipe of a smaller network for the coarse grid."""
     model = {**recipe.model, "hidden_channels": 64, "num_layers": 4, **arguments}
-    return replace(
-        recipe,
-        epochs=40,
-        batch_size=4,
-        learning_rate=2e-3,
-        optimizer="muon",
-        cycle_momentum=False,
-        model={**model, "init": "scaled"},
-    )
+    model["init"] = "scaled"
+    recipe = replace(recipe, optimizer="muon", cycle_momentum=False, model=model)
+    return replace(recipe, epochs=40, batch_size=4, learning_rate=2e-3)
 
 
 RECIPES = {

@@ -116,7 +116,8 @@ class Recipe:
                     f"{name} is {value!r}, expected one of {', '.join(choices)}"
                 )
         check_integers(0, fourier_octaves=self.fourier_octaves)
-        check_numbers(matrix_learning_rate=self.peak_matrix_learning_rate)
+        if self.matrix_learning_rate is not None:
+            check_numbers(matrix_learning_rate=self.matrix_learning_rate)
         check_numbers(
             learning_rate=self.learning_rate,
             gradient_clip=self.gradient_clip,

@@ -143,21 +143,21 @@ class MuonAdamW(Optimizer):
         for parameter in moved:
             alike[parameter.shape, parameter.dtype, parameter.device].append(parameter)
         for (shape, _, _), parameters in alike.items():
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            averages = []
+            momentum, lr = group["momentum"], float(group["lr"])
+            ahead = []
             for parameter in parameters:
-                state = self.state[parameter]
+                gradient, state = parameter.grad, self.state[parameter]
+                assert gradient is not None
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
-                averages.append(state["momentum_buffer"])
-            momentum, lr = group["momentum"], float(group["lr"])
-            torch._foreach_lerp_(averages, gradients, 1 - momentum)
-            ahead = torch._foreach_lerp(gradients, averages, momentum)
-            update = orthogonalize(torch.stack(list(ahead))).to(parameters[0].dtype)
-            if group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+                average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+                ahead.append(gradient.lerp(average, momentum))
+            updates = orthogonalize(torch.stack(ahead)).to(parameters[0].dtype)
             scale = lr * math.sqrt(max(1.0, shape[0] / shape[1]))
-            torch._foreach_add_(parameters, list(update.unbind()), alpha=-scale)
+            for parameter, update in zip(parameters, updates, strict=True):
+                if group["weight_decay"]:
+                    parameter.mul_(1 - lr * group["weight_decay"])
+                parameter.sub_(update, alpha=scale)
 
     def _step_others(self, moved: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in moved:

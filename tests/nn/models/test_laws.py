@@ -265,7 +265,8 @@ def test_lower_precision(name):
     torch.testing.assert_close(
         single(x.float()).double(), expected, atol=1e-4, rtol=1e-4
     )
-    scale = expected.abs().max().item()
+    # The projections of Linformer round sums over all points.
+    scale = (4 / 3 if name == "Linformer" else 1) * expected.abs().max().item()
     half = copy.deepcopy(model).bfloat16()(x.bfloat16())
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.double(), expected, atol=0.15 * scale, rtol=0)
