@@ -90,7 +90,7 @@ def path_of(step: Step) -> str:
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found[record.getMessage().partition(" takes ")[2].partition(":")[0]] = None
+            found[record.getMessage().partition(": using ")[2].partition(";")[0]] = None
 
     level, handler = logger.level, Collect()
     logger.addHandler(handler)

@@ -60,7 +60,7 @@ def test_a_quick_run_writes_what_it_promises(bench, tmp_path, capsys):
     assert all(float(r["seconds"]) > 0 and float(r["peak_bytes"]) >= 0 for r in scaling)
     assert {float(r["times_flare"]) for r in scaling if r["operator"] == "FLARE"} == {1}
     assert {r["path"] for r in scaling if r["operator"] != "FLARE"} == {""}
-    path = "SHARED_SCORES" if is_available() else "SDPA"
+    path = "shared_scores" if is_available() else "sdpa"
     assert {r["path"] for r in scaling if r["operator"] == "FLARE"} == {path}
     assert {r["path"] for r in rows(tmp_path / "networks.csv")} == {path}
     ragged = rows(tmp_path / "ragged.csv")
