@@ -1,5 +1,3 @@
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments import LPBF, Selection
 from torch_geometric_flare.simulation import PrintedPart, PrintedShape
-from torch_geometric_flare.transforms import RandomMirror, SurfaceDistance
+from torch_geometric_flare.transforms import RandomMirror
 
 
 def test_mirror_images_of_parts_warp_as_mirror_images():
@@ -53,26 +51,3 @@ def test_the_network_sees_the_distance_to_the_surface(root):
 def test_vectors_are_not_mirrored(root):
     selection = Selection(root=root, num_train=1, num_test=1, fields=("displacement",))
     assert LPBF.load(selection).train_transform is None
-
-
-def test_training_sees_mirror_images_with_their_own_distances(root):
-    splits = LPBF.load(Selection(root=root, num_train=1, num_test=1))
-    (data,) = splits.train
-    before = data.x.clone()
-    torch.manual_seed(0)
-    seen = set()
-    for _ in range(20):
-        image = splits.train_transform(copy.copy(data))
-        turned = [not torch.equal(image.pos[:, i], data.pos[:, i]) for i in range(3)]
-        seen.add(tuple(turned))
-        expected = data.pos.clone()
-        for axis in np.flatnonzero(turned):
-            expected[:, axis] = 30 - expected[:, axis]
-        assert torch.equal(image.pos, expected)
-        scale = torch.tensor([30.0, 30.0, 60.0])
-        torch.testing.assert_close(image.x[:, :3], image.pos / scale)
-        found = image.x
-        torch.testing.assert_close(found, SurfaceDistance()(image).x)
-        assert torch.equal(image.y, data.y)
-    assert seen == {(x, y, False) for x in (False, True) for y in (False, True)}
-    assert torch.equal(data.x, before)

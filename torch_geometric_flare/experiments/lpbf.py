@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.transforms import BaseTransform, Compose
 
 from torch_geometric_flare import datasets
 from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
@@ -21,13 +20,7 @@ from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import Fields, num_channels
 from torch_geometric_flare.metrics import legacy_lpbf_error
 from torch_geometric_flare.simulation import PrintedPart
-from torch_geometric_flare.transforms import (
-    Normalizer,
-    RandomMirror,
-    SurfaceDistance,
-    feature_key,
-    set_features,
-)
+from torch_geometric_flare.transforms import Normalizer, SurfaceDistance
 from torch_geometric_flare.visualization import plot_deformed_comparison
 
 _FIXED = "a part has the points of its own mesh"
@@ -40,8 +33,6 @@ def simulated_parts(selection: Selection) -> Splits:
     They fill a small part of the box that scales the coordinates, so the network is
     given coordinates in millimetres, the size of a voxel, about their mean; and beside
     them `SurfaceDistance`, since what a part does hangs on overhangs a millimetre wide.
-    In training on scalar fields, parts are mirrored at random at the two upright planes
-    through the middle of the plate.
 
     Args:
         selection: Which of them; the target is the displacement along z by default.
@@ -59,37 +50,11 @@ def simulated_parts(selection: Selection) -> Splits:
         distance,
     )
     features = distance.fields(dimension=3)
-    splits = replace(
+    return replace(
         splits,
         features=features,
         input_normalizer=_millimetres(splits.train, features),
     )
-    if any(field.channels > 1 for field in splits.fields):
-        return splits
-    # Layers shrink alike along x and y: mirror images of parts warp as mirror images.
-    return replace(splits, train_transform=Compose([_Mirror(0), _Mirror(1)]))
-
-
-class _Mirror(BaseTransform):
-    """Mirrors a part at random, and its distances to the surface with it."""
-
-    def __init__(self, axis: int) -> None:
-        middle = PrintedPart.coordinate_bounds[1][0] / 2
-        self.axis = axis
-        self.mirror = RandomMirror(axis, 0.5, middle, x_position=0.5)
-
-    def forward(self, data: Data) -> Data:
-        """Return the part or its mirror image."""
-        pos = data.pos
-        data = self.mirror(data)
-        if data.pos is pos:
-            return data
-        key = feature_key("surface_distance")
-        order = list(range(data[key].size(1)))
-        down, up = 2 * self.axis, 2 * self.axis + 1
-        order[down], order[up] = up, down
-        data[key] = data[key][:, order]
-        return set_features(data, SurfaceDistance().fields(pos.size(1)))
 
 
 def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:

@@ -106,11 +106,15 @@ Random points hide the shape: what they add to a mean over the points of a wall 
 large as what a new shape does.
 """
 
-FLARE_PIPE_QUICK = _quick(FLARE_PIPE, epochs=20, batch_size=1, num_points=1000)
-"""A quick recipe of ours for the pipe, on 1,000 random points per step: 8,000 steps.
-
-Fourier features did not help here.
-"""
+FLARE_PIPE_QUICK = _quick(
+    FLARE_PIPE,
+    epochs=20,
+    batch_size=1,
+    num_points=1000,
+    coordinates="box",
+    fourier_octaves=4,
+)
+"""A quick recipe of ours for the pipe, on 1,000 random points per step: 8,000 steps."""
 
 FLARE_LPBF_QUICK = _quick(FLARE_LPBF, epochs=20, num_points=1000)
 """A quick recipe of ours for printed parts, on 1,000 random points per step."""

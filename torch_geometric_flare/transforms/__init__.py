@@ -8,7 +8,7 @@ from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
 from torch_geometric_flare.transforms.knn_edges import KNNEdges
 from torch_geometric_flare.transforms.mesh_edges import MeshEdges
-from torch_geometric_flare.transforms.model_input import make_input, set_features
+from torch_geometric_flare.transforms.model_input import make_input
 from torch_geometric_flare.transforms.normalizer import Normalizer
 from torch_geometric_flare.transforms.quadrature import quadrature_weights
 from torch_geometric_flare.transforms.radius_edges import RadiusEdges
@@ -35,5 +35,4 @@ __all__ = [
     "get_feature",
     "make_input",
     "quadrature_weights",
-    "set_features",
 ]
