@@ -6,9 +6,9 @@ from torch_geometric_flare.experiments.quantity_table import (
     QuantityRow,
     quantity_cells,
     summarize_quantities,
-    write_quantities_csv,
 )
 from torch_geometric_flare.experiments.report import Report, to_markdown_page
+from torch_geometric_flare.experiments.summary import write_csv
 
 
 def record(model, error, r2, rank):
@@ -67,7 +67,7 @@ def test_the_table_stands_in_the_files(tmp_path):
     )
     assert "| 0.00900 ± 0.0014 | 0.20 | 0.70 |" in to_markdown_page(report)
     path = tmp_path / "quantities.csv"
-    write_quantities_csv(path, rows)
+    write_csv(path, QuantityRow, rows)
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert lines[1]["model"] == "LNO" and lines[1]["r2"] == ""

@@ -11,8 +11,8 @@ from torch_geometric_flare.experiments.contest import Contest
 from torch_geometric_flare.experiments.own_process import Record
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.quantity_table import (
+    QuantityRow,
     summarize_quantities,
-    write_quantities_csv,
 )
 from torch_geometric_flare.experiments.report import (
     Report,
@@ -74,9 +74,9 @@ def write_comparison(
         "runs": list(records),
     }
     write_json(folder / "results.json", results)
-    write_csv(folder / "results.csv", rows)
+    write_csv(folder / "results.csv", Row, rows)
     if quantities:
-        write_quantities_csv(folder / "quantities.csv", quantities)
+        write_csv(folder / "quantities.csv", QuantityRow, quantities)
     plot = plot_cost(rows, report.title)
     plot.savefig(folder / "cost.png", dpi=150)
     (folder / "report.md").write_text(to_markdown_page(report), encoding="utf-8")

@@ -1,10 +1,8 @@
 """The second table of a comparison: quantities such as drag and lift."""
 
-import csv
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 from torch_geometric_flare.experiments.own_process import Record
 from torch_geometric_flare.experiments.quantities import errors_of, quantity_names
@@ -80,19 +78,6 @@ def _row(name: str, model: str, finished: Sequence[Record]) -> QuantityRow:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
-
-
-def write_quantities_csv(path: Path, rows: Sequence[QuantityRow]) -> None:
-    """Write all columns with all digits; what is not known is empty.
-
-    Args:
-        path: The file.
-        rows: The table.
-    """
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(QuantityRow)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 def quantity_cells(rows: Sequence[QuantityRow]) -> tuple[list[str], list[list[str]]]:

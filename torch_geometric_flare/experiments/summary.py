@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from torch_geometric_flare.experiments.own_process import Record
 from torch_geometric_flare.experiments.published import Published
@@ -102,15 +103,16 @@ def _mean(records: Sequence[Record], name: str) -> float:
     return statistics.fmean(record[name] for record in records)
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, kind: type[Any], rows: Sequence[Any]) -> None:
     """Write all columns with all digits; what is not known is empty.
 
     Args:
         path: The file.
+        kind: The dataclass of a row.
         rows: The table.
     """
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer = csv.DictWriter(file, [field.name for field in fields(kind)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
 

@@ -38,7 +38,7 @@ class SurfaceDistance(BaseTransform):
                 f"the sample has only {sorted(data.keys())}, and this needs "
                 "`edge_index`: make it, for example by transforms.CellsToEdge"
             )
-        # Both directions, once each, whatever the sample lists.
+        # Both directions, whichever the sample lists; repeats change no distance.
         edges = torch.cat([edges, edges.flip(0)], dim=1)
         step = pos[edges[1]] - pos[edges[0]]
         length = step.norm(dim=1)

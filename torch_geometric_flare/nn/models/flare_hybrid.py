@@ -152,14 +152,17 @@ class FLAREHybrid(nn.Module):
         self.head = ResidualMLP(
             width, width, out_channels, 2, act, output_residual=False
         )
-        if init == "scaled":
-            reset_carrying(self.lift)
+        self._reset_lift()
 
     def reset_parameters(self) -> None:
         """Draw new parameters."""
         modules: Any = (self.lift, *self.blocks, self.norm, self.head)
         for module in modules:
             module.reset_parameters()
+        self._reset_lift()
+
+    def _reset_lift(self) -> None:
+        """Let the lift keep the size of the input."""
         if self.init == "scaled":
             reset_carrying(self.lift)
 

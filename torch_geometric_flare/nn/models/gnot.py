@@ -221,8 +221,8 @@ class GNOT(Backbone):
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
         assert isinstance(self.lift, _Lift)
+        self._reset_lift()
         if self.init == "scaled":
-            self._reset_lift()
             for module in self.modules():
                 if isinstance(module, ExpertBlock):
                     reset_carrying(module.gate)
