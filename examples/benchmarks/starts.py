@@ -39,7 +39,7 @@ VARIANTS = [
 
 
 def change(recipe, values):
-    """The recipe with other values of its own or of its model."""
+    """The recipe with other values of its fields or of its model's arguments."""
     own = {name: v for name, v in values.items() if hasattr(recipe, name)}
     model = {name: v for name, v in values.items() if name not in own}
     return replace(recipe, model={**recipe.model, **model}, **own)
