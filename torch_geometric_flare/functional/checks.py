@@ -51,6 +51,39 @@ def check_scale(scale: Any) -> None:
         raise TypeError(f"scale is {brief(scale)}, expected a float")
 
 
+def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> None:
+    """Refuse weights that are no measure of points.
+
+    Args:
+        weight: Weight of each point.
+        shape: The shape that it must have.
+        device: Where the points are.
+
+    Raises:
+        TypeError: If it is no tensor of floating-point numbers.
+        ValueError: If it has another shape, is on another device, or holds a negative
+            number or one that is not finite.
+    """
+    check_strided(weight=weight)
+    if weight.shape != shape:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}, expected {tuple(shape)}: one "
+            "number for each point, such as its share of the surface"
+        )
+    if weight.device != device:
+        raise ValueError(
+            f"weight is on {weight.device}, but the points on {device}: move one"
+        )
+    if torch.compiler.is_compiling():
+        return  # a traced program cannot look at numbers
+    wrong = ~((weight >= 0) & (weight < torch.inf))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"weight holds {weight[wrong][0].item()}, expected finite numbers that are "
+            "not negative; a point of weight zero only receives"
+        )
+
+
 def check_strided(**tensors: Tensor | None) -> None:
     """Refuse what is no ordinary tensor of floating-point numbers.
 

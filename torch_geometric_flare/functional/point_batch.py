@@ -1,7 +1,7 @@
 """The layout of a ragged batch of point sets, computed once per forward."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare._arguments import brief, check_integers
+from torch_geometric_flare.functional.checks import check_weight
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
+from torch_geometric_flare.functional.state import state_dtype
 from torch_geometric_flare.functional.torch_internals import (
     has_autocast,
     is_jit_traced,
@@ -37,6 +39,8 @@ class PointBatch:
         varlen: Whether graphs run in the fused kernel for ragged sequences.
         device: Where the points lie.
         dtype: What attention runs in.
+        weight: What each point stands for, such as its share of a surface, in the order
+            of the layout; `None` where all count alike.
 
     Raises:
         ValueError: If a size is no number of points, `packed` does not hold each graph
@@ -50,6 +54,7 @@ class PointBatch:
     varlen: bool = False
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         # Kernels go by these numbers to addresses, so nothing wrong may get past here.
@@ -73,7 +78,11 @@ class PointBatch:
 
     @classmethod
     def from_batch(
-        cls, x: Tensor, batch: Tensor | None = None, batch_size: int | None = None
+        cls,
+        x: Tensor,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
+        weight: Tensor | None = None,
     ) -> "PointBatch":
         """Lay out the graphs of a batch.
 
@@ -82,14 +91,16 @@ class PointBatch:
             batch: Graph of each point, sorted; `None` for a single graph.
             batch_size: Number of graphs; by default the largest in `batch` plus one.
                 Name it where trailing graphs may be empty.
+            weight: What each point stands for, see `weighted`.
 
         Shapes:
             - `x`: $[N, C]$
             - `batch`: $[N]$, `torch.long`
+            - `weight`: $[N]$
 
         Raises:
             ValueError: If `batch` has another length, is unsorted or negative, or
-                names a graph past `batch_size`.
+                names a graph past `batch_size`, or `weighted` refuses `weight`.
             TypeError: Under `torch.jit.trace`, or if an argument is of another kind.
         """
         if is_jit_traced():
@@ -105,9 +116,11 @@ class PointBatch:
         if known and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         if batch is None:
-            return cls.from_sizes((x.size(0),), x.device, dtype)
-        sizes = torch.bincount(batch, minlength=batch_size or 0).tolist()
-        return cls.from_sizes(sizes, x.device, dtype)
+            layout = cls.from_sizes((x.size(0),), x.device, dtype)
+        else:
+            sizes = torch.bincount(batch, minlength=batch_size or 0).tolist()
+            layout = cls.from_sizes(sizes, x.device, dtype)
+        return layout if weight is None else layout.weighted(weight)
 
     @classmethod
     def from_sizes(
@@ -140,6 +153,29 @@ class PointBatch:
         order = _row_order(sizes, sequence)
         inverse = order.argsort().to(device)
         return cls(sizes, packed, order.to(device), inverse, varlen, device, dtype)
+
+    def weighted(self, weight: Tensor) -> "PointBatch":
+        """Return this layout, with points that count by their weights.
+
+        Attention encodes them as if a point of weight two were two points at the same
+        place. Weights of one graph may have any unit: a common factor cancels.
+
+        Args:
+            weight: Weight of each row of `x`, such as its share of a surface.
+
+        Shapes:
+            - `weight`: $[N]$
+
+        Raises:
+            TypeError: If it is no tensor of floating-point numbers.
+            ValueError: If it has another shape, is on another device, or holds a
+                negative number or one that is not finite.
+        """
+        check_weight(weight, (self.num_points,), self.device)
+        return self._with_sorted(self.sort(weight.to(state_dtype(self.dtype))))
+
+    def _with_sorted(self, weight: Tensor) -> "PointBatch":
+        return replace(self, weight=weight)
 
     @property
     def sequence(self) -> list[int]:
@@ -209,6 +245,7 @@ class PointBatch:
     def _cut(self, chunk_size: int) -> list["PointChunk"]:
         chunks = []
         layouts: dict[tuple[int, ...], PointBatch] = {}
+        weight = None if self.weight is None else self.unsort(self.weight)
         graph, left = 0, list(self.sizes)
         for start in range(0, self.num_points, chunk_size):
             first, sizes, room = graph, [], chunk_size
@@ -224,6 +261,8 @@ class PointBatch:
             if layout is None:
                 layout = PointBatch.from_sizes(sizes, self.device, self.dtype)
                 layouts[tuple(sizes)] = layout
+            if weight is not None:
+                layout = layout._with_sorted(layout.sort(weight[rows]))
             chunks.append(PointChunk(rows, slice(first, first + len(sizes)), layout))
         return chunks
 

@@ -1,8 +1,8 @@
 r"""The kernels over points that FLARE attention on a CPU is made of.
 
 With scores $S = K\hat Q^\top$, $[N, M]$ for each head and never in memory, `gather`
-averages by $2^S$ over the points, `scatter` over the latents, and `gradients` is the
-backward of either or of both. Latents come multiplied by $s \log_2 e$, so that scores
+averages by $2^S$, perhaps times a weight, over the points, `scatter` over the latents,
+and `gradients` is the backward of either or of both. Latents come multiplied by $s \log_2 e$, so that scores
 are exponents of two. Forward subtracts running maxima, backward the logarithms of the
 sums: no exponential is larger than one, whatever finite number the scores are.
 
@@ -49,16 +49,24 @@ class Gathered(NamedTuple):
         grad: $Z'$, gradient of the means over points, $[B, H, M, D]$.
         offset: What the gradient of every score has besides, before its share of the
             points is multiplied, $[B, H, M]$.
-        log: $G_m = \log_2 \sum_n 2^{S_{nm}}$, from `gather`, $[B, H, M]$.
+        log: $G_m$, from `gather`, $[B, H, M]$.
+        log_weight: $w_n$, as `gather` took it.
     """
 
     v: Tensor
     grad: Tensor
     offset: Tensor
     log: Tensor
+    log_weight: Tensor | None = None
 
 
-def gather(q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks) -> tuple[Tensor, Tensor]:
+def gather(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tasks: RowTasks,
+    log_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     r"""Average over the points of each graph.
 
     Args:
@@ -66,20 +74,23 @@ def gather(q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks) -> tuple[Tensor, Te
         k: Keys.
         v: Values.
         tasks: The graphs.
+        log_weight: $w_n$, the logarithm to base two of each point's weight; `None` for
+            weights of one.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `v`: $[N, H, D]$, contiguous in the last dimension
+        - `log_weight`: $[N]$
 
     Returns:
-        The means $Z_m = \sum_n 2^{S_{nm} - G_m} v_n$, $[B, H, M, D]$, and
-        $G_m = \log_2 \sum_n 2^{S_{nm}}$, $[B, H, M]$. A graph without points has means
-        of zero and logarithms of $-\infty$.
+        The means $Z_m = \sum_n 2^{S_{nm} + w_n - G_m} v_n$, $[B, H, M, D]$, and
+        $G_m = \log_2 \sum_n 2^{S_{nm} + w_n}$, $[B, H, M]$. A graph without points, or
+        with weights of zero alone, has means of zero and logarithms of $-\infty$.
 
     Raises:
         ValueError: If a tensor does not fit.
     """
-    totals = _gather(q, k, v, tasks, None)
+    totals = _gather(q, k, v, tasks, None, log_weight)
     sums, top = tasks.merge(totals[:, :, :-1], totals[:, :, -1])
     latents = q.size(2)
     sums, top = sums[..., :latents], top[..., :latents]
@@ -116,13 +127,19 @@ def gather_shares(
 
 
 def _gather(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, log: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tasks: RowTasks,
+    log: Tensor | None,
+    log_weight: Tensor | None = None,
 ) -> Tensor:
     """Return the sums of each task: values, weights and maxima; or values by shares."""
     _, heads, _, width = q.shape
     _check(tasks, k.dtype, heads, width, rows=(k, v), latents=(q,), log=log)
     columns = _padded(q, k.dtype).mT.contiguous()  # [*, H, D, M']
-    run = gather_code(width, k.dtype, log is not None)
+    weights = _padded_weights(log_weight, tasks, k.dtype)
+    run = gather_code(width, k.dtype, log is not None, weights is not None)
     rows = width if log is not None else width + 2
     totals = k.new_zeros(tasks.table.size(0), heads, rows, columns.size(-1))
     if log is None:
@@ -133,6 +150,7 @@ def _gather(
         k.data_ptr(),
         v.data_ptr(),
         0 if log is None else log.data_ptr(),
+        0 if weights is None else weights.data_ptr(),
         columns.data_ptr(),
         totals.data_ptr(),
         heads,
@@ -204,7 +222,7 @@ def gradients(
     r"""Return gradients of encoding, of decoding, or of both with the same scores.
 
     $\partial S = B \circ (g Z^\top - \langle g, Y\rangle) + A \circ (V Z'^\top + o)$
-    with the shares $B_{nm} = 2^{S_{nm} - L_n}$ and $A_{nm} = 2^{S_{nm} - G_m}$.
+    with the shares $B_{nm} = 2^{S_{nm} - L_n}$ and $A_{nm} = 2^{S_{nm} + w_n - G_m}$.
 
     Args:
         q: Latents of each graph, or of all.
@@ -228,13 +246,15 @@ def gradients(
     _, heads, latents, width = q.shape
     nothing = k.new_empty(0, 0, 0)
     g = y = log = v = grad_v = z = grad = offset = log_total = nothing
+    weights = None
     rows, values, sums = [k, grad_k], [], []
     if decoded is not None:
         g, y, log, z = decoded
         rows += [g, y]
         values += [z]
     if encoded is not None:
-        (v, grad, offset, log_total), grad_v = encoded
+        (v, grad, offset, log_total, log_weight), grad_v = encoded
+        weights = _padded_weights(log_weight, tasks, k.dtype)
         rows += [v, grad_v]
         values += [grad]
         sums += [offset, log_total]
@@ -253,13 +273,23 @@ def gradients(
         z = _padded(z, k.dtype)
     if encoded is not None:
         grad = _padded(grad, k.dtype)
+        # Finite where nothing was gathered: a difference of infinities would be NaN.
+        log_total = log_total.clamp_min(torch.finfo(k.dtype).min)
         offset, log_total = (
             _padded(t.unsqueeze(-1), k.dtype) for t in (offset, log_total)
         )
     q = _padded(q, k.dtype)
-    run = gradients_code(width, k.dtype, encoded is not None, decoded is not None)
+    run = gradients_code(
+        width,
+        k.dtype,
+        encoded is not None,
+        decoded is not None,
+        weights is not None,
+    )
     totals = k.new_zeros(tasks.table.size(0), heads, width, q.size(2))
-    pointers = k, v, g, y, log, q, z, grad, offset, log_total, totals, grad_k, grad_v
+    w = nothing if weights is None else weights
+    pointers = (k, v, g, y, log, w, q, z, grad, offset, log_total, totals, grad_k)
+    pointers += (grad_v,)
     strided = k, v, g, y, grad_k, grad_v
     run(
         tasks.table,
@@ -316,6 +346,17 @@ def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:
         f"expected {dtype} of shape {expected}: it was changed between forward and "
         "backward, or by a hook on saved tensors"
     )
+
+
+def _padded_weights(
+    log_weight: Tensor | None, tasks: RowTasks, dtype: torch.dtype
+) -> Tensor | None:
+    """Pad logarithms of weights, so that a vector may start at any row."""
+    if log_weight is None:
+        return None
+    if log_weight.dtype != dtype or log_weight.shape != (tasks.num_rows,):
+        _refuse(log_weight, dtype, (tasks.num_rows,))
+    return pad(log_weight, (0, WIDEST_VECTOR // dtype.itemsize)).contiguous()
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -81,17 +81,19 @@ def _loops(c: VectorCode, stop: Value, steps: Sequence[Step]) -> None:
 
 
 @lru_cache
-def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
-    """Compile `gather`: with logarithms of the points' sums, or else with maxima."""
+def gather_code(
+    width: int, dtype: torch.dtype, shares: bool, weighted: bool = False
+) -> Kernel:
+    """Compile `gather_shares`, or else `gather`, perhaps of weighted points."""
     c = VectorCode(
         "gather",
         dtype,
-        ("k", "v", "log", "q", "total"),
+        ("k", "v", "log", "log_weight", "q", "total"),
         ("heads", "latents", "k_row", "k_head", "v_row", "v_head")
         + ("log_head", "q_graph"),
     )
     b, stop, latents = c.builder, c["stop"], c["latents"]
-    rows = width if weighted else width + 2
+    rows = width if shares else width + 2
     tile = c.local(BLOCK)
     with (
         c.range(c["start"], stop, BLOCK) as first,
@@ -128,10 +130,13 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
             c.store(c.maximum(score, c.load(top)), top)  # noqa: B023
             return score
 
+        def log_weight(i: Value) -> Value:
+            return c.broadcast(c.at(c["log_weight"], c.add(first, i)))  # noqa: B023
+
         q = [c.load(place) for place in places]
         count = c.min(BLOCK, c.sub(stop, first))
         k_row, v_row = partial(row, "k"), partial(row, "v")
-        if weighted:
+        if shares:
             steps = _dots(c, q, k_row, tile, finish=share)
             _loops(c, count, steps + _sums(c, sums, tile, v_row))
             for d in range(width):
@@ -139,7 +144,8 @@ def gather_code(width: int, dtype: torch.dtype, weighted: bool) -> Kernel:
         else:
             before = c.load(total(width + 1))
             c.store(before, top)
-            _loops(c, count, _dots(c, q, k_row, tile, finish=compare))
+            start = log_weight if weighted else None
+            _loops(c, count, _dots(c, q, k_row, tile, start, compare))
             highest = c.load(top)
 
             def exponential(score: Value) -> Value:
@@ -242,15 +248,19 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
 
 @lru_cache
 def gradients_code(
-    width: int, dtype: torch.dtype, encoded: bool, decoded: bool
+    width: int,
+    dtype: torch.dtype,
+    encoded: bool,
+    decoded: bool,
+    weighted: bool = False,
 ) -> Kernel:
-    """Compile `gradients` of encoding, of decoding, or of both."""
+    """Compile `gradients` of encoding, perhaps of weighted points, or of decoding."""
     strided = ("k", "v", "g", "y", "grad_k", "grad_v")
     c = VectorCode(
         "gradients",
         dtype,
-        ("k", "v", "g", "y", "log", "q", "z", "grad", "offset", "log_total")
-        + ("total", "grad_k", "grad_v"),
+        ("k", "v", "g", "y", "log", "log_weight", "q", "z", "grad", "offset")
+        + ("log_total", "total", "grad_k", "grad_v"),
         ("heads", "latents")
         + tuple(f"{name}_{axis}" for name in strided for axis in ("row", "head"))
         + ("log_head", "q_graph"),
@@ -275,6 +285,8 @@ def gradients_code(
             level = b.fneg(c.dot(g, y))
         if encoded:
             v = c.load_columns(rows("v", blank), width)
+        if weighted:
+            log_weight = c.load(c.at(c["log_weight"], n))
         with c.range(0, latents, c.lanes) as first:
 
             def q_row(i: Value) -> Value:
@@ -300,6 +312,8 @@ def gradients_code(
                     c.store(share, c.nth(by_rows, i))
                 if encoded:
                     total = c.broadcast(row("log_total", 1, i))  # noqa: B023
+                    if weighted:
+                        score = b.fadd(score, log_weight)  # noqa: B023
                     return at_most_one(b.fsub(score, total))
                 return score
 

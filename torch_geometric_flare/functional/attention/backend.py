@@ -41,6 +41,8 @@ class AttentionCall:
         layout: The graphs of rows; `None` for a dense batch.
         mask: True where a point of a dense batch is real, $[B, N]$; `None` where all
             are.
+        log_weight: Logarithm of what each point stands for, rows $[N]$ or $[B, N]$;
+            `None` where all count alike, and to decode.
         tracing: What records the operations that run.
         autocast: Dtype of autocast on this device, if it is active.
     """
@@ -53,6 +55,7 @@ class AttentionCall:
     scale: float
     layout: PointBatch | None
     mask: Tensor | None
+    log_weight: Tensor | None
     tracing: Tracing
     autocast: torch.dtype | None
 
@@ -66,8 +69,13 @@ class AttentionCall:
         scale: float,
         layout: PointBatch | None = None,
         mask: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> "AttentionCall":
         """Describe a call with these tensors."""
+        if layout is not None:
+            weight = layout.weight
+        # A term that all latents share cancels in the softmax over them.
+        log_weight = None if weight is None or verb == "decode" else weight.log()
         kind, autocast = k.device.type, None
         known = kind == "cpu" or has_autocast(kind)
         if known and torch.is_autocast_enabled(kind):
@@ -81,6 +89,7 @@ class AttentionCall:
             scale,
             layout,
             mask,
+            log_weight,
             tracing(),
             autocast,
         )
@@ -96,22 +105,40 @@ class AttentionCall:
     def blocks(
         self, q: Tensor, k: Tensor, v: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Iterate over dense batches of q, k, v [B, H, n, D] and their masks."""
+        """Iterate over dense batches of q, k, v [B, H, n, D] and their masks.
+
+        A mask [B, n] is true where a point is real; of weighted points it is what to
+        add to their scores.
+        """
         if self.layout is None:
-            return iter([(q, k, v, self.mask)])
+            return iter([(q, k, v, additive_mask(self.mask, self.log_weight))])
         q_blocks = latent_blocks if self.verb != "self_attention" else point_blocks
         v_blocks = latent_blocks if self.verb == "decode" else point_blocks
         return zip(
             q_blocks(self.layout, q),
             point_blocks(self.layout, k),
             v_blocks(self.layout, v),
-            [dense.mask for dense in self.layout.dense_batches],
+            self._masks(self.layout),
             strict=True,
         )
+
+    def _masks(self, layout: PointBatch) -> list[Tensor | None]:
+        masks = [dense.mask for dense in layout.dense_batches]
+        if self.log_weight is None:
+            return masks
+        weights = layout.split(self.log_weight)
+        return [additive_mask(*pair) for pair in zip(masks, weights, strict=True)]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return results of dense batches in the form of the call's points."""
         return blocks[0] if self.layout is None else join_blocks(self.layout, blocks)
+
+
+def additive_mask(mask: Tensor | None, log_weight: Tensor | None) -> Tensor | None:
+    """Join a mask of points and their log weights, minus infinity where masked."""
+    if mask is None or log_weight is None:
+        return mask if log_weight is None else log_weight
+    return log_weight.masked_fill(~mask, -torch.inf)
 
 
 row_tasks = lru_cache(maxsize=8)(RowTasks.from_sizes)

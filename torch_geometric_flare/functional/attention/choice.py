@@ -70,6 +70,7 @@ def compute(
     scale: float,
     layout: PointBatch | None = None,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Any:
     """Compute a verb by the backend that is chosen for it; arguments are not checked.
 
@@ -79,13 +80,14 @@ def compute(
         k: Keys of the points.
         v: Values of the points; to decode, of the latents.
         scale: Factor on the scores.
-        layout: The graphs of rows; `None` for a dense batch.
+        layout: The graphs of rows, and their weights; `None` for a dense batch.
         mask: True where a point of a dense batch is real.
+        weight: What each point of a dense batch stands for, $[B, N]$.
 
     Returns:
         Values at the points; of `"encode"` the state of each graph.
     """
-    call = AttentionCall.of(verb, q, k, v, scale, layout, mask)
+    call = AttentionCall.of(verb, q, k, v, scale, layout, mask, weight)
     return getattr(choose_backend(call), verb)(call, q, k, v)
 
 

@@ -5,12 +5,21 @@ from torch import Tensor
 
 from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional.attention.choice import compute
-from torch_geometric_flare.functional.checks import check_given, check_scale
+from torch_geometric_flare.functional.checks import (
+    check_given,
+    check_scale,
+    check_weight,
+)
 from torch_geometric_flare.functional.state import SoftmaxState
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor | None, mask: Tensor | None, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Validate tensors and give q the rank of k."""
     check_scale(scale)
@@ -48,6 +57,8 @@ def _check(
             f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool "
             f"of shape {(k.size(0), k.size(2))}, True where a point is real"
         )
+    if weight is not None:
+        check_weight(weight, (k.size(0), k.size(2)), k.device)
     return q
 
 
@@ -58,8 +69,9 @@ def flare_encode(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> SoftmaxState:
-    r"""Gather points into latents, $Z = \mathrm{softmax}_N(s\,QK^\top)V$.
+    r"""Gather points into latents, $Z = \mathrm{softmax}_N(s\,QK^\top + \log a)V$.
 
     The only step of FLARE that mixes points. Scores are formed in blocks and are
     recomputed in backward, so memory is linear in $N$.
@@ -70,11 +82,13 @@ def flare_encode(
         v: Values of the points.
         scale: Factor $s$ on the scores.
         mask: True where a point is real; `None` where all are.
+        weight: $a$, what each point stands for, such as its share of a surface; `None`
+            where all count alike.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[B, H, N, D]$; $N$ may be zero
-        - `mask`: $[B, N]$
+        - `mask`, `weight`: $[B, N]$
 
     Returns:
         The state: value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$, in float32 at
@@ -87,8 +101,8 @@ def flare_encode(
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
     check_given(v=v)
-    q = _check(q, k, v, mask, scale)
-    state: SoftmaxState = compute("encode", q, k, v, scale, mask=mask)
+    q = _check(q, k, v, mask, scale, weight)
+    state: SoftmaxState = compute("encode", q, k, v, scale, mask=mask, weight=weight)
     return state
 
 
@@ -132,6 +146,7 @@ def flare_attention(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     r"""Compute FLARE attention: gather points into latents, scatter them back.
 
@@ -147,11 +162,14 @@ def flare_attention(
         scale: Factor $s$ on the scores, both times.
         mask: True where a point is real; `None` where all are. Masked points
             contribute to no other point; their own rows hold unspecified values.
+        weight: What each point stands for, such as its share of a surface, not
+            negative; its logarithm is added to the scores of the first softmax. `None`
+            where all count alike.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[B, H, N, D]$
-        - `mask`: $[B, N]$
+        - `mask`, `weight`: $[B, N]$
 
     Returns:
         $[B, H, N, D]$
@@ -168,6 +186,6 @@ def flare_attention(
         torch.Size([1, 8, 1000, 8])
     """
     check_given(v=v)
-    q = _check(q, k, v, mask, scale)
-    y: Tensor = compute("attention", q, k, v, scale, mask=mask)
+    q = _check(q, k, v, mask, scale, weight)
+    y: Tensor = compute("attention", q, k, v, scale, mask=mask, weight=weight)
     return y

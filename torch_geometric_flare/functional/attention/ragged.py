@@ -203,11 +203,15 @@ def ragged_flare_weights(
         nothing = k.new_empty(0, *q.shape[1:3])
         return nothing, nothing
     masks = [dense.mask for dense in layout.dense_batches]
+    shares: list[Tensor | None] = [None] * len(masks)
+    if layout.weight is not None:
+        shares = [*layout.split(layout.weight)]
+    blocks = zip(
+        latent_blocks(layout, q), point_blocks(layout, k), masks, shares, strict=True
+    )
     weights = [
-        reference_flare_weights(latents, keys, scale=scale, mask=mask)
-        for latents, keys, mask in zip(
-            latent_blocks(layout, q), point_blocks(layout, k), masks, strict=True
-        )
+        reference_flare_weights(latents, keys, scale=scale, mask=mask, weight=share)
+        for latents, keys, mask, share in blocks
     ]
     gathers, scatters = zip(*weights, strict=True)  # [B, H, M, n], [B, H, n, M]
     return join_blocks(layout, [gather.mT for gather in gathers]), join_blocks(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric_flare.functional.attention.backend import (
     AttentionCall,
     Backend,
+    additive_mask,
     encode_on_blocks,
     on_blocks,
 )
@@ -26,7 +27,8 @@ def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) ->
     Args:
         q: Queries.
         k: Keys.
-        mask: True where a query may see a key; `None` where all may.
+        mask: True where a query may see a key; or numbers to add to the scores, as
+            `scaled_dot_product_attention` takes both; `None` where all may.
         scale: Factor $s$.
 
     Shapes:
@@ -38,7 +40,11 @@ def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) ->
         $[B, H, N_q, N_k]$
     """
     scores = scale * q @ k.mT
-    return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+    if mask is None:
+        return scores
+    if mask.dtype != torch.bool:
+        return scores + mask
+    return scores.masked_fill(~mask, -torch.inf)
 
 
 def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
@@ -47,7 +53,7 @@ def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> 
     Args:
         q: Queries.
         k: Keys.
-        mask: True where a query may see a key; `None` where all may.
+        mask: As in `attention_scores`.
         scale: Factor on the scores.
 
     Shapes:
@@ -59,9 +65,10 @@ def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> 
     if mask is None:
         return attention_scores(q, k, None, scale).softmax(dim=-1)
     # Finite in a row without keys, whose softmax would be NaN, backward too.
-    scores = attention_scores(q, k, None, scale)
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1) * mask
+    seen = mask if mask.dtype == torch.bool else mask > -torch.inf
+    scores = attention_scores(q, k, mask, scale)
+    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    return (scores.softmax(dim=-1) * seen).to(q.dtype)
 
 
 def softmax_attention(
@@ -73,7 +80,7 @@ def softmax_attention(
         q: Queries.
         k: Keys.
         v: Values.
-        mask: True where a query may see a key; `None` where all may.
+        mask: As in `attention_scores`.
         scale: Factor on the scores.
 
     Shapes:
@@ -99,7 +106,7 @@ def reference_encode(
         q: Latent queries.
         k: Keys of the points.
         v: Values of the points.
-        mask: True where a point is real, or `None`.
+        mask: True where a point is real, or the logarithms of weights, or `None`.
         scale: Factor on the scores.
 
     Shapes:
@@ -150,7 +157,12 @@ def reference_attention(
 
 
 def reference_flare_weights(
-    q: Tensor, k: Tensor, *, scale: float = 1.0, mask: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    *,
+    scale: float = 1.0,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Return both attention matrices of FLARE, of one score matrix $S = s\,QK^\top$.
 
@@ -159,20 +171,22 @@ def reference_flare_weights(
         k: Keys of the points.
         scale: Factor $s$ on the scores.
         mask: True where a point is real; `None` where all are.
+        weight: What each point stands for; `None` where all count alike.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`: $[B, H, N, D]$
-        - `mask`: $[B, N]$
+        - `mask`, `weight`: $[B, N]$
 
     Returns:
-        The gather weights $\mathrm{softmax}_N(S)$ of shape $[B, H, M, N]$ and the
-        scatter weights $\mathrm{softmax}_M(S^\top)$ of shape $[B, H, N, M]$. A row
-        over no points is zero.
+        The gather weights $\mathrm{softmax}_N(S + \log a)$ of shape $[B, H, M, N]$, for
+        points of weight $a$, and the scatter weights $\mathrm{softmax}_M(S^\top)$ of
+        shape $[B, H, N, M]$. A row over no points is zero.
     """
     check_given(q=q, k=k)
     check_scale(scale)
-    gather = softmax_weights(q, k, key_mask(mask), scale)
+    seen = additive_mask(mask, None if weight is None else weight.log())
+    gather = softmax_weights(q, k, key_mask(seen), scale)
     return gather, softmax_weights(k, q, None, scale)
 
 
@@ -183,6 +197,7 @@ def reference_flare_attention(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     r"""Compute FLARE attention by its formula, $Y = (W_\text{dec} W_\text{enc}) V$.
 
@@ -194,11 +209,12 @@ def reference_flare_attention(
         v: Values of the points.
         scale: Factor on the scores.
         mask: True where a point is real; `None` where all are.
+        weight: What each point stands for; `None` where all count alike.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[B, H, N, D]$
-        - `mask`: $[B, N]$
+        - `mask`, `weight`: $[B, N]$
 
     Returns:
         $[B, H, N, D]$, as `flare_attention`.
@@ -207,7 +223,9 @@ def reference_flare_attention(
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
     check_given(q=q, k=k, v=v)
-    gather, scatter = reference_flare_weights(q, k, scale=scale, mask=mask)
+    gather, scatter = reference_flare_weights(
+        q, k, scale=scale, mask=mask, weight=weight
+    )
     return (scatter @ gather) @ v
 
 
@@ -218,21 +236,25 @@ def reference_by_graph(
     v: Tensor,
     sizes: Sequence[int],
     scale: float,
+    log_weight: Tensor | None = None,
 ) -> list[Tensor]:
     r"""Apply a formula to each graph of rows that follow one another.
 
     Args:
-        function: Called as `function(q, k, v, scale)` on dense batches of one graph.
+        function: Called as `function(q, k, v, mask, scale)` on dense batches of one
+            graph.
         q: Latent queries of each graph, or of all.
         k: Keys of the points.
         v: Values of the points, or latent values of each graph.
         sizes: Points of each graph.
         scale: Factor on the scores.
+        log_weight: Logarithm of what each point stands for.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`: $[N, H, D]$
         - `v`: $[N, H, D]$ or $[B, H, M, D]$
+        - `log_weight`: $[N]$
 
     Returns:
         What `function` returns for each graph.
@@ -243,7 +265,10 @@ def reference_by_graph(
 
     latents = [q] * len(sizes) if q.size(0) == 1 else q.split(1)
     values = points(v) if v.dim() == 3 else v.split(1)
-    graphs = zip(latents, points(k), values, strict=True)
+    masks: list[Tensor | None] = [None] * len(sizes)
+    if log_weight is not None:
+        masks = [part[None] for part in log_weight.split(list(sizes))]
+    graphs = zip(latents, points(k), values, masks, strict=True)
     return [function(*graph, scale) for graph in graphs]
 
 

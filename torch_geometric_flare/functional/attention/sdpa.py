@@ -50,10 +50,12 @@ def _flash_on_cpu(
     return cpu_flash(q, k, v, mask, scale)
 
 
-def _additive_mask(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """Return a boolean mask as one to add to scores."""
+def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return a mask as one to add to scores."""
     if mask is None:
         return None
+    if mask.dtype != torch.bool:
+        return mask.to(like.dtype)
     return like.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)
 
 
@@ -68,7 +70,7 @@ class _FusedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     ) -> Tensor:
-        out, lse = _flash_on_cpu(q, k, v, _additive_mask(mask, q), scale)
+        out, lse = _flash_on_cpu(q, k, v, _added(mask, q), scale)
         ctx.save_for_backward(q, k, v, mask, out, lse)
         ctx.scale = scale
         return out
@@ -85,7 +87,7 @@ class _FusedAttention(torch.autograd.Function):
             found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
             return *found, None, None
         grad, q, k, v = map(contiguous_rows, (grads[0], q, k, v))
-        keys = _additive_mask(mask, q)
+        keys = _added(mask, q)
         inputs = (q, k, v)
         grads = cpu_flash_backward(grad, inputs, out, lse, keys, ctx.scale)
         return *grads, None, None
@@ -103,8 +105,8 @@ def fused_attention(
         q: Queries.
         k: Keys.
         v: Values.
-        mask: True where a query may see a key, broadcastable to
-            $[B, H, N_q, N_k]$, or `None`.
+        mask: True where a query may see a key, or numbers to add to the scores,
+            broadcastable to $[B, H, N_q, N_k]$, or `None`.
         scale: Factor on the scores.
         traced: Whether only operations of torch may be used.
 
@@ -116,6 +118,8 @@ def fused_attention(
         $[B, H, N_q, D]$; zero where a query sees no key.
     """
     if traced or q.device.type != "cpu" or not any_requires_grad(q, k, v):
+        if mask is not None and mask.is_floating_point():
+            mask = _centered(mask).to(q.dtype)
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     if torch.is_autocast_enabled("cpu") and q.dtype != torch.float64:
         low = torch.get_autocast_dtype("cpu")
@@ -128,6 +132,12 @@ def fused_attention(
             q, k, v, mask, scale
         )
     return out
+
+
+def _centered(mask: Tensor) -> Tensor:
+    """Subtract the largest log weight of each graph, which loses least in halves."""
+    top = mask.amax(dim=-1, keepdim=True)
+    return mask - top.masked_fill(top == -torch.inf, 0.0)
 
 
 def _block_size(q: Tensor) -> int:
@@ -148,9 +158,10 @@ def _fused_state(
         return None
     if mask is None:
         return SoftmaxState(*_flash_on_cpu(q, k, v, None, scale))
-    keys = _additive_mask(key_mask(mask), q)
+    keys = _added(key_mask(mask), q)
     value, lse = _flash_on_cpu(q, k, v, keys, scale)
-    nothing = ~mask.any(dim=-1)[:, None, None]
+    seen = mask if mask.dtype == torch.bool else mask > -torch.inf
+    nothing = ~seen.any(dim=-1)[:, None, None]
     return SoftmaxState(value, lse.masked_fill(nothing, -torch.inf))
 
 
@@ -221,6 +232,8 @@ def fused_encode(
 def _why_unsupported(call: AttentionCall) -> str | None:
     if call.tracing == "transform":
         return "torch.func cannot differentiate it twice"
+    if call.log_weight is not None and call.log_weight.requires_grad:
+        return "it gives no gradient of weights"
     if call.tracing != "none" and call.verb == "encode":
         return "no public operator of torch returns the log-sum-exp"
     return None

@@ -49,7 +49,12 @@ def has_kernels() -> bool:
 
 @custom_op("torch_geometric_flare::attention", mutates_args=(), device_types="cpu")
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sizes: Sequence[int],
+    scale: float,
+    log_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Compute FLARE attention within each graph, and what its backward needs.
 
@@ -59,22 +64,25 @@ def attention(
         v: Values of the points, as wide as the keys.
         sizes: Points of each graph, none of them empty.
         scale: Factor on the scores.
+        log_weight: Logarithm of what each point stands for.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `v`: $[N, H, D]$
+        - `log_weight`: $[N]$
 
     Returns:
         $[N, H, D]$, and three tensors for `attention_gradients`.
     """
     k, v = contiguous_rows(k), contiguous_rows(v)
-    y, log, z, log_total = attention_forward(q, k, v, row_tasks(tuple(sizes)), scale)
+    tasks = row_tasks(tuple(sizes))
+    y, log, z, log_total = attention_forward(q, k, v, tasks, scale, log_weight)
     return y, log, z, log_total
 
 
 @attention.register_fake
 def _empty_results(
-    q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], scale: float
+    q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, heads, latents, width = q.shape
     return (
@@ -96,11 +104,13 @@ def attention_gradients(
     grad: Tensor,
     sizes: Sequence[int],
     scale: float,
+    log_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of `attention` for q, k and v."""
     k, v = contiguous_rows(k), contiguous_rows(v)
     tasks = row_tasks(tuple(sizes))
-    grads = attention_backward(q, k, v, Attended(*kept), grad, tasks, scale)
+    saved = Attended(*kept)
+    grads = attention_backward(q, k, v, saved, grad, tasks, scale, log_weight)
     grad_q, grad_k, grad_v = grads
     # The strides that the compiler was told.
     return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
@@ -114,14 +124,14 @@ def _empty_gradients(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, ctx.sizes, ctx.scale = inputs
-    ctx.save_for_backward(q, k, v, *output)
+    q, k, v, ctx.sizes, ctx.scale, log_weight = inputs
+    ctx.save_for_backward(q, k, v, log_weight, *output)
 
 
 def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    q, k, v, *kept = ctx.saved_tensors
-    grads = attention_gradients(q, k, v, kept, grad, ctx.sizes, ctx.scale)
-    return *grads, None, None
+    q, k, v, log_weight, *kept = ctx.saved_tensors
+    inputs = q, k, v, kept, grad, ctx.sizes, ctx.scale, log_weight
+    return *attention_gradients(*inputs), None, None, None
 
 
 attention.register_autograd(_differentiate, setup_context=_keep)
@@ -145,6 +155,8 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     compiled = call.tracing == "compile" and call.verb == "attention"
     if call.mask is not None:
         return "there is a mask"
+    if call.log_weight is not None and call.log_weight.requires_grad:
+        return "it gives no gradient of weights"
     if call.tracing != "none" and not (compiled and call.layout is not None):
         return "operations are traced"
     if not call.addressable:
@@ -179,6 +191,10 @@ def _inputs(
     return q.float(), k.float(), v.float()
 
 
+def _log_weight(call: AttentionCall) -> Tensor | None:
+    return None if call.log_weight is None else call.log_weight.flatten()
+
+
 def _output(call: AttentionCall, y: Tensor) -> Tensor:
     """Return rows in the form of the points, in the precision of autocast."""
     if call.autocast is not None and torch.float64 not in call.dtypes:
@@ -192,14 +208,17 @@ def _output(call: AttentionCall, y: Tensor) -> Tensor:
 def _attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = _inputs(call, q, k, v)
     if call.tracing == "none":
-        return _output(call, shared_attention(q, k, v, call.tasks, call.scale))
+        inputs = q, k, v, call.tasks, call.scale, _log_weight(call)
+        return _output(call, shared_attention(*inputs))
     assert call.layout is not None
     sizes = [call.layout.sizes[graph] for graph in call.layout.sequence]
-    return _output(call, attention(q, k, v, sizes, call.scale)[0])
+    inputs = q, k, v, sizes, call.scale, call.log_weight
+    return _output(call, attention(*inputs)[0])
 
 
 def _encode(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> SoftmaxState:
-    return shared_encode(*_inputs(call, q, k, v), call.tasks, call.scale)
+    inputs = _inputs(call, q, k, v)
+    return shared_encode(*inputs, call.tasks, call.scale, _log_weight(call))
 
 
 def _decode(call: AttentionCall, q: Tensor, k: Tensor, z: Tensor) -> Tensor:

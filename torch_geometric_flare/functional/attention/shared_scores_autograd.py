@@ -63,11 +63,13 @@ def _with_graph(
 
     def again(*inputs: Tensor) -> Tensor:
         q, k, v = inputs
-        parts = reference_by_graph(function, q, k, v, ctx.tasks.sizes, ctx.scale)
-        return torch.cat(parts)
+        sizes, log_weight = ctx.tasks.sizes, getattr(ctx, "log_weight", None)
+        return torch.cat(
+            reference_by_graph(function, q, k, v, sizes, ctx.scale, log_weight)
+        )
 
     wanted = ctx.needs_input_grad[:3]
-    return *differentiable_gradients(again, inputs, wanted, grad), None, None
+    return tuple(differentiable_gradients(again, inputs, wanted, grad))
 
 
 def _rows(y: Tensor) -> Tensor:
@@ -75,17 +77,23 @@ def _rows(y: Tensor) -> Tensor:
     return y[0].transpose(0, 1)
 
 
-def _attention_of_graph(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    return _rows(reference_attention(q, k, v, None, scale))
+def _attention_of_graph(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    return _rows(reference_attention(q, k, v, mask, scale))
 
 
-def _decode_of_graph(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
+def _decode_of_graph(
+    q: Tensor, k: Tensor, z: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
     return _rows(reference_decode(q, k, z, scale))
 
 
-def _encode_of_graph(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def _encode_of_graph(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
     """Return value and log-sum-exp as one tensor [1, H, M, D + 1]."""
-    value, lse = reference_encode(q, k, v, None, scale)
+    value, lse = reference_encode(q, k, v, mask, scale)
     lse = lse.masked_fill(lse == -torch.inf, 0.0)
     return torch.cat([value, lse.unsqueeze(-1)], dim=-1)
 
@@ -99,12 +107,22 @@ class Attended(NamedTuple):
     log_total: Tensor
 
 
+def _log2(log_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return logarithms to base two, as the kernels take them."""
+    return None if log_weight is None else (log_weight * _LOG2_E).to(dtype)
+
+
 def attention_forward(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tasks: RowTasks,
+    scale: float,
+    log_weight: Tensor | None = None,
 ) -> Attended:
     """Compute `shared_attention` by the kernels, without a graph of autograd."""
     hat = q * (scale * _LOG2_E)
-    z, log_total = gather(hat, k, v, tasks)
+    z, log_total = gather(hat, k, v, tasks, _log2(log_weight, k.dtype))
     y = torch.empty_like(k, memory_format=_CONTIGUOUS)
     log = scatter(hat, k, z, y, tasks)
     return Attended(y, log, z, log_total)
@@ -118,6 +136,7 @@ def attention_backward(
     grad: Tensor,
     tasks: RowTasks,
     scale: float,
+    log_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients for q, k and v from that of `kept.y`."""
     hat, g = q * (scale * _LOG2_E), contiguous_rows(grad)
@@ -132,7 +151,10 @@ def attention_backward(
         k,
         grad_k,
         tasks,
-        (Gathered(v, grad_z, offset, kept.log_total), grad_v),
+        (
+            Gathered(v, grad_z, offset, kept.log_total, _log2(log_weight, k.dtype)),
+            grad_v,
+        ),
         Scattered(g, y, log, kept.z),
     )
     return _total(grad_q, q, scale), grad_k, grad_v
@@ -143,21 +165,28 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        tasks: RowTasks,
+        scale: float,
+        log_weight: Tensor | None,
     ) -> Tensor:
-        result = attention_forward(q, k, v, tasks, scale)
+        result = attention_forward(q, k, v, tasks, scale, log_weight)
         # Nothing but saved tensors: checkpointing then frees all of it.
         ctx.save_for_backward(q, k, v, *result)
-        ctx.tasks, ctx.scale = tasks, scale
+        ctx.tasks, ctx.scale, ctx.log_weight = tasks, scale, log_weight
         return result.y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         if needs_reference(*grads):
-            return _with_graph(ctx, _attention_of_graph, (q, k, v), grads[0])
+            found = _with_graph(ctx, _attention_of_graph, (q, k, v), grads[0])
+            return *found, None, None, None
         inputs = q, k, v, Attended(*kept), grads[0], ctx.tasks, ctx.scale
-        return *attention_backward(*inputs), None, None
+        return *attention_backward(*inputs, ctx.log_weight), None, None, None
 
 
 class _Decode(torch.autograd.Function):
@@ -178,7 +207,8 @@ class _Decode(torch.autograd.Function):
         q, k, z, y, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_reference(*grads):
-            return _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
+            found = _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
+            return *found, None, None
         hat, g = q * (scale * _LOG2_E), contiguous_rows(grads[0])
         k, y, log = map(contiguous_rows, (k, y, log))
         grad_z = gather_shares(hat, k, g, tasks, log)
@@ -193,11 +223,18 @@ class _Encode(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        tasks: RowTasks,
+        scale: float,
+        log_weight: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        value, log = gather(q * (scale * _LOG2_E), k, v, tasks)
+        weights = _log2(log_weight, k.dtype)
+        value, log = gather(q * (scale * _LOG2_E), k, v, tasks, weights)
         ctx.save_for_backward(q, k, v, value, log)
-        ctx.tasks, ctx.scale = tasks, scale
+        ctx.tasks, ctx.scale, ctx.log_weight = tasks, scale, log_weight
         return value, log * math.log(2)
 
     @staticmethod
@@ -207,14 +244,16 @@ class _Encode(torch.autograd.Function):
         grad_value, grad_lse = grads
         if needs_reference(*grads):
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
-            return _with_graph(ctx, _encode_of_graph, (q, k, v), grad)
+            found = _with_graph(ctx, _encode_of_graph, (q, k, v), grad)
+            return *found, None, None, None
         k, v = contiguous_rows(k), contiguous_rows(v)
         offset = grad_lse - (grad_value * value).sum(dim=-1)
         grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
         grad_v = torch.empty_like(v, memory_format=_CONTIGUOUS)
-        encoded = Gathered(v, grad_value, offset, log), grad_v
+        weights = _log2(ctx.log_weight, k.dtype)
+        encoded = Gathered(v, grad_value, offset, log, weights), grad_v
         grad_q = gradients(q * (scale * _LOG2_E), k, grad_k, tasks, encoded)
-        return _total(grad_q, q, scale), grad_k, grad_v, None, None
+        return _total(grad_q, q, scale), grad_k, grad_v, None, None, None
 
 
 def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
@@ -223,7 +262,12 @@ def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
 
 
 def shared_attention(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tasks: RowTasks,
+    scale: float,
+    log_weight: Tensor | None = None,
 ) -> Tensor:
     """Compute FLARE attention within each graph.
 
@@ -233,10 +277,12 @@ def shared_attention(
         v: Values of the points, as wide as the keys.
         tasks: The graphs.
         scale: Factor on the scores.
+        log_weight: Logarithm of what each point stands for; it gets no gradient.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `v`: $[N, H, D]$
+        - `log_weight`: $[N]$
 
     Returns:
         $[N, H, D]$. May be differentiated any number of times.
@@ -244,17 +290,22 @@ def shared_attention(
     if k.stride(-1) != 1 or v.stride(-1) != 1 or k.is_neg() or v.is_neg():
         k, v = contiguous_rows(k), contiguous_rows(v)
     y: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-        q, k, v, tasks, scale
+        q, k, v, tasks, scale, log_weight
     )
     return y
 
 
 def shared_encode(
-    q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tasks: RowTasks,
+    scale: float,
+    log_weight: Tensor | None = None,
 ) -> SoftmaxState:
     """Compute `shared_attention` up to the state of each graph."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
-        q, contiguous_rows(k), contiguous_rows(v), tasks, scale
+        q, contiguous_rows(k), contiguous_rows(v), tasks, scale, log_weight
     )
     return SoftmaxState(value, lse)
 

@@ -169,6 +169,8 @@ def _why_unsupported(call: AttentionCall) -> str | None:
         return f"k is on {call.device}, not on CUDA"
     if torch.version.hip is not None:
         return "its CUDA kernels are untested on AMD GPUs"
+    if call.log_weight is not None:
+        return "its kernels take no weights"
     if call.tracing != "none" or call.mask is not None:
         return "there is a mask, or operations are traced"
     dtype, width = call.dtypes[1], call.shapes[1][-1]

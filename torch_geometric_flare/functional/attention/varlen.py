@@ -23,6 +23,8 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     width = call.shapes[1][-1]
     if call.layout is None or not call.layout.varlen:
         return "the graphs are not of unequal size in half precision on CUDA"
+    if call.log_weight is not None:
+        return "the kernel takes no weights"
     if varlen_attn is None:
         return "this torch has no torch.nn.attention.varlen"
     if width not in range(8, 257, 8):
