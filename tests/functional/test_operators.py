@@ -61,7 +61,9 @@ def test_no_number_stays_in_its_graph():
 def test_attention_obeys_the_laws_of_operators(latents, factor):
     q, k, v = points(latents)
     k[:10] *= factor
-    opcheck(attention, tuple(t.requires_grad_() for t in (q, k, v)) + (SIZES, 0.7))
+    inputs = tuple(t.requires_grad_() for t in (q, k, v))
+    opcheck(attention, (*inputs, SIZES, 0.7))
+    opcheck(attention, (*inputs, SIZES, 0.7, torch.rand(len(k), dtype=k.dtype).log()))
 
 
 @OPCHECK

@@ -2,9 +2,10 @@ r"""The kernels over points that FLARE attention on a CPU is made of.
 
 With scores $S = K\hat Q^\top$, $[N, M]$ for each head and never in memory, `gather`
 averages by $2^S$, perhaps times a weight, over the points, `scatter` over the latents,
-and `gradients` is the backward of either or of both. Latents come multiplied by $s \log_2 e$, so that scores
-are exponents of two. Forward subtracts running maxima, backward the logarithms of the
-sums: no exponential is larger than one, whatever finite number the scores are.
+and `gradients` is the backward of either or of both. Latents come multiplied by
+$s \log_2 e$, so that scores are exponents of two. Forward subtracts running maxima,
+backward the logarithms of the sums: no exponential is larger than one, whatever finite
+number the scores are.
 
 All of them go by addresses, so each compares shape, dtype and strides of every tensor
 first: nothing behind it can.
