@@ -12,6 +12,8 @@ from torch_geometric_flare.functional import (
     ragged_flare_encode,
     ragged_flare_weights,
     ragged_self_attention,
+    ragged_softmax_encode,
+    ragged_sum_encode,
     reference_flare_attention,
     reference_flare_weights,
 )
@@ -250,6 +252,34 @@ def test_chunks_keep_the_weights():
     layout = PointBatch.from_sizes(SIZES).weighted(weight)
     rows = [chunk.layout.unsort(chunk.layout.weight) for chunk in layout.chunks(100)]
     assert torch.equal(torch.cat(rows), weight)
+
+
+def test_sums_take_weights():
+    _, k, v, weight = draw((12, 5))
+    state = ragged_sum_encode(k, v, layout_of((12, 5), weight))
+    for graph, rows in enumerate((slice(0, 12), slice(12, 17))):
+        a = weight[rows]
+        total = torch.einsum("n,nhg,nhd->hgd", a, k[rows], v[rows])
+        torch.testing.assert_close(state.total[graph], total)
+        wanted = torch.einsum("n,nhg->hg", a, k[rows])
+        torch.testing.assert_close(state.weight[graph], wanted)
+
+
+def test_softmax_of_given_scores_takes_weights():
+    _, k, v, weight = draw((12, 5, 4))
+    weight[-4:] = 0
+    k.requires_grad_()
+    state = ragged_softmax_encode(k, v, layout_of((12, 5, 4), weight))
+    for graph, rows in enumerate((slice(0, 12), slice(12, 17))):
+        shares = (k[rows].exp() * weight[rows, None, None]).permute(1, 2, 0)
+        total = shares.sum(-1)
+        wanted = shares @ v[rows].transpose(0, 1) / total[..., None]
+        torch.testing.assert_close(state.value[graph], wanted)
+        torch.testing.assert_close(state.lse[graph], total.log())
+    assert torch.equal(state.value[2], torch.zeros(2, 4, 4).double())
+    assert (state.lse[2] == -torch.inf).all()
+    (grad,) = torch.autograd.grad(state.value.square().sum(), k)
+    assert grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional.point_batch import PointBatch
+from torch_geometric_flare.functional.ragged_sum import ragged_sum_encode
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 from torch_geometric_flare.functional.torch_internals import no_autocast
 
@@ -18,7 +19,8 @@ def ragged_softmax_encode(
     Args:
         scores: Scores of the points for each latent, in the order of the layout.
         values: Values of the points, in the order of the layout.
-        layout: The layout.
+        layout: The layout; where its points have weights, their logarithms are added
+            to the scores.
 
     Shapes:
         - `scores`: $[N, H, M]$
@@ -48,9 +50,14 @@ def ragged_softmax_encode(
     if layout.num_points == 0:
         # A process without points takes part in backward all the same.
         return SoftmaxState(value + scores.sum() + values.sum(), lse)
+    scores = scores.to(like.dtype)
+    if layout.weight is not None:
+        # Finite: a softmax over nothing but minus infinity would be NaN.
+        log_weight = layout.weight.log().clamp_min(torch.finfo(like.dtype).min / 2)
+        scores = scores + log_weight.to(like.dtype)[:, None, None]
     blocks = zip(
         layout.dense_batches,
-        layout.split(scores.to(like.dtype)),
+        layout.split(scores),
         layout.split(values.to(like.dtype)),
         strict=True,
     )
@@ -62,4 +69,11 @@ def ragged_softmax_encode(
                 s = s.masked_fill(~dense.mask[:, None, None], -torch.inf)
             value = value.index_copy(0, graphs, s.softmax(dim=-1) @ v)
             lse = lse.index_copy(0, graphs, s.logsumexp(dim=-1))
-    return SoftmaxState(value, lse)
+    if layout.weight is None:
+        return SoftmaxState(value, lse)
+    # A graph whose points have no weight is one without points.
+    ones = scores.new_ones(layout.num_points, 1, 1)
+    weighted = ragged_sum_encode(ones, ones, layout).weight > 0  # [B, 1, 1]
+    return SoftmaxState(
+        value * weighted[..., None], lse.masked_fill(~weighted, -torch.inf)
+    )

@@ -14,7 +14,8 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
     Args:
         weights: Weights of the points, in the order of the layout.
         values: What is summed, in the order of the layout.
-        layout: The layout.
+        layout: The layout; where its points have weights $a_n$, $w_n$ becomes
+            $a_n w_n$.
 
     Shapes:
         - `weights`: $[N, H, G]$
@@ -25,6 +26,9 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
         batch's order; zero for an empty graph.
     """
     dtype = state_dtype(values.dtype)
+    weights = weights.to(dtype)
+    if layout.weight is not None:
+        weights = weights * layout.weight.to(dtype)[:, None, None]
     shape = layout.num_graphs, *weights.shape[1:]
     total = values.new_zeros(*shape, values.size(-1), dtype=dtype)
     weight = values.new_zeros(shape, dtype=dtype)
@@ -33,7 +37,7 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
         return SumState(total + weights.sum() + values.sum(), weight)
     blocks = zip(
         layout.dense_batches,
-        layout.split(weights.to(dtype)),
+        layout.split(weights),
         layout.split(values.to(dtype)),
         strict=True,
     )
