@@ -11,6 +11,12 @@ from torch_geometric_flare.testing.parallel import (
     assert_point_parallel,
     run_processes,
 )
+from torch_geometric_flare.testing.weights import (
+    assert_weightless_points_receive,
+    assert_weights_of_one,
+    assert_weights_scale,
+    assert_weights_split,
+)
 
 __all__ = [
     "assert_batch_invariant",
@@ -19,5 +25,9 @@ __all__ = [
     "assert_permutation_equivariant",
     "assert_point_parallel",
     "assert_same_function",
+    "assert_weightless_points_receive",
+    "assert_weights_of_one",
+    "assert_weights_scale",
+    "assert_weights_split",
     "run_processes",
 ]

@@ -128,6 +128,7 @@ def assert_point_parallel(
     sizes: Sequence[int] = (1, 2, 63, 0, 500),
     shards: Sequence[int] | None = None,
     *,
+    weighted: bool = False,
     atol: float = 1e-10,
     rtol: float = 1e-10,
     timeout: float = 60.0,
@@ -148,6 +149,7 @@ def assert_point_parallel(
         sizes: Points of each graph; zero is an empty graph.
         shards: Points of each process; zero is a process without points. By default
             unequal numbers.
+        weighted: Whether the module also gets `weight=weight`, a number for each point.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
         timeout: Seconds that one process waits for another.
@@ -169,7 +171,8 @@ def assert_point_parallel(
         )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
     rows = [part.sort().values for part in order.split(list(shards))]
-    whole = module(x, batch, len(sizes))
+    measure = torch.linspace(0.1, 10, len(x), dtype=x.dtype) if weighted else None
+    whole = module(x, batch, len(sizes), **_keyword(measure))
     weights = torch.cos(torch.arange(whole.numel(), dtype=whole.dtype)).view_as(whole)
     grad_x, *grads = _gradients(whole, [x, *parameters])
     loss = (whole * weights).sum()
@@ -177,7 +180,15 @@ def assert_point_parallel(
         _run_shard,
         world_size,
         module,
-        [(x.detach()[part], batch[part], weights[part]) for part in rows],
+        [
+            (
+                x.detach()[part],
+                batch[part],
+                weights[part],
+                None if measure is None else measure[part],
+            )
+            for part in rows
+        ],
         len(sizes),
         timeout=timeout,
     )
@@ -194,15 +205,21 @@ def _unequal(points: int, parts: int) -> list[int]:
     return [end - start for start, end in zip(ends, ends[1:], strict=False)]
 
 
+def _keyword(weight: Tensor | None) -> dict[str, Tensor]:
+    return {} if weight is None else {"weight": weight}
+
+
 def _run_shard(
-    module: nn.Module, shards: list[tuple[Tensor, Tensor, Tensor]], num_graphs: int
+    module: nn.Module,
+    shards: list[tuple[Tensor, Tensor, Tensor, Tensor | None]],
+    num_graphs: int,
 ) -> list[Tensor]:
     """Output, loss and gradients on the points of this process."""
     group = dist.group.WORLD
     assert group is not None
-    x, batch, weights = shards[group.rank()]
+    x, batch, weights, measure = shards[group.rank()]
     x.requires_grad_()
-    out = module(x, batch, num_graphs, group=group)
+    out = module(x, batch, num_graphs, group=group, **_keyword(measure))
     loss = distributed_sum((out * weights).sum(), group)
     loss.backward()
     parameters = [p for p in module.parameters() if p.requires_grad]
