@@ -23,6 +23,7 @@ from torch_geometric_flare.mesh_io.read import (
     read_mesh,
 )
 from torch_geometric_flare.mesh_io.visible import visible_part
+from torch_geometric_flare.mesh_io.weights import mesh_weights
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "is_surface",
     "mesh_areas",
     "mesh_normals",
+    "mesh_weights",
     "oriented_faces",
     "polygon_fans",
     "polygon_vectors",
