@@ -18,6 +18,7 @@ from torch_geometric_flare.nn import (
     ResidualBlock,
     ResidualMLP,
 )
+from torch_geometric_flare.nn.streaming.stage import run_whole
 
 
 class TwoEncodes(PointMixer):
@@ -77,8 +78,6 @@ class OnceStage(nn.Module):
         return ragged_flare_decode(self.latents, k, latents[0], layout).squeeze(1)
 
     def forward(self, x, layout, group=None):
-        from torch_geometric_flare.nn.stage import run_whole
-
         return run_whole(self, x, layout, group)
 
 

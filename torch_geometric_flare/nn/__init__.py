@@ -9,7 +9,7 @@ from torch_geometric_flare.nn.attention import (
     PhysicsAttention,
     SoftmaxAttention,
 )
-from torch_geometric_flare.nn.backbone import Backbone
+from torch_geometric_flare.nn.backbone import Backbone, MixerBackbone
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.conv import (
     FLAREConv,
@@ -36,8 +36,8 @@ from torch_geometric_flare.nn.models import (
     Transformer,
     Transolver,
 )
-from torch_geometric_flare.nn.predict_stream import predict_stream
 from torch_geometric_flare.nn.readout import LatentReadout
+from torch_geometric_flare.nn.streaming.predict_stream import predict_stream
 
 __all__ = [
     "Backbone",
@@ -60,6 +60,7 @@ __all__ = [
     "LocalConv",
     "MeshGraphConv",
     "MeshGraphNet",
+    "MixerBackbone",
     "NystromAttention",
     "Nystromformer",
     "PerceiverIO",

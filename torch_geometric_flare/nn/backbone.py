@@ -1,5 +1,6 @@
-"""The network that surrogates of this package are: lift, blocks, norm, head."""
+"""The networks that surrogates of this package are: lift, blocks, norm, head."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,48 +8,53 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.autocast import outside_autocast
-from torch_geometric_flare.nn.checks import check_double, check_points
-from torch_geometric_flare.nn.chunked import in_chunks, map_points, run_in_chunks
-from torch_geometric_flare.nn.initialization import Init, reset_carrying
+from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.nn.checks import (
+    check_double,
+    check_heads,
+    check_points,
+    check_positive,
+)
+from torch_geometric_flare.nn.dense.residual_mlp import (
+    Activation,
+    ResidualMLP,
+    pointwise_mlp,
+)
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
 from torch_geometric_flare.nn.layout import Batch, point_layout
 from torch_geometric_flare.nn.padded import forward_padded, refuse_script
+from torch_geometric_flare.nn.streaming.chunks import (
+    in_chunks,
+    map_points,
+    run_in_chunks,
+)
+from torch_geometric_flare.nn.streaming.stage import why_whole
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-class Backbone(nn.Module):
-    r"""Base class of networks whose points see each other through states that merge.
+class BlockNetwork(nn.Module):
+    r"""Base class of networks of blocks between a lift and a head.
 
     $$x \leftarrow \mathrm{lift}(x), \qquad x \leftarrow \mathrm{block}_i(x), \qquad
       y = \mathrm{head}(\mathrm{norm}(x))$$
 
-    It runs on all points at once, in chunks of `chunk_size` points, on points that are
-    spread over the processes of a `group`, and from file to file by `predict_stream`.
-    A subclass sets
-
-    - `in_channels`, `hidden_channels`, `out_channels` and `chunk_size`;
-    - `init`, how parameters start, see `nn.initialization`; `"paper"` by default;
-    - `lift`, `norm` and `head`: modules that act on each point by itself;
-    - `blocks`: modules called as `block(x, layout, group)` that are also a
-      `nn.stage.Stage`, such as `ResidualBlock` around a `PointMixer`. A network that
-      encodes and decodes once has one block, whose `process` is the rest.
+    A subclass sets the attributes below. `lift`, `norm` and `head` act on each point by
+    itself; `init` says how parameters start, see `nn.initialization`.
     """
 
     in_channels: int
     hidden_channels: int
     out_channels: int
-    chunk_size: int | None
     init: Init = "paper"
     lift: nn.Module
     blocks: nn.ModuleList
     norm: nn.Module
     head: nn.Module
 
-    __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
-
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         modules: Any = (self.lift, *self.blocks, self.norm, self.head)
         for module in modules:
             module.reset_parameters()
@@ -58,6 +64,53 @@ class Backbone(nn.Module):
         """Let the lift keep the size of the input; a constructor ends with this."""
         if self.init == "scaled":
             reset_carrying(self.lift)
+
+    def why_unsupported(self, way: str) -> str | None:
+        """Return why the network cannot run in a way, `None` if it can.
+
+        Args:
+            way: `"chunk_size"`, `"group"` or `"predict_stream"`.
+        """
+        reasons = (why_whole(block) for block in self.blocks)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def run_blocks(self, x: Tensor, layout: Any, **arguments: Any) -> Tensor:
+        r"""Compute the network on all points of this process at once.
+
+        Args:
+            x: Features, in the order of the layout.
+            layout: The graphs, as the blocks take them.
+            **arguments: Further arguments of every block.
+
+        Shapes:
+            - `x`: $[N, C_\text{in}]$
+        """
+        x = self.lift(x)
+        for block in self.blocks:
+            x = block(x, layout, **arguments)
+        y: Tensor = self.head(self.norm(x))
+        return y
+
+
+class Backbone(BlockNetwork):
+    r"""Base class of networks whose points see each other through their blocks alone.
+
+    It runs on all points at once and on padded graphs. If all blocks are a
+    `nn.streaming.Stage`, it also runs in chunks of `chunk_size` points, on points that
+    are spread over the processes of a `group`, and from file to file by
+    `predict_stream`. A subclass sets
+
+    - `in_channels`, `hidden_channels`, `out_channels` and `chunk_size`;
+    - `init`, how parameters start, see `nn.initialization`; `"paper"` by default;
+    - `lift`, `norm` and `head`: modules that act on each point by itself;
+    - `blocks`: modules called as `block(x, layout, group=group)`, such as
+      `ResidualBlock` around a `PointMixer`. A network that encodes and decodes once has
+      one block, whose `process` is the rest.
+    """
+
+    chunk_size: int | None
+
+    __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
 
     def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
         """Return what `lift` takes of each point: `x`, unless a subclass adds to it.
@@ -101,7 +154,8 @@ class Backbone(nn.Module):
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
                 unsorted, of another length, or out of range, or the processes of
                 `group` disagree on the number of graphs, or differ in their
-                configuration or weights.
+                configuration or weights, or there is a `chunk_size` or a `group` and
+                the network needs all points at once.
             RuntimeError: If a process of `group` is lost.
         """
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
@@ -115,6 +169,7 @@ class Backbone(nn.Module):
             )
             if y is not None:
                 return y
+        self._check_supported(chunk_size=self.chunk_size, group=group)
         check_points(x, self.in_channels)
         if x.dtype == torch.float64:
             check_double(self)
@@ -128,8 +183,117 @@ class Backbone(nn.Module):
                 x = run_in_chunks(block, x, layout, size, group)
             y = map_points(nn.Sequential(self.norm, self.head), x, size)
             return layout.sort(y) if layout is batch else y
-        x = self.lift(x if layout is batch else layout.sort(x))
-        for block in self.blocks:
-            x = block(x, layout, group)
-        y = self.head(self.norm(x))
-        return y if layout is batch else layout.unsort(y)
+        if layout is batch:
+            return self.run_blocks(x, layout, group=group)
+        return layout.unsort(self.run_blocks(layout.sort(x), layout, group=group))
+
+    def _check_supported(self, **values: object) -> None:
+        """Raise `ValueError` if a value is given that the network cannot take."""
+        for name, value in values.items():
+            reason = None if value is None else self.why_unsupported(name)
+            if reason is not None:
+                raise ValueError(
+                    f"{name} is {value!r}, but {type(self).__name__} does not support "
+                    f"it, since {reason}: pass None, or take a model such as FLARE"
+                )
+
+
+class MixerBackbone(Backbone):
+    r"""Pre-norm residual blocks of a mixer and a pointwise MLP.
+
+    A baseline is its mixer: `Transformer` is `MixerBackbone` of `SoftmaxAttention`.
+
+    Args:
+        mixer: Makes the mixer of one block.
+        in_channels: Width of the input.
+        hidden_channels: Width of the hidden features.
+        out_channels: Fields to predict.
+        num_layers: Number of blocks.
+        heads: Attention heads of each block.
+        mlp_ratio: Inner over outer width of each block's MLP, with an exact GELU.
+        feed_forward: Makes the pointwise map of one block, in place of that MLP.
+        lift: Makes the first map, in place of an MLP.
+        lift_layers: Residual hidden layers of the first and the last MLP; -1 makes each
+            a single linear map.
+        act: Activation of both.
+        chunk_size: Points to compute at a time; `None` for all at once.
+        init: How parameters start, see `nn.initialization`.
+
+    Raises:
+        ValueError: If a size is not positive, `heads` does not divide
+            `hidden_channels`, or `chunk_size` is given and the mixer needs all points
+            at once.
+    """
+
+    shown: tuple[str, ...] = ("num_layers", "heads")
+    """Attributes that the representation names."""
+
+    def __init__(
+        self,
+        mixer: Callable[[], nn.Module],
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        num_layers: int,
+        heads: int,
+        mlp_ratio: int = 4,
+        feed_forward: Callable[[], nn.Module] | None = None,
+        lift: Callable[[], nn.Module] | None = None,
+        lift_layers: int = 2,
+        act: Activation = "gelu",
+        chunk_size: int | None = None,
+        init: Init = "scaled",
+    ) -> None:
+        super().__init__()
+        check_positive(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            out_channels=out_channels,
+            num_layers=num_layers,
+            heads=heads,
+            chunk_size=1 if chunk_size is None else chunk_size,
+        )
+        check_heads(hidden_channels, heads)
+        self.in_channels = in_channels
+        self.hidden_channels = width = hidden_channels
+        self.out_channels = out_channels
+        self.num_layers = num_layers
+        self.heads = heads
+        self.chunk_size = chunk_size
+        self.init = check_init(init)
+
+        def pointwise() -> nn.Module:
+            return pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init)
+
+        def embed() -> nn.Module:
+            return ResidualMLP(
+                in_channels,
+                width,
+                width,
+                lift_layers,
+                act,
+                input_residual=False,
+                output_residual=lift_layers >= 0,
+            )
+
+        if feed_forward is None:
+            check_positive(mlp_ratio=mlp_ratio)
+            self.mlp_ratio = mlp_ratio
+            feed_forward = pointwise
+        self.lift = (lift or embed)()
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, mixer(), feed_forward()) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = ResidualMLP(
+            width, width, out_channels, lift_layers, act, output_residual=False
+        )
+        self._reset_lift()
+        self._check_supported(chunk_size=chunk_size)
+
+    def __repr__(self) -> str:
+        shown = "".join(f", {name}={getattr(self, name)}" for name in self.shown)
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
+            f"{self.out_channels}{shown})"
+        )

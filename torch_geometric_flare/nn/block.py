@@ -6,20 +6,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State
-from torch_geometric_flare.nn.stage import (
-    Latents,
-    Stage,
-    Step,
-    is_stage,
-    take_step,
-)
+from torch_geometric_flare.nn.streaming.stage import Latents, Stage, why_whole
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-_WHOLE = (
-    "so it cannot run in chunks, on points spread over processes, or from file to file"
-)
 
 
 class ResidualBlock(nn.Module):
@@ -81,29 +71,33 @@ class ResidualBlock(nn.Module):
         return getattr(self.mixer, "supports_cpu_kernels", False) is True
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         for module in self.children():
             module.reset_parameters()  # type: ignore[operator]
 
     @property
+    def why_whole(self) -> str | None:
+        """Why the block needs all points at once; `None` if it is a `Stage`."""
+        if self.local is not None:
+            name = type(self.local).__name__
+            return f"the local layer {name} passes messages along edges"
+        return why_whole(self.mixer)
+
+    @property
     def num_encodes(self) -> int:
-        """How often the mixer encodes, see `nn.stage.Stage`."""
+        """How often the mixer encodes, see `nn.streaming.Stage`."""
         return self._stage.num_encodes
 
     @property
     def _stage(self) -> Stage:
-        if self.local is not None:
-            raise ValueError(f"{self._local_name()}, {_WHOLE}")
-        if not is_stage(self.mixer):
+        reason = self.why_whole
+        if reason is not None:
             raise ValueError(
-                f"the mixer {type(self.mixer).__name__} has no encode_rows, process "
-                f"and decode_rows: it sees all points at once, {_WHOLE}"
+                f"{reason}: the block cannot run in chunks, on points spread over "
+                "processes, or from file to file"
             )
-        return self.mixer
-
-    def _local_name(self) -> str:
-        name = type(self.local).__name__
-        return f"the local layer {name} passes messages along edges"
+        stage: Any = self.mixer
+        return stage  # type: ignore[no-any-return]
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
@@ -126,10 +120,7 @@ class ResidualBlock(nn.Module):
         batch: PointBatch | Tensor | None = None,
         group: "ProcessGroup | None" = None,
         edges: Mapping[str, Any] | None = None,
-        *,
-        step: Step | None = None,
-        latents: Latents = (),
-    ) -> Any:
+    ) -> Tensor:
         """Apply the block.
 
         Args:
@@ -139,32 +130,27 @@ class ResidualBlock(nn.Module):
                 any; handed to the mixer as `mixer(x, batch, group=group)`.
             edges: Keyword arguments of the local layer, such as `edge_index` and
                 `edge_attr`. They number the rows of `x` as they are.
-            step: One step of the block alone, see `nn.stage.Stage`.
-            latents: What that step depends on.
 
         Returns:
-            The features after the block, $[N, C]$; or what the step returns.
+            The features after the block, $[N, C]$.
 
         Raises:
-            ValueError: If there is a local layer without `edges` or with a `group`, or
-                `edges` without a local layer.
+            ValueError: If there is a local layer without `edges`, or `edges` without a
+                local layer, or a `group` where the block needs all points at once.
         """
-        if step is not None:
-            layout = batch if isinstance(batch, PointBatch) else None
-            return take_step(self, step, x, layout, latents)
         if (self.local is None) != (edges is None):
             raise ValueError(
-                "the block has no local layer: leave edges out, or pass local="
+                "edges are given, but the block has no local layer: leave them out, or "
+                "pass local="
                 if self.local is None
-                else f"{self._local_name()}: pass edges, such as "
+                else f"edges is None, but {self.why_whole}: pass edges, such as "
                 "edges={'edge_index': edge_index}"
             )
+        mixer: Any = self.mixer if group is None else self._stage
         if self.local is not None and edges is not None:
-            if group is not None:
-                raise ValueError(f"{self._local_name()}, {_WHOLE}")
             x = x + self.local(self.local_norm(x), **edges)
         shared = {} if group is None else {"group": group}
-        return self._update(x, self.mixer(self.mixer_norm(x), batch, **shared))
+        return self._update(x, mixer(self.mixer_norm(x), batch, **shared))
 
     def _update(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Both residual steps, given what the mixer gives."""

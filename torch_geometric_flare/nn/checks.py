@@ -40,15 +40,23 @@ def check_input_channels(value: Any) -> None:
         )
 
 
-def check_heads(
-    hidden_channels: int, heads: int, name: str = "hidden_channels"
-) -> None:
-    """Raise `ValueError` unless `heads` divides `hidden_channels`, called `name`."""
-    if hidden_channels % heads:
+def check_heads(channels: int, heads: int, name: str = "hidden_channels") -> int:
+    """Return the width of a head.
+
+    Args:
+        channels: Width of all heads together.
+        heads: Number of heads.
+        name: What the caller calls `channels`.
+
+    Raises:
+        ValueError: If `heads` does not divide `channels`.
+    """
+    if channels % heads:
         raise ValueError(
-            f"{name} is {hidden_channels}, which heads={heads} does not "
-            "divide: change one of them"
+            f"{name} is {channels}, which heads={heads} does not divide: change one "
+            "of them, or give head_channels where it is an argument"
         )
+    return channels // heads
 
 
 def check_grid(grid: Sequence[int], name: str = "grid") -> tuple[int, int]:

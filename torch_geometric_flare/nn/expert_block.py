@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
 from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp
-from torch_geometric_flare.nn.stage import Latents, Step, take_step
+from torch_geometric_flare.nn.streaming.stage import Latents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -37,7 +37,7 @@ class ExpertMixture(nn.Module):
 
 
 class ExpertBlock(nn.Module):
-    """A block of `nn.models.GNOT`, which has the formulas; a `nn.stage.Stage`.
+    """A block of `nn.models.GNOT`, which has the formulas; a `nn.streaming.Stage`.
 
     Its rows are [g, f, x] side by side: geometry, state, and the inputs that the gate
     sees. It changes f alone. It encodes twice: f for the cross-attention, then what
@@ -108,21 +108,14 @@ class ExpertBlock(nn.Module):
         rows: Tensor,
         layout: PointBatch,
         group: "ProcessGroup | None" = None,
-        *,
-        step: Step | None = None,
-        latents: Latents = (),
-    ) -> Any:
+    ) -> Tensor:
         """Run both halves on all points at once.
 
         Args:
             rows: Rows [g, f, x] in the order of the layout.
             layout: The graphs.
             group: Processes that hold the other points of these graphs.
-            step: One step of the block alone, see `nn.stage.Stage`.
-            latents: What that step depends on.
         """
-        if step is not None:
-            return take_step(self, step, rows, layout, latents)
         weights = self._weights(rows)
         state = distributed_merge(self.encode_rows(rows, layout), group)
         first = self.process(state)

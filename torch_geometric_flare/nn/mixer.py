@@ -9,15 +9,15 @@ from torch_geometric import is_debug_enabled
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.autocast import outside_autocast
 from torch_geometric_flare.nn.checks import check_double, check_points
-from torch_geometric_flare.nn.chunked import (
+from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
+from torch_geometric_flare.nn.padded import forward_padded, refuse_script
+from torch_geometric_flare.nn.streaming.chunks import (
     decode_in_chunks,
     encode_in_chunks,
     in_chunks,
     run_in_chunks,
 )
-from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
-from torch_geometric_flare.nn.padded import forward_padded, refuse_script
-from torch_geometric_flare.nn.stage import Latents, run_whole
+from torch_geometric_flare.nn.streaming.stage import Latents, run_whole
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -31,13 +31,13 @@ class PointMixer(nn.Module):
 
     A subclass says how rows in the order of a layout are encoded, what happens to the
     latents of each graph, and how rows are decoded: `encode_rows`, `process` and
-    `decode_rows`, see `nn.stage.Stage`. What it then has is: graphs of any sizes that
-    never see each other, computation in chunks, points spread over processes, and a
-    place in any network of this package.
+    `decode_rows`, see `nn.streaming.Stage`. The base then provides graphs of any sizes
+    that never see each other, computation in chunks, points spread over processes, and
+    a place in any network of this package.
 
     Subclasses set `in_channels`, a pair where source and query points differ in width,
-    and `chunk_size`, and name in `no_weight_decay` their
-    own parameters that weight decay must spare.
+    and `chunk_size`. They name in `no_weight_decay` their parameters that weight decay
+    must spare.
     """
 
     in_channels: int | tuple[int, int]

@@ -82,10 +82,7 @@ def _forward_block(module: Any, x: Tensor, mask: Tensor) -> Tensor:
     if blocks is None:
         mixed: Tensor = module.mix_padded(x, mask)
         return mixed
-    x = module.lift(x)
-    for block in blocks:
-        x = block(x, mask)
-    y: Tensor = module.head(module.norm(x))
+    y: Tensor = module.run_blocks(x, mask)
     return y
 
 

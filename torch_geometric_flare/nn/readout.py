@@ -99,7 +99,7 @@ class LatentReadout(nn.Module):
         self.conv.chunk_size = chunk_size
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         self.conv.reset_parameters()
         self.norm.reset_parameters()
         self.mlp.reset_parameters()

@@ -11,7 +11,7 @@ from torch_geometric_flare.nn import (
     PhysicsAttention,
     ResidualBlock,
 )
-from torch_geometric_flare.nn.stage import is_stage
+from torch_geometric_flare.nn.streaming.stage import is_stage
 from torch_geometric_flare.testing import assert_batch_invariant, assert_same_function
 
 GRID = (4, 3)
@@ -45,7 +45,7 @@ def convolve(conv, x):
     return torch.stack(out)
 
 
-def twin(module, x):
+def reference(module, x):
     """Attention among points whose maps are the convolutions, point by point."""
     plain = PhysicsAttention(8, 2, 5).double()
     own = module.state_dict()
@@ -65,7 +65,7 @@ def test_formula(temperatures):
     with torch.no_grad():
         module.temperature.copy_(torch.tensor(temperatures))
     x = torch.randn(12, 8, dtype=torch.float64)
-    assert_same_function(module, lambda x: twin(module, x), [x])
+    assert_same_function(module, lambda x: reference(module, x), [x])
 
 
 def test_batch_invariant():
@@ -84,8 +84,10 @@ def test_a_layout_made_before_and_a_block():
 def test_no_part_of_a_graph_can_be_encoded():
     module = attention_of()
     assert not is_stage(module) and not hasattr(module, "encode")
-    with pytest.raises(ValueError, match="group is given, but the convolutions"):
-        module(torch.randn(12, 8), group=object())
+    block = ResidualBlock(8, module, nn.Identity()).double()
+    x = torch.randn(12, 8, dtype=torch.float64)
+    with pytest.raises(ValueError, match="GridPhysicsAttention"):
+        block(x, group=object())
 
 
 def test_initial_parameters():

@@ -4,7 +4,7 @@ from torch_geometric_flare.nn import NystromAttention
 from torch_geometric_flare.testing import assert_batch_invariant, assert_same_function
 
 
-def twin(attention, x):
+def reference(attention, x):
     """One graph, head by head, segment by segment."""
     heads = []
     count = min(attention.num_landmarks, len(x))
@@ -30,7 +30,7 @@ def test_formula_with_more_and_fewer_points_than_landmarks():
     attention = NystromAttention(8, heads=2, num_landmarks=7).double()
     for points in (30, 4, 1):
         x = torch.randn(points, 8, dtype=torch.float64)
-        assert_same_function(attention, lambda x: twin(attention, x), [x])
+        assert_same_function(attention, lambda x: reference(attention, x), [x])
 
 
 def test_batch_mates_change_nothing():

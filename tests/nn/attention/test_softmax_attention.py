@@ -19,10 +19,10 @@ def attention_of(*args, **kwargs):
 def test_formula_and_laws():
     attention = attention_of(8, heads=2)
     x = torch.randn(30, 8, dtype=torch.float64)
-    twin = torch.nn.MultiheadAttention(8, 2, batch_first=True).double()
+    reference = torch.nn.MultiheadAttention(8, 2, batch_first=True).double()
     names = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
-    twin.load_state_dict(dict(zip(names, attention.parameters(), strict=True)))
-    torch.testing.assert_close(attention(x), twin(x, x, x)[0])
+    reference.load_state_dict(dict(zip(names, attention.parameters(), strict=True)))
+    torch.testing.assert_close(attention(x), reference(x, x, x)[0])
     assert_batch_invariant(attention, 8, (1, 2, 63, 0, 500), atol=1e-9)
     assert_permutation_equivariant(attention, x, torch.arange(30) // 20)
 
@@ -31,8 +31,6 @@ def test_errors():
     attention = attention_of(8, heads=2)
     with pytest.raises(ValueError, match="channels is 8, which heads=3"):
         SoftmaxAttention(8, heads=3)
-    with pytest.raises(ValueError, match="^group is given, but SoftmaxAttention needs"):
-        attention(torch.randn(5, 8).double(), group=object())
     with pytest.raises(ValueError, match=r"expected \[N, 8\]"):
         attention(torch.randn(5, 4).double())
 

@@ -157,7 +157,7 @@ def test_double_backward_as_physics_informed_losses_need():
     loss = slope.square().sum()
     grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
 
-    # Twin: central differences of the loss along one direction of the parameters.
+    # Reference: central differences of the loss along one direction of the parameters.
     direction = [torch.randn_like(p) for p in model.parameters()]
 
     def loss_at(step):

@@ -9,11 +9,11 @@ from torch_geometric_flare.functional import (
     ragged_sum_decode,
     ragged_sum_encode,
 )
-from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.mixer import PointMixer
-from torch_geometric_flare.nn.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents
 
 
 class LinearAttention(PointMixer):
@@ -66,11 +66,7 @@ class LinearAttention(PointMixer):
             heads=heads,
             chunk_size=1 if chunk_size is None else chunk_size,
         )
-        if channels % heads:
-            raise ValueError(
-                f"channels is {channels}, which heads={heads} does not divide: change "
-                "one of them"
-            )
+        check_heads(channels, heads, "channels")
         self.channels = self.in_channels = channels
         self.heads = heads
         self.init = check_init(init)
@@ -82,7 +78,7 @@ class LinearAttention(PointMixer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         for linear in (self.query, self.key, self.value, self.out):
             reset_truncated(linear)
         if self.init == "scaled":

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch
-from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
+from torch_geometric_flare.nn.attention.full_attention import EqualSizeAttention
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.initialization import Init
 
 
-class LinformerAttention(WholeAttention):
+class LinformerAttention(EqualSizeAttention):
     r"""Softmax attention to learned sums of the keys and values.
 
     From [arXiv 2006.04768](https://arxiv.org/abs/2006.04768). In each head, with
@@ -60,7 +60,7 @@ class LinformerAttention(WholeAttention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         super().reset_parameters()
         for weight in (self.project_keys, self.project_values):
             nn.init.normal_(weight, std=self.num_points**-0.5)
@@ -76,7 +76,7 @@ class LinformerAttention(WholeAttention):
                 )
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size, see `WholeAttention`."""
+        """Mix the points of graphs of one size, see `EqualSizeAttention`."""
         q, k, v = maps.unbind(0)
         scores = (q * q.size(-1) ** -0.5) @ (self.project_keys @ k).mT
         y: Tensor = scores.softmax(-1).to(v.dtype) @ (self.project_values @ v)

@@ -5,14 +5,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torch_geometric_flare.functional.torch_internals import no_autocast
-from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
+from torch_geometric_flare.nn.attention.full_attention import EqualSizeAttention
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.initialization import Init
 
 _SELF = -5e4  # score of a point with itself, as in the published code
 
 
-class LSHAttention(WholeAttention):
+class LSHAttention(EqualSizeAttention):
     r"""Softmax attention within chunks of points that are sorted by their hash.
 
     From Reformer, [arXiv 2001.04451](https://arxiv.org/abs/2001.04451). Queries $q$ and
@@ -81,7 +81,7 @@ class LSHAttention(WholeAttention):
         self.reset_parameters()
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size, see `WholeAttention`."""
+        """Mix the points of graphs of one size, see `EqualSizeAttention`."""
         dtype = maps.dtype
         with no_autocast(maps.device.type):
             q, v = maps.to(torch.promote_types(dtype, torch.float32)).unbind(0)

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional.torch_internals import no_autocast
-from torch_geometric_flare.nn.attention.whole_attention import WholeAttention
+from torch_geometric_flare.nn.attention.full_attention import EqualSizeAttention
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.initialization import Init
 
 _ITERATIONS = 6  # as in the paper
 
 
-class NystromAttention(WholeAttention):
+class NystromAttention(EqualSizeAttention):
     r"""Softmax attention of low rank, through landmarks that are means of segments.
 
     From Nyströmformer, [arXiv 2102.03902](https://arxiv.org/abs/2102.03902). In each
@@ -66,7 +66,7 @@ class NystromAttention(WholeAttention):
         self.reset_parameters()
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size, see `WholeAttention`."""
+        """Mix the points of graphs of one size, see `EqualSizeAttention`."""
         dtype = maps.dtype
         # The steps to the inverse need single precision at least.
         with no_autocast(maps.device.type):

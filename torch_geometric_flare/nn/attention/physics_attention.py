@@ -1,26 +1,141 @@
-"""Attention between slices of a point cloud, the mixer of Transolver."""
+"""Attention between slices of a point cloud, the mixers of Transolver."""
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import (
     PointBatch,
     SumState,
+    distributed_merge,
     ragged_sum_decode,
     ragged_sum_encode,
 )
-from torch_geometric_flare.nn.attention.slice_attention import SliceAttention
-from torch_geometric_flare.nn.checks import check_positive
-from torch_geometric_flare.nn.initialization import Init
+from torch_geometric_flare.nn.attention.full_attention import FullAttention
+from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
+from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
+from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.mixer import PointMixer
-from torch_geometric_flare.nn.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+# The range of the temperatures on grids, in the reference implementation.
+_COLDEST, _HOTTEST = 0.1, 5.0
+# Keeps the mean of a slice that no point belongs to finite.
+_EPS = 1e-5
 
-class PhysicsAttention(SliceAttention, PointMixer):
+
+class _SliceAttention(nn.Module):
+    """Base class: what `PhysicsAttention` and `GridPhysicsAttention` have in common.
+
+    Their linear or convolutional maps of the points, $p$ and $f$, are the subclass's.
+    """
+
+    no_weight_decay: tuple[str, ...] = ("temperature",)
+    in_channels: int | tuple[int, int]
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        num_slices: int,
+        head_channels: int | None,
+        init: Init = "scaled",
+    ) -> None:
+        super().__init__()
+        check_positive(channels=channels, heads=heads, num_slices=num_slices)
+        if head_channels is None:
+            head_channels = check_heads(channels, heads, "channels")
+        check_positive(head_channels=head_channels)
+        self.channels = self.in_channels = channels
+        self.heads = heads
+        self.num_slices = num_slices
+        self.head_channels = head_channels
+        self.init = check_init(init)
+
+        self.temperature = nn.Parameter(torch.empty(heads))
+        self.slice = nn.Linear(head_channels, num_slices)
+        self.query = nn.Linear(head_channels, head_channels, bias=False)
+        self.key = nn.Linear(head_channels, head_channels, bias=False)
+        self.value = nn.Linear(head_channels, head_channels, bias=False)
+        self.out = nn.Linear(heads * head_channels, channels)
+
+    def reset_parameters(self) -> None:
+        """Reset parameters."""
+        nn.init.constant_(self.temperature, 0.5)
+        for name, module in self.named_children():
+            if isinstance(module, nn.Linear):
+                reset_truncated(module)
+                if self.init == "scaled" and name in ("point", "query", "key"):
+                    reset_scoring(module)
+            elif isinstance(module, nn.Conv2d):
+                # The reference leaves convolutions as PyTorch draws them.
+                module.reset_parameters()
+        # Slices start out as different as they can be.
+        nn.init.orthogonal_(self.slice.weight)
+
+    def process(self, state: SumState, latents: Latents = ()) -> Latents:
+        """Let the slices of each graph attend to each other, $[B, H, G, D]$."""
+        token = state.total / (state.weight.unsqueeze(-1) + _EPS)
+        token = token.to(self.query.weight.dtype)
+        scores = self.query(token) @ self.key(token).mT / self.head_channels**0.5
+        return (scores.softmax(dim=-1) @ self.value(token),)
+
+    def attend(
+        self,
+        point: Tensor,
+        feature: Tensor,
+        layout: PointBatch,
+        group: "ProcessGroup | None" = None,
+    ) -> Tensor:
+        r"""Compute the part between the linear maps of $x$ and the one of the output.
+
+        Args:
+            point: What decides the slices of each point, $p$, in the order of the
+                layout.
+            feature: What the slices take from each point, $f$.
+            layout: The graphs.
+            group: Processes that hold the other points of these graphs.
+
+        Shapes:
+            - `point`, `feature`: $[N, H, D]$
+
+        Returns:
+            $y$ of shape $[N, H, D]$.
+        """
+        weights = self.slice_weights(point)
+        state = distributed_merge(ragged_sum_encode(weights, feature, layout), group)
+        (token,) = self.process(state)
+        return ragged_sum_decode(weights, token, layout)
+
+    def slice_weights(self, point: Tensor) -> Tensor:
+        r"""Return how much each point belongs to each slice, $w$.
+
+        Args:
+            point: What decides the slices of each point, $p$.
+
+        Shapes:
+            - `point`: $[N, H, D]$
+
+        Returns:
+            $[N, H, G]$, which sum to one over the slices.
+        """
+        logits = self.slice(point) / self._temperatures().unsqueeze(-1)
+        weights: Tensor = logits.softmax(dim=-1)
+        return weights
+
+    def _temperatures(self) -> Tensor:
+        """Return the temperature of each head, [H]."""
+        return self.temperature
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.reshape(x.size(0), self.heads, self.head_channels)
+
+
+class PhysicsAttention(_SliceAttention, PointMixer):
     r"""Physics attention: points pool into slices, and the slices attend to each other.
 
     From Transolver, [arXiv 2402.02366](https://arxiv.org/abs/2402.02366), in the form
@@ -101,5 +216,91 @@ class PhysicsAttention(SliceAttention, PointMixer):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.channels}, heads={self.heads}, "
+            f"num_slices={self.num_slices})"
+        )
+
+
+class GridPhysicsAttention(_SliceAttention, FullAttention):
+    r"""Physics attention on a 2-D grid, with convolutions in place of linear maps.
+
+    From Transolver, [arXiv 2402.02366](https://arxiv.org/abs/2402.02366), in the form
+    for structured meshes. As `PhysicsAttention`, but $p$ and $f$ are two convolutions
+    of $x$ with kernels of 3 × 3 and zero padding, and the temperatures are
+    $\min(\max(\tau, 0.1), 5)$.
+
+    A point sees its neighbours in the grid, so no part of a graph can be encoded by
+    itself: there is no `encode`, and no computation in chunks, on points spread over
+    processes, or from file to file. Each graph must have the points of the whole grid.
+
+    Args:
+        channels: Width $C$ of input and output.
+        grid: Rows $H$ and columns $W$ of the grid; point $(i, j)$ is row $iW + j$ of
+            its graph.
+        heads: Attention heads.
+        num_slices: Slices $G$ of each head.
+        head_channels: Width $D$ of a head; by default `channels // heads`.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+            published.
+
+    Shapes:
+        - input: $[N, C]$, `batch` $[N]$
+        - output: $[N, C]$
+
+    Raises:
+        ValueError: If a size is not positive, `grid` is no pair of sizes, or
+            `head_channels` is not given and `channels` is not divisible by `heads`.
+
+    Examples:
+        >>> attention = GridPhysicsAttention(16, (8, 5), heads=4, num_slices=32)
+        >>> attention(torch.randn(40, 16)).shape
+        torch.Size([40, 16])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        grid: tuple[int, int],
+        heads: int = 8,
+        num_slices: int = 64,
+        head_channels: int | None = None,
+        init: Init = "scaled",
+    ) -> None:
+        super().__init__(channels, heads, num_slices, head_channels, init)
+        self.grid = check_grid(grid)
+        width = self.heads * self.head_channels
+        self.point = nn.Conv2d(channels, width, kernel_size=3, padding=1)
+        self.feature = nn.Conv2d(channels, width, kernel_size=3, padding=1)
+        self.reset_parameters()
+
+    def mix_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
+        """Mix the points of each graph, see `FullAttention`."""
+        rows, columns = self.grid
+        # Whole grids have one size, so rows are in the batch's own order.
+        image = x.view(x.size(0) // (rows * columns), rows, columns, self.channels)
+        image = image.permute(0, 3, 1, 2)  # [B, C, H, W]
+        point, feature = (
+            self._split_heads(conv(image).permute(0, 2, 3, 1).flatten(0, 2))
+            for conv in (self.point, self.feature)
+        )
+        y: Tensor = self.out(self.attend(point, feature, layout).flatten(-2))
+        return y
+
+    def check_sizes(self, layout: PointBatch) -> None:
+        """Raise `ValueError` if a graph is neither empty nor the whole grid."""
+        rows, columns = self.grid
+        for graph, size in enumerate(layout.sizes):
+            if size not in (0, rows * columns):
+                raise ValueError(
+                    f"graph {graph} has {size} points, expected {rows * columns}: "
+                    f"convolutions bind this module to the grid ({rows}, {columns}); "
+                    "pass whole grids in row-major order, or build it for this grid"
+                )
+
+    def _temperatures(self) -> Tensor:
+        return self.temperature.clamp(_COLDEST, _HOTTEST)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.channels}, {self.grid}, heads={self.heads}, "
             f"num_slices={self.num_slices})"
         )

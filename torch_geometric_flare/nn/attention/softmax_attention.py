@@ -1,20 +1,15 @@
 """Softmax attention among all points of each graph."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import ragged_self_attention
-from torch_geometric_flare.nn.checks import check_points, check_positive
+from torch_geometric_flare.functional import PointBatch, ragged_self_attention
+from torch_geometric_flare.nn.attention.full_attention import FullAttention
+from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
-from torch_geometric_flare.nn.layout import Batch, point_layout
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
-class SoftmaxAttention(nn.Module):
+class SoftmaxAttention(FullAttention):
     r"""Multi-head self-attention among all points of each graph, at quadratic cost.
 
     From [arXiv 1706.03762](https://arxiv.org/abs/1706.03762). In each head of width
@@ -54,11 +49,7 @@ class SoftmaxAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(channels=channels, heads=heads)
-        if channels % heads:
-            raise ValueError(
-                f"channels is {channels}, which heads={heads} does not divide: change "
-                "one of them"
-            )
+        check_heads(channels, heads, "channels")
         self.channels = channels
         self.heads = heads
         self.init = check_init(init)
@@ -67,53 +58,20 @@ class SoftmaxAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         reset_linear(self.qkv)
         if self.init == "scaled":
             reset_scoring(self.qkv)
         reset_linear(self.out)
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: Batch = None,
-        batch_size: int | None = None,
-        group: "ProcessGroup | None" = None,
-    ) -> Tensor:
-        """Mix the points of each graph.
-
-        Args:
-            x: Features of the points.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: `None`: all points must be here.
-
-        Shapes:
-            - `x`: $[N, C]$
-            - `batch`: $[N]$
-
-        Returns:
-            $[N, C]$
-
-        Raises:
-            ValueError: If the width of `x` is not `channels`, `batch` is unsorted, of
-                another length or out of range, or `group` is given.
-        """
-        if group is not None:
-            raise ValueError(
-                f"group is given, but {type(self).__name__} needs all points of a "
-                "graph in one process: pass group=None"
-            )
-        check_points(x, self.channels)
-        layout = point_layout(self, x, batch, batch_size)
-        rows = x if layout is batch else layout.sort(x)
+    def mix_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
+        """Mix the points of each graph, see `FullAttention`."""
         width = self.channels // self.heads
-        qkv = self.qkv(rows).reshape(rows.size(0), 3, self.heads, width)
+        qkv = self.qkv(x).reshape(x.size(0), 3, self.heads, width)
         q, k, v = qkv.unbind(1)
         y = ragged_self_attention(q, k, v, layout, scale=width**-0.5)
         out: Tensor = self.out(y.flatten(-2))
-        return out if layout is batch else layout.unsort(out)
+        return out
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.channels}, heads={self.heads})"

@@ -16,6 +16,7 @@ from torch_geometric_flare.functional import (
 )
 from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.nn.checks import (
+    check_heads,
     check_input_channels,
     check_layers,
     check_positive,
@@ -29,7 +30,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_latents
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
-from torch_geometric_flare.nn.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -124,12 +125,7 @@ class FLAREConv(PointMixer):
         )
         check_layers(kv_layers=kv_layers)
         if head_channels is None:
-            if out_channels % heads:
-                raise ValueError(
-                    f"out_channels is {out_channels}, which heads={heads} does not "
-                    "divide: change one of them or give head_channels"
-                )
-            head_channels = out_channels // heads
+            head_channels = check_heads(out_channels, heads, "out_channels")
         check_positive(head_channels=head_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -166,7 +162,7 @@ class FLAREConv(PointMixer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         reset_latents(self.latents, self.scale, self.init)
         self.key_mlp.reset_parameters()
         self.value_mlp.reset_parameters()

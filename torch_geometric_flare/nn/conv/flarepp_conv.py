@@ -14,7 +14,11 @@ from torch_geometric_flare.functional import (
     ragged_flare_encode,
     ragged_flare_weights,
 )
-from torch_geometric_flare.nn.checks import check_input_channels, check_positive
+from torch_geometric_flare.nn.checks import (
+    check_heads,
+    check_input_channels,
+    check_positive,
+)
 from torch_geometric_flare.nn.dense.lazy import (
     UNKNOWN,
     after_loading,
@@ -26,7 +30,7 @@ from torch_geometric_flare.nn.dense.lazy import (
 from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
-from torch_geometric_flare.nn.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -107,12 +111,7 @@ class FLAREPPConv(PointMixer):
             chunk_size=1 if chunk_size is None else chunk_size,
         )
         if head_channels is None:
-            if out_channels % heads:
-                raise ValueError(
-                    f"out_channels is {out_channels}, which heads={heads} does not "
-                    "divide: change one of them or give head_channels"
-                )
-            head_channels = out_channels // heads
+            head_channels = check_heads(out_channels, heads, "out_channels")
         check_positive(head_channels=head_channels)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -139,7 +138,7 @@ class FLAREPPConv(PointMixer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters; the maps of the input begin close to the identity."""
+        """Reset parameters; the maps of the input begin close to the identity."""
         nn.init.normal_(self.seeds, std=0.02)
         nn.init.normal_(self.latents, std=0.02)
         nn.init.constant_(self.gate, 0.25)

@@ -83,7 +83,7 @@ class GPSFLAREConv(GPSConv):
         )
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         norms = (self.norm1, self.norm2, self.norm3)
         for module in (self.conv, self.attn, *self.mlp, *norms):
             if hasattr(module, "reset_parameters"):

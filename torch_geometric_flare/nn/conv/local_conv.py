@@ -1,4 +1,4 @@
-"""An integral over the surroundings of each point."""
+"""An integral over the neighborhood of each point."""
 
 import math
 
@@ -22,7 +22,7 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
 
 
 class LocalConv(MessagePassing):
-    r"""Average the surroundings of each point, under a learned kernel.
+    r"""Average the neighborhood of each point, under a learned kernel.
 
     $$x'_i = W_o \frac{\sum_j w_j\, \kappa(r_{ij})\, (W_v x_j) \odot g(r_{ij})}
       {\sum_j w_j\, \kappa(r_{ij})}, \qquad r_{ij} = \frac{p_j - p_i}{R}, \qquad
@@ -94,7 +94,7 @@ class LocalConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters: the kernel is near one, so the layer a plain average."""
+        """Reset parameters: the kernel is near one, so the layer a plain average."""
         super().reset_parameters()
         reset_linear(self.value)
         reset_linear(self.out)
@@ -115,7 +115,7 @@ class LocalConv(MessagePassing):
         edge_index: Tensor,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
-        r"""Average the surroundings of each point.
+        r"""Average the neighborhood of each point.
 
         Args:
             x: Features of the points.

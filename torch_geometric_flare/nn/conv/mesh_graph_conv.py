@@ -60,7 +60,7 @@ class MeshGraphConv(MessagePassing):
         self.node_mlp = normed_mlp(2 * channels, channels, mlp_layers, act)
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         super().reset_parameters()
         reset(self.edge_mlp)
         reset(self.node_mlp)

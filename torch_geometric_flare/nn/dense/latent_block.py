@@ -55,7 +55,7 @@ class LatentBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         reset_linear(self.qkv)
         if self.init == "scaled":
             reset_scoring(self.qkv)

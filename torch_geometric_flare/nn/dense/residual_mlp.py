@@ -144,7 +144,7 @@ class ResidualMLP(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             reset_linear(layer)

@@ -6,13 +6,15 @@ from torch_geometric_flare.nn.models.flare_hybrid import FLAREHybrid
 from torch_geometric_flare.nn.models.flarepp import FLAREPP
 from torch_geometric_flare.nn.models.fno import FNO
 from torch_geometric_flare.nn.models.gnot import GNOT
-from torch_geometric_flare.nn.models.linformer import Linformer
 from torch_geometric_flare.nn.models.lno import LNO
 from torch_geometric_flare.nn.models.mesh_graph_net import MeshGraphNet
-from torch_geometric_flare.nn.models.nystromformer import Nystromformer
 from torch_geometric_flare.nn.models.perceiver_io import PerceiverIO
-from torch_geometric_flare.nn.models.reformer import Reformer
-from torch_geometric_flare.nn.models.transformer import Transformer
+from torch_geometric_flare.nn.models.transformers import (
+    Linformer,
+    Nystromformer,
+    Reformer,
+    Transformer,
+)
 from torch_geometric_flare.nn.models.transolver import Transolver
 
 __all__ = [

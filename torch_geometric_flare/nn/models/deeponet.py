@@ -118,7 +118,7 @@ class DeepONet(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         self.branch.reset_parameters()
         self.trunk.reset_parameters()
         nn.init.zeros_(self.bias)

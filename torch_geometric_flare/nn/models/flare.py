@@ -1,16 +1,13 @@
 """The FLARE network."""
 
-from torch import nn
-
-from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_heads, check_layers, check_positive
+from torch_geometric_flare.nn.backbone import MixerBackbone
+from torch_geometric_flare.nn.checks import check_layers
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
-from torch_geometric_flare.nn.initialization import Init, check_init
+from torch_geometric_flare.nn.initialization import Init
 
 
-class FLARE(Backbone):
+class FLARE(MixerBackbone):
     r"""The FLARE surrogate: features of points in, fields at those points out.
 
     From [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). A residual MLP lifts
@@ -52,6 +49,8 @@ class FLARE(Backbone):
         torch.Size([500, 1])
     """
 
+    shown = ("num_layers", "heads", "num_latents")
+
     def __init__(
         self,
         in_channels: int,
@@ -69,76 +68,36 @@ class FLARE(Backbone):
         lift_layers: int = 2,
         init: Init = "scaled",
     ) -> None:
-        super().__init__()
-        check_positive(
-            in_channels=in_channels,
-            hidden_channels=hidden_channels,
-            out_channels=out_channels,
-            num_layers=num_layers,
-            heads=heads,
-            num_latents=num_latents,
-            chunk_size=1 if chunk_size is None else chunk_size,
-        )
         check_layers(
             kv_layers=kv_layers, mlp_layers=mlp_layers, lift_layers=lift_layers
         )
-        check_heads(hidden_channels, heads)
-        self.in_channels = in_channels
-        self.hidden_channels = hidden_channels
-        self.out_channels = out_channels
-        self.num_layers = num_layers
-        self.heads = heads
+        width = hidden_channels
+        super().__init__(
+            lambda: FLAREConv(
+                width,
+                heads=heads,
+                num_latents=num_latents,
+                kv_layers=kv_layers,
+                scale=scale,
+                act=act,
+                qk_norm=qk_norm,
+                init=init,
+            ),
+            in_channels,
+            hidden_channels,
+            out_channels,
+            num_layers,
+            heads,
+            feed_forward=lambda: ResidualMLP(width, width, width, mlp_layers, act),
+            lift_layers=lift_layers,
+            act=act,
+            chunk_size=chunk_size,
+            init=init,
+        )
         self.num_latents = num_latents
         self.kv_layers = kv_layers
         self.mlp_layers = mlp_layers
         self.scale = scale
         self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
-        self.chunk_size = chunk_size
         self.lift_layers = lift_layers
-        self.init = check_init(init)
-
-        width = hidden_channels
-        self.lift = ResidualMLP(
-            in_channels,
-            width,
-            width,
-            lift_layers,
-            act,
-            input_residual=False,
-            output_residual=lift_layers >= 0,
-        )
-        self.blocks = nn.ModuleList(
-            ResidualBlock(
-                width,
-                FLAREConv(
-                    width,
-                    heads=heads,
-                    num_latents=num_latents,
-                    kv_layers=kv_layers,
-                    scale=scale,
-                    act=act,
-                    qk_norm=qk_norm,
-                    init=init,
-                ),
-                ResidualMLP(width, width, width, mlp_layers, act),
-            )
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(
-            width,
-            width,
-            out_channels,
-            lift_layers,
-            act,
-            output_residual=False,
-        )
-        self._reset_lift()
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
-            f"{self.out_channels}, num_layers={self.num_layers}, heads={self.heads}, "
-            f"num_latents={self.num_latents})"
-        )

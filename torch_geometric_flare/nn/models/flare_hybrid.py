@@ -1,12 +1,12 @@
-"""FLARE with an integral over the surroundings of each point in every block."""
-
-from typing import Any
+"""FLARE with an integral over the neighborhood of each point in every block."""
 
 from torch import Tensor, nn
 
+from torch_geometric_flare.nn.backbone import BlockNetwork
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import (
     check_edges,
+    check_heads,
     check_layers,
     check_length,
     check_points,
@@ -15,11 +15,11 @@ from torch_geometric_flare.nn.checks import (
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.conv.local_conv import LocalConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
-from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
+from torch_geometric_flare.nn.initialization import Init, check_init
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
 
-class FLAREHybrid(nn.Module):
+class FLAREHybrid(BlockNetwork):
     r"""The FLARE surrogate with a local layer before each global mixer.
 
     $$x \leftarrow x + \mathrm{LocalConv}(\mathrm{LN}(x)), \qquad
@@ -29,8 +29,8 @@ class FLAREHybrid(nn.Module):
     A variant of ours of FLARE ([arXiv 2508.12594](https://arxiv.org/abs/2508.12594))
     for fields that vary within a few cells, such as a flow through a rough medium. What
     is near is told by `LocalConv`, so keys and values are single linear maps and the
-    pointwise MLP is shallow. The surroundings are a length, `radius`, and the average
-    over them is a quadrature: a network that was trained on one resolution may be used
+    pointwise MLP is shallow. The neighborhood has a length, `radius`, and the average
+    over it is a quadrature: a network that was trained on one resolution may be used
     on another.
 
     Edges and weights come from `transforms.RadiusEdges(radius)`. Since messages pass
@@ -42,7 +42,7 @@ class FLAREHybrid(nn.Module):
         hidden_channels: Width of the hidden features.
         out_channels: Fields to predict.
         pos_channels: Dimensions of the coordinates `pos`.
-        radius: Radius of the surroundings, in the unit of `pos`. About twice the
+        radius: Radius of the neighborhood, in the unit of `pos`. About twice the
             distance of neighbours on the coarsest mesh.
         num_layers: Number of blocks.
         heads: Attention heads of each block.
@@ -107,11 +107,7 @@ class FLAREHybrid(nn.Module):
         )
         check_layers(kv_layers=kv_layers, mlp_layers=mlp_layers)
         check_length(radius=radius)
-        if hidden_channels % heads:
-            raise ValueError(
-                f"hidden_channels is {hidden_channels}, which heads={heads} does not "
-                "divide: change one of them"
-            )
+        check_heads(hidden_channels, heads)
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
@@ -153,18 +149,6 @@ class FLAREHybrid(nn.Module):
             width, width, out_channels, 2, act, output_residual=False
         )
         self._reset_lift()
-
-    def reset_parameters(self) -> None:
-        """Draw new parameters."""
-        modules: Any = (self.lift, *self.blocks, self.norm, self.head)
-        for module in modules:
-            module.reset_parameters()
-        self._reset_lift()
-
-    def _reset_lift(self) -> None:
-        """Let the lift keep the size of the input."""
-        if self.init == "scaled":
-            reset_carrying(self.lift)
 
     def forward(
         self,
@@ -211,10 +195,7 @@ class FLAREHybrid(nn.Module):
             if layout.inverse is not None:
                 edge_index = layout.inverse[edge_index]
         edges = {"pos": pos, "edge_index": edge_index, "edge_weight": edge_weight}
-        x = self.lift(x)
-        for block in self.blocks:
-            x = block(x, layout, edges=edges)
-        y: Tensor = self.head(self.norm(x))
+        y = self.run_blocks(x, layout, edges=edges)
         return y if layout is batch else layout.unsort(y)
 
     def __repr__(self) -> str:

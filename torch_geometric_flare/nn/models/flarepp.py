@@ -1,20 +1,16 @@
 """The FLARE++ network."""
 
-from torch import nn
-
-from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.block import ResidualBlock
-from torch_geometric_flare.nn.checks import check_heads, check_positive
+from torch_geometric_flare.nn.backbone import MixerBackbone
+from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.nn.conv.flarepp_conv import FLAREPPConv
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
-    ResidualMLP,
     pointwise_mlp,
 )
-from torch_geometric_flare.nn.initialization import Init, check_init
+from torch_geometric_flare.nn.initialization import Init
 
 
-class FLAREPP(Backbone):
+class FLAREPP(MixerBackbone):
     r"""The FLARE++ surrogate: features of points in, fields at those points out.
 
     From [arXiv 2608.11519](https://arxiv.org/abs/2608.11519). A residual MLP lifts each
@@ -54,6 +50,8 @@ class FLAREPP(Backbone):
         torch.Size([500, 1])
     """
 
+    shown = ("num_layers", "heads", "num_latents")
+
     def __init__(
         self,
         in_channels: int,
@@ -67,49 +65,22 @@ class FLAREPP(Backbone):
         chunk_size: int | None = None,
         init: Init = "scaled",
     ) -> None:
-        super().__init__()
-        check_positive(
-            in_channels=in_channels,
-            hidden_channels=hidden_channels,
-            out_channels=out_channels,
-            num_layers=num_layers,
-            heads=heads,
-            num_latents=num_latents,
-            mlp_ratio=mlp_ratio,
-            chunk_size=1 if chunk_size is None else chunk_size,
+        check_positive(mlp_ratio=mlp_ratio)
+        width = hidden_channels
+        super().__init__(
+            lambda: FLAREPPConv(width, heads=heads, num_latents=num_latents),
+            in_channels,
+            hidden_channels,
+            out_channels,
+            num_layers,
+            heads,
+            feed_forward=lambda: pointwise_mlp(
+                width, mlp_ratio * width, width, act, init
+            ),
+            act=act,
+            chunk_size=chunk_size,
+            init=init,
         )
-        check_heads(hidden_channels, heads)
-        self.in_channels = in_channels
-        self.hidden_channels = hidden_channels
-        self.out_channels = out_channels
-        self.num_layers = num_layers
-        self.heads = heads
         self.num_latents = num_latents
         self.mlp_ratio = mlp_ratio
         self.__dict__["act"] = act  # beside the registered modules
-        self.chunk_size = chunk_size
-
-        self.init = check_init(init)
-
-        width = hidden_channels
-        self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(
-                width,
-                FLAREPPConv(width, heads=heads, num_latents=num_latents),
-                pointwise_mlp(width, mlp_ratio * width, width, act, init),
-            )
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(
-            width, width, out_channels, 2, act, output_residual=False
-        )
-        self._reset_lift()
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
-            f"{self.out_channels}, num_layers={self.num_layers}, heads={self.heads}, "
-            f"num_latents={self.num_latents})"
-        )

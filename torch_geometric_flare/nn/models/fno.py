@@ -97,7 +97,7 @@ class FNO(nn.Module):
         return network
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         self.network.load_state_dict(self._new_network().state_dict())
 
     def forward(

@@ -1,7 +1,5 @@
 """The General Neural Operator Transformer."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
@@ -17,10 +15,6 @@ from torch_geometric_flare.nn.initialization import (
     reset_carrying,
     reset_scoring,
 )
-from torch_geometric_flare.nn.layout import Batch
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
@@ -43,39 +37,27 @@ def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
 
 
 class _Lift(nn.Module):
-    r"""What blocks carry of each point, side by side: $[g, f, x]$."""
+    r"""What blocks carry of each point, side by side: $[g, f, x]$.
 
-    def __init__(self, embedded: int, channels: int) -> None:
+    Rows are the inputs $x$ and, beside them, the code of the position if there is one.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, code: int, embed_inputs: bool
+    ) -> None:
         super().__init__()
+        self.in_channels = in_channels
+        self.first = 0 if embed_inputs else in_channels  # column to embed from
+        embedded = in_channels + code - self.first
         self.geometry = pointwise_mlp(embedded, 2 * channels, channels, nn.GELU())
         self.state = pointwise_mlp(embedded, 2 * channels, channels, nn.GELU())
         self.placeholder = nn.Parameter(torch.empty(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        f = self.state(x) + self.placeholder
-        return torch.cat([self.geometry(x), f, x.to(f.dtype)], dim=-1)
-
-
-class _CodedLift(_Lift):
-    """The same for rows of the inputs and, beside them, the code of the position."""
-
-    def __init__(
-        self, in_channels: int, code: int, channels: int, embed_inputs: bool
-    ) -> None:
-        super().__init__(code + in_channels * embed_inputs, channels)
-        self.widths = in_channels, code
-        self.embed_inputs = embed_inputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.size(-1) != sum(self.widths):
-            raise ValueError(
-                "this GNOT is bound to a grid and tells points by their place in it: "
-                "call the model on whole grids, not predict_stream or its parts"
-            )
-        inputs, code = x.split(self.widths, dim=-1)
-        embedded = x if self.embed_inputs else code
+        embedded = x[..., self.first :] if self.first else x
         f = self.state(embedded) + self.placeholder
-        return torch.cat([self.geometry(embedded), f, inputs.to(f.dtype)], dim=-1)
+        g = self.geometry(embedded)
+        return torch.cat([g, f, x[..., : self.in_channels].to(f.dtype)], dim=-1)
 
 
 class _Head(nn.Module):
@@ -202,9 +184,9 @@ class GNOT(Backbone):
 
         width = hidden_channels
         if grid is None:
-            self.lift = _Lift(in_channels, width)
+            self.lift = _Lift(in_channels, width, 0, True)
         else:
-            self.lift = _CodedLift(in_channels, reference_grid**2, width, embed_inputs)
+            self.lift = _Lift(in_channels, width, reference_grid**2, embed_inputs)
         self.blocks = nn.ModuleList(
             ExpertBlock(in_channels, width, heads, num_experts, mlp_ratio)
             for _ in range(num_layers)
@@ -214,7 +196,7 @@ class GNOT(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 reset_truncated(module)
@@ -231,42 +213,11 @@ class GNOT(Backbone):
                     reset_scoring(module.key)
         nn.init.uniform_(self.lift.placeholder, 0.0, 1.0 / self.hidden_channels)
 
-    def forward(
-        self,
-        x: Tensor,
-        batch: Batch = None,
-        batch_size: int | None = None,
-        group: "ProcessGroup | None" = None,
-    ) -> Tensor:
-        r"""Predict the fields at every point.
-
-        Args:
-            x: Features of the points, normalised coordinates included; with `grid` in
-                row-major order within each graph.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs, as for
-                `Backbone`; `None` with `grid`.
-
-        Shapes:
-            - `x`: $[N, C_\text{in}]$
-            - `batch`: $[N]$
-
-        Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
-
-        Raises:
-            ValueError: As `Backbone`; also, with `grid`, if `group` is given or a
-                graph with points has not as many as the grid.
-            RuntimeError: If a process of `group` is lost.
-        """
-        if self.grid is not None and group is not None:
-            raise ValueError(
-                f"group is given, but this GNOT is bound to grid={self.grid}: pass "
-                "whole grids and group=None"
-            )
-        return super().forward(x, batch, batch_size, group)
+    def why_unsupported(self, way: str) -> str | None:
+        """Return why the network cannot run in a way, see `Backbone`."""
+        if self.grid is not None and way != "chunk_size":
+            return f"it is bound to grid={self.grid}, and needs whole grids"
+        return super().why_unsupported(way)
 
     def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
         """Return the inputs and, with `grid`, the code of each point's place in it."""

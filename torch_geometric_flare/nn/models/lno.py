@@ -1,6 +1,6 @@
 """The Latent Neural Operator."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP
-from torch_geometric_flare.nn.stage import Latents, Step, take_step
+from torch_geometric_flare.nn.streaming.stage import Latents
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -176,13 +176,8 @@ class _ModeStage(nn.Module):
         x: Tensor,
         layout: PointBatch,
         group: "ProcessGroup | None" = None,
-        *,
-        step: Step | None = None,
-        latents: Latents = (),
-    ) -> Any:
-        """Run all on all points of this process at once, or one `step`."""
-        if step is not None:
-            return take_step(self, step, x, layout, latents)
+    ) -> Tensor:
+        """Run all on all points of this process at once."""
         scores = self._scores(x)
         state = distributed_merge(self._encode(scores, x, layout), group)
         return self._decode(self.process(state), scores, layout)

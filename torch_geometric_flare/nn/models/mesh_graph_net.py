@@ -98,7 +98,7 @@ class MeshGraphNet(nn.Module):
         )
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         for module in self.children():
             reset(module)
 

@@ -1,6 +1,6 @@
 """The PerceiverIO network."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, reset_linear
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
-from torch_geometric_flare.nn.stage import Latents, Step, run_whole, take_step
+from torch_geometric_flare.nn.streaming.stage import Latents, run_whole
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -157,7 +157,7 @@ class _LatentStage(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Reset parameters."""
         nn.init.normal_(self.latents)
         for block in self.blocks:
             assert isinstance(block, LatentBlock)
@@ -208,13 +208,8 @@ class _LatentStage(nn.Module):
         x: Tensor,
         layout: PointBatch,
         group: "ProcessGroup | None" = None,
-        *,
-        step: Step | None = None,
-        latents: Latents = (),
-    ) -> Any:
-        """Run all three on all points of this process at once, or one `step`."""
-        if step is not None:
-            return take_step(self, step, x, layout, latents)
+    ) -> Tensor:
+        """Run all three on all points of this process at once."""
         return run_whole(self, x, layout, group)
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.functional.torch_internals import is_transformed
 from torch_geometric_flare.nn.checks import check_positive
-from torch_geometric_flare.nn.chunk_loops import encode_chunks, map_chunks
-from torch_geometric_flare.nn.recompute import Chunk
-from torch_geometric_flare.nn.stage import Latents, call_step, run_stage
+from torch_geometric_flare.nn.streaming.chunk_loops import encode_chunks, map_chunks
+from torch_geometric_flare.nn.streaming.recompute import Chunk, gathered
+from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -77,12 +77,12 @@ def encode_in_chunks(
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> State:
         rows = layout.sort(part)
-        state: State = call_step(stage, "encode_rows", rows, layout, latents)
+        state: State = stage.encode_rows(rows, layout, latents)
         return state
 
     pieces = layout.chunks(size)
     if not pieces:
-        alone: State = call_step(stage, "encode_rows", x, layout, latents)
+        alone: State = stage.encode_rows(x, layout, latents)
         return distributed_merge(alone, group)
     chunks = [Chunk(partial(step, p.layout), p.rows, p.graphs) for p in pieces]
     state = encode_chunks(chunks, x, latents, layout.num_graphs, stage)
@@ -109,12 +109,12 @@ def decode_in_chunks(
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> tuple[Tensor]:
-        y = call_step(stage, "decode_rows", layout.sort(part), layout, latents)
+        y = stage.decode_rows(latents, layout.sort(part), layout)
         return (layout.unsort(y),)
 
     pieces = layout.chunks(size)
     if not pieces:
-        y: Tensor = call_step(stage, "decode_rows", x, layout, latents)
+        y: Tensor = stage.decode_rows(latents, x, layout)
         return y
     chunks = [Chunk(partial(step, p.layout), p.rows, p.graphs) for p in pieces]
     return map_chunks(chunks, x, latents, stage)
@@ -128,9 +128,10 @@ def run_in_chunks(
     group: "ProcessGroup | None",
 ) -> Tensor:
     """Run a stage on rows in the batch's own order; as `run_whole`, in chunks."""
-    return run_stage(
-        stage.num_encodes,
-        lambda latents: encode_in_chunks(stage, x, layout, size, group, latents),
-        lambda state, latents: call_step(stage, "process", state, None, latents),
-        lambda latents: decode_in_chunks(stage, latents, x, layout, size),
-    )
+    with gathered(stage):
+        return run_stage(
+            stage.num_encodes,
+            lambda latents: encode_in_chunks(stage, x, layout, size, group, latents),
+            stage.process,
+            lambda latents: decode_in_chunks(stage, latents, x, layout, size),
+        )

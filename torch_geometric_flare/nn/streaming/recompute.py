@@ -48,12 +48,32 @@ class _Bound(nn.Module):
         return function(*inputs)
 
 
-def is_sharded(module: nn.Module) -> bool:
-    """Return whether `fully_shard` was applied to the module or a part of it."""
+def sharded_parts(module: nn.Module) -> list[Any]:
+    """Return the parts of a module that `fully_shard` was applied to."""
     # Without this import, which takes long, nothing is.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     kind = getattr(fsdp, "FSDPModule", None)
-    return kind is not None and any(isinstance(m, kind) for m in module.modules())
+    return [] if kind is None else [m for m in module.modules() if isinstance(m, kind)]
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Gather sharded weights once, for methods that are called in place of forward."""
+    parts = sharded_parts(module)
+    if parts and torch.is_grad_enabled():
+        # The chunks of backward would find the gradients of gathered copies.
+        raise ValueError(
+            "chunk_size is set, but the weights are sharded over processes "
+            "(fully_shard), and gradients in chunks would be lost: set "
+            "chunk_size=None to train, or predict under torch.no_grad()"
+        )
+    for part in parts:
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
 
 
 class Surroundings:
@@ -67,13 +87,6 @@ class Surroundings:
         for name, parameter in module.named_parameters():
             self.names.append(name)
             self.parameters.append(parameter)
-        if torch.is_grad_enabled() and is_sharded(module):
-            # The chunks of backward would find the gradients of gathered copies.
-            raise ValueError(
-                "chunk_size is set, but the weights are sharded over processes "
-                "(fully_shard), and gradients in chunks would be lost: set "
-                "chunk_size=None to train, or predict under torch.no_grad()"
-            )
         self.device = x.device.type
         # Copies of weights must not be cached: they are made here without a graph, and
         # would be found by later layers that need one.

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_points, is_positive
-from torch_geometric_flare.nn.chunk_loops import merge_into
-from torch_geometric_flare.nn.recompute import is_sharded
-from torch_geometric_flare.nn.stage import Latents, call_step, is_stage, run_stage
+from torch_geometric_flare.nn.streaming.chunk_loops import merge_into
+from torch_geometric_flare.nn.streaming.recompute import gathered, sharded_parts
+from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 
 Features = Callable[[slice], Tensor]
 
@@ -28,6 +28,7 @@ _PARTS = (
     "blocks",
     "norm",
     "head",
+    "why_unsupported",
 )
 
 
@@ -154,7 +155,7 @@ def predict_stream(
     with ExitStack() as stack:
         # Sharded weights are gathered in place, which inference tensors do not allow.
         stack.enter_context(
-            torch.no_grad() if is_sharded(model) else torch.inference_mode()
+            torch.no_grad() if sharded_parts(model) else torch.inference_mode()
         )
         stack.enter_context(_evaluating(model))
         # Under autocast not the precision of the parameters.
@@ -202,7 +203,7 @@ def _run_block(
             else:  # the first time
                 x = features(rows)
                 residual.write(rows, x)
-            part = call_step(block, "encode_rows", x, _layout(x), latents)
+            part = block.encode_rows(x, _layout(x), latents)
             total = merge_into(total, [part], slice(1), 1)
         assert total is not None
         kind: Any = type(part)
@@ -212,16 +213,14 @@ def _run_block(
     def decode(latents: Latents) -> Features:
         def leaving(rows: slice) -> Tensor:
             x = stored(rows)
-            y: Tensor = call_step(block, "decode_rows", x, _layout(x), latents)
+            with gathered(block):
+                y: Tensor = block.decode_rows(latents, x, _layout(x))
             return y
 
         return leaving
 
-    def process(state: Any, latents: Latents) -> Latents:
-        made: Latents = call_step(block, "process", state, None, latents)
-        return made
-
-    return run_stage(block.num_encodes, encode, process, decode)
+    with gathered(block):
+        return run_stage(block.num_encodes, encode, block.process, decode)
 
 
 def _layout(x: Tensor) -> PointBatch:
@@ -243,12 +242,12 @@ def _check_model(model: Backbone) -> None:
             "(fully_shard), and are not used by its own call: call model.unshard() "
             "first; the blocks may stay sharded"
         )
-    for block in model.blocks:
-        if not is_stage(block):
-            raise TypeError(
-                f"a block of the model is a {type(block).__name__} without "
-                "encode_rows, process and decode_rows: it sees all points at once"
-            )
+    reason = model.why_unsupported("predict_stream")
+    if reason is not None:
+        raise ValueError(
+            f"model is a {type(model).__name__}, which predict_stream does not "
+            f"support, since {reason}: call the model on all points"
+        )
 
 
 def _check_arrays(model: Backbone, source: Any, sink: Any) -> None:

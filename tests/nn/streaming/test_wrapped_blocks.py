@@ -1,4 +1,4 @@
-"""Blocks in wrappers, and with hooks, that run in steps: in chunks, file to file."""
+"""Blocks in wrappers run in chunks and from file to file."""
 
 import copy
 
@@ -12,22 +12,19 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from torch_geometric_flare.nn import FLARE, FLAREPP, GNOT, LNO, PerceiverIO
-from torch_geometric_flare.nn.predict_stream import predict_stream
+from torch_geometric_flare.nn import FLARE, GNOT, LNO, PerceiverIO, predict_stream
 
 SIZES = {"heads": 2, "num_layers": 2}
 NETWORKS = {
     "flare": lambda: FLARE(3, 8, 1, num_latents=4, **SIZES),
-    "flarepp": lambda: FLAREPP(3, 8, 1, num_latents=4, **SIZES),
     "gnot": lambda: GNOT(3, 8, 1, **SIZES),
     "lno": lambda: LNO(3, 8, 1, num_modes=4, **SIZES),
     "perceiver_io": lambda: PerceiverIO(3, 8, 1, num_latents=4, **SIZES),
 }
-STEPS = {"encode_rows", "process", "decode_rows"}
 
 
 class Other(nn.Module):
-    """As peft's `modules_to_save`: its own copy of a block takes every call."""
+    """As peft's `modules_to_save`: a copy of the block takes every call."""
 
     def __init__(self, block):
         super().__init__()
@@ -72,30 +69,10 @@ def values_and_gradients(model, x):
     return y.detach(), [p.grad for p in model.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_hooks_of_a_block_see_every_step(name):
-    model = network(name)
-    steps = []
-    for block in model.blocks:
-        block.register_forward_pre_hook(
-            lambda block, args, kwargs: steps.append(kwargs.get("step")),
-            with_kwargs=True,
-        )
-    expected = model(points())
-    assert set(steps) == {None}
-    steps.clear()
-    model.chunk_size = 8
-    model(points())
-    assert set(steps) == STEPS
-    steps.clear()
-    predict_stream(model, points(), torch.empty_like(expected), 8)
-    assert set(steps) == STEPS
-
-
 # Dynamo asks every tensor that it is given for its gradient.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("name", ["flare", "gnot"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_wrapped_blocks_run_in_chunks(name, wrapper):
     x = points()
     plain, model = network(name), wrapped(name, WRAPPERS[wrapper])

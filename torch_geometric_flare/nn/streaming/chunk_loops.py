@@ -16,7 +16,11 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import State
 from torch_geometric_flare.functional.mlp import packed_once
-from torch_geometric_flare.nn.recompute import Chunk, Surroundings, chunk_gradients
+from torch_geometric_flare.nn.streaming.recompute import (
+    Chunk,
+    Surroundings,
+    chunk_gradients,
+)
 
 # Merging one state at a time takes longer than encoding a small chunk.
 _MERGED_AT_ONCE = 16

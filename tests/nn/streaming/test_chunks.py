@@ -4,7 +4,7 @@ from torch import nn
 
 from torch_geometric_flare import FLARE, FLAREConv, PointBatch
 from torch_geometric_flare.nn import ResidualBlock, ResidualMLP
-from torch_geometric_flare.nn.chunked import run_in_chunks
+from torch_geometric_flare.nn.streaming.chunks import run_in_chunks
 from torch_geometric_flare.testing import assert_chunk_invariant
 
 SIZES = (1, 0, 63, 40, 0, 300, 7, 100, 0)

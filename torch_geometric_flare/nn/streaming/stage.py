@@ -1,9 +1,7 @@
 """Layers on points that see each other through a state: what a network is made of."""
 
-import inspect
 from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
 from torch import Tensor
 
@@ -14,9 +12,6 @@ if TYPE_CHECKING:
 
 Latents = tuple[Tensor, ...]
 """What decoding needs of a batch: tensors of which each graph has a row."""
-
-Step = Literal["encode_rows", "process", "decode_rows"]
-"""A method of a stage, as a block's forward takes it in `step`."""
 
 R = TypeVar("R")
 
@@ -36,9 +31,6 @@ class Stage(Protocol):
     encode-process-decode network, whose `process` is a chain of transformer blocks.
 
     Rows are in the order of the layout.
-
-    A block whose forward takes `step=None, latents=()`, and returns `take_step` where
-    there is a step, can be wrapped or hooked: chunks then go through its call.
     """
 
     @property
@@ -63,51 +55,20 @@ def is_stage(module: Any) -> TypeGuard[Stage]:
     )
 
 
-def take_step(
-    stage: Stage, step: Step, x: Any, layout: PointBatch | None, latents: Latents
-) -> Any:
-    """Take one step of a stage: what its forward returns for a `step`.
+def why_whole(layer: Any) -> str | None:
+    """Return why a layer needs all points of a graph at once, `None` if it does not.
 
     Args:
-        stage: The layer.
-        step: The method.
-        x: Rows; for `process` the state.
-        layout: The graphs; `None` for `process`.
-        latents: What the step depends on, of each graph.
+        layer: A block or a mixer. Where its class has the methods of a `Stage` but an
+            instance may lack what they need, its `why_whole` says so.
     """
-    if step == "process":
-        return stage.process(x, latents)
-    assert layout is not None
-    if step == "encode_rows":
-        return stage.encode_rows(x, layout, latents)
-    return stage.decode_rows(latents, x, layout)
-
-
-@lru_cache(maxsize=64)
-def _takes_steps(forward: Callable[..., Any]) -> bool:
-    return "step" in inspect.signature(forward).parameters
-
-
-def call_step(
-    stage: Any, step: Step, x: Any, layout: PointBatch | None, latents: Latents
-) -> Any:
-    """Take one step through the call of the module, for hooks and wrappers of it.
-
-    So a block is compiled, checkpointed or sharded in steps as it is as a whole. A
-    stage whose forward knows no `step` is asked by its method.
-
-    Args:
-        stage: A `Stage` that is a module, or a wrapper of one.
-        step: The method.
-        x: Rows; for `process` the state.
-        layout: The graphs; `None` for `process`.
-        latents: What the step depends on, of each graph.
-    """
-    # A wrapper hands on the method of the module inside.
-    inside = getattr(stage.encode_rows, "__self__", stage)
-    if _takes_steps(type(inside).forward):
-        return stage(x, layout, step=step, latents=latents)
-    return take_step(stage, step, x, layout, latents)
+    if not is_stage(layer):
+        return (
+            f"{type(layer).__name__} has no encode_rows, process and decode_rows, and "
+            "so sees all points at once"
+        )
+    reason: str | None = getattr(layer, "why_whole", None)
+    return reason
 
 
 def run_stage(
