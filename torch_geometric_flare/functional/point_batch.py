@@ -243,6 +243,15 @@ class PointBatch:
         return {}
 
     def _cut(self, chunk_size: int) -> list["PointChunk"]:
+        if (
+            self.weight is not None
+            and self.weight.requires_grad
+            and torch.is_grad_enabled()
+        ):
+            raise ValueError(
+                "weight needs a gradient, and chunk_size is set: chunks give none of "
+                "weights; pass weight.detach(), or chunk_size=None"
+            )
         chunks = []
         layouts: dict[tuple[int, ...], PointBatch] = {}
         weight = None if self.weight is None else self.unsort(self.weight)

@@ -129,6 +129,7 @@ class Backbone(BlockNetwork):
         batch: Batch = None,
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         r"""Predict the fields at every point.
 
@@ -141,10 +142,13 @@ class Backbone(BlockNetwork):
             group: Processes that hold the other points of these graphs; each passes
                 its own points, perhaps none, and gets the fields there. `None` if all
                 points are here.
+            weight: What each point stands for, such as its share of a surface, not
+                negative; only ratios within a graph count. `None` where all points
+                count alike.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$, padded $[B, N, C_\text{in}]$
-            - `batch`: $[N]$, padded $[B, N]$
+            - `batch`, `weight`: $[N]$, padded $[B, N]$
 
         Returns:
             $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$ with zeros. Points of
@@ -154,17 +158,17 @@ class Backbone(BlockNetwork):
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
                 unsorted, of another length, or out of range, or the processes of
                 `group` disagree on the number of graphs, or differ in their
-                configuration or weights, or there is a `chunk_size` or a `group` and
-                the network needs all points at once.
+                configuration or parameters, `weight` is no measure, or there is a
+                `chunk_size` or a `group` and the network needs all points at once.
             RuntimeError: If a process of `group` is lost.
         """
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
-            return forward_padded(self, x, batch, batch_size, group)
+            return forward_padded(self, x, batch, batch_size, group, weight)
         if torch.is_autocast_enabled("cpu"):
             y = outside_autocast(
                 self,
                 all(getattr(b, "supports_cpu_kernels", False) for b in self.blocks),
-                lambda: Backbone.forward(self, x, batch, batch_size, group),
+                lambda: Backbone.forward(self, x, batch, batch_size, group, weight),
                 x,
             )
             if y is not None:
@@ -173,7 +177,7 @@ class Backbone(BlockNetwork):
         check_points(x, self.in_channels)
         if x.dtype == torch.float64:
             check_double(self)
-        layout = point_layout(self, x, batch, batch_size, group)
+        layout = point_layout(self, x, batch, batch_size, group, weight)
         x = self.input_rows(x, layout)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             size = self.chunk_size

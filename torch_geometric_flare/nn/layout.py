@@ -20,6 +20,7 @@ def point_layout(
     batch: Batch,
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
+    weight: Tensor | None = None,
 ) -> PointBatch:
     """Return the layout of `batch`, which may be one already.
 
@@ -29,24 +30,32 @@ def point_layout(
         batch: Graph of each point, sorted; `None` for a single graph; or the layout.
         batch_size: Number of graphs, where trailing ones may be empty.
         group: Processes that hold the other points of these graphs.
+        weight: What each point stands for; a layout has its own.
 
     Shapes:
         - `x`: $[N, C]$
-        - `batch`: $[N]$
+        - `batch`, `weight`: $[N]$
 
     Raises:
         ValueError: If `batch` does not fit `x` or `batch_size`, or holds edges, or
-            the processes disagree on the number of graphs, or run different modules.
+            `weight` is given beside a layout or is no measure, or the processes
+            disagree on the number of graphs, or run different modules.
     """
     if not isinstance(batch, PointBatch):
         if batch is not None:
             check_no_edges(module, batch)
         if group is not None:
             sums = module_checksums(module, x)
+            sums["whether points have a weight"] = int(weight is not None)
             batch_size = distributed_batch_size(
                 batch, batch_size, group, x.device, sums
             )
-        return PointBatch.from_batch(x, batch, batch_size)
+        return PointBatch.from_batch(x, batch, batch_size, weight)
+    if weight is not None:
+        raise ValueError(
+            "weight is given, but batch is a PointBatch: give the layout its weights, "
+            "by batch.weighted(weight) or PointBatch.from_batch(..., weight=weight)"
+        )
     if batch.num_points != x.size(0):
         raise ValueError(
             f"batch lays out {batch.num_points} points but x has {x.size(0)} rows"

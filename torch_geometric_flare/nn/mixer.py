@@ -114,6 +114,7 @@ class PointMixer(nn.Module):
         batch: Batch | tuple[Batch, Batch] = None,
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """Mix the points of each graph.
 
@@ -128,10 +129,14 @@ class PointMixer(nn.Module):
                 its own points, perhaps none, and gets the output there. `None` if
                 all points are here. A `PointBatch` must then lay out as many graphs
                 on every process.
+            weight: What each point stands for, such as its share of a surface, not
+                negative; only ratios within a graph count. `None` where all points
+                count alike. Of a pair, that of the points to encode.
 
         Shapes:
             - `x`: $[N, C]$ or $[N_s, C_s], [N_q, C_q]$, padded $[B, N, C]$
             - `batch`: $[N]$ or $[N_s], [N_q]$, padded $[B, N]$
+            - `weight`: $[N]$ or $[N_s]$, padded $[B, N]$
 
         Returns:
             $[N, C']$ or $[N_q, C']$, padded $[B, N, C']$ with zeros. A query in a
@@ -148,16 +153,16 @@ class PointMixer(nn.Module):
             y = outside_autocast(
                 self,
                 self.supports_cpu_kernels,
-                lambda: PointMixer.forward(self, x, batch, batch_size, group),
+                lambda: PointMixer.forward(self, x, batch, batch_size, group, weight),
                 x,
             )
             if y is not None:
                 return y
         if isinstance(x, tuple):
-            return self._mix_pair(x, batch, batch_size, group)
+            return self._mix_pair(x, batch, batch_size, group, weight)
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
-            return forward_padded(self, x, batch, batch_size, group)
-        layout = self._layout(x, batch, batch_size, group)
+            return forward_padded(self, x, batch, batch_size, group, weight)
+        layout = self._layout(x, batch, batch_size, group, weight=weight)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             y = run_in_chunks(self, x, layout, self.chunk_size, group)
@@ -172,6 +177,7 @@ class PointMixer(nn.Module):
         batch: Batch | tuple[Batch, Batch],
         batch_size: int | None,
         group: "ProcessGroup | None",
+        weight: Tensor | None,
     ) -> Tensor:
         """Encode some points and decode at others."""
         self._check_one_encode("x is a pair: pass one set of points")
@@ -181,7 +187,8 @@ class PointMixer(nn.Module):
                 count_graphs(self, source, x[0], group),
                 count_graphs(self, query, x[1], group),
             )
-        latents = self.process(self.encode(x[0], source, batch_size, group), ())
+        state = self.encode(x[0], source, batch_size, group, weight)
+        latents = self.process(state, ())
         return self._decode(latents, x[1], query, batch_size)
 
     def encode(
@@ -190,6 +197,7 @@ class PointMixer(nn.Module):
         batch: Batch = None,
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
+        weight: Tensor | None = None,
     ) -> State:
         """Return the state of each graph: all that decoding needs of its points.
 
@@ -199,10 +207,11 @@ class PointMixer(nn.Module):
             batch_size: Number of graphs, where trailing ones may be empty.
             group: Processes that hold the other points of these graphs, if the state
                 is to be that of all points.
+            weight: What each point stands for, as in `forward`.
 
         Shapes:
             - `x`: $[N, C]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Returns:
             The state; each of its tensors has a row per graph. States of parts of one
@@ -212,7 +221,7 @@ class PointMixer(nn.Module):
             ValueError: As `forward`.
         """
         self._check_one_encode("no single state holds all: call the module itself")
-        layout = self._layout(x, batch, batch_size, group, "source")
+        layout = self._layout(x, batch, batch_size, group, "source", weight)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             return encode_in_chunks(self, x, layout, self.chunk_size, group)
@@ -255,6 +264,7 @@ class PointMixer(nn.Module):
         batch_size: int | None,
         group: "ProcessGroup | None",
         role: Role = "both",
+        weight: Tensor | None = None,
     ) -> PointBatch:
         """Check the input and return its layout; `point_layout` says how."""
         usual = (
@@ -269,10 +279,10 @@ class PointMixer(nn.Module):
         if group is None and (
             batch is None or (type(batch) is Tensor and batch.dim() == 1)
         ):
-            return PointBatch.from_batch(x, batch, batch_size)
+            return PointBatch.from_batch(x, batch, batch_size, weight)
         if isinstance(batch, tuple):
             raise ValueError("batch is a pair but x is not: pass one batch vector")
-        return point_layout(self, x, batch, batch_size, group)
+        return point_layout(self, x, batch, batch_size, group, weight)
 
     def _check_input(self, x: Tensor, role: Role) -> None:
         """Raise `ValueError` unless `x` has the width of points in this role."""

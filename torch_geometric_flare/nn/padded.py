@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.checks import check_strided
+from torch_geometric_flare.functional.checks import check_strided, check_weight
 from torch_geometric_flare.functional.torch_internals import is_traced
 from torch_geometric_flare.nn.checks import check_points
 
@@ -27,6 +27,7 @@ def forward_padded(
     mask: Any,
     batch_size: int | None,
     group: "ProcessGroup | None",
+    weight: Tensor | None = None,
 ) -> Tensor:
     r"""Call a network or an operator on padded graphs.
 
@@ -40,10 +41,12 @@ def forward_padded(
         mask: True where a point is real.
         batch_size: Number of graphs, or `None`.
         group: Processes that hold the other points of these graphs, or `None`.
+        weight: What each point stands for, with any values in the padding.
 
     Shapes:
         - `x`: $[B, N, C]$
         - `mask`: $[B, N]$, `torch.bool`
+        - `weight`: $[B, N]$
 
     Returns:
         $[B, N, C']$, zero in the padding.
@@ -55,14 +58,18 @@ def forward_padded(
     _check(x, mask, module.in_channels, batch_size)
     if not is_traced():
         graph = mask.nonzero()[:, 0]
-        rows = module.forward(x[mask], graph, mask.size(0), group)
+        if weight is not None:
+            check_weight(weight, mask.shape, x.device)
+            weight = weight[mask]
+        rows = module.forward(x[mask], graph, mask.size(0), group, weight)
         y: Tensor = rows.new_zeros(*mask.shape, rows.size(-1))
         y[mask] = rows
         return y
-    for name, value in (("chunk_size", module.chunk_size), ("group", group)):
+    whole = {"chunk_size": module.chunk_size, "group": group, "weight": weight}
+    for name, value in whole.items():
         if value is not None:
             raise ValueError(
-                f"{name} is {value!r}, but padded graphs are traced whole: pass None"
+                f"{name} is given, but padded graphs are traced whole: pass None"
             )
     check_points(x.flatten(0, 1), module.in_channels)
     padding = ~mask.unsqueeze(-1)

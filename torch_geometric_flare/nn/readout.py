@@ -105,7 +105,11 @@ class LatentReadout(nn.Module):
         self.mlp.reset_parameters()
 
     def encode(
-        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        weight: Tensor | None = None,
     ) -> State:
         r"""Return the state of each graph; states of parts of a graph merge.
 
@@ -113,15 +117,16 @@ class LatentReadout(nn.Module):
             x: Features of the points.
             batch: Graph of each point, sorted; `None` for a single graph.
             batch_size: Number of graphs, where trailing ones may be empty.
+            weight: What each point stands for, as in `FLAREConv`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Raises:
             ValueError: As `FLAREConv.encode`.
         """
-        return self.conv.encode(x, batch, batch_size)
+        return self.conv.encode(x, batch, batch_size, weight=weight)
 
     def decode(self, state: State) -> Tensor:
         r"""Return the prediction for each graph from its state.
@@ -141,7 +146,11 @@ class LatentReadout(nn.Module):
         return y
 
     def forward(
-        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         r"""Predict for each graph.
 
@@ -149,10 +158,11 @@ class LatentReadout(nn.Module):
             x: Features of the points.
             batch: Graph of each point, sorted; `None` for a single graph.
             batch_size: Number of graphs, where trailing ones may be empty.
+            weight: What each point stands for, as in `FLAREConv`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Returns:
             $[B, C_\text{out}]$. A graph without points gets what the MLP makes of
@@ -162,7 +172,7 @@ class LatentReadout(nn.Module):
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
                 unsorted, of another length, or out of range.
         """
-        return self.decode(self.encode(x, batch, batch_size))
+        return self.decode(self.encode(x, batch, batch_size, weight))
 
     def __repr__(self) -> str:
         return (

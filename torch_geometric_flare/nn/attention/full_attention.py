@@ -38,7 +38,12 @@ class FullAttention(nn.Module):
         """Raise `ValueError` if this module cannot take graphs of these sizes."""
 
     def forward(
-        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        *,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """Mix the points of each graph.
 
@@ -47,10 +52,11 @@ class FullAttention(nn.Module):
             batch: Graph of each point, sorted; `None` for a single graph. A
                 `PointBatch` says that the rows of `x` are in its order.
             batch_size: Number of graphs, where trailing ones may be empty.
+            weight: What each point stands for, such as its share of a surface.
 
         Shapes:
             - `x`: $[N, C]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Returns:
             $[N, C]$
@@ -61,7 +67,7 @@ class FullAttention(nn.Module):
                 cannot take.
         """
         check_points(x, self.channels)
-        layout = point_layout(self, x, batch, batch_size)
+        layout = point_layout(self, x, batch, batch_size, weight=weight)
         self.check_sizes(layout)
         if layout is batch:
             return self.mix_rows(x, layout)
@@ -121,6 +127,11 @@ class EqualSizeAttention(FullAttention):
 
     def mix_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
         """Mix the points of each graph, see `FullAttention`."""
+        if layout.weight is not None:
+            raise ValueError(
+                f"weight is given, but {type(self).__name__} cannot weigh points: pass "
+                "None, or take SoftmaxAttention or a PointMixer such as FLAREConv"
+            )
         width = self.channels // self.heads
         rows = self.maps(x).reshape(x.size(0), self.num_maps, self.heads, width)
         runs: list[list[int]] = []  # graphs of one size that follow one another

@@ -193,7 +193,11 @@ class FLAREPPConv(PointMixer):
         return self._merge_heads(y)
 
     def attention_weights(
-        self, x: Tensor, batch: Batch = None, batch_size: int | None = None
+        self,
+        x: Tensor,
+        batch: Batch = None,
+        batch_size: int | None = None,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Return what each query gathers from points, and each point from queries.
 
@@ -201,10 +205,11 @@ class FLAREPPConv(PointMixer):
             x: Features of the points.
             batch: Graph of each point, or the layout.
             batch_size: Number of graphs, where trailing ones may be empty.
+            weight: What each point stands for, as in `forward`.
 
         Shapes:
             - `x`: $[N, C]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Returns:
             Gather weights and scatter weights, both $[N, H, M]$: the first sum to
@@ -213,7 +218,7 @@ class FLAREPPConv(PointMixer):
         Raises:
             ValueError: As `forward`.
         """
-        layout = self._layout(x, batch, batch_size, None)
+        layout = self._layout(x, batch, batch_size, None, weight=weight)
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)

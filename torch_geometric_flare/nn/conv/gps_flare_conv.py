@@ -95,6 +95,7 @@ class GPSFLAREConv(GPSConv):
         edge_index: Any,
         batch: Tensor | None = None,
         batch_size: int | None = None,
+        weight: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Apply the layer.
@@ -104,12 +105,13 @@ class GPSFLAREConv(GPSConv):
             edge_index: Edges, in any form that `conv` takes.
             batch: Graph of each point, sorted; `None` for a single graph.
             batch_size: Number of graphs, where trailing ones may be empty.
+            weight: What each point stands for, to the attention alone.
             **kwargs: Further arguments of `conv`, such as `edge_attr`.
 
         Shapes:
             - `x`: $[N, C]$
             - `edge_index`: $[2, E]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Returns:
             $[N, C]$
@@ -119,7 +121,8 @@ class GPSFLAREConv(GPSConv):
                 length or out of range.
         """
         check_points(x, self.channels)
-        h = self._finish(self.norm2, self.attn(x, batch, batch_size), x, batch)
+        mixed = self.attn(x, batch, batch_size, weight=weight)
+        h = self._finish(self.norm2, mixed, x, batch)
         if self.conv is not None:
             local = self.conv(x, edge_index, **kwargs)
             h = h + self._finish(self.norm1, local, x, batch)

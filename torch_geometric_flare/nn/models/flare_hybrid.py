@@ -158,6 +158,7 @@ class FLAREHybrid(BlockNetwork):
         edge_weight: Tensor | None = None,
         batch: Batch = None,
         batch_size: int | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         r"""Predict the fields at every point.
 
@@ -171,13 +172,15 @@ class FLAREHybrid(BlockNetwork):
             batch: Graph of each point, sorted; `None` for a single graph. A
                 `PointBatch` says that the rows of `x` are in its order.
             batch_size: Number of graphs, where trailing ones may be empty.
+            weight: What each point stands for, to the attention; the local layers
+                have `edge_weight`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
             - `pos`: $[N, D]$
             - `edge_index`: $[2, E]$
             - `edge_weight`: $[E]$
-            - `batch`: $[N]$
+            - `batch`, `weight`: $[N]$
 
         Returns:
             $[N, C_\text{out}]$. Points of one graph never depend on another graph.
@@ -189,7 +192,7 @@ class FLAREHybrid(BlockNetwork):
         check_points(x, self.in_channels)
         check_points(pos, self.pos_channels, "pos", num_points=x.size(0))
         check_edges(edge_index, edge_weight=edge_weight)
-        layout = point_layout(self, x, batch, batch_size)
+        layout = point_layout(self, x, batch, batch_size, weight=weight)
         if layout is not batch:
             x, pos = layout.sort(x), layout.sort(pos)
             if layout.inverse is not None:

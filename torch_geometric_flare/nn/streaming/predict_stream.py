@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_points, is_positive
@@ -83,6 +84,7 @@ def predict_stream(
     sink: Any,
     chunk_size: int,
     *,
+    weight: Any = None,
     residual_dir: str | PathLike[str] | None = None,
     residual_dtype: torch.dtype | None = None,
 ) -> None:
@@ -103,6 +105,8 @@ def predict_stream(
         sink: Where the fields go, an array of the same kinds. Flush and close it as
             its kind demands.
         chunk_size: Points of a chunk.
+        weight: What each point stands for, an array of the kinds of `source`; `None`
+            where all count alike.
         residual_dir: Folder of a temporary file for the features between two blocks,
             removed at the end; `None` keeps them in memory.
         residual_dtype: Precision of the features between two blocks; `None` for that
@@ -112,6 +116,7 @@ def predict_stream(
     Shapes:
         - `source`: $[N, C_\text{in}]$
         - `sink`: $[N, C_\text{out}]$
+        - `weight`: $[N]$
 
     Raises:
         TypeError: If `model` is no such network, or `source` or `sink` no array.
@@ -135,6 +140,11 @@ def predict_stream(
             "points at once call the model"
         )
     _check_arrays(model, source, sink)
+    if weight is not None and tuple(getattr(weight, "shape", ())) != source.shape[:1]:
+        raise ValueError(
+            f"weight is {brief(weight)}, expected an array of shape "
+            f"({source.shape[0]},): a number for each point"
+        )
     if residual_dtype is not None and not (
         isinstance(residual_dtype, torch.dtype) and residual_dtype.is_floating_point
     ):
@@ -175,9 +185,15 @@ def predict_stream(
             y: Tensor = model.lift(x)
             return y
 
+        def layout(rows: slice, x: Tensor) -> PointBatch:
+            share = None if weight is None else _read(weight, rows, like)
+            return PointBatch.from_batch(x, weight=share)
+
         features: Features = lifted
         for block in model.blocks:
-            features = _run_block(block, features, residual, chunks, like, dtype)
+            features = _run_block(
+                block, features, residual, chunks, like, dtype, layout
+            )
         for rows in chunks:
             _write(sink, rows, model.head(model.norm(features(rows))))
 
@@ -189,6 +205,7 @@ def _run_block(
     chunks: list[slice],
     like: Tensor,
     dtype: torch.dtype,
+    layout: Callable[[slice, Tensor], PointBatch],
 ) -> Features:
     """Store the features that enter a block; return those that leave it."""
 
@@ -203,7 +220,7 @@ def _run_block(
             else:  # the first time
                 x = features(rows)
                 residual.write(rows, x)
-            part = block.encode_rows(x, _layout(x), latents)
+            part = block.encode_rows(x, layout(rows, x), latents)
             total = merge_into(total, [part], slice(1), 1)
         assert total is not None
         kind: Any = type(part)
@@ -214,17 +231,13 @@ def _run_block(
         def leaving(rows: slice) -> Tensor:
             x = stored(rows)
             with gathered(block):
-                y: Tensor = block.decode_rows(latents, x, _layout(x))
+                y: Tensor = block.decode_rows(latents, x, PointBatch.from_batch(x))
             return y
 
         return leaving
 
     with gathered(block):
         return run_stage(block.num_encodes, encode, block.process, decode)
-
-
-def _layout(x: Tensor) -> PointBatch:
-    return PointBatch.from_batch(x)
 
 
 def _check_model(model: Backbone) -> None:
