@@ -17,7 +17,7 @@ export GOMP_SPINCOUNT ?= 10000
 endif
 
 .PHONY: setup demo test test-slow test-all test-cuda test-scatter test-oldest \
-	test-newest docs bench lint clean
+	test-newest docs notebooks bench lint clean
 
 setup: $(READY)
 
@@ -37,6 +37,12 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
+
+# Runs the notebooks, minutes each, and stores their output in them.
+notebooks: $(READY)
+	$(BIN)/pip install --quiet nbconvert ipykernel
+	cd docs/notebooks && ../../$(BIN)/python -m jupyter nbconvert --to notebook \
+		--execute --inplace --ExecutePreprocessor.timeout=-1 *.ipynb
 
 test: lint docs
 	$(PYTEST)

@@ -1,7 +1,7 @@
 """An MkDocs hook: notebooks become pages, without being run.
 
-The page has the notebook's text, code and stored output of text, and a link to the
-notebook itself, which is copied beside it.
+The page has the notebook's text, code, stored output and pictures, and a link to the
+notebook itself, which is copied beside it. `make notebooks` runs them again.
 """
 
 import json
@@ -33,7 +33,12 @@ def markdown(notebook: dict[str, Any], name: str) -> str:
             continue
         parts.append(f"```python\n{source}\n```")
         for output in cell["outputs"]:
-            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = "".join("".join(data["image/png"]).split())
+                parts.append(f"![](data:image/png;base64,{picture})")
+                continue
+            text = output.get("text") or data.get("text/plain", "")
             parts.append(f"```text\n{''.join(text).rstrip()}\n```")
     title, _, rest = parts[0].partition("\n")
     link = f"[This page as a notebook]({name})"

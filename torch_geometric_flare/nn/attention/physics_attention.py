@@ -79,10 +79,18 @@ class _SliceAttention(nn.Module):
 
     def process(self, state: SumState, latents: Latents = ()) -> Latents:
         """Let the slices of each graph attend to each other, $[B, H, G, D]$."""
+        token = self.tokens(state)
+        return (self.slice_attention(token) @ self.value(token),)
+
+    def tokens(self, state: SumState, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the mean of each slice, $[B, H, G, D]$; in the weights' precision."""
         token = state.total / (state.weight.unsqueeze(-1) + _EPS)
-        token = token.to(self.query.weight.dtype)
+        return token.to(dtype or self.query.weight.dtype)
+
+    def slice_attention(self, token: Tensor) -> Tensor:
+        """Return how much each slice attends to each, $[B, H, G, G]$."""
         scores = self.query(token) @ self.key(token).mT / self.head_channels**0.5
-        return (scores.softmax(dim=-1) @ self.value(token),)
+        return scores.softmax(dim=-1)
 
     def attend(
         self,

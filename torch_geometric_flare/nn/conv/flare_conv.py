@@ -260,6 +260,18 @@ class FLAREConv(PointMixer):
         gather, scatter = weights if layout is batch else map(layout.unsort, weights)
         return gather, scatter
 
+    @property
+    def score_scale(self) -> float:
+        """The factor on the scores."""
+        return self.scale
+
+    def queries_and_keys(
+        self, x: Tensor, latents: Latents = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Return the queries $[H, M, D]$ and the keys of points $[N, H, D]$."""
+        k = self._keys(x)
+        return self._queries(k), k
+
     def _queries(self, k: Tensor) -> Tensor:
         q: Tensor = self.query_norm(self.latents)
         return q.to(k.dtype)  # under autocast the keys are in lower precision

@@ -149,7 +149,8 @@ class FLAREPPConv(PointMixer):
         self.key_norm.reset_parameters()
 
     @property
-    def _scale(self) -> float:
+    def score_scale(self) -> float:
+        """The factor on the scores."""
         return float(self.head_channels**-0.5)
 
     def encode_rows(
@@ -161,7 +162,7 @@ class FLAREPPConv(PointMixer):
         else:
             k = v = self._context(x)
         q = latents[0] if latents else self.seed_norm(self.seeds)
-        return ragged_flare_encode(q.to(k.dtype), k, v, layout, scale=self._scale)
+        return ragged_flare_encode(q.to(k.dtype), k, v, layout, scale=self.score_scale)
 
     def process(self, state: SoftmaxState, latents: Latents = ()) -> Latents:
         """Return the queries of each graph, then these and their values."""
@@ -174,7 +175,7 @@ class FLAREPPConv(PointMixer):
         """Scatter the values of the queries to points."""
         k = self._keys(x)
         q, z = (t.to(k.dtype) for t in latents)
-        y = ragged_flare_decode(q, k, z, layout, scale=self._scale)
+        y = ragged_flare_decode(q, k, z, layout, scale=self.score_scale)
         return self._merge_heads(y)
 
     def mix_rows(
@@ -185,11 +186,11 @@ class FLAREPPConv(PointMixer):
         k, v = self._keys(x), self._values(x)
         q = self.process(state)[0].to(k.dtype)
         if group is None:
-            y = ragged_flare_attention(q, k, v, layout, scale=self._scale)
+            y = ragged_flare_attention(q, k, v, layout, scale=self.score_scale)
         else:
-            state = ragged_flare_encode(q, k, v, layout, scale=self._scale)
+            state = ragged_flare_encode(q, k, v, layout, scale=self.score_scale)
             z = distributed_merge(state, group).value.to(k.dtype)
-            y = ragged_flare_decode(q, k, z, layout, scale=self._scale)
+            y = ragged_flare_decode(q, k, z, layout, scale=self.score_scale)
         return self._merge_heads(y)
 
     def attention_weights(
@@ -223,9 +224,14 @@ class FLAREPPConv(PointMixer):
             x = layout.sort(x)
         k = self._keys(x)
         q = self.process(self.encode_rows(x, layout))[0].to(k.dtype)
-        weights = ragged_flare_weights(q, k, layout, scale=self._scale)
+        weights = ragged_flare_weights(q, k, layout, scale=self.score_scale)
         gather, scatter = weights if layout is batch else map(layout.unsort, weights)
         return gather, scatter
+
+    def queries_and_keys(self, x: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Return the queries of graphs $[B, H, M, D]$ and the keys $[N, H, D]$."""
+        k = self._keys(x)
+        return latents[0].to(k.dtype), k
 
     def _context(self, x: Tensor) -> Tensor:
         c = self._split_heads(self.context(x))

@@ -1,0 +1,289 @@
+r"""Spectra of the operators that mix points, in $O(M^2 N + M^3)$.
+
+An operator $W = W_\text{dec} W_\text{enc}$ of rank $M$ has the eigenvalues of the
+$M \times M$ matrix $G = W_\text{enc} W_\text{dec}$ besides zeros. $G$ is what encoding
+makes of the scatter weights as values, so it comes from a state that merges: in chunks,
+over processes and with weights of points, as the operator itself.
+
+If the first softmax has the log-sum-exps $\ell$, then
+$e^{(\ell_m - \ell_{m'}) / 2}\, G_{mm'}$ is symmetric and positive semi-definite, which
+makes the eigenvalues real, in $[0, 1]$, and precise.
+
+Source:
+    [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), spectral analysis.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from torch_geometric_flare.functional import (
+    PointBatch,
+    SoftmaxState,
+    SumState,
+    distributed_merge,
+    ragged_flare_encode,
+    ragged_flare_weights,
+    ragged_sum_encode,
+)
+from torch_geometric_flare.nn import (
+    Backbone,
+    FLAREConv,
+    FLAREPPConv,
+    PhysicsAttention,
+    ResidualBlock,
+)
+from torch_geometric_flare.nn.layout import Batch, point_layout
+from torch_geometric_flare.nn.streaming.chunks import (
+    decode_in_chunks,
+    encode_in_chunks,
+    map_points,
+    run_in_chunks,
+)
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Latents = tuple[Tensor, ...]
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues and eigenvectors of the operators of one layer.
+
+    Attributes:
+        values: Eigenvalues in descending order, $[B, H, M]$ in float64: one spectrum
+            for each graph and head.
+        vectors: Eigenvectors at the points, $[N, H, K]$, of the first $K$ eigenvalues
+            of the point's graph; `None` if none were asked for.
+    """
+
+    values: Tensor
+    vectors: Tensor | None = None
+
+
+@torch.no_grad()
+def spectrum(
+    conv: nn.Module,
+    x: Tensor,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    weight: Tensor | None = None,
+    chunk_size: int | None = None,
+    group: "ProcessGroup | None" = None,
+    num_vectors: int = 0,
+) -> Spectrum:
+    r"""Return the spectrum of the operator of each graph and head.
+
+    Args:
+        conv: A `FLAREConv`, `FLAREPPConv` or `PhysicsAttention`. Of the last, whose
+            slices attend to each other, the operator is not symmetric: its eigenvalues
+            are complex in general, and their absolute values are returned.
+        x: Features of the points, as `conv` takes them.
+        batch: Graph of each point, sorted; `None` for a single graph; or the layout.
+        batch_size: Number of graphs, where trailing ones may be empty.
+        weight: What each point stands for.
+        chunk_size: Points to compute at a time; `None` for all at once.
+        group: Processes that hold the other points of these graphs.
+        num_vectors: Eigenvectors to return with the eigenvalues, of `FLAREConv` and
+            `FLAREPPConv`.
+
+    Shapes:
+        - `x`: $[N, C]$
+        - `batch`, `weight`: $[N]$
+
+    Raises:
+        TypeError: If `conv` is another module.
+        ValueError: As the forward of `conv`; also if `num_vectors` is above the number
+            of latents, or given for `PhysicsAttention`.
+
+    Examples:
+        >>> conv = FLAREConv(16, heads=4, num_latents=8)
+        >>> spectrum(conv, torch.randn(100, 16)).values.shape
+        torch.Size([1, 4, 8])
+    """
+    if not isinstance(conv, FLAREConv | FLAREPPConv | PhysicsAttention):
+        raise TypeError(
+            f"conv is a {type(conv).__name__}, expected FLAREConv, FLAREPPConv or "
+            "PhysicsAttention"
+        )
+    sliced = isinstance(conv, PhysicsAttention)
+    rank = conv.num_slices if sliced else conv.num_latents
+    if not 0 <= num_vectors <= (0 if sliced else rank):
+        raise ValueError(
+            f"num_vectors is {num_vectors}, expected at most {0 if sliced else rank} "
+            f"for this {type(conv).__name__}"
+        )
+    layout = point_layout(conv, x, batch, batch_size, group, weight)
+    rows = layout.unsort(x) if layout is batch else x
+
+    def encode(stage: nn.Module, latents: Latents) -> Any:
+        if chunk_size is None:
+            state = stage.encode_rows(layout.sort(rows), layout, latents)  # type: ignore[operator]
+            return distributed_merge(state, group)
+        return encode_in_chunks(stage, rows, layout, chunk_size, group, latents)
+
+    if isinstance(conv, PhysicsAttention):
+        attention = conv.slice_attention(conv.tokens(encode(conv, ()))).double()
+        pooled = conv.tokens(encode(_Overlap(conv), ()), torch.float64)
+        found = torch.linalg.eigvals(attention @ pooled).abs()
+        return Spectrum(found.sort(descending=True).values)
+    latents: Latents = ()
+    for _ in range(conv.num_encodes - 1):
+        latents = conv.process(encode(conv, latents), latents)
+    overlap = encode(_Overlap(conv), latents)
+    values, vectors = _symmetric(overlap)
+    if num_vectors == 0:
+        return Spectrum(values)
+    chosen = vectors[..., :num_vectors]  # [B, H, M, K]
+    decoder = _Decoder(conv)
+    tensors = (*latents, chosen.to(x.dtype))
+    if chunk_size is None:
+        at_points = layout.unsort(
+            decoder.decode_rows(tensors, layout.sort(rows), layout)
+        )
+    else:
+        at_points = decode_in_chunks(decoder, tensors, rows, layout, chunk_size)
+    return Spectrum(values, layout.sort(at_points) if layout is batch else at_points)
+
+
+class _Overlap(nn.Module):
+    """Encodes the scatter weights of an operator as the values of its points."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def encode_rows(
+        self, x: Tensor, layout: PointBatch, latents: Latents = ()
+    ) -> SoftmaxState | SumState:
+        """Return the state of the overlap of latents, $[B, H, M, M]$."""
+        if isinstance(self.conv, PhysicsAttention):
+            shares = self.conv.slice_weights(self.conv._split_heads(self.conv.point(x)))
+            return ragged_sum_encode(shares, shares, layout)
+        q, k = self.conv.queries_and_keys(x, latents)
+        scale = self.conv.score_scale
+        _, scatter = ragged_flare_weights(q, k, layout, scale=scale)
+        return ragged_flare_encode(q, k, scatter, layout, scale=scale)
+
+
+class _Decoder(nn.Module):
+    """Decodes values of latents that are no values of the operator itself."""
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
+        """Return the values at points, $[N, H, K]$."""
+        *queries, values = latents
+        q, k = self.conv.queries_and_keys(x, tuple(queries))
+        _, scatter = ragged_flare_weights(q, k, layout, scale=self.conv.score_scale)
+        found = [
+            torch.einsum("bnhm,bhmk->bnhk", shares, values[list(dense.graphs)])
+            for dense, shares in zip(
+                layout.dense_batches, layout.split(scatter), strict=True
+            )
+        ]
+        return layout.join(found)
+
+
+def _symmetric(overlap: SoftmaxState) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of the overlap, in descending order."""
+    matrix, lse = overlap.value.double(), overlap.lse.double()
+    # A graph without points has no operator: eigenvalues of zero.
+    lse = torch.where(lse == -torch.inf, 0.0, lse)
+    half = (lse - lse.mean(-1, keepdim=True)) / 2
+    matrix = half.exp()[..., None] * matrix * (-half).exp()[..., None, :]
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    vectors = (-half).exp()[..., None] * vectors
+    return values.flip(-1), vectors.flip(-1)
+
+
+@torch.no_grad()
+def spectra(
+    model: nn.Module,
+    x: Tensor,
+    batch: Batch = None,
+    batch_size: int | None = None,
+    *,
+    weight: Tensor | None = None,
+    chunk_size: int | None = None,
+    group: "ProcessGroup | None" = None,
+) -> list[Tensor]:
+    """Return the spectra of all blocks of a network.
+
+    Args:
+        model: A network of residual blocks around an operator that `spectrum` takes:
+            `FLARE`, `FLAREPP` or `Transolver`. Of a `Surrogate`, pass its `model`, and
+            `surrogate.encode_input(data)` as `x`.
+        x: Features of the points, as `model` takes them.
+        batch: Graph of each point, sorted; `None` for a single graph.
+        batch_size: Number of graphs, where trailing ones may be empty.
+        weight: What each point stands for.
+        chunk_size: Points to compute at a time; `None` for all at once.
+        group: Processes that hold the other points of these graphs.
+
+    Shapes:
+        - `x`: $[N, C]$
+        - `batch`, `weight`: $[N]$
+
+    Returns:
+        For each block eigenvalues in descending order, $[B, H, M]$ in float64.
+
+    Raises:
+        TypeError: If `model` is another network.
+        ValueError: As the forward of `model`.
+    """
+    blocks: Sequence[Any] = list(getattr(model, "blocks", ()))
+    if not isinstance(model, Backbone) or not all(
+        isinstance(block, ResidualBlock) for block in blocks
+    ):
+        raise TypeError(
+            f"model is a {type(model).__name__}, expected residual blocks, such as "
+            "FLARE, FLAREPP or Transolver"
+        )
+    layout = point_layout(model, x, batch, batch_size, group, weight)
+    rows = layout.unsort(x) if layout is batch else x
+    size = chunk_size or max(1, len(rows))
+    rows = map_points(model.lift, model.input_rows(rows, layout), size)
+    found = []
+    for block in blocks:
+        inside = layout.sort(map_points(block.mixer_norm, rows, size))
+        options = {"chunk_size": chunk_size, "group": group}
+        found.append(spectrum(block.mixer, inside, layout, **options).values)
+        rows = run_in_chunks(block, rows, layout, size, group)
+    return found
+
+
+def stable_rank(values: Tensor) -> Tensor:
+    r"""Return $\sum_i \lambda_i$: how many patterns pass, since the largest is one.
+
+    Args:
+        values: Eigenvalues.
+
+    Shapes:
+        - `values`: $[\ldots, M]$
+
+    Returns:
+        $[\ldots]$, from 1 to $M$.
+    """
+    return values.sum(dim=-1)
+
+
+def effective_rank(values: Tensor) -> Tensor:
+    r"""Return $e^{H(p)}$ of the shares $p = \lambda / \sum \lambda$.
+
+    Args:
+        values: Eigenvalues, not negative but for rounding.
+
+    Shapes:
+        - `values`: $[\ldots, M]$
+
+    Returns:
+        $[\ldots]$, from 1 to $M$.
+    """
+    shares = values.clamp_min(0) / values.clamp_min(0).sum(dim=-1, keepdim=True)
+    return torch.special.entr(shares).sum(dim=-1).exp()
