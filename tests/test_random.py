@@ -15,6 +15,7 @@ from torch_geometric_flare.surrogates import load_surrogate, save_surrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    TrainerConfig,
     build_trainer,
     compare_with_baselines,
     evaluate,
@@ -78,13 +79,17 @@ def failing_fit(folder):
 def own_trainer(folder):
     module, data = new_module(), new_data()
     with quiet_lightning():
-        build_trainer(module, data, folder, progress=False).fit(module, data)
+        build_trainer(module, data, folder, TrainerConfig(progress=False)).fit(
+            module, data
+        )
 
 
 def failing_trainer(folder):
     module, data = new_module(), new_data(train_transform=Failing())
     with quiet_lightning(), pytest.raises(ZeroDivisionError):
-        build_trainer(module, data, folder, progress=False).fit(module, data)
+        build_trainer(module, data, folder, TrainerConfig(progress=False)).fit(
+            module, data
+        )
 
 
 def load(folder):

@@ -1,6 +1,7 @@
-"""Arguments of a wrong kind: sentences that name what came and what was expected."""
+"""Texts of messages, and checks that name what came and what was expected."""
 
 import os
+import re
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,16 @@ def brief(value: Any) -> str:
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "..."
     return f"{text} ({type(value).__name__})"
+
+
+def describe(value: object) -> str:
+    """Return a text that is the same in every process: no address in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of an error and the first line of its message."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:

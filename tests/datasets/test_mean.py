@@ -3,7 +3,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import MeanSample
-from torch_geometric_flare.datasets.correspondence import points_correspond
+from torch_geometric_flare.datasets.baselines import points_correspond
 
 
 def sample(*values, **more):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_flare.datasets.nearest import NearestSample
+from torch_geometric_flare.datasets.baselines import NearestSample
 
 
 def chamfer(a, b):

@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from torch_geometric_flare._arguments import describe
+from torch_geometric_flare._files import write_atomic
 from torch_geometric_flare.datasets.records import (
-    describe,
     fingerprint,
     fingerprint_arrays,
     read_json,
     read_verified,
     verify,
-    write_atomic,
     write_json,
     write_record,
 )

@@ -17,7 +17,7 @@ from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.datasets import DrivAerML, FilePerSample, StackedArrays
 from torch_geometric_flare.datasets.arrays import open_npy, to_tensor
-from torch_geometric_flare.datasets.stacked_arrays import StackedArrays as Base
+from torch_geometric_flare.datasets.sources import StackedArrays as Base
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.transforms import make_input
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.surrogates import Surrogate
-from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.transforms import Normalizer, SurfaceDistance
 
 
 class Heights(nn.Module):
@@ -103,3 +103,27 @@ def test_features_far_from_the_training_are_warned_about(speed):
 @pytest.mark.parametrize("speed", [20.0, 41.5, 60.0])
 def test_features_of_the_training_are_not(speed):
     with_speed().predict_mesh(ball(), constants={"speed": [speed]})
+
+
+class LastColumn(nn.Module):
+    def forward(self, x):
+        return x[:, -1:]
+
+
+def hexahedra():
+    mesh = pv.StructuredGrid(*np.meshgrid(*(np.arange(n) / 4.0 for n in (4, 3, 2))))
+    return mesh.cast_to_unstructured_grid()
+
+
+def test_surface_distance_is_computed_where_a_mesh_of_bricks_lacks_it():
+    box = Normalizer.from_bounds([-1.0] * 3, [1.0] * 3)
+    (feature,) = SurfaceDistance().fields(3)
+    trained = Surrogate(LastColumn(), Normalizer.identity(1), box, features=(feature,))
+    mesh = hexahedra()
+    heights = mesh.points[:, 2]
+    found = trained.predict_mesh(mesh).point_data["field"]
+    assert found == pytest.approx(np.log1p(heights.max() - heights), abs=1e-6)
+    mesh.point_data["surface_distance"] = np.full((mesh.n_points, 6), 0.5)
+    assert (trained.predict_mesh(mesh).point_data["field"] == 0.5).all()
+    with pytest.raises(ValueError, match="surface_distance"):
+        trained.predict_mesh(ball())

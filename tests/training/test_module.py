@@ -12,6 +12,7 @@ from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    TrainerConfig,
     build_trainer,
     evaluate,
     evaluate_per_field,
@@ -51,7 +52,8 @@ def test_optimizer_and_schedule_follow_the_recipe(module, samples, tmp_path):
         epochs=50, learning_rate=2e-3, weight_decay=0.25, betas=(0.9, 0.99)
     )
     data = SurrogateDataModule(samples(4, 0), batch_size=2)
-    trainer = build_trainer(training, data, tmp_path, accelerator="cpu")
+    config = TrainerConfig(accelerator="cpu")
+    trainer = build_trainer(training, data, tmp_path, config)
     trainer.strategy.connect(training)
     with quiet_lightning():
         trainer._data_connector.attach_data(training, datamodule=data)
@@ -120,9 +122,8 @@ def test_validation_and_test_are_means_over_samples(module, samples, tmp_path):
     (whole,) = DataLoader(split, batch_size=3)
     expected = training.loss(training(whole), whole).item()
     with quiet_lightning():
-        trainer = build_trainer(
-            training, data, tmp_path, accelerator="cpu", progress=False
-        )
+        config = TrainerConfig(accelerator="cpu", progress=False)
+        trainer = build_trainer(training, data, tmp_path, config)
         tested = trainer.test(training, data, verbose=False)
         validated = trainer.validate(training, data, verbose=False)
     for stage, found in (("test", tested), ("val", validated)):

@@ -9,8 +9,7 @@ from torch_geometric_flare import FLARE
 from torch_geometric_flare.nn import GNOT, LNO, DeepONet, MeshGraphNet
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.training import MuonAdamW, hidden_matrices
-from torch_geometric_flare.training.muon import orthogonalize
-from torch_geometric_flare.training.optimizer import build_optimizer
+from torch_geometric_flare.training.optimizer import build_optimizer, orthogonalize
 
 MUON = getattr(torch.optim, "Muon", None)
 

@@ -9,7 +9,7 @@ from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.transforms import FixedPoints
 
 from torch_geometric_flare.training import SurrogateDataModule, fit, read_history
-from torch_geometric_flare.training.point_sampling import (
+from torch_geometric_flare.training.sampling import (
     PointBatchSampler,
     sample_sizes,
 )

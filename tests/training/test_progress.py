@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
 from torch_geometric.data import Data
 
 from torch_geometric_flare import FLARE
@@ -15,11 +14,12 @@ from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    TrainerConfig,
     build_trainer,
     fit,
     quiet_lightning,
 )
-from torch_geometric_flare.training.progress import EpochLines
+from torch_geometric_flare.training.callbacks import EpochBar, EpochLogger
 from torch_geometric_flare.transforms import Normalizer
 
 
@@ -41,7 +41,7 @@ def parts(epochs=4):
 @pytest.mark.parametrize(("pace", "epochs"), [(1, "14"), (11, "1234")])
 def test_a_file_gets_a_line_now_and_then(pace, epochs, tmp_path, monkeypatch, capsys):
     """At most every ten seconds by a clock that `pace` seconds pass on each look."""
-    module = "torch_geometric_flare.training.progress"
+    module = "torch_geometric_flare.training.callbacks"
     clock = SimpleNamespace(monotonic=itertools.count(0, pace).__next__)
     monkeypatch.setattr(f"{module}.time", clock)
     fit(*parts(), tmp_path, accelerator="cpu")
@@ -56,22 +56,53 @@ def test_a_file_gets_a_line_now_and_then(pace, epochs, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize("progress", [True, False])
 def test_a_terminal_has_a_bar(progress, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    trainer = build_trainer(*parts(), tmp_path, accelerator="cpu", progress=progress)
+    config = TrainerConfig(accelerator="cpu", progress=progress)
+    trainer = build_trainer(*parts(), tmp_path, config)
     kinds = [type(callback) for callback in trainer.callbacks]
-    assert (TQDMProgressBar in kinds) is progress
-    assert EpochLines not in kinds
+    assert (EpochBar in kinds) is progress
+    assert EpochLogger not in kinds
 
 
 @pytest.mark.parametrize("every, validated", [(1, "12345"), (2, "24"), (3, "3")])
 def test_a_line_has_errors_of_its_own_epoch_alone(every, validated, tmp_path, capsys):
     module, data = parts(epochs=5)
-    trainer = build_trainer(
-        module, data, tmp_path, accelerator="cpu", validate_every=every
-    )
-    (lines,) = (each for each in trainer.callbacks if isinstance(each, EpochLines))
+    config = TrainerConfig(accelerator="cpu", validate_every=every)
+    trainer = build_trainer(module, data, tmp_path, config)
+    (lines,) = (each for each in trainer.callbacks if isinstance(each, EpochLogger))
     lines.seconds = 0.0
     with quiet_lightning():
         trainer.fit(module, datamodule=data)
     out = [line for line in capsys.readouterr().out.splitlines() if "epoch" in line]
     assert "".join(line[6] for line in out if "val_loss" in line) == validated
     assert all("train_loss" in line for line in out)
+
+
+def test_a_bar_has_errors_of_its_own_epoch_alone(tmp_path, monkeypatch):
+    shown = {}
+
+    class Bar(EpochBar):
+        def get_metrics(self, trainer, module):
+            found = super().get_metrics(trainer, module)
+            shown.setdefault(trainer.current_epoch, set()).update(found)
+            return found
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("torch_geometric_flare.training.trainer.EpochBar", Bar)
+    fit(*parts(epochs=4), tmp_path, accelerator="cpu", validate_every=2)
+    validated = [epoch for epoch, names in shown.items() if "val_loss" in names]
+    assert validated == [1, 3]
+
+
+@pytest.mark.parametrize("weight", [1, 2])
+def test_a_line_has_each_number_once(weight, tmp_path, capsys):
+    class Weighted(SurrogateModule):
+        def loss(self, prediction, data):
+            return weight * super().loss(prediction, data)
+
+    module, data = parts(epochs=1)
+    module.__class__ = Weighted
+    fit(module, data, tmp_path, accelerator="cpu")
+    (line,) = capsys.readouterr().out.splitlines()[-1:]
+    assert "train_loss" in line and "val_loss" in line
+    assert ("train_relative_l2" in line) is (weight == 2)
+    assert ("val_relative_l2" in line) is (weight == 2)

@@ -1,9 +1,14 @@
+import dataclasses
+import inspect
+
 import pytest
 
 from torch_geometric_flare.training import (
     PointParallelStrategy,
     SurrogateDataModule,
+    TrainerConfig,
     build_trainer,
+    fit,
 )
 
 
@@ -11,10 +16,15 @@ def test_what_makes_no_sense_is_refused(module, samples, tmp_path):
     data = SurrogateDataModule(samples(2, 0), batch_size=1)
     with pytest.raises(ValueError, match="data has batch_size=1 but the recipe has 2"):
         build_trainer(module(), data, tmp_path)
-    with pytest.raises(ValueError, match="at least 1, got .*validate_every=0"):
-        build_trainer(module(), data, tmp_path, validate_every=0)
-    with pytest.raises(ValueError, match="devices=0"):
-        build_trainer(module(), data, tmp_path, devices=0)
+    for name in ("validate_every", "devices", "patience"):
+        with pytest.raises(ValueError, match=f"{name}.* 0"):
+            TrainerConfig(**{name: 0})
+
+
+def test_fit_takes_the_fields_of_the_config():
+    keywords = inspect.signature(fit).parameters
+    for field in dataclasses.fields(TrainerConfig):
+        assert keywords[field.name].default == field.default
 
 
 @pytest.mark.parametrize(
@@ -31,9 +41,11 @@ def test_devices_that_share_samples_take_the_steps_of_one(
         module(epochs=4),
         SurrogateDataModule(samples(12, 0), batch_size=2),
         tmp_path,
-        accelerator="cpu",
-        devices=devices,
-        strategy="ddp" if points is None else PointParallelStrategy(points),
+        TrainerConfig(
+            accelerator="cpu",
+            devices=devices,
+            strategy="ddp" if points is None else PointParallelStrategy(points),
+        ),
     )
     assert num_steps == [4 * num_batches]
     assert trainer.log_every_n_steps == num_batches

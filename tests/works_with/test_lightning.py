@@ -11,7 +11,12 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     StochasticWeightAveraging,
 )
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import (
+    CSVLogger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 from lightning.pytorch.tuner import Tuner
 from torch_geometric.data import Data
 
@@ -122,8 +127,8 @@ def test_csv(module, data, tmp_path):
 @row("TensorBoardLogger")
 def test_tensorboard(module, data, tmp_path):
     pytest.importorskip("tensorboardX", reason="needs tensorboardX")
-    fit(module, data, tmp_path, logger="tensorboard", **QUIET)
-    (path,) = (tmp_path / "tensorboard").rglob("events.out.tfevents.*")
+    fit(module, data, tmp_path / "run", logger=TensorBoardLogger(tmp_path), **QUIET)
+    (path,) = tmp_path.rglob("events.out.tfevents.*")
     assert b"val_loss" in path.read_bytes()
 
 
@@ -132,7 +137,8 @@ def test_wandb(module, data, tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="needs wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    fit(module, data, tmp_path, logger="wandb", **QUIET)
+    logger = WandbLogger(save_dir=tmp_path)
+    fit(module, data, tmp_path / "run", logger=logger, **QUIET)
     assert "val_loss" in dict(wandb.run.summary)
     assert wandb.run.config["learning_rate"] == module.recipe.learning_rate
     wandb.finish()
@@ -140,14 +146,15 @@ def test_wandb(module, data, tmp_path, monkeypatch):
 
 
 @row("MLFlowLogger")
-def test_mlflow(module, data, tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_mlflow(module, data, tmp_path):
     mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
     # The package mlflow_skinny has no database.
     store = "mlflow.store.tracking.sqlalchemy_store"
     pytest.importorskip(store, exc_type=ImportError)
-    fit(module, data, tmp_path / "run", logger="mlflow", **QUIET)
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
+    server = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    logger = MLFlowLogger(tracking_uri=server)
+    fit(module, data, tmp_path / "run", logger=logger, **QUIET)
+    client = mlflow.MlflowClient(server)
     (experiment,) = client.search_experiments(filter_string="name = 'lightning_logs'")
     (run,) = client.search_runs(experiment.experiment_id)
     assert run.data.metrics["val_loss"] > 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.datasets import AirfRANS
 
+from torch_geometric_flare._arguments import first_line
 from torch_geometric_flare.datasets.records import read_json
 
 
@@ -37,7 +38,7 @@ class CheckedAirfRANS(AirfRANS):
             except Exception as error:
                 raise ValueError(
                     f"'{path}' is damaged, or holds more than tensors: delete it, and "
-                    f"it is made again ({_first_line(error)})."
+                    f"it is made again ({first_line(error)})."
                 ) from error
         super()._process()
 
@@ -88,14 +89,10 @@ def _read_raw(path: Path) -> list[dict[str, Tensor]]:
         # What torch raises depends on where the file is damaged.
         raise ValueError(
             f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
-            f"fetched again ({_first_line(error)})."
+            f"fetched again ({first_line(error)})."
         ) from error
 
 
 def _load(path: Path) -> Any:
     """Map a file into memory; no code in it is run."""
     return torch.load(path, weights_only=True, mmap=True)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -10,6 +10,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch_geometric.data import Data
 
+from torch_geometric_flare._files import replacing
 from torch_geometric_flare.datasets.arrays import (
     Array,
     check_shape,
@@ -17,8 +18,7 @@ from torch_geometric_flare.datasets.arrays import (
     to_tensor,
 )
 from torch_geometric_flare.datasets.matlab import mat_blocks, mat_shapes
-from torch_geometric_flare.datasets.records import scratch_path
-from torch_geometric_flare.datasets.stacked_arrays import StackedArrays
+from torch_geometric_flare.datasets.sources import StackedArrays
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.transforms import make_input
 
@@ -178,13 +178,8 @@ class Darcy(StackedArrays):
 
     def _copy(self, path: Path, name: str, count: int) -> None:
         """Copy one array, so that the copy is either the old or the whole new one."""
-        copy = self._npy(name)
-        scratch = scratch_path(copy)
-        try:
+        with replacing(self._npy(name)) as scratch:
             self._fill(scratch, path, name, count)
-            os.replace(scratch, copy)
-        finally:
-            scratch.unlink(missing_ok=True)
 
     def _fill(self, scratch: Path, path: Path, name: str, count: int) -> None:
         target = open_memmap(scratch, "w+", np.float32, (count, *self.grid))

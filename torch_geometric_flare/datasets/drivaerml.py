@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import Array, to_tensor
-from torch_geometric_flare.datasets.file_per_sample import FilePerSample
+from torch_geometric_flare.datasets.sources import FilePerSample
 from torch_geometric_flare.fields import Field, Fields, choose_fields
 from torch_geometric_flare.transforms import Normalizer, make_input
 

@@ -1,7 +1,6 @@
 """Surface pressure and wall shear on the meshes of DrivAerML as they are published."""
 
 import csv
-import hashlib
 import operator
 import os
 import re
@@ -14,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_flare._files import sha256_of
 from torch_geometric_flare.datasets.arrays import Array, to_tensor
-from torch_geometric_flare.datasets.converted import ConvertedFiles
 from torch_geometric_flare.datasets.draw_cells import draw_cells
 from torch_geometric_flare.datasets.drivaerml import DrivAerML
+from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.fields import Fields, choose_fields
 from torch_geometric_flare.transforms import Normalizer, make_input
 
@@ -153,7 +153,7 @@ class DrivAerMLRaw(ConvertedFiles):
         """Folder of what was drawn of these runs."""
         if self.runs is None:
             return self._drawing
-        digest = hashlib.sha256(repr(self.runs).encode()).hexdigest()
+        digest = sha256_of(repr(self.runs).encode())
         return f"{self._drawing}_runs_{digest[:12]}"
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import Array, open_npy, to_tensor
-from torch_geometric_flare.datasets.stacked_arrays import StackedArrays
+from torch_geometric_flare.datasets.sources import StackedArrays
 from torch_geometric_flare.transforms import make_input
 
 

@@ -1,9 +1,8 @@
 r"""Official files: fetched from the Hugging Face hub, recorded, verified, unpacked.
 
-`torch_geometric.data` has `download_url` and `extract_tar`, which are not used here:
-they compare no hash, leave a half-written file or folder behind when interrupted,
-and `extract_tar` calls `extractall` without a filter, so that on older versions of
-Python an archive can write outside its folder or plant links.
+The hub's client downloads, and resumes. What is kept here are promises that neither it
+nor `torch_geometric.data.extract_tar` nor pooch makes: hashes recorded on first use, a
+folder that holds all of an archive or does not exist, and no links in it.
 """
 
 import errno
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from torch_geometric_flare._arguments import first_line
 from torch_geometric_flare._extras import MissingExtra, install_command
 from torch_geometric_flare.datasets.records import (
     read_json,
@@ -75,13 +75,7 @@ def download_from_hub(
         check_revision(path, revision)
         return path
 
-    command = f"hf download {repo_id} {filename} --repo-type dataset"
-    command += f" --revision {revision}" if revision else ""
-    remedy = (
-        f"Place the file at '{path}' by hand, or fetch it on a machine with a "
-        f'connection: `{command} --local-dir "{folder}"`.'
-    )
-    with _clear_errors(repo_id, filename, path, revision, remedy):
+    with _clear_errors(repo_id, filename, path, folder, revision):
         from huggingface_hub import hf_hub_download
 
         fetched = hf_hub_download(
@@ -126,13 +120,8 @@ def list_hub_files(
         ConnectionError: If the hub cannot be reached.
         FileNotFoundError: If the hub has no such repository, revision or files.
     """
-    command = f"hf download {repo_id} --repo-type dataset"
-    command += f" --revision {revision}" if revision else ""
-    remedy = (
-        f"Place the files at '{path}' by hand, or fetch the repository on a machine "
-        f'with a connection: `{command} --local-dir "{Path(path).parent}"`.'
-    )
-    with _clear_errors(repo_id, pattern, Path(path), revision, remedy):
+    folder = Path(path).parent
+    with _clear_errors(repo_id, pattern, Path(path), folder, revision):
         from huggingface_hub import HfApi
 
         names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
@@ -146,16 +135,38 @@ def list_hub_files(
     if not found:
         raise FileNotFoundError(
             f"the data set repository '{repo_id}' has no files '{pattern}' at revision "
-            f"{revision!r}. {remedy}"
+            f"{revision!r}. {_remedy(repo_id, pattern, Path(path), folder, revision)}"
         )
     return found
 
 
+def _remedy(
+    repo_id: str,
+    wanted: str,
+    path: Path,
+    folder: str | os.PathLike[str],
+    revision: str | None,
+) -> str:
+    """Say how to get files without a connection here."""
+    names = "" if "*" in wanted else f" {wanted}"
+    command = f"hf download {repo_id}{names} --repo-type dataset"
+    command += f" --revision {revision}" if revision else ""
+    return (
+        f"Place what is missing at '{path}' by hand, or fetch it on a machine with a "
+        f'connection: `{command} --local-dir "{folder}"`.'
+    )
+
+
 @contextmanager
 def _clear_errors(
-    repo_id: str, wanted: str, path: Path, revision: str | None, remedy: str
+    repo_id: str,
+    wanted: str,
+    path: Path,
+    folder: str | os.PathLike[str],
+    revision: str | None,
 ) -> Iterator[None]:
     """Turn what the hub's client raises into errors that say what to do."""
+    remedy = _remedy(repo_id, wanted, path, folder, revision)
     try:
         from huggingface_hub.errors import (
             EntryNotFoundError,
@@ -170,30 +181,19 @@ def _clear_errors(
         ) from error
     try:
         yield
-    except LocalEntryNotFoundError as error:
-        # The client's word for "offline, and not on this disk"; it is a subclass of
-        # EntryNotFoundError, so that it comes first.
-        raise ConnectionError(
-            f"'{wanted}' is missing, and the hub could not be reached "
-            f"({_first_line(error)}). {remedy}"
-        ) from error
-    except (
-        EntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    ) as error:
-        raise FileNotFoundError(
-            f"'{wanted}' is missing, and the data set repository '{repo_id}' does "
-            f"not give it at revision {revision!r} ({_first_line(error)}). {remedy}"
-        ) from error
     except Exception as error:
         # Which connection errors there are depends on the client's HTTP library.
         # A full or read-only disk is not one.
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise
-        raise ConnectionError(
-            f"'{wanted}' is missing, and it could not be fetched from '{repo_id}' "
-            f"({_first_line(error)}). {remedy}"
+        absent = EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+        # "Offline, and not on this disk" is a subclass of EntryNotFoundError.
+        offline = isinstance(error, LocalEntryNotFoundError)
+        is_absent = isinstance(error, absent) and not offline
+        kind = FileNotFoundError if is_absent else ConnectionError
+        raise kind(
+            f"'{wanted}' is missing, and the data set repository '{repo_id}' does "
+            f"not give it at revision {revision!r} ({first_line(error)}). {remedy}"
         ) from error
 
 
@@ -309,15 +309,12 @@ def extract_archive(
 
 def _plain_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
     """Refuse more than tarfile's data filter, which lets links in `folder` pass."""
-    name = PurePosixPath(member.name)
-    if not (member.isreg() or member.isdir()):
+    path = PurePosixPath(member.name)
+    is_plain = member.isreg() or member.isdir()
+    if not is_plain or path.is_absolute() or ".." in path.parts:
         raise ValueError(
-            f"archive member '{member.name}' is neither a file nor a folder (a link or "
-            "a device): refusing to unpack it."
-        )
-    if name.is_absolute() or ".." in name.parts:
-        raise ValueError(
-            f"archive member '{member.name}' leaves the folder: refusing to unpack it."
+            f"archive member '{member.name}' is a link or a device, or leaves the "
+            "folder: refusing to unpack it."
         )
     return tarfile.data_filter(member, folder)
 
@@ -331,7 +328,3 @@ def _client_notes(folder: Path, filename: str) -> tuple[str | None, str | None]:
         commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None,
         etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None,
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets.arrays import Array, to_tensor
-from torch_geometric_flare.datasets.file_per_sample import FilePerSample
 from torch_geometric_flare.datasets.hub import list_hub_files
-from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.records import read_json, write_json
+from torch_geometric_flare.datasets.sources import FilePerSample
+from torch_geometric_flare.datasets.stored import MeshData
 from torch_geometric_flare.fields import Field, Fields, choose_fields
 from torch_geometric_flare.transforms import Normalizer, make_input
 

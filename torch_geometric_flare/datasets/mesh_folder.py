@@ -1,6 +1,5 @@
 """A folder of meshes with fields on them, as a data set."""
 
-import hashlib
 import json
 import math
 import os
@@ -15,10 +14,11 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import as_path
+from torch_geometric_flare._files import sha256_of
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
-from torch_geometric_flare.datasets.converted import ConvertedFiles
 from torch_geometric_flare.datasets.records import read_json, write_json
+from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.datasets.split_by_name import split_by_name
 from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.transforms import Normalizer, feature_key
@@ -454,4 +454,4 @@ def _channels(fields: Fields) -> list[str]:
 
 def _digest(*values: object) -> str:
     """Return a short name of plain values, the same in every process."""
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
+    return sha256_of(json.dumps(values).encode())[:8]

@@ -7,16 +7,21 @@ share one manifest of fingerprints, and each is checked as it is read.
 import hashlib
 import json
 import os
-import re
-import secrets
+import sys
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._files import file_sha256, sha256_of, write_atomic
+
 Fingerprint = dict[str, Any]
+_AGAIN = "pass force_reload=True to process it again."
 
 
 def record_path(path: Path) -> Path:
@@ -65,13 +70,10 @@ def verify(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     record = read_json(record_path(path))
-    size = path.stat().st_size
-    if size != record.get("size"):
-        found, recorded = f"{size} bytes", f"{record.get('size')} bytes"
-    else:
+    found, recorded = f"{path.stat().st_size} bytes", f"{record.get('size')} bytes"
+    if found == recorded:
         found, recorded = (
-            f"SHA-256 {file_sha256(path)}",
-            f"SHA-256 {record.get('sha256')}",
+            f"SHA-256 {digest}" for digest in (file_sha256(path), record.get("sha256"))
         )
     if found != recorded:
         raise ValueError(
@@ -83,7 +85,7 @@ def verify(path: str | os.PathLike[str]) -> None:
 
 def fingerprint(content: bytes) -> Fingerprint:
     r"""Return the size and SHA-256 of the content of a sample's file."""
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"size": len(content), "sha256": sha256_of(content)}
 
 
 def fingerprint_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Fingerprint:
@@ -119,11 +121,6 @@ def check_fingerprint(what: str, found: Fingerprint, expected: Fingerprint) -> N
             f"recorded size {expected.get('size')}, sha256 {expected.get('sha256')}. "
             "Restore the file, or pass force_reload=True to accept it as it is."
         )
-
-
-def describe(transform: object) -> str:
-    r"""Return a text that is the same in every process: no address in memory."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
 
 
 def read_verified(path: str | os.PathLike[str], expected: Fingerprint) -> bytes:
@@ -171,34 +168,107 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return value
 
 
-def scratch_path(path: Path) -> Path:
-    r"""Return a name beside a file that no other writer takes.
-
-    Containers that share a disk number their processes alike.
-    """
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
-    r"""Write a file so that it is either the old one or wholly the new one."""
-    path = Path(path)
-    scratch = scratch_path(path)
-    try:
-        scratch.write_bytes(content)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
     r"""Write a JSON object, atomically."""
     write_atomic(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def file_sha256(path: Path) -> str:
-    r"""Return the SHA-256 of a file in hexadecimal digits."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
+@dataclass(frozen=True)
+class Manifest:
+    r"""The file that names the samples of a split, written when all are processed.
+
+    Args:
+        path: The file.
+        pre_transform: Description of the `pre_transform` that the user asks for;
+            `None` if there is none.
+        fields: Names of the targets that the user asks for.
+    """
+
+    path: Path
+    pre_transform: str | None
+    fields: list[str]
+
+    def write(self, samples: dict[str, Fingerprint]) -> None:
+        """Write what was processed.
+
+        Args:
+            samples: Fingerprint and `num_points` of each sample, by name.
+        """
+        write_json(
+            self.path,
+            {
+                "pre_transform": self.pre_transform,
+                "fields": self.fields,
+                "samples": samples,
+            },
+        )
+
+    def read(self, names: list[str]) -> tuple[dict[str, Fingerprint], bool]:
+        """Read what was processed, and compare it with what is asked for.
+
+        Another `pre_transform` than asked for gives a `UserWarning`.
+
+        Args:
+            names: The samples that are there now.
+
+        Returns:
+            Fingerprint and `num_points` of each sample by name, and whether the
+            results of a `pre_transform` are stored.
+
+        Raises:
+            ValueError: If the manifest is malformed, names other samples, or stored
+                results are of other fields.
+        """
+        content = read_json(self.path)
+        samples, described = content.get("samples"), content.get("pre_transform")
+        if not isinstance(samples, dict) or set(samples) != set(names):
+            raise ValueError(
+                f"'{self.path.parent}' was processed from other samples than there "
+                f"are now: {_difference(set(names), samples)}. Delete '{self.path}' to "
+                "process those that are there now."
+            )
+        for name, entry in samples.items():
+            size = entry.get("num_points") if isinstance(entry, dict) else None
+            if not isinstance(size, int):
+                raise ValueError(
+                    f"'{self.path}' has a damaged entry for {name!r}; {_AGAIN}"
+                )
+        if described is not None and content.get("fields") != self.fields:
+            raise ValueError(
+                f"'{self.path.parent}' holds what pre_transform made for fields="
+                f"{content.get('fields')}, not for {self.fields}; {_AGAIN}"
+            )
+        if described != self.pre_transform:
+            warnings.warn(
+                f"'{self.path.parent}' was processed with pre_transform={described}, "
+                f"not with pre_transform={self.pre_transform}, and is used as it is. "
+                "Pass force_reload=True to process it again.",
+                stacklevel=_level_of_caller(),
+            )
+        return samples, described is not None
+
+
+def _difference(names: set[str], samples: object) -> str:
+    """Return how many samples came and went, with one name each."""
+    before = set(samples) if isinstance(samples, dict) else set()
+    parts = [
+        f"{len(some)} {what}, such as {min(some)!r}"
+        for some, what in ((names - before, "new"), (before - names, "gone"))
+        if some
+    ]
+    return " and ".join(parts)
+
+
+def _level_of_caller() -> int:
+    """Return the `stacklevel`, for the calling function, of the code outside PyG."""
+    level = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_pyg(frame):
+        frame = frame.f_back
+        level += 1
+    return level
+
+
+def _is_pyg(frame: FrameType) -> bool:
+    # The prefix is that of PyTorch Geometric and of this package.
+    return str(frame.f_globals.get("__name__")).startswith("torch_geometric")

@@ -11,8 +11,8 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare.datasets.arrays import Array, open_npy, to_tensor
-from torch_geometric_flare.datasets.converted import ConvertedFiles
-from torch_geometric_flare.datasets.mesh_data import MeshData
+from torch_geometric_flare.datasets.sources import ConvertedFiles
+from torch_geometric_flare.datasets.stored import MeshData
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.transforms import make_input
 

@@ -1,7 +1,6 @@
 """Data sets that a simulator fills on first use."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -11,11 +10,16 @@ from typing import Any
 
 from torch_geometric.data import Data, Dataset
 
-from torch_geometric_flare._arguments import as_path, brief, check_integers, check_kind
-from torch_geometric_flare.datasets.records import (
+from torch_geometric_flare._arguments import (
+    as_path,
+    brief,
+    check_integers,
+    check_kind,
     describe,
+)
+from torch_geometric_flare._files import sha256_of, write_atomic
+from torch_geometric_flare.datasets.records import (
     read_json,
-    write_atomic,
     write_json,
 )
 from torch_geometric_flare.datasets.simulated_files import (
@@ -271,4 +275,4 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return sha256_of(text.encode())[:12]

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from torch_geometric.data import Data
 
+from torch_geometric_flare._files import write_atomic
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.datasets.arrays import array_length
-from torch_geometric_flare.datasets.records import write_atomic
 from torch_geometric_flare.datasets.simulated_sample import (
     REDRAWS,
     make_arrays,

@@ -11,9 +11,8 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import describe_gaps, read_npz
-from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.datasets.simulator import Simulator
-from torch_geometric_flare.datasets.stored import check_finite
+from torch_geometric_flare.datasets.stored import MeshData, check_finite
 from torch_geometric_flare.fields import Fields, num_channels
 from torch_geometric_flare.transforms import Normalizer, feature_key, make_input
 

@@ -1,17 +1,36 @@
-"""Samples after `pre_transform`, as files that hold no code."""
+"""Samples in memory and, after `pre_transform`, as files that hold no code."""
 
 import zipfile
 from io import BytesIO
 from pathlib import Path
 from pickle import PicklingError, UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import first_line
 from torch_geometric_flare.datasets.arrays import describe_gaps
-from torch_geometric_flare.datasets.mesh_data import MeshData
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
+
+
+class MeshData(Data):
+    r"""A `Data` whose `cells` stay right in a batch.
+
+    When samples are put into a batch, PyTorch Geometric shifts `edge_index` and `face`
+    to the points of their own sample, but knows nothing of `cells` [K, V], the points
+    of each cell: those of all samples would name points of the first one. This class
+    shifts them too. In everything else it is a `Data`.
+
+    All samples of a batch need the same number of corners $V$.
+    """
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return how much to add to the values of a sample for those after it."""
+        if key == "cells":
+            return self.num_nodes
+        return super().__inc__(key, value, *args, **kwargs)
 
 
 def serialize(data: object, source: Path) -> bytes:
@@ -88,7 +107,7 @@ def deserialize(content: bytes, path: Path) -> Data:
         # What zipfile or torch raises depends on where the file is damaged.
         raise ValueError(
             f"'{path}' is damaged: delete it and make the data set again, which "
-            f"restores this sample ({_first_line(error)})."
+            f"restores this sample ({first_line(error)})."
         ) from error
     check_finite(data, path)
     return data
@@ -119,7 +138,7 @@ def num_stored_points(path: Path) -> int:
         ValueError,
     ) as error:
         raise ValueError(
-            f"'{path}' does not tell its number of points ({_first_line(error)}): "
+            f"'{path}' does not tell its number of points ({first_line(error)}): "
             "delete it and make the data set again."
         ) from error
 
@@ -147,7 +166,3 @@ def check_finite(data: Data, path: Path, fields: Fields = ()) -> None:
         for key, part in parts.items():
             if gaps := describe_gaps(part.numpy(), key):
                 raise ValueError(f"'{path}': {name} has {gaps}.")
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch_geometric.data import Data, Dataset
 
-from torch_geometric_flare._arguments import as_path
+from torch_geometric_flare._arguments import as_path, describe
+from torch_geometric_flare._files import write_atomic
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.hub import (
     archive_folder,
@@ -20,13 +21,11 @@ from torch_geometric_flare.datasets.hub import (
     download_from_hub,
     extract_archive,
 )
-from torch_geometric_flare.datasets.manifest import Manifest
 from torch_geometric_flare.datasets.records import (
     Fingerprint,
-    describe,
+    Manifest,
     fingerprint,
     read_verified,
-    write_atomic,
 )
 from torch_geometric_flare.datasets.stored import check_finite, deserialize, serialize
 from torch_geometric_flare.fields import Fields

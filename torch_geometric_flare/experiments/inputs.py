@@ -26,7 +26,9 @@ def fit_input_normalizer(recipe: Recipe, splits: Splits) -> Normalizer | None:
     else:
         lower = torch.stack([row.amin(0) for row in rows]).amin(0)
         upper = torch.stack([row.amax(0) for row in rows]).amax(0)
-        coordinates = Normalizer((lower + upper) / 2, (upper - lower) / 2)
+        half = (upper - lower) / 2
+        # Along an axis where all coordinates agree there is no extent to divide by.
+        coordinates = Normalizer((lower + upper) / 2, half.where(half > 0, 1.0))
     if not splits.features:
         return coordinates
     if given is None:

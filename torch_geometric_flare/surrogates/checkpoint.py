@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._files import replacing
 from torch_geometric_flare.surrogates.description import (
     build_surrogate,
     describe_surrogate,
@@ -62,12 +63,10 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         )
     if path.is_dir():
         raise ValueError(f"path={str(path)!r} is a folder: name a file in it")
-    unfinished = path.with_name(path.name + ".part")
     state = {_PREFIX + name: value for name, value in surrogate.state_dict().items()}
-    torch.save(
-        {"surrogate": describe_surrogate(surrogate), "state_dict": state}, unfinished
-    )
-    os.replace(unfinished, path)
+    content = {"surrogate": describe_surrogate(surrogate), "state_dict": state}
+    with replacing(path) as unfinished:
+        torch.save(content, unfinished)
 
 
 def load_surrogate(

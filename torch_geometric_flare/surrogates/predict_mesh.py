@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,11 @@ from torch_geometric_flare.fields import (
     choose_arrays,
     num_channels,
 )
-from torch_geometric_flare.transforms import feature_key
+from torch_geometric_flare.transforms import (
+    CellsToEdge,
+    SurfaceDistance,
+    feature_key,
+)
 
 if TYPE_CHECKING:
     from torch_geometric_flare.surrogates.surrogate import Surrogate
@@ -27,6 +31,7 @@ _LEAST_SHARE = 0.8
 # many deviations of their mean.
 _DEVIATIONS = 3
 _PREDICTED = "predicted by"
+_BRICK = 12  # the number of a hexahedron in VTK
 
 
 def predict_mesh(
@@ -43,6 +48,7 @@ def predict_mesh(
     from torch_geometric_flare import mesh_io
 
     mesh_io.check_location(location)
+    constants = constants or {}
     trained = surrogate.location
     if None not in (location, trained) and location != trained:
         warnings.warn(
@@ -70,16 +76,22 @@ def predict_mesh(
     pos = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
     )
+    data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
+    given = {*constants, *mesh.point_data, *mesh.field_data}
+    made = {} if cells else _surface_distance(mesh, data, features, given)
     try:
-        inputs = mesh_io.find_features(
-            mesh, features, constants, cells=cells, scale=scale
+        inputs = made | mesh_io.find_features(
+            mesh,
+            tuple(feature for feature in features if feature.name not in made),
+            constants,
+            cells=cells,
+            scale=scale,
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
     _check_features(surrogate, inputs, name)
-    data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
-    for feature, given in inputs.items():
-        data[feature_key(feature)] = given
+    for feature, column in inputs.items():
+        data[feature_key(feature)] = column
     predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")
@@ -102,6 +114,23 @@ def predict_mesh(
         notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
     return mesh
+
+
+def _surface_distance(
+    mesh: Any, data: Data, features: Fields, given: Set[str]
+) -> dict[str, Tensor]:
+    """Compute `SurfaceDistance` on a mesh of bricks that does not bring it."""
+    transform = SurfaceDistance()
+    (made,) = transform.fields(data.pos.size(1))
+    asked = [f for f in features if (f.name, f.channels) == (made.name, made.channels)]
+    if not asked or {asked[0].name, asked[0].array} & given:
+        return {}
+    if set(getattr(mesh, "celltypes", ())) != {_BRICK}:
+        return {}
+    cells = torch.as_tensor(mesh.cells_dict[_BRICK], dtype=torch.long)
+    sample = Data(x=data.pos, pos=data.pos, cells=cells)
+    sample = transform(CellsToEdge("hexahedron")(sample))
+    return {made.name: sample[feature_key(made.name)]}
 
 
 def _check_features(

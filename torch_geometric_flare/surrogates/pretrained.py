@@ -4,10 +4,8 @@ The mixin of `huggingface_hub` writes configurations of plain arguments alone; a
 surrogate has normalisers, units and checks of its own, so that its client is used here.
 """
 
-import hashlib
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 import torch_geometric_flare
 from torch_geometric_flare._extras import needs_extra
+from torch_geometric_flare._files import sha256_of, write_atomic
 from torch_geometric_flare.surrogates.checkpoint import rebuild_surrogate
 from torch_geometric_flare.surrogates.description import describe_surrogate
 from torch_geometric_flare.surrogates.model_card import model_card
@@ -62,13 +61,13 @@ def save_pretrained(
         "metrics": metrics,
         "weights": {
             "size": len(weights),
-            "sha256": hashlib.sha256(weights).hexdigest(),
+            "sha256": sha256_of(weights),
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / _WEIGHTS, weights)
-    _replace(folder / _CARD, model_card(surrogate, metrics).encode())
-    _replace(folder / _CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_atomic(folder / _WEIGHTS, weights)
+    write_atomic(folder / _CARD, model_card(surrogate, metrics).encode())
+    write_atomic(folder / _CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def push_to_hub(
@@ -175,7 +174,7 @@ def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
         )
     size = path.stat().st_size
     content = path.read_bytes() if size == expected["size"] else b""
-    found = hashlib.sha256(content).hexdigest()
+    found = sha256_of(content)
     if size != expected["size"] or found != expected["sha256"]:
         raise ValueError(
             f"'{path}' is damaged or not the file that {_CONFIG} is about: found "
@@ -227,10 +226,3 @@ def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is either the old one or wholly the new one."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)

@@ -5,31 +5,33 @@ from torch_geometric_flare._extras import needs_extra
 with needs_extra("train", __name__):
     import lightning.pytorch  # noqa: F401
 
-from torch_geometric_flare.training.baselines import (
-    Comparison,
-    compare_with_baselines,
-)
 from torch_geometric_flare.training.callbacks import (
     EpochCheckpoint,
     EpochSeed,
     scaled_ema_decay,
 )
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
-from torch_geometric_flare.training.evaluation import evaluate, evaluate_per_field
-from torch_geometric_flare.training.fit import fit
-from torch_geometric_flare.training.history import read_history
+from torch_geometric_flare.training.evaluation import (
+    Comparison,
+    compare_with_baselines,
+    evaluate,
+    evaluate_per_field,
+)
 from torch_geometric_flare.training.module import SurrogateModule
-from torch_geometric_flare.training.muon import MuonAdamW
-from torch_geometric_flare.training.optimizer import hidden_matrices, parameter_groups
+from torch_geometric_flare.training.optimizer import (
+    MuonAdamW,
+    hidden_matrices,
+    parameter_groups,
+)
 from torch_geometric_flare.training.point_parallel import (
     PointParallelStrategy,
     shard_points,
 )
 from torch_geometric_flare.training.quiet import quiet_lightning
 from torch_geometric_flare.training.rollout import RolloutModule, evaluate_rollout
-from torch_geometric_flare.training.run_folder import run_folder
+from torch_geometric_flare.training.run_folder import read_history, run_folder
 from torch_geometric_flare.training.threads import add_threads_option
-from torch_geometric_flare.training.trainer import build_trainer
+from torch_geometric_flare.training.trainer import TrainerConfig, build_trainer, fit
 from torch_geometric_flare.training.user_errors import user_errors
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "RolloutModule",
     "SurrogateDataModule",
     "SurrogateModule",
+    "TrainerConfig",
     "add_threads_option",
     "build_trainer",
     "compare_with_baselines",

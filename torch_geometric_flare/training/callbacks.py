@@ -3,17 +3,24 @@
 import math
 import os
 import shutil
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    TQDMProgressBar,
+)
 from lightning.pytorch.trainer.states import TrainerFn
 
 from torch_geometric_flare._arguments import as_path
+from torch_geometric_flare._files import replacing
 from torch_geometric_flare._random import keep_random_state
-from torch_geometric_flare.training.resuming import check_same, describe_arithmetic
+from torch_geometric_flare.training.run_folder import check_same, describe_arithmetic
 from torch_geometric_flare.training.sampling import seed_epoch
 
 # Lifetimes of an average that the training must span: the first weights then keep a
@@ -83,8 +90,8 @@ class EpochSeed(Callback):
         seed_epoch(self.seed, trainer.current_epoch, trainer.global_rank)
 
 
-class LastingEarlyStopping(EarlyStopping):
-    """Lightning's, which a training that it ended does not outlive by resuming."""
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that also holds for the training resumed from its checkpoint."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the checkpoint was stopped."""
@@ -145,8 +152,86 @@ class EpochCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             if is_best:
                 # Before the last one: a training killed in between comes here again.
-                copied = self.best_path.with_suffix(".ckpt.part")
-                shutil.copyfile(unfinished, copied)
-                os.replace(copied, self.best_path)
+                with replacing(self.best_path) as copied:
+                    shutil.copyfile(unfinished, copied)
             os.replace(unfinished, self.path)
         trainer.strategy.barrier()  # No process reads the file before it is there.
+
+
+def _shown(metrics: dict[str, Any], validated: bool) -> dict[str, Any]:
+    """Return the measures to show of an epoch, each number once.
+
+    Lightning keeps the last value of a measure for ever, and without a weighted or
+    overridden loss `relative_l2` is the loss.
+    """
+    return {
+        name: value
+        for name, value in metrics.items()
+        if (validated or not name.startswith("val_"))
+        and not (
+            name.endswith("_relative_l2")
+            and value == metrics.get(f"{name.removesuffix('_relative_l2')}_loss")
+        )
+    }
+
+
+class EpochBar(TQDMProgressBar):
+    """Lightning's bar, with errors of the validation split in epochs that validated."""
+
+    _validated = False
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Forget the validation of an earlier epoch."""
+        self._validated = False
+        super().on_train_epoch_start(trainer, *args)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has errors of the validation split."""
+        self._validated = True
+        super().on_validation_end(trainer, pl_module)
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, Any]:
+        """Return the measures of this epoch."""
+        return _shown(super().get_metrics(trainer, pl_module), self._validated)
+
+
+class EpochLogger(Callback):
+    """Prints a line at the end of an epoch, at most every few seconds.
+
+    A bar draws itself anew again and again: in a file that is one page after another.
+    Errors of the validation split stand in lines of epochs that validated.
+
+    Args:
+        seconds: Least time between two lines; the last epoch always has one.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self.seconds = seconds
+        self._printed = -float("inf")
+        self._validated = False
+
+    def on_train_epoch_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Forget the validation of an earlier epoch."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has errors of the validation split."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the epoch and the measures that a bar would show."""
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
+        now = time.monotonic()
+        is_last = epoch == epochs or trainer.should_stop
+        if not trainer.is_global_zero:
+            return
+        if now - self._printed < self.seconds and not is_last:
+            return
+        self._printed = now
+        measures = _shown(trainer.progress_bar_metrics, self._validated)
+        texts = [f"{name} {value:.4g}" for name, value in measures.items()]
+        print(f"epoch {epoch}/{epochs}: {', '.join(texts)}", flush=True)

@@ -1,6 +1,5 @@
 """Training, validation and test splits for Lightning."""
 
-import re
 import signal
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +15,16 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from torch_geometric_flare._arguments import brief, check_integers
+from torch_geometric_flare._arguments import brief, check_integers, describe
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import edge_transform
 from torch_geometric_flare.training.flags import NUMBER
-from torch_geometric_flare.training.point_sampling import (
-    PointBatchSampler,
-    sample_sizes,
-)
 from torch_geometric_flare.training.sampling import (
     EpochSampler,
+    PointBatchSampler,
     RepeatedSampler,
     SeededDataset,
+    sample_sizes,
 )
 
 # What a resumed training must find unchanged.
@@ -275,7 +272,7 @@ class SurrogateDataModule(LightningDataModule):
             "num_samples": len(self.train),
             "max_points": self.max_points,
             "sizes_crc32": self._sizes_crc32(),
-            "train_transform": _describe_transform(self.train_transform),
+            "train_transform": describe(self.train_transform),
             "num_replicas": self._num_replicas(),
             "first_and_last_sample": self._first_and_last_sample,
         }
@@ -331,11 +328,6 @@ class SurrogateDataModule(LightningDataModule):
                     "another folder"
                 )
         self._sampler.set_epoch(state_dict["epoch"])
-
-
-def _describe_transform(transform: Callable[[Data], Data] | None) -> str:
-    """Return what a transform says of itself, without the address in memory."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(transform))
 
 
 def _fingerprint(data: Data) -> str:

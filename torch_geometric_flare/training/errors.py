@@ -13,7 +13,8 @@ from torch_geometric_flare.metrics import (
     relative_l2_of_derivatives,
     relative_l2_per_field,
 )
-from torch_geometric_flare.metrics.squared_error import squared_error, sum_over_graphs
+from torch_geometric_flare.metrics.graph_sum import widen
+from torch_geometric_flare.metrics.squared_error import sum_over_graphs
 
 
 def errors_per_field(
@@ -96,8 +97,7 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
         - `y`: $[N, C]$
     """
     batch, number = graphs_of(data)
-    finite = torch.nan_to_num(y, 0.0, 0.0, 0.0)
-    _, squares = squared_error(finite, finite)
+    squares = widen(torch.nan_to_num(y, 0.0, 0.0, 0.0)).square()
     slices = channel_slices(fields)
     norms = torch.stack([squares[:, columns].sum(1) for columns in slices.values()], 1)
     zero = sum_over_graphs(norms, batch, number, data.get("group")) == 0  # [B, F]

@@ -3,8 +3,10 @@
 import json
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from operator import is_
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -36,7 +38,7 @@ from torch_geometric_flare.training.flags import (
     warn_absolute,
 )
 from torch_geometric_flare.training.optimizer import build_optimizer
-from torch_geometric_flare.training.resuming import check_same
+from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer
 
 # What a resumed training must find unchanged, and how messages call it.
@@ -125,6 +127,8 @@ class SurrogateModule(LightningModule):
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
         self._resumed_steps: int | None = None  # of the schedule of a checkpoint
+        # A prediction, its data and targets, and its errors.
+        self._shared: tuple[Tensor, Data, Tensor, Any] | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -238,10 +242,9 @@ class SurrogateModule(LightningModule):
             ValueError: If `data` has no `y` or it does not fit the prediction, or with
                 a `derivative_weight` is not on one grid.
         """
-        scale = self.surrogate.target_normalizer.scale
-        errors = errors_per_field(prediction, data, self.surrogate.fields, scale)
-        loss = mean_over_fields(errors).mean()
+        loss = mean_over_fields(self._errors(prediction, data)).mean()
         if self.recipe.derivative_weight:
+            scale = self.surrogate.target_normalizer.scale
             derivatives = derivative_errors(
                 prediction, data, self.surrogate.fields, scale
             )
@@ -268,15 +271,14 @@ class SurrogateModule(LightningModule):
         Raises:
             ValueError: As `loss`.
         """
-        fields = self.surrogate.fields
-        scale = self.surrogate.target_normalizer.scale
-        errors = errors_per_field(prediction.detach(), data, fields, scale)
+        with self._share_errors(prediction, data) as errors:
+            loss = self.loss(prediction, data)
         self._flag_zeros(data)
         named = {"relative_l2": mean_over_fields(errors)}
-        if len(fields) > 1:
+        if len(errors) > 1:
             named |= {f"relative_l2_{name}": error for name, error in errors.items()}
-        means = {name: error.mean() for name, error in named.items()}
-        return {"loss": self.loss(prediction, data), **means}
+        means = {name: error.detach().mean() for name, error in named.items()}
+        return {"loss": loss, **means}
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Return the loss of one batch.
@@ -352,6 +354,28 @@ class SurrogateModule(LightningModule):
             # The schedule spans the steps of this training, not those of another one.
             self._resumed_steps = schedule.pop("total_steps", None)
             schedule.pop("_schedule_phases", None)
+
+    def _errors(self, prediction: Tensor, data: Data) -> Any:
+        """Return the errors of a prediction, those of `_share_errors` if it is its."""
+        asked = (prediction, data, data.get("y"))
+        if self._shared is not None and all(map(is_, asked, self._shared)):
+            return self._shared[-1]
+        return self._compute_errors(prediction, data)
+
+    @contextmanager
+    def _share_errors(self, prediction: Tensor, data: Data) -> Iterator[Any]:
+        """Compute the errors of a prediction once for all that ask in the context."""
+        errors = self._compute_errors(prediction, data)
+        self._shared = (prediction, data, data.y, errors)
+        try:
+            yield errors
+        finally:
+            self._shared = None
+
+    def _compute_errors(self, prediction: Tensor, data: Data) -> Any:
+        """Return the relative error of each sample by the name of the field."""
+        scale = self.surrogate.target_normalizer.scale
+        return errors_per_field(prediction, data, self.surrogate.fields, scale)
 
     def _num_steps(self) -> int:
         """Return the steps of the training, for the schedule of the learning rate."""

@@ -1,18 +1,25 @@
 """The optimizer of a recipe, and which parameters it treats in which way."""
 
-from collections.abc import Iterator
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.adamw import adamw
 from torch_geometric import nn as geometric
 
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import unwrap
-from torch_geometric_flare.training.muon import MuonAdamW
 
 _LINEAR = (nn.Linear, geometric.Linear)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+# Coefficients of the quintic Newton-Schulz iteration, and how often it runs.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+_EPS = 1e-7
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -138,3 +145,173 @@ def _exempt_of(module: nn.Module) -> list[nn.Parameter]:
         for name, parameter in module.named_parameters(recurse=False)
         if isinstance(module, _NORMS) or parameter.dim() < 2 or name in declared
     ]
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    r"""Replace the singular values of matrices by values near one.
+
+    Five steps of the iteration
+    $X \leftarrow a X + (b\,XX^\top + c\,(XX^\top)^2)\,X$ bring every singular value
+    that is not tiny into $[0.7, 1.2]$ and keep the singular vectors, so that
+    $U S V^\top$ becomes about $U V^\top$.
+
+    Args:
+        matrices: A batch of matrices.
+
+    Shapes:
+        - input: $[K, A, B]$
+        - output: $[K, A, B]$, in single precision, or in double precision for doubles
+
+    Source:
+        K. Jordan, Muon: An optimizer for hidden layers in neural networks (2024).
+    """
+    a, b, c = _COEFFICIENTS
+    x = matrices if matrices.dtype == torch.float64 else matrices.float()
+    wide = x.size(1) <= x.size(2)
+    x = x if wide else x.mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=_EPS)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, gram, x, beta=a)
+    return x if wide else x.mT
+
+
+class MuonAdamW(Optimizer):
+    r"""Muon for the groups of matrices and AdamW for the others, as one optimizer.
+
+    A step of Muon moves a matrix $W$ of shape $[A, B]$ by the orthogonalized average
+    of its gradients $G$:
+
+    $$M \leftarrow \mu M + (1 - \mu)\,G, \qquad
+      U = \mathrm{orthogonalize}\bigl(\mu M + (1 - \mu)\,G\bigr)$$
+
+    $$W \leftarrow (1 - \eta\lambda)\,W - \eta \sqrt{\max(1, A / B)}\; U$$
+
+    The update has the spectral norm $\eta\sqrt{\max(1, A / B)}$ at any width, so that
+    one $\eta$ serves all widths. `torch.optim.Muon` computes the same, one matrix at a
+    time and in bfloat16; here the matrices of one shape are orthogonalized as one
+    batch, which costs a third of the time for the small matrices of a surrogate.
+
+    Args:
+        params: Parameter groups. A group with `"muon": True` holds matrices that take
+            Muon's step; all others take that of AdamW.
+        lr: Default learning rate of a group.
+        betas: AdamW's decay rates.
+        eps: AdamW's constant in the denominator.
+        weight_decay: Default decoupled weight decay of a group.
+        momentum: Muon's $\mu$.
+
+    Raises:
+        ValueError: If a group of Muon holds a parameter that is not a real matrix, or a
+            number is out of its range.
+
+    Source:
+        K. Jordan, Muon: An optimizer for hidden layers in neural networks (2024);
+        [arXiv 2502.16982](https://arxiv.org/abs/2502.16982).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1])):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+            if not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "muon": False,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, see the class."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        for parameter in group["params"] if group["muon"] else ():
+            if parameter.dim() != 2 or parameter.is_complex():
+                raise ValueError(
+                    f"a group with muon=True holds a parameter of shape "
+                    f"{list(parameter.shape)} and {parameter.dtype}, expected real "
+                    "matrices: move it to a group of AdamW"
+                )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move the parameters once.
+
+        Args:
+            closure: Computes the gradients again and returns the loss.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            if group["muon"]:
+                self._step_matrices(moved, group)
+            elif moved:
+                self._step_others(moved, group)
+        return loss
+
+    def _step_matrices(self, moved: list[Tensor], group: dict[str, Any]) -> None:
+        alike: dict[Any, list[Tensor]] = defaultdict(list)
+        for parameter in moved:
+            alike[parameter.shape, parameter.dtype, parameter.device].append(parameter)
+        for (shape, _, _), parameters in alike.items():
+            momentum, lr = group["momentum"], float(group["lr"])
+            ahead = []
+            for parameter in parameters:
+                gradient, state = parameter.grad, self.state[parameter]
+                assert gradient is not None
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+                ahead.append(gradient.lerp(average, momentum))
+            updates = orthogonalize(torch.stack(ahead)).to(parameters[0].dtype)
+            scale = lr * math.sqrt(max(1.0, shape[0] / shape[1]))
+            for parameter, update in zip(parameters, updates, strict=True):
+                if group["weight_decay"]:
+                    parameter.mul_(1 - lr * group["weight_decay"])
+                parameter.sub_(update, alpha=scale)
+
+    def _step_others(self, moved: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in moved:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        states = [self.state[p] for p in moved]
+        beta1, beta2 = group["betas"]
+        adamw(
+            moved,
+            [p.grad for p in moved if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            has_complex=any(p.is_complex() for p in moved),
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )

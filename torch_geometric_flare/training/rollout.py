@@ -16,7 +16,7 @@ from torch_geometric_flare.surrogates.rollout import check_changes
 from torch_geometric_flare.training.errors import graphs_of, mean_over_fields
 from torch_geometric_flare.training.evaluation import host_batches
 from torch_geometric_flare.training.module import SurrogateModule
-from torch_geometric_flare.training.resuming import check_same
+from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer, feature_key
 
 
@@ -122,7 +122,8 @@ class RolloutModule(SurrogateModule):
         Returns:
             A scalar.
         """
-        return self._errors(prediction, data).mean()
+        loss: Tensor = self._errors(prediction, data).mean()
+        return loss
 
     def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
         """Return what training minimises, and what all stages log beside it.
@@ -137,9 +138,11 @@ class RolloutModule(SurrogateModule):
         Returns:
             The scalars `loss`, `relative_l2` and `relative_l2_last`.
         """
-        errors = self._errors(prediction.detach(), data)
+        with self._share_errors(prediction, data) as errors:
+            loss = self.loss(prediction, data)
+        errors = errors.detach()
         return {
-            "loss": self.loss(prediction, data),
+            "loss": loss,
             "relative_l2": errors.mean(),
             "relative_l2_last": errors[:, -1].mean(),
         }
@@ -159,7 +162,8 @@ class RolloutModule(SurrogateModule):
         ours = {"changes": self.changes, "noise": self.noise}
         check_same(checkpoint.get("rollout"), ours, "rollout")
 
-    def _errors(self, prediction: Tensor, data: Data) -> Tensor:
+    def _compute_errors(self, prediction: Tensor, data: Data) -> Tensor:
+        """Return the errors of each sample after each step, [B, K]."""
         scale = _state_scale(self.surrogate, self.changes)
         return _errors(prediction, data, self.state, scale)
 

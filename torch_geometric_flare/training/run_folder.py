@@ -1,10 +1,17 @@
-"""Where a training writes."""
+"""The folder of a training: its name, lock, options, log, and what resuming checks."""
 
+import csv
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 _OPTIONS = "options.json"
@@ -100,3 +107,135 @@ def _claim(name: str) -> Path:
             folder = Path(f"{name}-{number}")
         else:
             return folder
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for the process that enters the context.
+
+    The system drops the lock when the process ends, so a stale file does not block new
+    runs.
+
+    Args:
+        folder: The folder; made if it does not exist.
+
+    Raises:
+        ValueError: If another context, here or in another process, holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ValueError(
+            f"folder={str(folder)!r} is in use by another training: wait for its end, "
+            "or choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        # Before the lock ends, so that it is ours. Windows deletes no open file.
+        with suppress(PermissionError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def read_history(folder: str | Path) -> dict[str, list[float]]:
+    """Read the logged errors of each epoch.
+
+    Args:
+        folder: The folder of the training. Where an epoch was logged twice, because the
+            training was killed in between, the resumed one counts.
+
+    Returns:
+        `epoch` and the logged names, such as `train_relative_l2`, each with one value
+        per epoch in ascending order; NaN where an epoch was not measured.
+
+    Raises:
+        FileNotFoundError: If `folder` holds no log.
+    """
+    logs = sorted(
+        Path(folder).expanduser().glob("metrics/version_*/metrics.csv"),
+        key=lambda path: int(path.parent.name.removeprefix("version_")),
+    )
+    if not logs:
+        raise FileNotFoundError(
+            f"folder={str(folder)!r} holds no metrics/version_*/metrics.csv: pass the "
+            "folder that was given to fit"
+        )
+    epochs: dict[int, dict[str, float]] = {}
+    for log in logs:
+        with log.open(newline="") as file:
+            for row in csv.DictReader(file):
+                values = {
+                    name: float(value)
+                    for name, value in row.items()
+                    if value and name not in ("epoch", "step")
+                }
+                epochs.setdefault(int(row["epoch"]), {}).update(values)
+    names = sorted({name for values in epochs.values() for name in values})
+    return {
+        "epoch": [float(epoch) for epoch in sorted(epochs)],
+        **{
+            name: [epochs[epoch].get(name, math.nan) for epoch in sorted(epochs)]
+            for name in names
+        },
+    }
+
+
+def describe_arithmetic(trainer: Trainer) -> dict[str, Any]:
+    """Describe precision, devices and algorithms of a training in plain values.
+
+    A training resumed by another arithmetic would not give the bits of an uninterrupted
+    one. Neither would another number of threads, which is not described, as machines
+    differ in it.
+
+    Args:
+        trainer: The trainer, connected to its strategy.
+
+    Returns:
+        `precision` as Lightning names it; `matmul_precision` as torch does; `device`,
+        such as `"cuda"`; `deterministic`; `processes`; `processes_per_sample`.
+    """
+    return {
+        "precision": str(trainer.precision),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "device": trainer.strategy.root_device.type,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "processes": trainer.world_size,
+        "processes_per_sample": getattr(trainer.strategy, "processes_per_sample", 1),
+    }
+
+
+def check_same(theirs: Any, ours: Any, what: str) -> None:
+    """Refuse to resume where checkpoint and training differ.
+
+    Args:
+        theirs: What the checkpoint says, in plain values.
+        ours: What this training says.
+        what: What both describe, for the message.
+
+    Raises:
+        ValueError: If they differ; the message tells the differences.
+    """
+    changed = _differences(theirs, ours)
+    if changed:
+        raise ValueError(
+            f"the checkpoint was trained with another {what}; (checkpoint, now): "
+            f"{changed}: resume with the same {what}, or start a training in another "
+            "folder"
+        )
+
+
+def _differences(theirs: Any, ours: Any) -> Any:
+    """Return pairs of what differs, by name in dictionaries; None where all agree."""
+    if theirs == ours:
+        return None
+    if not isinstance(theirs, dict) or not isinstance(ours, dict):
+        return (theirs, ours)
+    return {
+        name: (theirs.get(name), ours.get(name))
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    }

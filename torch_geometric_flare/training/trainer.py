@@ -1,45 +1,111 @@
-"""The Lightning trainer of a recipe."""
+"""The Lightning trainer of a recipe, and one call that trains a surrogate."""
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import Strategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from torch_geometric_flare._arguments import as_path
+from torch_geometric_flare._arguments import as_path, check_integers, check_kind
+from torch_geometric_flare._random import keep_random_state
+from torch_geometric_flare.surrogates import Surrogate, load_surrogate
+from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.training.callbacks import (
+    EpochBar,
     EpochCheckpoint,
+    EpochLogger,
     EpochSeed,
-    LastingEarlyStopping,
+    ResumableEarlyStopping,
     scaled_ema_decay,
 )
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
-from torch_geometric_flare.training.loggers import make_logger
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.point_parallel import PointParallelStrategy
-from torch_geometric_flare.training.progress import EpochLines
+from torch_geometric_flare.training.quiet import quiet_lightning
+from torch_geometric_flare.training.run_folder import lock_folder
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How a training runs: what `fit` takes beside module, data and folder.
+
+    Attributes:
+        accelerator: `cpu`, `gpu` and so on, as Lightning names them.
+        devices: Number of them. They take turns in the order of every epoch, shares
+            made equal by repeating samples, and the batch size is that of one device.
+            With a `PointParallelStrategy` all of this holds for each group of devices
+            that share the points of a sample.
+        strategy: How devices work together, as Lightning names it, or a strategy of
+            Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
+        precision: Arithmetic, as Lightning names it.
+        deterministic: Let the operations of a GPU be repeatable too, as on a CPU they
+            are anyway; needed there for a resumed training to equal an uninterrupted
+            one.
+        validate_every: Epochs from one validation to the next.
+        keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`, beside
+            `last.ckpt`.
+        patience: End the training when `val_loss` has not fallen in so many validations
+            in a row; `None` for never.
+        logger: A Lightning logger, or several, that log beside the CSV file.
+        progress: Show a progress bar on a terminal, and print a line an epoch, at most
+            every ten seconds, anywhere else.
+
+    Raises:
+        TypeError: If `logger` is neither a logger nor a sequence of loggers, or a
+            number is not an integer.
+        ValueError: If `devices`, `validate_every` or `patience` is below one.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str | Strategy = "auto"
+    precision: str = "32-true"
+    deterministic: bool = False
+    validate_every: int = 1
+    keep_best: bool = False
+    patience: int | None = None
+    logger: Logger | Sequence[Logger] = ()
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_integers(1, devices=self.devices, validate_every=self.validate_every)
+        if self.patience is not None:
+            check_integers(1, patience=self.patience)
+        for logger in self.loggers:
+            check_kind(
+                Logger,
+                "a logger of Lightning or a list of them, such as "
+                "lightning.pytorch.loggers.TensorBoardLogger(folder)",
+                logger=logger,
+            )
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """The loggers beside the CSV file."""
+        is_one = isinstance(self.logger, str) or not isinstance(self.logger, Sequence)
+        return (self.logger,) if is_one else tuple(self.logger)  # type: ignore[return-value, arg-type]
+
+    @property
+    def num_replicas(self) -> int:
+        """Devices, or groups of them, that get different samples."""
+        if isinstance(self.strategy, PointParallelStrategy):
+            # A number that does not divide is refused once the processes have met.
+            return max(1, self.devices // self.strategy.processes_per_sample)
+        return self.devices
 
 
 def build_trainer(
     module: SurrogateModule,
     data: SurrogateDataModule,
     folder: str | Path,
-    *,
-    accelerator: str = "auto",
-    devices: int = 1,
-    strategy: str | Strategy = "auto",
-    precision: str = "32-true",
-    deterministic: bool = False,
-    validate_every: int = 1,
-    keep_best: bool = False,
-    patience: int | None = None,
-    logger: str | Logger | None = None,
-    progress: bool = True,
+    config: TrainerConfig | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """Build the Lightning trainer of a recipe.
@@ -53,46 +119,20 @@ def build_trainer(
         module: The training, with its recipe.
         data: The splits.
         folder: Where checkpoint and logs go.
-        accelerator: `cpu`, `gpu` and so on, as Lightning names them.
-        devices: Number of them. They take turns in the order of every epoch, shares
-            made equal by repeating samples, and the batch size is that of one device.
-            With a `PointParallelStrategy` all of this holds for each group of devices
-            that share the points of a sample.
-        strategy: How devices work together, as Lightning names it, or a strategy of
-            Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
-        precision: Arithmetic, as Lightning names it.
-        deterministic: Let the operations of a GPU be repeatable too, as on a CPU they
-            are anyway; needed there for a resumed training to equal an uninterrupted
-            one.
-        validate_every: Epochs from one validation to the next.
-        keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`.
-        patience: End the training when `val_loss` has not fallen in so many validations
-            in a row; `None` for never.
-        logger: Log elsewhere too: a logger of Lightning, or `"tensorboard"`, `"wandb"`
-            or `"mlflow"`, which keep their files in `folder`.
-        progress: Show a progress bar on a terminal, and print a line an epoch, at most
-            every ten seconds, anywhere else.
+        config: How the training runs; by default `TrainerConfig()`.
         callbacks: Further callbacks.
 
     Raises:
-        ValueError: If `devices`, `validate_every` or `patience` is below one,
-            `keep_best` or `patience` is given without a validation split, there is no
-            such `logger` or its package is not installed, `precision` is
-            `16-true` on a CPU, or `data` has another batch size than the recipe. That
-            of the recipe does not count where `data` limits the points of a batch
-            alone.
+        ValueError: If the config asks for `keep_best` or `patience` without a
+            validation split or for `16-true` on a CPU, or `data` has another batch size
+            than the recipe. That of the recipe does not count where `data` limits the
+            points of a batch alone.
     """
-    if devices < 1 or validate_every < 1:
+    config = TrainerConfig() if config is None else config
+    if data.val is None and (config.keep_best or config.patience is not None):
         raise ValueError(
-            "devices and validate_every must be at least 1, got "
-            f"devices={devices}, validate_every={validate_every}"
-        )
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience must be at least 1 or None, got {patience}")
-    if data.val is None and (keep_best or patience is not None):
-        raise ValueError(
-            f"keep_best={keep_best} and patience={patience} need a validation split: "
-            "pass val= to the data module"
+            f"keep_best={config.keep_best} and patience={config.patience} need a "
+            "validation split: pass val= to the data module"
         )
     folder = as_path(folder)
     recipe = module.recipe
@@ -102,49 +142,35 @@ def build_trainer(
             f"{recipe.batch_size}: change one, by "
             "dataclasses.replace(recipe, batch_size=...)"
         )
-    own: list[Callback] = [EpochSeed(data.seed), EpochCheckpoint(folder, keep_best)]
-    if patience is not None:
-        own.insert(0, LastingEarlyStopping("val_loss", patience=patience))
-    loggers: list[Logger] = [
-        CSVLogger(folder, name="metrics", flush_logs_every_n_steps=1)
-    ]
-    if logger is not None:
-        named = make_logger(logger, folder) if isinstance(logger, str) else logger
-        loggers.append(named)
-    num_batches = -(-data.num_batches // _num_replicas(devices, strategy))
-    num_steps = recipe.epochs * num_batches
-    if recipe.max_steps is not None:
-        num_steps = min(num_steps, recipe.max_steps)
-    decay = scaled_ema_decay(recipe.ema_decay, num_steps)
-    if decay > 0:
-        # Buffers are copied, not averaged: rounding would move the normalisers.
-        average = get_ema_multi_avg_fn(decay)  # one call for all parameters
-        own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
-    bar = progress and sys.stdout.isatty()
-    if bar:
-        own.append(TQDMProgressBar(refresh_rate=max(1, num_batches // 20)))
-    elif progress:
-        own.append(EpochLines())
+    num_batches = -(-data.num_batches // config.num_replicas)
+    bar = config.progress and sys.stdout.isatty()
     trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]
-        deterministic=deterministic,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,  # type: ignore[arg-type]
+        deterministic=config.deterministic,
         max_epochs=recipe.epochs,
         max_steps=-1 if recipe.max_steps is None else recipe.max_steps,
         gradient_clip_val=recipe.gradient_clip,
-        check_val_every_n_epoch=validate_every,
+        check_val_every_n_epoch=config.validate_every,
         limit_val_batches=None if data.val is not None else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, num_batches),
-        logger=loggers,
-        callbacks=[*own, *callbacks],
+        logger=[
+            CSVLogger(folder, name="metrics", flush_logs_every_n_steps=1),
+            *config.loggers,
+        ],
+        callbacks=[
+            *_own_callbacks(module, data, folder, config, num_batches, bar),
+            *callbacks,
+        ],
         default_root_dir=folder,
         enable_progress_bar=bar,
         enable_model_summary=False,
     )
-    if precision == "16-true" and isinstance(trainer.accelerator, CPUAccelerator):
+    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    if config.precision == "16-true" and on_cpu:
         # AdamW's epsilon of 1e-8 rounds to zero there, so its steps divide by zero.
         raise ValueError(
             "precision='16-true' makes the first step on a CPU nan: take 'bf16-true', "
@@ -153,9 +179,141 @@ def build_trainer(
     return trainer
 
 
-def _num_replicas(devices: int, strategy: str | Strategy) -> int:
-    """Count the devices, or groups of them, that get different samples."""
-    if isinstance(strategy, PointParallelStrategy):
-        # A number that does not divide is refused once the processes have met.
-        return max(1, devices // strategy.processes_per_sample)
-    return devices
+def _own_callbacks(
+    module: SurrogateModule,
+    data: SurrogateDataModule,
+    folder: Path,
+    config: TrainerConfig,
+    num_batches: int,
+    bar: bool,
+) -> list[Callback]:
+    """Return what seeds, stops, saves, averages and shows a training."""
+    recipe = module.recipe
+    own: list[Callback] = []
+    if config.patience is not None:
+        own.append(ResumableEarlyStopping("val_loss", patience=config.patience))
+    own += [EpochSeed(data.seed), EpochCheckpoint(folder, config.keep_best)]
+    num_steps = recipe.epochs * num_batches
+    if recipe.max_steps is not None:
+        num_steps = min(num_steps, recipe.max_steps)
+    decay = scaled_ema_decay(recipe.ema_decay, num_steps)
+    if decay > 0:
+        # Buffers are copied, not averaged: rounding would move the normalisers.
+        average = get_ema_multi_avg_fn(decay)  # one call for all parameters
+        own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+    if bar:
+        own.append(EpochBar(refresh_rate=max(1, num_batches // 20)))
+    elif config.progress:
+        own.append(EpochLogger())
+    return own
+
+
+def fit(  # noqa: D417 TrainerConfig documents its fields
+    module: SurrogateModule,
+    data: SurrogateDataModule,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    accelerator: str = "auto",
+    devices: int = 1,
+    strategy: str | Strategy = "auto",
+    precision: str = "32-true",
+    deterministic: bool = False,
+    validate_every: int = 1,
+    keep_best: bool = False,
+    patience: int | None = None,
+    logger: Logger | Sequence[Logger] = (),
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Surrogate:
+    """Train a surrogate, or carry on where a killed training stopped.
+
+    A training that was killed at any moment and resumed gives, bit by bit, the weights
+    of an uninterrupted one (on a GPU, with `deterministic`; on a CPU, with as many
+    threads): order, augmentation and
+    random numbers of an epoch depend on the seed of `data` and on the epoch alone, and
+    an unfinished epoch starts again. The initial weights are the caller's: seed them
+    with `torch.manual_seed`. The random numbers of the caller (of torch, numpy and
+    `random`) go on after the training as if there had been none.
+
+    With several devices the first process writes the files, and every process returns
+    the surrogate of its checkpoint.
+
+    While it runs, the folder is locked: a second call for the same folder, in this or
+    another process, is refused. The lock ends with its process, however that ends.
+
+    All keywords but `resume` and `callbacks` are those of `TrainerConfig`, which has
+    their meaning.
+
+    Args:
+        module: The training, with its recipe.
+        data: The splits.
+        folder: Where checkpoint and logs go; `~` is the home folder.
+        resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
+        callbacks: Further callbacks.
+
+    Returns:
+        The surrogate of `last.ckpt`, or with `keep_best` of `best.ckpt`, with averaged
+        weights, on the CPU.
+
+    Raises:
+        FileExistsError: If `folder` holds a checkpoint and `resume` is not set.
+        ValueError: If `TrainerConfig` or `build_trainer` refuses an argument; if
+            another training uses the folder; if the checkpoint is damaged or was
+            trained with another recipe, model, precision, on other devices or other
+            data; or if the samples lack a field.
+        RuntimeError: If the loss is not finite.
+        SystemExit: With status 143, after the batch at hand, where the process gets
+            SIGTERM.
+    """
+    config = TrainerConfig(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=strategy,
+        precision=precision,
+        deterministic=deterministic,
+        validate_every=validate_every,
+        keep_best=keep_best,
+        patience=patience,
+        logger=logger,
+        progress=progress,
+    )
+    folder = as_path(folder)
+    module.train()  # An earlier prediction has left it in evaluation mode.
+    with keep_random_state(), quiet_lightning():
+        trainer = build_trainer(module, data, folder, config, callbacks)
+        # The first process locks for all that train together.
+        with lock_folder(folder) if trainer.is_global_zero else nullcontext():
+            checkpoint = _find_checkpoint(folder, resume)
+            trainer.fit(
+                module, datamodule=data, ckpt_path=checkpoint, weights_only=True
+            )
+            # Where a folder is named by the time, only that of the first process has
+            # the file.
+            name = "best.ckpt" if keep_best else "last.ckpt"
+            written = trainer.strategy.broadcast(folder / name)
+            if keep_best and not written.exists():
+                raise ValueError(
+                    f"{str(folder)!r} holds no best.ckpt: the training had ended "
+                    "without keep_best, or no val_loss was finite"
+                )
+            return load_surrogate(written, module.surrogate.model)
+
+
+def _find_checkpoint(folder: Path, resume: bool) -> Path | None:
+    """Return the checkpoint to carry on from, `None` to start anew."""
+    checkpoint = folder / "last.ckpt"
+    if not checkpoint.exists():
+        return None
+    if not resume:
+        raise FileExistsError(
+            f"folder={str(folder)!r} holds the checkpoint of a training: pass "
+            "resume=True to carry on, or choose another folder"
+        )
+    try:
+        read_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ValueError(
+            f"nothing to resume from: {error}; start a training in another folder"
+        ) from error
+    return checkpoint

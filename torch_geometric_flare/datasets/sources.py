@@ -1,4 +1,4 @@
-"""Data sets whose files are converted once, because they are slow to read."""
+"""Verified data sets of a file per sample, of converted files, or of arrays."""
 
 import logging
 from abc import abstractmethod
@@ -10,20 +10,73 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from torch_geometric_flare._files import file_sha256, write_atomic
 from torch_geometric_flare.datasets.arrays import Array, read_npz
 from torch_geometric_flare.datasets.records import (
     Fingerprint,
-    file_sha256,
+    check_fingerprint,
     fingerprint,
+    fingerprint_arrays,
     read_json,
     read_verified,
-    write_atomic,
 )
 from torch_geometric_flare.datasets.verified import VerifiedDataset
 
 _SOURCES, _HASHES = "source_sizes_and_times", "source_hashes"
 
 logger = logging.getLogger(__name__)
+
+
+class FilePerSample(VerifiedDataset):
+    r"""Base of data sets with one `.npz` file per sample.
+
+    A file is read whole, and its bytes are verified before they are taken for arrays.
+    Beside what `VerifiedDataset` asks for, a format defines `array_names` and
+    `sample_paths`.
+    """
+
+    array_names: ClassVar[tuple[str, ...]]
+    """The arrays that are read; all others in a file are left alone."""
+
+    @abstractmethod
+    def sample_paths(self) -> list[Path]:
+        """Return the files of the split in the order of the samples.
+
+        Their stems are the names of the samples.
+
+        Raises:
+            FileNotFoundError: If there are none.
+        """
+
+    def sample_names(self) -> list[str]:
+        """Return the stems of the files of the split, in order."""
+        return list(self._files())
+
+    def _files(self) -> dict[str, Path]:
+        if not hasattr(self, "_paths"):
+            paths = self.sample_paths()
+            self._paths = {path.stem: path for path in paths}
+            if len(self._paths) < len(paths):
+                raise ValueError(
+                    f"'{self.raw_dir}' holds two samples of one name in the "
+                    f"{self.split} split: rename one."
+                )
+        return self._paths
+
+    def source(self, name: str) -> Path:
+        """Return the file of a sample."""
+        return self._files()[name]
+
+    def _read_arrays(
+        self, name: str, expected: Fingerprint | None
+    ) -> tuple[Mapping[str, Array], Fingerprint]:
+        path = self.source(name)
+        if expected is None:
+            content = path.read_bytes()
+            expected = fingerprint(content)
+        else:
+            content = read_verified(path, expected)
+        return read_npz(content, path, self.array_names), expected
 
 
 class ConvertedFiles(VerifiedDataset):
@@ -164,3 +217,94 @@ def _have_changed(files: Sequence[Path], recorded: object) -> bool:
         return False
     found = [bytes(digest).hex() for digest in _hashes(files)]
     return found != [one[2] for one in recorded]
+
+
+class StackedArrays(VerifiedDataset):
+    r"""Base of data sets whose samples are slices of arrays that hold all of them.
+
+    The arrays are opened, not read (`np.load(..., mmap_mode="r")`), when the first
+    sample is, in each process by itself. The fingerprint of a sample is that of its
+    own slices. Beside what `VerifiedDataset` asks for, a format defines `index_ranges`
+    and `open_arrays`, and `sample_axis` where it is not the first.
+    """
+
+    sample_axis: ClassVar[int] = 0
+    """Axis of every array that counts the samples: 0 or -1."""
+    index_ranges: ClassVar[Mapping[str, range]]
+    """Indices of the samples of each split."""
+
+    @abstractmethod
+    def open_arrays(self) -> Mapping[str, Array]:
+        """Return the arrays by name, such as `arrays.open_npy` opens them.
+
+        All have the same length along `sample_axis`.
+
+        Raises:
+            ValueError: If a file is malformed.
+        """
+
+    def convert(self) -> None:
+        """Write `.npy` files for `open_arrays` into `processed_dir`.
+
+        Called whenever the split is processed. Only formats whose arrays cannot be
+        mapped into memory as they are need it; it does nothing here.
+        """
+
+    def sample_names(self) -> list[str]:
+        """Return the indices of the samples of the split, in order."""
+        length = self._num_stacked()
+        wanted = self.index_ranges[self.split]
+        names = [f"{index:06d}" for index in wanted if index < length]
+        if not names:
+            raise FileNotFoundError(
+                f"'{self.raw_paths[0]}' holds {length} samples; the {self.split} split "
+                f"begins at index {wanted.start}."
+            )
+        return names
+
+    def process(self) -> None:
+        """Check and fingerprint every sample of the split; apply `pre_transform`."""
+        Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
+        # The samples of an earlier run are those of arrays that `convert` replaces.
+        Path(self.processed_paths[0]).unlink(missing_ok=True)
+        self.convert()
+        super().process()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be pickled with all that it maps.
+        return {key: value for key, value in vars(self).items() if key != "_opened"}
+
+    def _arrays(self) -> Mapping[str, Array]:
+        if "_opened" not in vars(self):
+            self._opened = self.open_arrays()
+        return self._opened
+
+    def _num_stacked(self) -> int:
+        lengths = {
+            name: array.shape[self.sample_axis] if array.ndim else 0
+            for name, array in self._arrays().items()
+        }
+        if len(set(lengths.values())) != 1:
+            raise ValueError(
+                f"'{self.raw_paths[0]}' and the files beside it hold different numbers "
+                f"of samples along axis {self.sample_axis}: {lengths}."
+            )
+        return next(iter(lengths.values()))
+
+    def source(self, name: str) -> Path:
+        """Return the first of the raw files, for messages."""
+        return Path(self.raw_paths[0])
+
+    def _read_arrays(
+        self, name: str, expected: Fingerprint | None
+    ) -> tuple[Mapping[str, Array], Fingerprint]:
+        index: Any = int(name) if self.sample_axis == 0 else (..., int(name))
+        arrays = {
+            key: np.ascontiguousarray(array[index])
+            for key, array in self._arrays().items()
+        }
+        found = fingerprint_arrays(arrays)
+        if expected is not None:
+            what = f"sample {int(name)} of '{self.raw_paths[0]}' or a file beside it"
+            check_fingerprint(what, found, expected)
+        return arrays, found

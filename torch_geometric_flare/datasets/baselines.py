@@ -1,4 +1,4 @@
-"""The most similar training sample, as a baseline."""
+"""Baselines: the mean of the training samples, and the most similar one."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -11,9 +11,85 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._extras import needs_extra
-from torch_geometric_flare.datasets.correspondence import points_correspond
 
 Points = npt.NDArray[np.float64]
+
+
+def points_correspond(first: Data, second: Data) -> bool:
+    """Tell whether point i of one sample is point i of the other.
+
+    They correspond on structured grids of one shape, in meshes of the same `cells`
+    (one mesh, moved), and at the same coordinates `pos`.
+
+    Args:
+        first: A sample.
+        second: Another.
+    """
+    if first.num_nodes != second.num_nodes:
+        return False
+    grids = first.get("grid"), second.get("grid")
+    if grids[0] is not None and grids[1] is not None:
+        return tuple(grids[0]) == tuple(grids[1])
+    return any(_equal(first.get(name), second.get(name)) for name in ("cells", "pos"))
+
+
+class MeanSample:
+    r"""Predict by the mean of the training targets, whatever the input.
+
+    Where the points of all samples correspond (see `NearestSample`) it is the mean
+    field, one value per point; else one constant per channel, the mean over all points
+    of all samples.
+
+    Args:
+        samples: A training split with `y`; read once, one sample at a time.
+
+    Shapes:
+        - `y` of a sample: $(N_i)$ or $(N_i, C)$
+
+    Raises:
+        ValueError: If `samples` is empty, or one has no `y`.
+    """
+
+    def __init__(self, samples: Iterable[Data]) -> None:
+        first: Data | None = None
+        correspond = True
+        field, total, points, count = torch.zeros(0), torch.zeros(0), 0, 0
+        for i, data in enumerate(samples):
+            y = data.get("y")
+            if not isinstance(y, Tensor):
+                raise ValueError(f"samples[{i}] has no y, only {sorted(data.keys())}")
+            y = y.detach().to("cpu", torch.float64)
+            if first is None:
+                first, field, total = (
+                    data,
+                    torch.zeros_like(y),
+                    torch.zeros(y.shape[1:]),
+                )
+            correspond = correspond and points_correspond(first, data)
+            if correspond:
+                field = field + y
+            total = total + y.sum(0)
+            points += y.size(0)
+            count += 1
+        if first is None or points == 0:
+            raise ValueError("samples is empty: there is no mean")
+        self._reference = first if correspond else None
+        self._field = (field / count).to(first.y.dtype)
+        self._constant = (total / points).to(first.y.dtype)
+
+    def predict(self, data: Data) -> Tensor:
+        r"""Return the mean at the points of a query, on the CPU.
+
+        Args:
+            data: The query.
+
+        Shapes:
+            - `returns`: $(N)$ or $(N, C)$
+        """
+        reference = self._reference
+        if reference is not None and points_correspond(reference, data):
+            return self._field.clone()
+        return self._constant.expand(data.num_nodes or 0, *self._constant.shape).clone()
 
 
 class NearestSample:
@@ -182,3 +258,9 @@ class _Cloud:
 def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
     """Return the same `count` of `size` points every time."""
     return np.random.default_rng(0).permutation(size)[:count]
+
+
+def _equal(first: object, second: object) -> bool:
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return False
+    return torch.equal(first.cpu(), second.cpu())

@@ -1,0 +1,48 @@
+"""Files that are replaced as a whole, and their hashes."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a name beside a file, and move what is written there to the file's place.
+
+    The file is either the old one or wholly the new one. After an error the old one is
+    left, and nothing else. No other writer takes the name: containers that share a disk
+    number their processes alike.
+
+    Args:
+        path: The file.
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that it is either the old one or wholly the new one."""
+    with replacing(path) as scratch:
+        scratch.write_bytes(content)
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits, read block by block."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
