@@ -1,7 +1,8 @@
 """A Griffe extension: a function is not hidden by the module of its name.
 
-`training/fit.py` defines `fit`, which `training` exports. Python finds the function
-under `training.fit`, Griffe the module, and the page would list both.
+`training/run_folder.py` defines `run_folder`, which `training` exports. Python finds
+the function under `training.run_folder`, Griffe the module, and the page would list
+both.
 """
 
 from typing import Any

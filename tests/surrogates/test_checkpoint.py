@@ -336,11 +336,17 @@ def test_a_flipped_bit_of_any_tensor_is_found(saved):
         content[first] ^= 1
 
 
+def test_a_file_holds_the_same_bytes_wherever_it_lies(saved, tmp_path):
+    path = saved()
+    save_surrogate(load_surrogate(path), tmp_path / "other.ckpt")
+    assert (tmp_path / "other.ckpt").read_bytes() == path.read_bytes()
+
+
 def test_an_array_marked_as_a_folder_is_refused(saved):
     """torch would leave its memory as it is found."""
     path = saved()
     content = bytearray(path.read_bytes())
-    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"car.ckpt/data/3"))
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"archive/data/3"))
     content[entry + 38] ^= 0x10
     path.write_bytes(content)
     with pytest.raises(ValueError, match="damaged") as caught:

@@ -100,5 +100,5 @@ def test_what_they_need(module, samples, tmp_path):
         fit(module(), data, tmp_path, keep_best=True)
     with pytest.raises(ValueError, match="need a validation split: pass val="):
         fit(module(), data, tmp_path, patience=3)
-    with pytest.raises(ValueError, match="patience must be at least 1 or None, got 0"):
+    with pytest.raises(ValueError, match="patience .* 0"):
         fit(module(), data, tmp_path, patience=0)

@@ -1,11 +1,14 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from torch_geometric_flare.training import SurrogateDataModule, fit
 from torch_geometric_flare.training.run_folder import lock_folder
@@ -27,6 +30,17 @@ def test_a_folder_is_held_by_one(tmp_path):
     with pytest.raises(InterruptedError), lock_folder(folder):
         raise InterruptedError
     with lock_folder(folder):
+        pass
+
+
+@pytest.mark.parametrize("number, locks", [(errno.ENOLCK, False), (errno.EACCES, True)])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number, locks):
+    def refuse(lock, **options):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    expected = pytest.raises(OSError, match="no locks") if locks else nullcontext()
+    with expected, lock_folder(tmp_path):
         pass
 
 

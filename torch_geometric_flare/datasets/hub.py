@@ -75,7 +75,7 @@ def download_from_hub(
         check_revision(path, revision)
         return path
 
-    with _clear_errors(repo_id, filename, path, folder, revision):
+    with _clear_errors(repo_id, filename, folder, revision):
         from huggingface_hub import hf_hub_download
 
         fetched = hf_hub_download(
@@ -103,7 +103,7 @@ def download_from_hub(
 def list_hub_files(
     repo_id: str,
     pattern: str,
-    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
     revision: str | None = None,
 ) -> list[str]:
     r"""Return the paths of files of a data set repository, in alphabetical order.
@@ -112,7 +112,7 @@ def list_hub_files(
         repo_id: The repository, as `"owner/name"`.
         pattern: What the paths inside the repository must match, such as
             `"train/*.npz"`.
-        path: Where the files could be placed by hand, for the messages.
+        folder: Where the files could be placed by hand, for the messages.
         revision: A commit, tag or branch; `None` takes the latest.
 
     Raises:
@@ -120,8 +120,7 @@ def list_hub_files(
         ConnectionError: If the hub cannot be reached.
         FileNotFoundError: If the hub has no such repository, revision or files.
     """
-    folder = Path(path).parent
-    with _clear_errors(repo_id, pattern, Path(path), folder, revision):
+    with _clear_errors(repo_id, pattern, folder, revision):
         from huggingface_hub import HfApi
 
         names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
@@ -135,38 +134,30 @@ def list_hub_files(
     if not found:
         raise FileNotFoundError(
             f"the data set repository '{repo_id}' has no files '{pattern}' at revision "
-            f"{revision!r}. {_remedy(repo_id, pattern, Path(path), folder, revision)}"
+            f"{revision!r}. {_remedy(repo_id, pattern, folder, revision)}"
         )
     return found
 
 
 def _remedy(
-    repo_id: str,
-    wanted: str,
-    path: Path,
-    folder: str | os.PathLike[str],
-    revision: str | None,
+    repo_id: str, wanted: str, folder: str | os.PathLike[str], revision: str | None
 ) -> str:
     """Say how to get files without a connection here."""
     names = "" if "*" in wanted else f" {wanted}"
     command = f"hf download {repo_id}{names} --repo-type dataset"
     command += f" --revision {revision}" if revision else ""
     return (
-        f"Place what is missing at '{path}' by hand, or fetch it on a machine with a "
+        f"Place '{Path(folder, wanted)}' by hand, or fetch it on a machine with a "
         f'connection: `{command} --local-dir "{folder}"`.'
     )
 
 
 @contextmanager
 def _clear_errors(
-    repo_id: str,
-    wanted: str,
-    path: Path,
-    folder: str | os.PathLike[str],
-    revision: str | None,
+    repo_id: str, wanted: str, folder: str | os.PathLike[str], revision: str | None
 ) -> Iterator[None]:
     """Turn what the hub's client raises into errors that say what to do."""
-    remedy = _remedy(repo_id, wanted, path, folder, revision)
+    remedy = _remedy(repo_id, wanted, folder, revision)
     try:
         from huggingface_hub.errors import (
             EntryNotFoundError,
@@ -176,8 +167,8 @@ def _clear_errors(
         )
     except ImportError as error:
         raise MissingExtra(
-            f"'{path}' is missing, and fetching it needs huggingface_hub: "
-            f"{install_command('data')}; or place the file there."
+            f"'{Path(folder, wanted)}' is missing, and fetching it needs "
+            f"huggingface_hub: {install_command('data')}; or place the file there."
         ) from error
     try:
         yield

@@ -119,7 +119,7 @@ class LPBF(FilePerSample):
                 yield self.split
                 return
             names = list_hub_files(
-                self.repo_id, f"{self.split}/*.npz", self._folder, self.revision
+                self.repo_id, f"{self.split}/*.npz", self._folder.parent, self.revision
             )
             self._listing.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._listing, {"files": names})

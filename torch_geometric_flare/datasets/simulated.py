@@ -29,8 +29,7 @@ from torch_geometric_flare.datasets.simulated_files import (
     sample_file,
     simulate_files,
 )
-from torch_geometric_flare.datasets.simulated_sample import RESERVED
-from torch_geometric_flare.datasets.simulator import Bounds, Simulator
+from torch_geometric_flare.datasets.simulator import RESERVED, Bounds, Simulator
 from torch_geometric_flare.datasets.stored import serialize
 from torch_geometric_flare.fields import Fields, channel_slices
 

@@ -19,12 +19,13 @@ from torch_geometric.data import Data
 from torch_geometric_flare._files import write_atomic
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.datasets.arrays import array_length
-from torch_geometric_flare.datasets.simulated_sample import (
+from torch_geometric_flare.datasets.simulator import (
     REDRAWS,
+    Simulator,
     make_arrays,
     read_arrays,
+    sample_rng,
 )
-from torch_geometric_flare.datasets.simulator import Simulator, sample_rng
 from torch_geometric_flare.datasets.stored import deserialize, num_stored_points
 from torch_geometric_flare.fields import Fields
 

@@ -1,10 +1,12 @@
 """Trained models with their normalisers: predict, save and load with torch alone."""
 
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
-from torch_geometric_flare.surrogates.arguments import forward_arguments
+from torch_geometric_flare.surrogates.arguments import (
+    edge_transform,
+    forward_arguments,
+)
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
-from torch_geometric_flare.surrogates.edges import edge_transform
 from torch_geometric_flare.surrogates.rollout import rollout
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 

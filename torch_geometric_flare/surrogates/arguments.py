@@ -1,11 +1,13 @@
-"""Collecting what a model's forward asks for."""
+"""What a model's forward asks for: fields of the sample, and edges."""
 
 from typing import Any
 
 from torch import nn
 from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
+from torch_geometric_flare.transforms import MeshEdges, RadiusEdges
 
 
 def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
@@ -44,3 +46,50 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
 def _num_graphs(data: Data) -> int | None:
     """Count the graphs: one for a sample, `None` for a batch made by hand."""
     return getattr(data, "num_graphs", None if "batch" in data else 1)
+
+
+class MissingEdges(BaseTransform):
+    """Makes the edges of samples and batches that lack them.
+
+    Args:
+        needed: Name of the field that tells whether the edges are there.
+        transform: What makes them.
+    """
+
+    def __init__(self, needed: str, transform: BaseTransform) -> None:
+        self.needed = needed
+        self.transform = transform
+
+    def forward(self, data: Data) -> Data:
+        """Return the sample with edges; called on a copy."""
+        if data.get(self.needed) is not None:
+            return data
+        made: Data = self.transform(data)
+        return made
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.needed!r}, {self.transform})"
+
+
+def edge_transform(model: nn.Module) -> MissingEdges | None:
+    """Return what makes the edges that a model asks for.
+
+    A forward that names `edge_index` gets the edges of the mesh, or else those of the
+    nearest neighbours (`transforms.MeshEdges`). One that names `edge_weight` too gets
+    all neighbours within `model.radius`, with weights (`transforms.RadiusEdges`),
+    whatever edges the mesh has. What a sample has already is kept.
+
+    Args:
+        model: The network.
+
+    Returns:
+        The transform; `None` if the forward can do without edges.
+    """
+    parameters = forward_parameters(model)
+    edges = parameters.get("edge_index")
+    if edges is None or edges.default is not edges.empty:
+        return None
+    radius = getattr(unwrap(model), "radius", None)
+    if "edge_weight" in parameters and radius is not None:
+        return MissingEdges("edge_weight", RadiusEdges(radius))
+    return MissingEdges("edge_index", MeshEdges())

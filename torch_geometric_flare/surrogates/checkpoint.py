@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare._files import replacing
 from torch_geometric_flare.surrogates.description import (
-    build_surrogate,
+    PREFIX,
     describe_surrogate,
+    rebuild_surrogate,
 )
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 # The attribute of a folder in a zip archive.
 _FOLDER = 0x10
-# Where a Lightning module that holds a surrogate keeps its tensors.
-_PREFIX = "surrogate."
 # Bytes at random make `zipfile` and `torch.load` stumble in many ways.
 _DAMAGED = (
     AttributeError,
@@ -63,10 +62,11 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         )
     if path.is_dir():
         raise ValueError(f"path={str(path)!r} is a folder: name a file in it")
-    state = {_PREFIX + name: value for name, value in surrogate.state_dict().items()}
+    state = {PREFIX + name: value for name, value in surrogate.state_dict().items()}
     content = {"surrogate": describe_surrogate(surrogate), "state_dict": state}
-    with replacing(path) as unfinished:
-        torch.save(content, unfinished)
+    # The archive would hold the name of a path, which is random here.
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_surrogate(
@@ -100,44 +100,8 @@ def load_surrogate(
     check_kind((str, os.PathLike), "the path of a checkpoint", path=path)
     path = Path(path).expanduser()
     checkpoint = read_checkpoint(path)
-    return rebuild_surrogate(
-        path, checkpoint["surrogate"], checkpoint["state_dict"], model, device
-    )
-
-
-def rebuild_surrogate(
-    path: Path,
-    description: dict[str, Any],
-    state: dict[str, Tensor],
-    model: nn.Module | None,
-    device: torch.device | str,
-) -> Surrogate:
-    """Build a surrogate of what a file said, which may be malformed.
-
-    Args:
-        path: The file, for the messages.
-        description: As of `describe_surrogate`.
-        state: As of `Surrogate.state_dict`, or of a module that holds the surrogate.
-        model: As for `load_surrogate`.
-        device: Where to put the surrogate.
-
-    Returns:
-        The surrogate, in evaluation mode.
-
-    Raises:
-        ValueError: As `load_surrogate`.
-    """
-    try:
-        state = {name.removeprefix(_PREFIX): value for name, value in state.items()}
-        surrogate = build_surrogate(description, state, model)
-    except ValueError as error:
-        raise ValueError(f"path={str(path)!r}: {error}") from error
-    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
-        raise ValueError(f"path={str(path)!r} is malformed: {error!r}") from error
-    try:
-        return surrogate.to(device).eval()
-    except (AssertionError, RuntimeError) as error:  # as torch was built without CUDA
-        raise ValueError(f"device={str(device)!r} cannot be used: {error}") from error
+    described, state = checkpoint["surrogate"], checkpoint["state_dict"]
+    return rebuild_surrogate(Surrogate, path, described, state, model, device)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

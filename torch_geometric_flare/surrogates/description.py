@@ -1,15 +1,22 @@
 """What a checkpoint says of a surrogate in plain values, and the way back."""
 
 import inspect
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.nn import models
-from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.transforms import Normalizer
+
+S = TypeVar("S", bound=NormalizedModel)
+
+PREFIX = "surrogate."
+"""Where a Lightning module that holds a surrogate keeps its tensors."""
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {"model": name, "arguments": arguments if plain else None}
 
 
-def describe_surrogate(surrogate: Surrogate) -> dict[str, Any]:
+def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
     """Return everything but the tensors that rebuilds a surrogate.
 
     Args:
@@ -56,12 +63,53 @@ def describe_surrogate(surrogate: Surrogate) -> dict[str, Any]:
     }
 
 
+def rebuild_surrogate(
+    kind: type[S],
+    path: Path,
+    description: dict[str, Any],
+    state: dict[str, Tensor],
+    model: nn.Module | None,
+    device: torch.device | str,
+) -> S:
+    """Build a surrogate of what a file said, which may be malformed.
+
+    Args:
+        kind: Its class.
+        path: The file, for the messages.
+        description: As of `describe_surrogate`.
+        state: As of `Surrogate.state_dict`, or of a module that holds the surrogate.
+        model: As for `load_surrogate`.
+        device: Where to put the surrogate.
+
+    Returns:
+        The surrogate, in evaluation mode.
+
+    Raises:
+        ValueError: As `load_surrogate`.
+    """
+    try:
+        state = {name.removeprefix(PREFIX): value for name, value in state.items()}
+        surrogate = build_surrogate(kind, description, state, model)
+    except ValueError as error:
+        raise ValueError(f"path={str(path)!r}: {error}") from error
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"path={str(path)!r} is malformed: {error!r}") from error
+    try:
+        return surrogate.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # as torch was built without CUDA
+        raise ValueError(f"device={str(device)!r} cannot be used: {error}") from error
+
+
 def build_surrogate(
-    description: dict[str, Any], state: dict[str, Tensor], model: nn.Module | None
-) -> Surrogate:
+    kind: type[S],
+    description: dict[str, Any],
+    state: dict[str, Tensor],
+    model: nn.Module | None,
+) -> S:
     """Rebuild a surrogate.
 
     Args:
+        kind: Its class.
         description: As of `describe_surrogate`. Without `fields`, as in checkpoints
             that know no names, all channels are one field called `field`.
         state: As of `Surrogate.state_dict`.
@@ -85,7 +133,7 @@ def build_surrogate(
     if target is None:
         raise ValueError("the file holds no target_normalizer")
     fields = description.get("fields")
-    surrogate = Surrogate(
+    surrogate = kind(
         model,
         target,
         _read_normalizer(state, "coordinate_normalizer"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from torch_geometric_flare.fields import Fields
-from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.transforms import Normalizer
 
 _HEAD = """---
@@ -21,7 +21,7 @@ _RELATIVE_L2 = (
 )
 
 
-def model_card(surrogate: Surrogate, metrics: Mapping[str, float]) -> str:
+def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
     """Return a model card in Markdown.
 
     It states the training data and whether they were simulated, what goes in and comes

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +16,12 @@ from torch_geometric_flare.fields import (
     choose_arrays,
     num_channels,
 )
+from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.transforms import (
     CellsToEdge,
     SurfaceDistance,
     feature_key,
 )
-
-if TYPE_CHECKING:
-    from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 # Below this share of the points inside of the trained box, a prediction is a guess.
 _LEAST_SHARE = 0.8
@@ -35,7 +33,7 @@ _BRICK = 12  # the number of a hexahedron in VTK
 
 
 def predict_mesh(
-    surrogate: "Surrogate",
+    surrogate: NormalizedModel,
     mesh: str | os.PathLike[str] | Any,
     *,
     location: str | None,
@@ -134,7 +132,7 @@ def _surface_distance(
 
 
 def _check_features(
-    surrogate: "Surrogate", inputs: Mapping[str, Tensor], name: str
+    surrogate: NormalizedModel, inputs: Mapping[str, Tensor], name: str
 ) -> None:
     """Warn about features that are far from those of the training."""
     normalizer = surrogate.input_normalizer
@@ -182,7 +180,9 @@ def _is_predicted(mesh: Any) -> bool:
     return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
 
 
-def _check_place(pos: Tensor, surrogate: "Surrogate", name: str, prefix: str) -> Tensor:
+def _check_place(
+    pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
+) -> Tensor:
     """Return the coordinates that the model takes; refuse a mesh far from its box."""
     from torch_geometric_flare import mesh_io
 
@@ -206,7 +206,7 @@ def _check_place(pos: Tensor, surrogate: "Surrogate", name: str, prefix: str) ->
     return pos
 
 
-def _provenance(surrogate: "Surrogate") -> str:
+def _provenance(surrogate: NormalizedModel) -> str:
     """Say where the numbers come from."""
     data = surrogate.training_data or "data that it does not name"
     return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"

@@ -18,10 +18,13 @@ from torch import Tensor, nn
 import torch_geometric_flare
 from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare._files import sha256_of, write_atomic
-from torch_geometric_flare.surrogates.checkpoint import rebuild_surrogate
-from torch_geometric_flare.surrogates.description import describe_surrogate
+from torch_geometric_flare.surrogates.description import (
+    S,
+    describe_surrogate,
+    rebuild_surrogate,
+)
 from torch_geometric_flare.surrogates.model_card import model_card
-from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _FORMAT = 1
@@ -29,7 +32,7 @@ _LARGEST_CONFIG = 2**20  # bytes; no honest one comes near
 
 
 def save_pretrained(
-    surrogate: Surrogate, folder: str | Path, metrics: Mapping[str, float] | None
+    surrogate: NormalizedModel, folder: str | Path, metrics: Mapping[str, float] | None
 ) -> None:
     """Write what `Surrogate.save_pretrained` promises."""
     with needs_extra("hub", "Surrogate.save_pretrained"):
@@ -71,7 +74,7 @@ def save_pretrained(
 
 
 def push_to_hub(
-    surrogate: Surrogate,
+    surrogate: NormalizedModel,
     repo_id: str,
     metrics: Mapping[str, float] | None,
     *,
@@ -98,13 +101,14 @@ def push_to_hub(
 
 
 def from_pretrained(
+    kind: type[S],
     source: str | Path,
     model: nn.Module | None,
     device: torch.device | str,
     *,
     revision: str | None,
     token: str | None,
-) -> Surrogate:
+) -> S:
     """Read what `Surrogate.from_pretrained` promises."""
     with needs_extra("hub", "Surrogate.from_pretrained"):
         import safetensors.torch
@@ -129,7 +133,7 @@ def from_pretrained(
     if arguments is not None:  # JSON knows no tuples
         arguments = {name: _as_tuple(value) for name, value in arguments.items()}
     described = {**description, "arguments": arguments}
-    return rebuild_surrogate(folder / _CONFIG, described, state, model, device)
+    return rebuild_surrogate(kind, folder / _CONFIG, described, state, model, device)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The folder of a training: its name, lock, options, log, and what resuming checks."""
 
 import csv
+import errno
 import json
 import math
 import time
@@ -15,6 +16,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 _OPTIONS = "options.json"
+# What a file system without locks answers.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
@@ -114,7 +117,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     """Hold a folder for the process that enters the context.
 
     The system drops the lock when the process ends, so a stale file does not block new
-    runs.
+    runs. On file systems without locks, nothing is locked.
 
     Args:
         folder: The folder; made if it does not exist.
@@ -132,6 +135,9 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
             f"folder={str(folder)!r} is in use by another training: wait for its end, "
             "or choose another folder"
         ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:
