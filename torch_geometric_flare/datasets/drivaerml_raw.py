@@ -62,6 +62,7 @@ class DrivAerMLRaw(ConvertedFiles):
       drawn, it is the area of the cell over the probability of having drawn it, so
       that a sum over the sample, such as the drag, has the sum over all cells as its
       mean. With `sampling="area"` the areas add up to the whole surface;
+    - `weight` [N], the same as `area`;
     - `cd`, `cl`, `clf`, `clr`, `cs` [1] in double precision, those coefficients of
       drag, lift (whole, front, rear) and side force that `force_mom_constref_N.csv`
       has, for the reference area of 2.17 m²;
@@ -248,6 +249,7 @@ class DrivAerMLRaw(ConvertedFiles):
         )
         bounds = Normalizer.from_bounds(*self.coordinate_bounds)
         data.x = make_input(data, coordinate_normalizer=bounds)
+        data.weight = data.area
         return data
 
     def _chosen(self) -> tuple[int, ...]:

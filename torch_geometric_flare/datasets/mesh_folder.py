@@ -26,7 +26,7 @@ from torch_geometric_flare.transforms import Normalizer, feature_key
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
 # Of the converted files; meshes converted to an earlier one are read again.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class SurrogateArguments(TypedDict):
@@ -38,6 +38,7 @@ class SurrogateArguments(TypedDict):
     fields: Fields
     features: Fields
     location: str
+    weighted: bool
 
 
 class MeshFolder(ConvertedFiles):
@@ -52,6 +53,8 @@ class MeshFolder(ConvertedFiles):
     - each feature [N, C] under its name, or that of `transforms.feature_key` where the
       name has a meaning already, such as `area`; likewise in double precision where it
       must be, as time stamps;
+    - `weight` [N], the area, volume or length that each cell or vertex stands for;
+      none of points without cells;
     - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
       coordinates: outward if the surface is closed.
 
@@ -105,7 +108,7 @@ class MeshFolder(ConvertedFiles):
 
     # The names of the splits: nothing is published.
     published_sizes: ClassVar[Mapping[str, int]] = {"train": 0, "val": 0, "test": 0}
-    array_names = ("pos", "y", "features", "normal", "area")
+    array_names = ("pos", "y", "features", "normal", "area", "weight")
 
     def __init__(
         self,
@@ -222,6 +225,7 @@ class MeshFolder(ConvertedFiles):
         normal, area = np.empty((0, 3), np.float32), np.empty(0, np.float32)
         if surface:
             area = mesh_io.mesh_areas(mesh, cells=cells).numpy()[:, 0]
+        weight = mesh_io.mesh_weights(mesh, cells=cells)
         if surface and not flat:
             normal = mesh_io.mesh_normals(mesh, cells=cells).numpy()
         return {
@@ -230,6 +234,7 @@ class MeshFolder(ConvertedFiles):
             "features": torch.cat([torch.empty(size, 0), *inputs.values()], 1).numpy(),
             "normal": normal,
             "area": area,
+            "weight": np.empty(0, np.float32) if weight is None else weight.numpy(),
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
@@ -309,6 +314,7 @@ class MeshFolder(ConvertedFiles):
             "fields": self.fields,
             "features": self.features,
             "location": self.location,
+            "weighted": all("weight" in data for data in self._stored_samples()),
         }
 
     def coordinate_bounds(self) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,7 @@ class ShapeNetCar(ConvertedFiles):
     - `x`, `pos` [N, 3], the vertices that belong to a face, in metres;
     - `y` [N, 1], the pressure as in the file, whose unit is not stated;
     - `cells` [E, 4], the vertices of the quads;
+    - `weight` [N], the same as `area`;
     - `normal` [N, 3], unit and outward, and `area` [N] in m², each vertex having equal
       shares of the quads around it. The files have neither;
     - `drag_coefficient` [1], as in `cd.txt`, in double precision.
@@ -166,6 +167,7 @@ class ShapeNetCar(ConvertedFiles):
         """Return the car made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
         data = MeshData(y=tensors.pop("pressure"), **tensors)
+        data.weight = data.area
         data.x = make_input(data)
         return data
 

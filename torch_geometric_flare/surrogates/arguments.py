@@ -43,6 +43,12 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
     return arguments
 
 
+def supports_weights(model: nn.Module) -> bool:
+    """Return whether points may count by their weights: an optional `weight`."""
+    weight = forward_parameters(model).get("weight")
+    return weight is not None and weight.default is None
+
+
 def _num_graphs(data: Data) -> int | None:
     """Count the graphs: one for a sample, `None` for a batch made by hand."""
     return getattr(data, "num_graphs", None if "batch" in data else 1)

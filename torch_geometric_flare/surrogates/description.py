@@ -60,6 +60,7 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "fields": [field.to_dict() for field in surrogate.fields],
         "features": [field.to_dict() for field in surrogate.features],
         "fourier_octaves": surrogate.fourier_octaves,
+        "weighted": surrogate.weighted,
     }
 
 
@@ -143,6 +144,7 @@ def build_surrogate(
         input_normalizer=_read_normalizer(state, "input_normalizer"),
         fourier_octaves=description.get("fourier_octaves", 0),
         location=description.get("location"),
+        weighted=description.get("weighted", False),
     )
     try:
         surrogate.load_state_dict(state)

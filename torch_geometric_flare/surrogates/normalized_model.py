@@ -15,6 +15,7 @@ from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
     forward_arguments,
+    supports_weights,
 )
 from torch_geometric_flare.transforms import Normalizer, fourier_features, make_input
 
@@ -37,6 +38,7 @@ class NormalizedModel(nn.Module):
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
         fourier_octaves: int = 0,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         if location not in ("cell", "point", None):
@@ -59,6 +61,8 @@ class NormalizedModel(nn.Module):
         self.location = location
         check_integers(0, fourier_octaves=fourier_octaves)
         self.fourier_octaves = fourier_octaves
+        check_kind(bool, "True or False", weighted=weighted)
+        self.weighted = weighted and supports_weights(model)
         self.fields: Fields = (
             (Field("field", channels),) if fields is None else tuple(fields)
         )
@@ -112,6 +116,8 @@ class NormalizedModel(nn.Module):
         if edges is not None:
             data = edges(data)
         arguments = forward_arguments(self.model, data)
+        if not self.weighted and supports_weights(self.model):
+            arguments.pop("weight", None)
         if isinstance(arguments.get("pos"), Tensor):
             arguments["pos"] = self._near_origin(arguments["pos"])
         arguments = _as_floating(arguments, self.model)

@@ -1,5 +1,6 @@
 """The prediction of a surrogate on a mesh, as arrays of that mesh."""
 
+import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence, Set
@@ -16,11 +17,14 @@ from torch_geometric_flare.fields import (
     choose_arrays,
     num_channels,
 )
+from torch_geometric_flare.nn.wrappers import unwrap
+from torch_geometric_flare.surrogates.arguments import supports_weights
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.transforms import (
     CellsToEdge,
     SurfaceDistance,
     feature_key,
+    quadrature_weights,
 )
 
 # Below this share of the points inside of the trained box, a prediction is a guess.
@@ -30,6 +34,9 @@ _LEAST_SHARE = 0.8
 _DEVIATIONS = 3
 _PREDICTED = "predicted by"
 _BRICK = 12  # the number of a hexahedron in VTK
+# Where points count alike, a larger ratio of their areas changes the prediction.
+_LARGEST_SPREAD = 10
+_FEWEST = 20  # points that have a distribution
 
 
 def predict_mesh(
@@ -40,6 +47,7 @@ def predict_mesh(
     constants: Mapping[str, Sequence[float]] | None,
     scale: float,
     arrays: Fields,
+    weight: str | None,
 ) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
     # Meshes need pyvista, which a surrogate can do without.
@@ -90,12 +98,13 @@ def predict_mesh(
     _check_features(surrogate, inputs, name)
     for feature, column in inputs.items():
         data[feature_key(feature)] = column
+    surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
     predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")
 
     there = mesh.cell_data if cells else mesh.point_data
-    notes = {"provenance": _provenance(surrogate)}
+    notes = {"provenance": _provenance(surrogate), "weights": weights}
     # Of a mesh that was predicted on before, the truth has its other name already.
     suffix = "_true" if _is_predicted(mesh) else ""
     for field in fields:
@@ -159,6 +168,59 @@ def _check_features(
                 "deviations): expect large errors",
                 stacklevel=4,
             )
+
+
+def _weigh(
+    surrogate: NormalizedModel,
+    weight: str | None,
+    mesh: Any,
+    data: Data,
+    cells: bool,
+    name: str,
+) -> tuple[NormalizedModel, str]:
+    """Give the points their weights; return what predicts, and a note about them."""
+    from torch_geometric_flare import mesh_io
+
+    if weight not in ("area", "none", None):
+        raise ValueError(f"weight is {weight!r}, expected 'area' or 'none'")
+    weighted = surrogate.weighted if weight is None else weight == "area"
+    supported = supports_weights(surrogate.model)
+    if weighted and not supported:
+        raise ValueError(
+            f"weight is 'area', but {type(unwrap(surrogate.model)).__name__} takes no "
+            "weights: leave it out"
+        )
+    if weighted != surrogate.weighted:
+        surrogate = copy.copy(surrogate)
+        surrogate.weighted = weighted
+    if not weighted and (weight is not None or not supported):
+        return surrogate, "none"
+    found = mesh_io.mesh_weights(mesh, cells=cells)
+    if not weighted:
+        spread = _spread(found)
+        if spread > _LARGEST_SPREAD:
+            warnings.warn(
+                f"the {'cells' if cells else 'points'} of {name} stand for areas that "
+                f"differ {spread:.0f}-fold, and the model counts each alike, so that "
+                "the prediction depends on the mesh: pass weight='area' if the points "
+                "of its training were spread evenly",
+                stacklevel=5,
+            )
+        return surrogate, "none"
+    if found is not None:
+        data.weight = found
+        return surrogate, "from the cells of the mesh"
+    data.weight = quadrature_weights(data.pos, surface=data.pos.size(1) == 3).float()
+    return surrogate, "estimated from the nearest neighbours of each point"
+
+
+def _spread(weights: Tensor | None) -> float:
+    """Return the ratio of large to small weights, without the extreme twentieths."""
+    if weights is None or len(weights) < _FEWEST:
+        return 1.0
+    ordered = weights[weights > 0].sort().values
+    ends = [int(share * (len(ordered) - 1)) for share in (0.05, 0.95)]
+    return (ordered[ends[1]] / ordered[ends[0]]).item()
 
 
 def _count_gaps(array: str, truth: Any, name: str) -> None:

@@ -45,6 +45,11 @@ class Surrogate(NormalizedModel):
         fourier_octaves: Octaves of `transforms.fourier_features` of the coordinates,
             which `input_normalizer` should bring to about [-1, 1]; 0 for none. Each
             adds two inputs per coordinate to those of the model.
+        weighted: Whether points count by what they stand for, `weight` of a sample,
+            such as the areas of its cells. A sample without it has points that stand
+            for equal parts, as those drawn evenly over a surface; a mesh gets areas,
+            volumes or lengths by itself. It has no effect on a model whose forward
+            takes no `weight`, such as `MeshGraphNet`.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
@@ -60,6 +65,7 @@ class Surrogate(NormalizedModel):
         constants: Mapping[str, Sequence[float]] | None = None,
         scale: float = 1.0,
         arrays: Iterable[Field] = (),
+        weight: str | None = None,
     ) -> Any:
         """Predict on a mesh and return a copy of it with one array per field.
 
@@ -83,6 +89,11 @@ class Surrogate(NormalizedModel):
                 keeps the coordinates of the mesh.
             arrays: Fields and features, by name, that this mesh has under other names,
                 such as `Field("pressure", source="static-pressure (Pa)")`.
+            weight: `"area"` to let each cell or point count by its area (length,
+                volume), `"none"` to let all count alike; by default as it was trained,
+                see `weighted`. Of points without cells, areas are estimated from their
+                nearest neighbours. The field data of the copy say what was taken, as
+                `weights`.
 
         Returns:
             A `pyvista.PolyData` or `pyvista.UnstructuredGrid`.
@@ -92,13 +103,15 @@ class Surrogate(NormalizedModel):
             TypeError: If `mesh` is neither a file nor one mesh.
             ValueError: If the file is broken, the mesh is empty, lies far from the box
                 of the training or lacks a feature, the surrogate has no coordinate
-                normaliser, or the prediction is not finite.
+                normaliser, `weight` is none of its choices or the model takes none, or
+                the prediction is not finite.
 
         Warns:
             UserWarning: If less than 80 % of the points lie in the box, or have a
                 feature within three deviations of its mean over the training, if
-                `location` is another one than that of the training, or the mesh brings
-                a field that is not finite everywhere.
+                `location` is another one than that of the training, the mesh brings
+                a field that is not finite everywhere, or its cells differ in area more
+                than tenfold and all count alike.
         """
         with torch.device("cpu"):  # where meshes are, whatever torch's default device
             return predict_mesh(
@@ -108,6 +121,7 @@ class Surrogate(NormalizedModel):
                 constants=constants,
                 scale=scale,
                 arrays=tuple(arrays),
+                weight=weight,
             )
 
     def save_pretrained(

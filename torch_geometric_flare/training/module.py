@@ -50,6 +50,7 @@ _DESCRIBED = {
     "fields": "fields",
     "features": "features",
     "fourier_octaves": "recipe",
+    "weighted": "weighted",
 }
 
 
@@ -81,6 +82,7 @@ class SurrogateModule(LightningModule):
         features: Names and units of the columns of `x` after the coordinates.
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh the samples lie.
+        weighted: Whether points count by the `weight` of their sample.
 
     All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
 
@@ -101,6 +103,7 @@ class SurrogateModule(LightningModule):
         features: Iterable[Field] = (),
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         check_kind(nn.Module, "a torch.nn.Module", model=model)
@@ -123,6 +126,7 @@ class SurrogateModule(LightningModule):
             input_normalizer=input_normalizer,
             location=location,
             fourier_octaves=recipe.fourier_octaves,
+            weighted=weighted,
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
