@@ -104,7 +104,7 @@ def test_a_file_is_replaced_in_one_step(saved, monkeypatch):
     content = path.read_bytes()
 
     def stop(content, path):
-        path.write_bytes(b"half of it")
+        path.write(b"half of it")
         raise InterruptedError
 
     monkeypatch.setattr(torch, "save", stop)
