@@ -40,7 +40,7 @@ def travel(function, *args):
 
 @pytest.mark.skipif(not is_available(), reason="no LLVM for this processor")
 @pytest.mark.parametrize(
-    ("chunk_size", "most"), [(None, (75, 13, 36)), (1000, (475, 22, 216))]
+    ("chunk_size", "most"), [(None, (71, 13, 36)), (1000, (388, 21, 208))]
 )
 def test_a_forward_is_short(chunk_size, most):
     conv = FLAREConv(64, heads=8, num_latents=64, chunk_size=chunk_size)

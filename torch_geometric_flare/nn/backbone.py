@@ -255,7 +255,7 @@ class MixerBackbone(Backbone):
             out_channels=out_channels,
             num_layers=num_layers,
             heads=heads,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         check_heads(hidden_channels, heads)
         self.in_channels = in_channels

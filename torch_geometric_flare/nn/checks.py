@@ -11,8 +11,8 @@ from torch_geometric import is_debug_enabled
 
 from torch_geometric_flare.functional.checks import check_strided
 
-# What else may be passed where the caller takes no number at all.
-_OTHERWISE = {"chunk_size": " or None for all points at once"}
+# Arguments that may be None, and what that means.
+_OPTIONAL = {"chunk_size": " or None for all points at once"}
 
 
 def is_positive(value: Any) -> bool:
@@ -21,13 +21,16 @@ def is_positive(value: Any) -> bool:
     return whole and int(value) >= 1
 
 
-def check_positive(**values: int) -> None:
-    """Raise `ValueError` naming the first of `values` that is no positive integer."""
+def check_positive(**values: int | None) -> None:
+    """Raise `ValueError` naming the first of `values` that is no positive integer.
+
+    A `chunk_size` may be `None`.
+    """
     for name, value in values.items():
-        if not is_positive(value):
+        if not is_positive(value) and not (value is None and name in _OPTIONAL):
             raise ValueError(
                 f"{name} is {value!r}, expected a positive integer"
-                f"{_OTHERWISE.get(name, '')}"
+                f"{_OPTIONAL.get(name, '')}"
             )
 
 

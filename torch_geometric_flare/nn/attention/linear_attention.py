@@ -64,7 +64,7 @@ class LinearAttention(PointMixer):
         check_positive(
             channels=channels,
             heads=heads,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         check_heads(channels, heads, "channels")
         self.channels = self.in_channels = channels

@@ -193,7 +193,7 @@ class PhysicsAttention(_SliceAttention, PointMixer):
         init: Init = "scaled",
     ) -> None:
         super().__init__(channels, heads, num_slices, head_channels, init)
-        check_positive(chunk_size=1 if chunk_size is None else chunk_size)
+        check_positive(chunk_size=chunk_size)
         self.chunk_size = chunk_size
         width = self.heads * self.head_channels
         self.point = nn.Linear(channels, width)

@@ -121,7 +121,7 @@ class FLAREConv(PointMixer):
             out_channels=out_channels,
             heads=heads,
             num_latents=num_latents,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         check_layers(kv_layers=kv_layers)
         if head_channels is None:

@@ -108,7 +108,7 @@ class FLAREPPConv(PointMixer):
             out_channels=out_channels,
             heads=heads,
             num_latents=num_latents,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         if head_channels is None:
             head_channels = check_heads(out_channels, heads, "out_channels")

@@ -161,7 +161,7 @@ class GNOT(Backbone):
             num_experts=num_experts,
             mlp_ratio=mlp_ratio,
             reference_grid=reference_grid,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         check_heads(hidden_channels, heads)
         if embed_inputs and grid is None:

@@ -83,7 +83,7 @@ class LNO(Backbone):
             heads=heads,
             num_modes=num_modes,
             mlp_ratio=mlp_ratio,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         if mlp_layers < 0:
             raise ValueError(f"mlp_layers is {mlp_layers}, expected 0 or more")

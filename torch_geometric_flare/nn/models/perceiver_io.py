@@ -86,7 +86,7 @@ class PerceiverIO(Backbone):
             heads=heads,
             num_latents=num_latents,
             mlp_ratio=mlp_ratio,
-            chunk_size=1 if chunk_size is None else chunk_size,
+            chunk_size=chunk_size,
         )
         check_heads(hidden_channels, heads)
         width = hidden_channels

@@ -1,24 +1,38 @@
 """Compute in chunks of points: memory for one chunk, the same result.
 
 Only encoding sees several points, so a stage needs one loop over the chunks to encode
-and merge, and one to decode. What is pointwise is recomputed in backward: a stage keeps
-its input and its latents, and nothing else that grows with the points.
+and merge, and one to decode. Backward recomputes each chunk: a loop keeps its input and
+the latents, and nothing else that grows with the points. Each loop is a single node of
+the autograd graph, which reads and writes tensors of all points.
+
+`torch.utils.checkpoint` of each chunk takes 1.1 times as long and 4.4 times the memory:
+1.23 GB against 0.28 GB for a training step of `FLARE` with 4 blocks of 64 channels,
+100,000 points, chunks of 4,096, one thread. With a node for each chunk, small tensors
+that outlive it lie between the temporary ones of the next. It also recomputes with the
+parameters that the module has in backward, not with those that `functional_call` lent.
 """
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
+from torch_geometric_flare.functional.mlp import packed_once
 from torch_geometric_flare.functional.torch_internals import is_transformed
 from torch_geometric_flare.nn.checks import check_positive
-from torch_geometric_flare.nn.streaming.chunk_loops import encode_chunks, map_chunks
-from torch_geometric_flare.nn.streaming.recompute import Chunk, gathered
+from torch_geometric_flare.nn.streaming.recompute import Chunk, Context, gathered
 from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+# Merging one state at a time takes longer than encoding a small chunk.
+_MERGED_AT_ONCE = 16
 
 
 def in_chunks(chunk_size: int) -> bool:
@@ -47,7 +61,8 @@ def map_points(module: nn.Module, x: Tensor, size: int) -> Tensor:
 
     starts = range(0, max(1, x.size(0)), size)
     chunks = [Chunk(step, slice(start, start + size)) for start in starts]
-    return map_chunks(chunks, x, (), module)
+    with gathered(module):
+        return _map(chunks, x, (), module)
 
 
 def encode_in_chunks(
@@ -72,20 +87,22 @@ def encode_in_chunks(
         - `x`: $[N, C]$
 
     Returns:
-        The states of the graphs.
+        The states of the graphs. May be differentiated any number of times.
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> State:
-        rows = layout.sort(part)
-        state: State = stage.encode_rows(rows, layout, latents)
+        state: State = stage.encode_rows(layout.sort(part), layout, latents)
         return state
 
-    pieces = layout.chunks(size)
-    if not pieces:
-        alone: State = stage.encode_rows(x, layout, latents)
-        return distributed_merge(alone, group)
-    chunks = [Chunk(partial(step, p.layout), p.rows, p.graphs) for p in pieces]
-    state = encode_chunks(chunks, x, latents, layout.num_graphs, stage)
+    chunks = _chunks(step, layout, size)
+    if not chunks:
+        return distributed_merge(step(layout, x, *latents), group)
+    context = Context(stage, x)
+    inputs = (x, *latents)
+    tensors = _EncodeChunks.apply(  # type: ignore[no-untyped-call]
+        chunks, context, layout.num_graphs, len(inputs), *inputs, *context.parameters
+    )
+    state: State = context.state_class(*tensors)
     return distributed_merge(state, group)
 
 
@@ -105,19 +122,17 @@ def decode_in_chunks(
         - `x`: $[N, C]$
 
     Returns:
-        The output at all rows, $[N, C']$.
+        The output at all rows, $[N, C']$. May be differentiated any number of times.
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> tuple[Tensor]:
         y = stage.decode_rows(latents, layout.sort(part), layout)
         return (layout.unsort(y),)
 
-    pieces = layout.chunks(size)
-    if not pieces:
-        y: Tensor = stage.decode_rows(latents, x, layout)
-        return y
-    chunks = [Chunk(partial(step, p.layout), p.rows, p.graphs) for p in pieces]
-    return map_chunks(chunks, x, latents, stage)
+    chunks = _chunks(step, layout, size)
+    if not chunks:
+        return step(layout, x, *latents)[0]
+    return _map(chunks, x, latents, stage)
 
 
 def run_in_chunks(
@@ -135,3 +150,151 @@ def run_in_chunks(
             stage.process,
             lambda latents: decode_in_chunks(stage, latents, x, layout, size),
         )
+
+
+def merge_into(
+    total: State | None, parts: Sequence[State], graphs: slice, num_graphs: int
+) -> State:
+    """Merge states of some graphs into those of all, in place.
+
+    Sums are in double precision: thousands of merges would add up their rounding.
+
+    Args:
+        total: The states of all graphs so far; `None` at first.
+        parts: States of disjoint sets of points of some graphs.
+        graphs: Which they are.
+        num_graphs: Number of all graphs.
+
+    Returns:
+        The states of all graphs.
+    """
+    first: Tensor = next(iter(parts[0]))
+    exact = torch.float32 if first.device.type == "mps" else torch.float64
+    if total is None:
+        total = parts[0].empty_like(num_graphs, exact)
+    kind: Any = type(parts[0])
+    stacked = kind(
+        *[
+            torch.stack([t[graphs], *[part.to(exact) for part in ts]])
+            for t, *ts in zip(total, *parts, strict=True)
+        ]
+    )
+    top = stacked.extrema().amax(dim=0)
+    merged = stacked.from_sums(stacked.sums(top).sum(dim=0), top)
+    for t, value in zip(total, merged, strict=True):
+        t[graphs] = value
+    return total
+
+
+def cast_state(state: Any, like: Any) -> Any:
+    """Return a state in the dtypes of another."""
+    return type(like)(*[t.to(u.dtype) for t, u in zip(state, like, strict=True)])
+
+
+class _EncodeChunks(torch.autograd.Function):
+    """The states of all graphs from those of the chunks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        chunks: Sequence[Chunk],
+        context: Context,
+        num_graphs: int,
+        num_inputs: int,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        inputs = tensors[:num_inputs]
+        total: Any = None
+        with packed_once():
+            for together in _successive(chunks):
+                with context.autocast():
+                    parts = [c.function(*c.parts(inputs)) for c in together]
+                total = merge_into(total, parts, together[0].graphs, num_graphs)
+        whole = cast_state(total, parts[0])
+        ctx.save_for_backward(*tensors, *whole)
+        context.state_class = type(whole)
+        ctx.chunks, ctx.context = chunks, context
+        ctx.num_inputs, ctx.num_tensors = num_inputs, len(tensors)
+        return tuple(whole)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved, split = ctx.saved_tensors, ctx.num_inputs
+        tensors, whole = saved[: ctx.num_tensors], saved[ctx.num_tensors :]
+        kind = ctx.context.state_class
+
+        def output_gradients(chunk: Chunk, *part: Tensor) -> Sequence[Tensor]:
+            # The derivative of merging: a chunk has its share of the whole.
+            here = [kind(*[t[chunk.graphs] for t in ts]) for ts in (whole, grads)]
+            gradients: Sequence[Tensor] = kind(*part).part_gradients(*here)
+            return gradients
+
+        return (None,) * 4 + tuple(
+            ctx.context.gradients(
+                ctx.chunks, tensors[:split], tensors[split:], output_gradients
+            )
+        )
+
+
+class _MapChunks(torch.autograd.Function):
+    """What is pointwise, given the states of the graphs."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        chunks: Sequence[Chunk],
+        context: Context,
+        num_inputs: int,
+        *tensors: Tensor,
+    ) -> Tensor:
+        inputs = tensors[:num_inputs]
+        out: Tensor | None = None
+        with context.autocast(), packed_once():
+            for chunk in chunks:
+                (part,) = chunk.function(*chunk.parts(inputs))
+                if out is None:
+                    out = part.new_empty(inputs[0].size(0), *part.shape[1:])
+                out[chunk.rows] = part
+        assert out is not None
+        ctx.save_for_backward(*tensors)
+        ctx.chunks, ctx.context, ctx.num_inputs = chunks, context, num_inputs
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, split = ctx.saved_tensors, ctx.num_inputs
+
+        def output_gradients(chunk: Chunk, part: Tensor) -> Sequence[Tensor]:
+            return (grads[0][chunk.rows],)
+
+        return (None,) * 3 + tuple(
+            ctx.context.gradients(
+                ctx.chunks, tensors[:split], tensors[split:], output_gradients
+            )
+        )
+
+
+def _chunks(function: Callable[..., Any], layout: PointBatch, size: int) -> list[Chunk]:
+    """Return chunks of a layout; `function` takes the layout of one first."""
+    return [
+        Chunk(partial(function, piece.layout), piece.rows, piece.graphs)
+        for piece in layout.chunks(size)
+    ]
+
+
+def _map(
+    chunks: Sequence[Chunk], x: Tensor, latents: Latents, module: nn.Module
+) -> Tensor:
+    """Join the rows that at least one chunk gives, one for each of its own."""
+    context, inputs = Context(module, x), (x, *latents)
+    y: Tensor = _MapChunks.apply(  # type: ignore[no-untyped-call]
+        chunks, context, len(inputs), *inputs, *context.parameters
+    )
+    return y
+
+
+def _successive(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Iterate over some chunks of the same graphs at a time, in their order."""
+    for _, same in groupby(chunks, key=lambda chunk: chunk.graphs.indices(sys.maxsize)):
+        while together := list(islice(same, _MERGED_AT_ONCE)):
+            yield together

@@ -15,7 +15,7 @@ from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_points, is_positive
-from torch_geometric_flare.nn.streaming.chunk_loops import merge_into
+from torch_geometric_flare.nn.streaming.chunks import cast_state, merge_into
 from torch_geometric_flare.nn.streaming.recompute import gathered, sharded_parts
 from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 
@@ -222,9 +222,7 @@ def _run_block(
                 residual.write(rows, x)
             part = block.encode_rows(x, layout(rows, x), latents)
             total = merge_into(total, [part], slice(1), 1)
-        assert total is not None
-        kind: Any = type(part)
-        whole: State = kind(*(t.to(p.dtype) for t, p in zip(total, part, strict=True)))
+        whole: State = cast_state(total, part)
         return whole
 
     def decode(latents: Latents) -> Features:

@@ -13,15 +13,12 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from torch_geometric_flare.functional.mlp import packed_once
 
-# The gradients of what a chunk gives, from the chunk and what it gives.
-Weigh = Callable[..., Sequence[Tensor]]
-
 
 class Chunk(NamedTuple):
-    """A part of a loop: `function(x[rows], *(t[graphs] for t in latents))`.
+    """A part of a loop: `function(x[rows], *[t[graphs] for t in latents])`.
 
     Args:
-        function: Gives a tuple of tensors.
+        function: Returns a tuple of tensors.
         rows: Rows of the chunk.
         graphs: The graphs that they belong to.
     """
@@ -30,12 +27,13 @@ class Chunk(NamedTuple):
     rows: slice
     graphs: slice = slice(0)
 
-    def places(self, num_inputs: int) -> list[slice]:
-        """Return where its share of each input lies."""
-        return [self.rows, *[self.graphs] * (num_inputs - 1)]
+    def parts(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the part of each input, of `x` and of the latents."""
+        x, *latents = inputs
+        return [x[self.rows], *[t[self.graphs] for t in latents]]
 
 
-class _Bound(nn.Module):
+class _WithParameters(nn.Module):
     """Functions of a module's parameters, to be called with others."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -76,17 +74,20 @@ def gathered(module: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-class Surroundings:
-    """Parameters, autocast and random numbers as a loop finds them."""
+class Context:
+    """The context of a recomputation: parameters, autocast and random numbers.
+
+    Args:
+        module: Its parameters are all that chunks depend on besides their inputs.
+        x: Rows, which tell the device.
+    """
 
     def __init__(self, module: nn.Module, x: Tensor) -> None:
         self.module = module
         # Class of the states, known once the first chunk is encoded.
-        self.state_class: Callable[..., Any] | None = None
-        self.names, self.parameters = [], []
-        for name, parameter in module.named_parameters():
-            self.names.append(name)
-            self.parameters.append(parameter)
+        self.state_class: Any = None
+        parameters = dict(module.named_parameters())
+        self.names, self.parameters = [*parameters], [*parameters.values()]
         self.device = x.device.type
         # Copies of weights must not be cached: they are made here without a graph, and
         # would be found by later layers that need one.
@@ -100,18 +101,20 @@ class Surroundings:
         self.random = torch.get_rng_state()
         self.devices, self.device_random = get_device_states(x)
 
-    def bind(self, parameters: Sequence[Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-        """Call functions of the module with the parameters that forward saw.
+    def with_parameters(
+        self, parameters: Sequence[Tensor]
+    ) -> Callable[..., tuple[Tensor, ...]]:
+        """Return what calls a function while the module has these parameters.
 
-        The module may have others by now: `functional_call` lends them for a forward.
+        They may not be its own: `functional_call` lends others for a forward.
         """
         own = dict(self.module.named_parameters())
         pairs = list(zip(self.names, parameters, strict=True))
         if all(own.get(name) is parameter for name, parameter in pairs):
             return lambda function, *inputs: function(*inputs)
-        bound = _Bound(self.module)
-        seen = {f"module.{name}": parameter for name, parameter in pairs}
-        return lambda *arguments: functional_call(bound, seen, arguments)
+        wrapped = _WithParameters(self.module)
+        lent = {f"module.{name}": parameter for name, parameter in pairs}
+        return lambda *arguments: functional_call(wrapped, lent, arguments)
 
     @contextmanager
     def same_random_numbers(self) -> Iterator[None]:
@@ -121,84 +124,69 @@ class Surroundings:
             set_device_states(self.devices, self.device_random, device_type=self.device)
             yield
 
+    def gradients(
+        self,
+        chunks: Sequence[Chunk],
+        inputs: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        output_gradients: Callable[..., Sequence[Tensor]],
+    ) -> list[Tensor | None]:
+        """Recompute chunks, and return gradients for their inputs and parameters.
 
-class _Cut(torch.autograd.Function):
-    """The identity, which lets no gradient through until it has healed."""
+        An input may have been computed from the parameters or from another input. The
+        gradient on that way belongs to whoever computed it. So gradients are taken for
+        views, which nothing but the chunk uses; these have a graph where the gradients
+        may be differentiated themselves.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, healed: list[bool]) -> Tensor:
-        ctx.healed = healed
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
-        return grads[0] if ctx.healed else None, None
-
-
-def _gradients(
-    chunk: Chunk,
-    inputs: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    around: Surroundings,
-    call: Callable[..., tuple[Tensor, ...]],
-    weigh: Weigh,
-) -> list[Tensor | None]:
-    """Recompute a chunk, and its direct gradients by inputs and parameters.
-
-    An input may have been computed from the parameters or from another input. That way
-    to the gradient belongs to whoever computed it, so inputs are cut off. The cut heals
-    afterwards, since these gradients may be differentiated themselves.
-    """
-    differentiable = torch.is_grad_enabled()
-    healed: list[bool] = []
-    leaves: list[Tensor] = []
-    for t, place in zip(inputs, chunk.places(len(inputs)), strict=True):
-        if differentiable:
-            leaves.append(_Cut.apply(t[place], healed))  # type: ignore[no-untyped-call]
-        else:
-            leaves.append(t[place].detach().requires_grad_(t.requires_grad))
-    with torch.enable_grad(), around.autocast():
-        outputs = call(chunk.function, *leaves)
-    weighted = [
-        (output, weight)
-        for output, weight in zip(outputs, weigh(chunk, *outputs), strict=True)
-        if output.requires_grad
-    ]
-    wanted = [t.requires_grad for t in (*leaves, *parameters)]
-    if not weighted:
-        return [None] * len(wanted)
-    found = iter(
-        torch.autograd.grad(
-            [output for output, _ in weighted],
-            [t for t in (*leaves, *parameters) if t.requires_grad],
-            [weight for _, weight in weighted],
-            create_graph=differentiable,
-            allow_unused=True,
-        )
-    )
-    healed.append(True)
-    return [next(found) if want else None for want in wanted]
-
-
-def chunk_gradients(
-    chunks: Sequence[Chunk],
-    inputs: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    around: Surroundings,
-    weigh: Weigh,
-) -> list[Tensor | None]:
-    """Return gradients of a loop by its inputs and parameters."""
-    targets = [*inputs, *parameters]
-    totals: list[Tensor | None] = [None] * len(targets)
-    call = around.bind(parameters)
-    with around.same_random_numbers(), packed_once():
-        for chunk in chunks:
-            places: list[Any] = [*chunk.places(len(inputs)), *[...] * len(parameters)]
-            grads = _gradients(chunk, inputs, parameters, around, call, weigh)
-            for i, grad in enumerate(grads):
-                if grad is not None:
+        Args:
+            chunks: The chunks.
+            inputs: The rows, and latents of which each graph has a row.
+            parameters: Those of the module in forward.
+            output_gradients: Returns the gradients for what a chunk returns, from the
+                chunk and what it returns.
+        """
+        again = torch.is_grad_enabled()
+        targets = [*inputs, *parameters]
+        used = [t.view_as(t) for t in parameters] if again else parameters
+        wanted = [t.requires_grad for t in targets]
+        totals: list[Tensor | None] = [None] * len(targets)
+        call = self.with_parameters(used)
+        with self.same_random_numbers(), packed_once():
+            for chunk in chunks:
+                leaves = chunk.parts(inputs)
+                if not again:
+                    leaves = [
+                        leaf.detach().requires_grad_(want)
+                        for leaf, want in zip(leaves, wanted, strict=False)
+                    ]
+                with torch.enable_grad(), self.autocast():
+                    outputs = call(chunk.function, *leaves)
+                weighted = [
+                    pair
+                    for pair in zip(
+                        outputs, output_gradients(chunk, *outputs), strict=True
+                    )
+                    if pair[0].requires_grad
+                ]
+                if not weighted:
+                    continue
+                grads = iter(
+                    torch.autograd.grad(
+                        [output for output, _ in weighted],
+                        [t for t in (*leaves, *used) if t.requires_grad],
+                        [weight for _, weight in weighted],
+                        create_graph=again,
+                        allow_unused=True,
+                    )
+                )
+                for i, want in enumerate(wanted):
+                    grad = next(grads) if want else None
+                    if grad is None:
+                        continue
                     total = totals[i]
                     if total is None:
                         total = totals[i] = torch.zeros_like(targets[i])
-                    total[places[i]].add_(grad)
-    return totals
+                    if i < len(inputs):
+                        total = total[chunk.rows if i == 0 else chunk.graphs]
+                    total.add_(grad)
+        return totals
