@@ -11,6 +11,7 @@ All of them go by addresses, so each compares shape, dtype and strides of every 
 first: nothing behind it can.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class Gathered(NamedTuple):
         offset: What the gradient of every score has besides, before its share of the
             points is multiplied, $[B, H, M]$.
         log: $G_m$, from `gather`, $[B, H, M]$.
-        log_weight: $w_n$, as `gather` took it.
+        log_weight: As `gather` took it.
     """
 
     v: Tensor
@@ -75,8 +76,8 @@ def gather(
         k: Keys.
         v: Values.
         tasks: The graphs.
-        log_weight: $w_n$, the logarithm to base two of each point's weight; `None` for
-            weights of one.
+        log_weight: $\ln 2\, w_n$, the natural logarithm of each point's weight; `None`
+            for weights of one.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
@@ -139,7 +140,9 @@ def _gather(
     _, heads, _, width = q.shape
     _check(tasks, k.dtype, heads, width, rows=(k, v), latents=(q,), log=log)
     columns = _padded(q, k.dtype).mT.contiguous()  # [*, H, D, M']
-    weights = _padded_weights(log_weight, tasks, k.dtype)
+    weights = None
+    if log_weight is not None:
+        weights = _padded_weights(log_weight, tasks, k.dtype)
     run = gather_code(width, k.dtype, log is not None, weights is not None)
     rows = width if log is not None else width + 2
     totals = k.new_zeros(tasks.table.size(0), heads, rows, columns.size(-1))
@@ -255,7 +258,8 @@ def gradients(
         values += [z]
     if encoded is not None:
         (v, grad, offset, log_total, log_weight), grad_v = encoded
-        weights = _padded_weights(log_weight, tasks, k.dtype)
+        if log_weight is not None:
+            weights = _padded_weights(log_weight, tasks, k.dtype)
         rows += [v, grad_v]
         values += [grad]
         sums += [offset, log_total]
@@ -350,14 +354,13 @@ def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:
 
 
 def _padded_weights(
-    log_weight: Tensor | None, tasks: RowTasks, dtype: torch.dtype
-) -> Tensor | None:
-    """Pad logarithms of weights, so that a vector may start at any row."""
-    if log_weight is None:
-        return None
-    if log_weight.dtype != dtype or log_weight.shape != (tasks.num_rows,):
+    log_weight: Tensor, tasks: RowTasks, dtype: torch.dtype
+) -> Tensor:
+    """Return logarithms to base two, padded: a vector may start at any row."""
+    if log_weight.shape != (tasks.num_rows,):
         _refuse(log_weight, dtype, (tasks.num_rows,))
-    return pad(log_weight, (0, WIDEST_VECTOR // dtype.itemsize)).contiguous()
+    logarithms = (log_weight * math.log2(math.e)).to(dtype)
+    return pad(logarithms, (0, WIDEST_VECTOR // dtype.itemsize)).contiguous()
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -191,10 +191,6 @@ def _inputs(
     return q.float(), k.float(), v.float()
 
 
-def _log_weight(call: AttentionCall) -> Tensor | None:
-    return None if call.log_weight is None else call.log_weight.flatten()
-
-
 def _output(call: AttentionCall, y: Tensor) -> Tensor:
     """Return rows in the form of the points, in the precision of autocast."""
     if call.autocast is not None and torch.float64 not in call.dtypes:
@@ -208,8 +204,11 @@ def _output(call: AttentionCall, y: Tensor) -> Tensor:
 def _attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = _inputs(call, q, k, v)
     if call.tracing == "none":
-        inputs = q, k, v, call.tasks, call.scale, _log_weight(call)
-        return _output(call, shared_attention(*inputs))
+        weight = (
+            call.log_weight if call.log_weight is None else call.log_weight.flatten()
+        )
+        y = shared_attention(q, k, v, call.tasks, call.scale, weight)
+        return _output(call, y)
     assert call.layout is not None
     sizes = [call.layout.sizes[graph] for graph in call.layout.sequence]
     inputs = q, k, v, sizes, call.scale, call.log_weight
@@ -217,8 +216,9 @@ def _attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _encode(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> SoftmaxState:
+    weight = call.log_weight if call.log_weight is None else call.log_weight.flatten()
     inputs = _inputs(call, q, k, v)
-    return shared_encode(*inputs, call.tasks, call.scale, _log_weight(call))
+    return shared_encode(*inputs, call.tasks, call.scale, weight)
 
 
 def _decode(call: AttentionCall, q: Tensor, k: Tensor, z: Tensor) -> Tensor:

@@ -107,11 +107,6 @@ class Attended(NamedTuple):
     log_total: Tensor
 
 
-def _log2(log_weight: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return logarithms to base two, as the kernels take them."""
-    return None if log_weight is None else (log_weight * _LOG2_E).to(dtype)
-
-
 def attention_forward(
     q: Tensor,
     k: Tensor,
@@ -122,7 +117,7 @@ def attention_forward(
 ) -> Attended:
     """Compute `shared_attention` by the kernels, without a graph of autograd."""
     hat = q * (scale * _LOG2_E)
-    z, log_total = gather(hat, k, v, tasks, _log2(log_weight, k.dtype))
+    z, log_total = gather(hat, k, v, tasks, log_weight)
     y = torch.empty_like(k, memory_format=_CONTIGUOUS)
     log = scatter(hat, k, z, y, tasks)
     return Attended(y, log, z, log_total)
@@ -152,7 +147,7 @@ def attention_backward(
         grad_k,
         tasks,
         (
-            Gathered(v, grad_z, offset, kept.log_total, _log2(log_weight, k.dtype)),
+            Gathered(v, grad_z, offset, kept.log_total, log_weight),
             grad_v,
         ),
         Scattered(g, y, log, kept.z),
@@ -231,8 +226,7 @@ class _Encode(torch.autograd.Function):
         scale: float,
         log_weight: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        weights = _log2(log_weight, k.dtype)
-        value, log = gather(q * (scale * _LOG2_E), k, v, tasks, weights)
+        value, log = gather(q * (scale * _LOG2_E), k, v, tasks, log_weight)
         ctx.save_for_backward(q, k, v, value, log)
         ctx.tasks, ctx.scale, ctx.log_weight = tasks, scale, log_weight
         return value, log * math.log(2)
@@ -250,8 +244,7 @@ class _Encode(torch.autograd.Function):
         offset = grad_lse - (grad_value * value).sum(dim=-1)
         grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
         grad_v = torch.empty_like(v, memory_format=_CONTIGUOUS)
-        weights = _log2(ctx.log_weight, k.dtype)
-        encoded = Gathered(v, grad_value, offset, log, weights), grad_v
+        encoded = Gathered(v, grad_value, offset, log, ctx.log_weight), grad_v
         grad_q = gradients(q * (scale * _LOG2_E), k, grad_k, tasks, encoded)
         return _total(grad_q, q, scale), grad_k, grad_v, None, None, None
 
