@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_geometric.data import Batch, Data
 
 import torch_geometric_flare
-from torch_geometric_flare import FLAREConv
+from torch_geometric_flare import FLARE, FLAREConv
 from torch_geometric_flare.kernels.llvm import is_available
+from torch_geometric_flare.training import SurrogateModule
+from torch_geometric_flare.transforms import Normalizer
 
 ROOT = str(Path(torch_geometric_flare.__file__).parent)
 
@@ -48,3 +51,18 @@ def test_a_forward_is_short(chunk_size, most):
     conv(x, batch)
     found = travel(conv, x, batch)
     assert all(a <= b for a, b in zip(found, most, strict=True)), found
+
+
+@pytest.mark.skipif(not is_available(), reason="no LLVM for this processor")
+def test_a_training_step_is_short():
+    model = FLARE(3, 64, 4, num_layers=2, heads=8, num_latents=64)
+    module = SurrogateModule(model, Normalizer.identity(4))
+    samples = [Data(x=torch.rand(1000, 3), y=torch.rand(1000, 4)) for _ in range(2)]
+    batch = Batch.from_data_list(samples)
+
+    def step():
+        module.measure(module(batch), batch)
+
+    step()
+    found = travel(step)
+    assert all(a <= b for a, b in zip(found, (300, 31, 150), strict=True)), found

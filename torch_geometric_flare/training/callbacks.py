@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -158,20 +159,18 @@ class EpochCheckpoint(Checkpoint):
         trainer.strategy.barrier()  # No process reads the file before it is there.
 
 
-def _shown(metrics: dict[str, Any], validated: bool) -> dict[str, Any]:
+def _shown(metrics: Mapping[str, Any], validated: bool) -> dict[str, Any]:
     """Return the measures to show of an epoch, each number once.
 
-    Lightning keeps the last value of a measure for ever, and without a weighted or
-    overridden loss `relative_l2` is the loss.
+    Lightning keeps the last value of a measure for ever, and `relative_l2` is the loss
+    unless that is weighted or overridden.
     """
+    losses = {name: name.replace("_relative_l2", "_loss") for name in metrics}
     return {
         name: value
         for name, value in metrics.items()
         if (validated or not name.startswith("val_"))
-        and not (
-            name.endswith("_relative_l2")
-            and value == metrics.get(f"{name.removesuffix('_relative_l2')}_loss")
-        )
+        and (losses[name] == name or value != metrics.get(losses[name]))
     }
 
 

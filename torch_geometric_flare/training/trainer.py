@@ -71,7 +71,7 @@ class TrainerConfig:
     validate_every: int = 1
     keep_best: bool = False
     patience: int | None = None
-    logger: Logger | Sequence[Logger] = ()
+    logger: Logger | Sequence[Logger] | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -89,8 +89,10 @@ class TrainerConfig:
     @property
     def loggers(self) -> tuple[Logger, ...]:
         """The loggers beside the CSV file."""
-        is_one = isinstance(self.logger, str) or not isinstance(self.logger, Sequence)
-        return (self.logger,) if is_one else tuple(self.logger)  # type: ignore[return-value, arg-type]
+        if self.logger is None:
+            return ()
+        is_many = isinstance(self.logger, Sequence) and not isinstance(self.logger, str)
+        return tuple(self.logger) if is_many else (self.logger,)  # type: ignore[return-value, arg-type]
 
     @property
     def num_replicas(self) -> int:
@@ -222,7 +224,7 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
     validate_every: int = 1,
     keep_best: bool = False,
     patience: int | None = None,
-    logger: Logger | Sequence[Logger] = (),
+    logger: Logger | Sequence[Logger] | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Surrogate:
