@@ -14,9 +14,9 @@ from torch_geometric_flare.experiments import (
     PIPE,
     Selection,
 )
-from torch_geometric_flare.experiments.from_sample import fit_recipe
 from torch_geometric_flare.experiments.run import published_figures
 from torch_geometric_flare.nn import FLARE, Transolver
+from torch_geometric_flare.recipes import resolve_recipe
 
 BOUND = [
     "DeepONet",
@@ -92,7 +92,7 @@ def test_quick_recipes_differ_in_their_network_alone(benchmark):
             )
         assert as_flare == flare
         sample = Data(pos=torch.rand(1849, 2), grid=(43, 43))
-        network = fit_recipe(recipe, sample).build(3, 1)
+        network = resolve_recipe(recipe, sample).build(3, 1)
         assert type(network).__name__ == name.removesuffix("Conv")
         # Complex ones count twice; those of Linformer grow with the points.
         size = sum(p.numel() << p.is_complex() for p in network.parameters())

@@ -17,10 +17,9 @@ from torch_geometric_flare.experiments import (
     run_command_line,
 )
 from torch_geometric_flare.experiments.command_line import chosen_data, make_parser
-from torch_geometric_flare.experiments.from_sample import FROM_SAMPLE
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FNO, DeepONet, Transolver
-from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
+from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, INFER, Recipe
 from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import evaluate
 from torch_geometric_flare.visualization import plot_comparison, plot_training_curves
@@ -245,9 +244,9 @@ def test_a_recipe_for_another_grid_is_refused_with_a_remedy(tmp_path):
 @pytest.mark.parametrize(
     ("model_class", "arguments", "filled"),
     [
-        (DeepONet, {"num_points": FROM_SAMPLE}, ("num_points", 77)),
-        (Transolver, {"grid": FROM_SAMPLE, "num_layers": 1}, ("grid", (7, 11))),
-        (FNO, {"grid": FROM_SAMPLE, "modes": (4, 4)}, ("grid", (7, 11))),
+        (DeepONet, {"num_points": INFER}, ("num_points", 77)),
+        (Transolver, {"grid": INFER, "num_layers": 1}, ("grid", (7, 11))),
+        (FNO, {"grid": INFER, "modes": (4, 4)}, ("grid", (7, 11))),
     ],
 )
 def test_a_network_that_the_samples_decide(tmp_path, model_class, arguments, filled):

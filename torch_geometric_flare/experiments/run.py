@@ -20,7 +20,6 @@ from torch_geometric_flare.experiments.benchmark import (
     Selection,
     Splits,
 )
-from torch_geometric_flare.experiments.from_sample import fit_recipe
 from torch_geometric_flare.experiments.inputs import fit_input_normalizer
 from torch_geometric_flare.experiments.output import draw_history, draw_sample
 from torch_geometric_flare.experiments.published import Published
@@ -30,7 +29,7 @@ from torch_geometric_flare.experiments.throughput import points_per_second
 from torch_geometric_flare.experiments.time_budget import steps_within
 from torch_geometric_flare.experiments.time_estimate import TimeEstimate
 from torch_geometric_flare.fields import num_channels
-from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.recipes import Recipe, resolve_recipe
 
 # Of all points of a sample, where training sees a few: more would take long.
 _VALIDATIONS = 10
@@ -110,7 +109,7 @@ def run_benchmark(
     chosen = _override(chosen, optimizer, init)
     torch.manual_seed(seed)
     splits = benchmark.load(selection)
-    chosen = fit_recipe(chosen, splits.train[0])
+    chosen = resolve_recipe(chosen, splits.train[0])
     _check_grid(chosen, splits.train[0])
     what = f"{selection.data} {benchmark.sample}s"
     module = make_module(splits, chosen, what)
