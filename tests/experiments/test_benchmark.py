@@ -12,6 +12,7 @@ from torch_geometric_flare.experiments import (
     ELASTICITY,
     LPBF,
     PIPE,
+    RunConfig,
     Selection,
 )
 from torch_geometric_flare.experiments.run import published_figures
@@ -152,9 +153,13 @@ def test_a_benchmark_may_have_no_official_data():
 )
 def test_what_published_figures_stand_beside(recipe, selection, epochs, shown):
     whole = {"num_train": 387, "num_test": 97}
-    figures = published_figures(DRIVAERML, recipe, selection, epochs, whole)
+    config = RunConfig(
+        problem=DRIVAERML, recipe=recipe, selection=selection, epochs=epochs
+    )
+    figures = published_figures(config, whole)
     assert figures == (DRIVAERML.published if shown else ())
     for part in ({"num_train": 386}, {"num_test": 96}):
-        found = {**whole, **part}
-        assert not published_figures(DRIVAERML, recipe, selection, epochs, found)
+        assert not published_figures(config, {**whole, **part})
+    for change in ({"optimizer": "adamw"}, {"init": "paper"}):
+        assert not published_figures(dataclasses.replace(config, **change), whole)
     assert DRIVAERML.published[0].relative_l2 == 0.0608

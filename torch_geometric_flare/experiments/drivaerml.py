@@ -135,7 +135,7 @@ DRIVAERML = Benchmark(
     load_simulated=simulated_cars,
     load_official=official_cars,
     recipes=RECIPES.of_problem("drivaerml"),
-    quantities=forces,
+    quantities_of_interest=forces,
     published=all_published("drivaerml"),
     published_sizes=DrivAerML.published_sizes,
     plot=functools.partial(plot_comparison, flow=_FLOW),
