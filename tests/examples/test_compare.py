@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from torch_geometric_flare.experiments import compare
-from torch_geometric_flare.experiments.own_process import run_job
+from torch_geometric_flare.experiments.isolated_run import recorded_run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "compare.py"
 TINY = "--dataset=tests.experiments.channels:CHANNEL"
@@ -15,17 +15,20 @@ TINY = "--dataset=tests.experiments.channels:CHANNEL"
 
 @pytest.fixture
 def example(monkeypatch, tmp_path):
-    def run_here(job):
-        job.folder.mkdir(parents=True)
-        run_job(job)
-        return json.loads((job.folder / "run.json").read_text())
+    def run_here(config):
+        folder = Path(config.folder)
+        folder.mkdir(parents=True)
+        recorded_run(config)
+        return json.loads((folder / "run.json").read_text())
 
     # A new process would import torch and Lightning for each run.
-    monkeypatch.setattr(compare, "run_in_own_process", run_here)
+    monkeypatch.setattr(compare, "isolated_run", run_here)
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
-    monkeypatch.setattr("torch_geometric_flare.experiments.throughput._SECONDS", 0.01)
+    monkeypatch.setattr(
+        "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
+    )
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location("compare_example", EXAMPLE)
     module = importlib.util.module_from_spec(spec)
@@ -44,8 +47,9 @@ def test_compares_and_carries_on(example, tmp_path, capsys):
     rows = json.loads((run / "results.json").read_text())["rows"]
     assert [row["model"] for row in rows[:2]] == ["LNO", "FLARE"]
     assert [row["steps"] for row in rows[:2]] == [1, 1]
-    example.main([*options, f"--resume={run}"])
-    assert capsys.readouterr().out.count("finished before") == 2
+    for again in ([*options, f"--resume={run}"], [f"--resume={run}"]):
+        example.main(again)
+        assert capsys.readouterr().out.count("finished before") == 2
 
 
 @pytest.mark.parametrize(

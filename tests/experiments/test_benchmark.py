@@ -12,11 +12,12 @@ from torch_geometric_flare.experiments import (
     ELASTICITY,
     LPBF,
     PIPE,
+    RunConfig,
     Selection,
 )
-from torch_geometric_flare.experiments.from_sample import fit_recipe
 from torch_geometric_flare.experiments.run import published_figures
 from torch_geometric_flare.nn import FLARE, Transolver
+from torch_geometric_flare.recipes import resolve_recipe
 
 BOUND = [
     "DeepONet",
@@ -92,7 +93,7 @@ def test_quick_recipes_differ_in_their_network_alone(benchmark):
             )
         assert as_flare == flare
         sample = Data(pos=torch.rand(1849, 2), grid=(43, 43))
-        network = fit_recipe(recipe, sample).build(3, 1)
+        network = resolve_recipe(recipe, sample).build(3, 1)
         assert type(network).__name__ == name.removesuffix("Conv")
         # Complex ones count twice; those of Linformer grow with the points.
         size = sum(p.numel() << p.is_complex() for p in network.parameters())
@@ -152,9 +153,13 @@ def test_a_benchmark_may_have_no_official_data():
 )
 def test_what_published_figures_stand_beside(recipe, selection, epochs, shown):
     whole = {"num_train": 387, "num_test": 97}
-    figures = published_figures(DRIVAERML, recipe, selection, epochs, whole)
+    config = RunConfig(
+        problem=DRIVAERML, recipe=recipe, selection=selection, epochs=epochs
+    )
+    figures = published_figures(config, whole)
     assert figures == (DRIVAERML.published if shown else ())
     for part in ({"num_train": 386}, {"num_test": 96}):
-        found = {**whole, **part}
-        assert not published_figures(DRIVAERML, recipe, selection, epochs, found)
+        assert not published_figures(config, {**whole, **part})
+    for change in ({"optimizer": "adamw"}, {"init": "paper"}):
+        assert not published_figures(dataclasses.replace(config, **change), whole)
     assert DRIVAERML.published[0].relative_l2 == 0.0608

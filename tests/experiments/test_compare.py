@@ -5,30 +5,40 @@ import json
 import re
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.experiments.channels import CHANNEL
 from torch_geometric_flare.experiments import (
-    Contest,
+    ComparisonConfig,
+    RunConfig,
     Selection,
     compare_models,
     run_benchmark,
 )
 from torch_geometric_flare.experiments import compare as module
-from torch_geometric_flare.experiments.own_process import run_in_own_process, run_job
+from torch_geometric_flare.experiments.isolated_run import isolated_run, recorded_run
+from torch_geometric_flare.training import show_log
 
 REFERENCE = "tests.experiments.channels:CHANNEL"
 
 
 @pytest.fixture
-def contest(tmp_path, monkeypatch):
+def config(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
-    monkeypatch.setattr("torch_geometric_flare.experiments.throughput._SECONDS", 0.01)
+    monkeypatch.setattr(
+        "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
+    )
     root = str(tmp_path / "data")
-    return Contest(benchmark=REFERENCE, selection=Selection(root=root), device="cpu")
+    return RunConfig(problem=REFERENCE, selection=Selection(root=root), device="cpu")
+
+
+def compare(run, models, folder, seeds=3):
+    run = replace(run, folder=str(folder))
+    with show_log():
+        return compare_models(ComparisonConfig(run=run, models=models, seeds=seeds))
 
 
 @pytest.fixture
@@ -36,14 +46,15 @@ def jobs(monkeypatch):
     """The jobs that were run, in this process, which costs no imports."""
     done = []
 
-    def run_here(job):
-        done.append((job.model, job.seed))
-        job.folder.mkdir(parents=True, exist_ok=True)
+    def run_here(run):
+        done.append((run.model, run.seed))
+        folder = Path(run.folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):
-            run_job(job)
-        return json.loads((job.folder / "run.json").read_text())
+            recorded_run(run)
+        return json.loads((folder / "run.json").read_text())
 
-    monkeypatch.setattr(module, "run_in_own_process", run_here)
+    monkeypatch.setattr(module, "isolated_run", run_here)
     return done
 
 
@@ -52,51 +63,48 @@ def untrained(monkeypatch):
     """The jobs whose records were made up."""
     done = []
 
-    def make_up(job):
-        done.append((job.model, job.seed))
+    def make_up(run):
+        done.append((run.model, run.seed))
         record = {
-            "model": job.model,
-            "seed": job.seed,
-            "data": job.contest.selection.data,
-            "relative_l2": 0.25 + job.seed,
+            "model": run.model,
+            "seed": run.seed,
+            "data": run.selection.data,
+            "relative_l2": 0.25 + run.seed,
             "relative_l2_of_training_mean": 0.5,
             "relative_l2_of_nearest_training_sample": 0.75,
             "parameters": 10,
             "steps": 4,
             "training_seconds": 2.0,
             "seconds_per_step": 0.5,
-            "peak_memory_mib": 100.0 + job.seed,
+            "peak_memory_mib": 100.0 + run.seed,
             "points_per_second": 1e3,
             "seconds": 2.0,
             "versions": {"torch": "9.9"},
             "machine": "an abacus",
         }
-        job.folder.mkdir()
-        (job.folder / "run.json").write_text(json.dumps(record))
+        folder = Path(run.folder)
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps(record))
         return record
 
-    monkeypatch.setattr(module, "run_in_own_process", make_up)
+    monkeypatch.setattr(module, "isolated_run", make_up)
     return done
 
 
 def test_results_are_those_of_run_benchmark_and_in_all_files(
-    contest, jobs, tmp_path, capsys
+    config, jobs, tmp_path, capsys
 ):
     folder = tmp_path / "run"
-    rows = compare_models(contest, ["flare", "LNO"], folder, seeds=2)
+    rows = compare(config, ["flare", "LNO"], folder, seeds=2)
     output = capsys.readouterr().out
     assert jobs == [("FLARE", 0), ("FLARE", 1), ("LNO", 0), ("LNO", 1)]
     progress = [line for line in output.splitlines() if line.startswith("[")]
     assert len(progress) == 4 and progress[1].startswith("[2/4] FLARE seed 1: rel")
     alone = [
         run_benchmark(
-            CHANNEL,
-            "LNO",
-            "quick",
-            tmp_path / f"alone{seed}",
-            selection=contest.selection,
-            device="cpu",
-            seed=seed,
+            replace(
+                config, model="LNO", folder=str(tmp_path / f"alone{seed}"), seed=seed
+            )
         )
         for seed in range(2)
     ]
@@ -126,10 +134,10 @@ def test_results_are_those_of_run_benchmark_and_in_all_files(
 
 
 def test_the_report_needs_no_other_file_and_says_that_data_are_simulated(
-    contest, jobs, tmp_path
+    config, jobs, tmp_path
 ):
     folder = tmp_path / "run"
-    compare_models(replace(contest, epochs=1), ["FLARE"], folder, seeds=1)
+    compare(replace(config, epochs=1), ["FLARE"], folder, seeds=1)
     page = (folder / "report.html").read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert len(sources) == 2  # the plot and one picture
@@ -144,13 +152,13 @@ def test_the_report_needs_no_other_file_and_says_that_data_are_simulated(
 
 
 def test_finished_runs_are_read_and_settings_must_agree(
-    contest, untrained, tmp_path, capsys
+    config, untrained, tmp_path, capsys
 ):
     jobs = untrained
     folder = tmp_path / "run"
-    first = compare_models(contest, ["FLARE"], folder, seeds=1)
+    first = compare(config, ["FLARE"], folder, seeds=1)
     jobs.clear()
-    again = compare_models(contest, ["FLARE", "LNO"], folder, seeds=1)
+    again = compare(config, ["FLARE", "LNO"], folder, seeds=1)
     assert jobs == [("LNO", 0)]
     assert again[0] == first[0]
     assert "0.2500, 4 steps of 0.5000 s, 2 s in all, finished before" in (
@@ -158,17 +166,17 @@ def test_finished_runs_are_read_and_settings_must_agree(
     )
     jobs.clear()
     for changed in (
-        replace(contest, epochs=5),
-        replace(contest, selection=replace(contest.selection, num_train=4)),
+        replace(config, epochs=5),
+        replace(config, selection=replace(config.selection, num_train=4)),
     ):
         with pytest.raises(ValueError, match="holds another comparison"):
-            compare_models(changed, ["FLARE"], folder, seeds=1)
+            compare(changed, ["FLARE"], folder, seeds=1)
     assert jobs == []
 
 
-def test_a_model_that_fails_is_a_line_of_the_table(contest, jobs, tmp_path, capsys):
+def test_a_model_that_fails_is_a_line_of_the_table(config, jobs, tmp_path, capsys):
     folder = tmp_path / "run"
-    rows = compare_models(contest, ["Transolver", "LNO"], folder, seeds=1)
+    rows = compare(config, ["Transolver", "LNO"], folder, seeds=1)
     assert "Transolver seed 0: failed: " in capsys.readouterr().out
     assert rows[0].model == "Transolver" and rows[0].relative_l2 is None
     assert "35" in rows[0].error and "Transolver-seed0/log.txt" in rows[0].error
@@ -176,17 +184,15 @@ def test_a_model_that_fails_is_a_line_of_the_table(contest, jobs, tmp_path, caps
     for name in ("report.md", "report.html"):
         assert "failed: " in (folder / name).read_text()
     jobs.clear()
-    compare_models(contest, ["Transolver", "LNO"], folder, seeds=1)
+    compare(config, ["Transolver", "LNO"], folder, seeds=1)
     assert jobs == [("Transolver", 0)]  # which is tried again
 
 
 def test_published_figures_stand_beside_whole_official_runs_alone(
-    contest, untrained, tmp_path
+    config, untrained, tmp_path
 ):
     def published(name, **changes):
-        rows = compare_models(
-            replace(contest, **changes), ["FLARE"], tmp_path / name, seeds=1
-        )
+        rows = compare(replace(config, **changes), ["FLARE"], tmp_path / name, seeds=1)
         shown = (tmp_path / name / "report.md").read_text()
         both = "0.0123 (arXiv:0000.00000); 0.0246 (arXiv:1111.11111)" in shown
         assert (
@@ -196,7 +202,7 @@ def test_published_figures_stand_beside_whole_official_runs_alone(
         )
         return rows[0].published_relative_l2
 
-    official = replace(contest.selection, data="official")
+    official = replace(config.selection, data="official")
     whole = {"selection": official, "recipe": "paper"}
     assert published("whole", **whole) == 0.0123
     assert "simulated" not in (tmp_path / "whole" / "report.md").read_text()
@@ -209,73 +215,61 @@ def test_published_figures_stand_beside_whole_official_runs_alone(
 
 
 def test_equal_seconds_give_a_whole_schedule_that_a_resumed_run_keeps(
-    contest, jobs, tmp_path
+    config, jobs, tmp_path
 ):
-    timed = replace(contest, seconds=2.0)
+    timed = replace(config, seconds=2.0)
     folder = tmp_path / "run"
-    (row, *_) = compare_models(timed, ["FLARE"], folder, seeds=1)
+    (row, *_) = compare(timed, ["FLARE"], folder, seeds=1)
     run = folder / "FLARE-seed0"
     steps = json.loads((run / "time_budget.json").read_text())["steps"]
     assert row.steps == steps > 6
     # Killed between the last step and the record.
     (run / "run.json").unlink()
-    (again, *_) = compare_models(timed, ["FLARE"], folder, seeds=1)
+    (again, *_) = compare(timed, ["FLARE"], folder, seeds=1)
     assert again.steps == steps and again.relative_l2 == row.relative_l2
     assert again.seconds_per_step == row.seconds_per_step
     assert again.training_seconds == row.training_seconds > 0
 
 
-def test_wrong_arguments(contest, jobs, tmp_path):
+def test_wrong_arguments(config, jobs, tmp_path):
     folder = tmp_path / "run"
     for models, seeds, message in (
         (["FLARE", "Flair"], 1, "for the model 'Flair'; models that have it: FLARE"),
         (["FLARE"], 0, "seeds must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            compare_models(contest, models, folder, seeds=seeds)
+            compare(config, models, folder, seeds=seeds)
     with pytest.raises(ValueError, match=r"expected package.module:NAME"):
-        compare_models(replace(contest, benchmark=f"{REFERENCE}S"), [], folder)
+        compare(replace(config, problem=f"{REFERENCE}S"), [], folder)
     with pytest.raises(ValueError, match=r"epochs=1 and seconds=2: give only one"):
-        replace(contest, epochs=1, seconds=2)
+        replace(config, epochs=1, seconds=2)
     with pytest.raises(ValueError, match=r"seconds must be positive, got -1"):
-        replace(contest, seconds=-1)
+        replace(config, seconds=-1)
     assert not folder.exists()
 
 
 @pytest.mark.slow  # A new process imports torch and Lightning.
-def test_a_run_has_a_process_of_its_own(contest, tmp_path, capfd):
+def test_a_run_has_a_process_of_its_own(config, tmp_path, capfd):
     # The parent is larger than the child: its memory must not count.
     ballast = bytearray(2**31)
     ballast[:: 2**12] = b"x" * 2**19
-    rows = compare_models(contest, ["FLARE"], tmp_path / "run", seeds=1)
+    rows = compare(config, ["FLARE"], tmp_path / "run", seeds=1)
     assert rows[0].runs == 1 and 100 < rows[0].peak_memory_mib < 2048
     captured = capfd.readouterr()
     assert "GPU available" not in captured.out + captured.err
     log = tmp_path / "run" / "FLARE-seed0" / "log.txt"
     assert "simulated channels to train on" in log.read_text()
-    alone = run_benchmark(
-        CHANNEL,
-        "FLARE",
-        "quick",
-        tmp_path / "alone",
-        selection=contest.selection,
-        device="cpu",
-    )
+    alone = run_benchmark(replace(config, folder=str(tmp_path / "alone")))
     assert rows[0].relative_l2 == pytest.approx(alone["relative_l2"], rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_a_failure(contest, tmp_path):
-    job = module.Job(
-        contest=replace(contest, benchmark="killed:NOW"),
-        model="FLARE",
-        seed=0,
-        folder=tmp_path / "run",
-    )
+def test_a_process_that_is_killed_is_a_failure(config, tmp_path):
+    run = replace(config, problem="killed:NOW", folder=str(tmp_path / "run"))
     (tmp_path / "killed.py").write_text(
         "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
-        record = run_in_own_process(job)
+        record = isolated_run(run)
     assert record["error"].startswith("the process ended with exit code -9")

@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 from torch_geometric_flare.experiments import PIPE
 from torch_geometric_flare.experiments.quantities import (
     describe_quantities,
-    further_measures,
+    extra_metrics,
 )
 from torch_geometric_flare.fields import Field
 
@@ -23,10 +23,10 @@ def largest_error(predicted, true):
 
 
 def measure(truths, predictions, quantities=total, train=(1.0, 5.0)):
-    benchmark = replace(PIPE, quantities=quantities, errors=largest_error)
+    benchmark = replace(PIPE, quantities_of_interest=quantities, errors=largest_error)
     samples = [Data(y=torch.tensor(y)) for y in truths]
     trained = [Data(y=torch.tensor([[a, 0.0, 0.0]])) for a in train]
-    return further_measures(
+    return extra_metrics(
         benchmark, trained, samples, list(map(torch.tensor, predictions)), FIELDS
     )
 

@@ -2,13 +2,13 @@ import csv
 
 import pytest
 
-from torch_geometric_flare.experiments.quantity_table import (
+from torch_geometric_flare.experiments.report import Report, to_markdown_page
+from torch_geometric_flare.experiments.tables import (
     QuantityRow,
     quantity_cells,
     summarize_quantities,
+    write_csv,
 )
-from torch_geometric_flare.experiments.report import Report, to_markdown_page
-from torch_geometric_flare.experiments.summary import write_csv
 
 
 def record(model, error, r2, rank):

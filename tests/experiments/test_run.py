@@ -11,16 +11,17 @@ import torch
 
 from torch_geometric_flare.experiments import (
     Benchmark,
+    RunConfig,
     Selection,
     load_simulated,
     run_benchmark,
     run_command_line,
 )
-from torch_geometric_flare.experiments.command_line import chosen_data, make_parser
-from torch_geometric_flare.experiments.from_sample import FROM_SAMPLE
+from torch_geometric_flare.experiments.command_line import run_parser
+from torch_geometric_flare.experiments.options import parse
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FNO, DeepONet, Transolver
-from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, Recipe
+from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, INFER, Recipe
 from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import evaluate
 from torch_geometric_flare.visualization import plot_comparison, plot_training_curves
@@ -71,9 +72,15 @@ CHANNEL = Benchmark(
             epochs=2,
         )
     },
-    quantities=flux,
+    quantities_of_interest=flux,
     plot=functools.partial(plot_comparison, window=((0, 4), (0, 1))),
 )
+
+
+def run(folder, problem=CHANNEL, **options):
+    """Run on the CPU."""
+    config = RunConfig(problem=problem, folder=str(folder), device="cpu", **options)
+    return run_benchmark(config)
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +93,7 @@ def in_this_process(monkeypatch):
 def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
     folder = tmp_path / "run"
     selection = Selection(root=str(tmp_path / "data"))
-    results = run_benchmark(
-        CHANNEL, "FLARE", "quick", folder, selection=selection, device="cpu"
-    )
+    results = run(folder, selection=selection)
     assert json.loads((folder / "metrics.json").read_text()) == results
     assert results["data"] == "simulated" and results["num_points"] == 77
     pair = [results["relative_l2_velocity"], results["relative_l2_pressure"]]
@@ -130,14 +135,11 @@ def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
     monkeypatch.setattr(plot, record)
     root = str(tmp_path / "data")
 
-    def run(folder, **change):
+    def train(folder, **change):
         selection = Selection(root=root, fields=("pressure",), **change)
-        numbers = {"epochs": 21, "device": "cpu", "progress": False}
-        return run_benchmark(
-            CHANNEL, "FLARE", "quick", folder, selection=selection, **numbers
-        )
+        return run(folder, selection=selection, epochs=21, progress=False)
 
-    without, validated = run(tmp_path / "a"), run(tmp_path / "b", num_val=2)
+    without, validated = train(tmp_path / "a"), train(tmp_path / "b", num_val=2)
     assert (without["num_val"], validated["num_val"]) == (0, 2)
     assert validated["relative_l2"] == without["relative_l2"]
     assert set(drawn[0]) == {"training"}
@@ -151,22 +153,20 @@ def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
 
 def test_the_best_weights_are_measured(tmp_path):
     selection = Selection(root=str(tmp_path / "data"), num_val=1)
-    numbers = {"epochs": 3, "device": "cpu", "progress": False, "keep_best": True}
     folder = tmp_path / "run"
-    results = run_benchmark(
-        CHANNEL, "FLARE", "quick", folder, selection=selection, **numbers
-    )
+    results = run(folder, selection=selection, epochs=3, progress=False, keep_best=True)
     best = load_surrogate(folder / "best.ckpt")
     test = CHANNEL.load(selection).test
     assert results["relative_l2"] == pytest.approx(evaluate(best, test).mean().item())
     for option in ({"keep_best": True}, {"patience": 2}):
         with pytest.raises(ValueError, match="samples to validate on: give --num-val"):
-            run_benchmark(CHANNEL, "FLARE", "quick", tmp_path / "none", **option)
+            RunConfig(problem=CHANNEL, **option)
 
 
 def test_the_command_line_validates_on_simulated_samples():
     def number(*arguments):
-        return chosen_data(make_parser(CHANNEL, "Learn.").parse_args(arguments)).num_val
+        values = parse(run_parser(CHANNEL, "Learn."), arguments)
+        return RunConfig.from_options(values).selection.num_val
 
     assert number() == 5
     assert number("--num-val=0") == 0
@@ -177,16 +177,7 @@ def test_the_command_line_validates_on_simulated_samples():
 def test_one_chosen_field_and_the_same_result_for_the_same_seed(tmp_path):
     selection = Selection(root=str(tmp_path / "data"), fields=("pressure",))
     errors = [
-        run_benchmark(
-            CHANNEL,
-            "FLARE",
-            "quick",
-            tmp_path / name,
-            selection=selection,
-            device="cpu",
-            epochs=1,
-            seed=seed,
-        )["relative_l2"]
+        run(tmp_path / name, selection=selection, epochs=1, seed=seed)["relative_l2"]
         for name, seed in (("a", 5), ("b", 5), ("c", 6))
     ]
     assert errors[0] == errors[1] != errors[2]
@@ -221,11 +212,12 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 def test_every_benchmark_takes_the_same_options():
-    options = make_parser(CHANNEL, "Learn.\n\nMore.")._option_string_actions
+    parser = run_parser(CHANNEL, "Learn.\n\nMore.")
+    options = parser._option_string_actions
     wanted = "data root num-points num-train num-test fields model recipe epochs resume"
     for name in f"{wanted} device precision seed".split():
         assert f"--{name}" in options
-    assert make_parser(CHANNEL, "Learn.\n\nMore.").description == "Learn."
+    assert parser.description == "Learn."
 
 
 def test_a_recipe_for_another_grid_is_refused_with_a_remedy(tmp_path):
@@ -237,17 +229,21 @@ def test_a_recipe_for_another_grid_is_refused_with_a_remedy(tmp_path):
     with pytest.raises(
         ValueError, match=r"\(9, 9\), .* \(7, 11\): give --num-points=81"
     ):
-        run_benchmark(
-            benchmark, "Transolver", "paper", tmp_path / "run", selection=selection
+        run(
+            tmp_path / "run",
+            benchmark,
+            model="Transolver",
+            recipe="paper",
+            selection=selection,
         )
 
 
 @pytest.mark.parametrize(
     ("model_class", "arguments", "filled"),
     [
-        (DeepONet, {"num_points": FROM_SAMPLE}, ("num_points", 77)),
-        (Transolver, {"grid": FROM_SAMPLE, "num_layers": 1}, ("grid", (7, 11))),
-        (FNO, {"grid": FROM_SAMPLE, "modes": (4, 4)}, ("grid", (7, 11))),
+        (DeepONet, {"num_points": INFER}, ("num_points", 77)),
+        (Transolver, {"grid": INFER, "num_layers": 1}, ("grid", (7, 11))),
+        (FNO, {"grid": INFER, "modes": (4, 4)}, ("grid", (7, 11))),
     ],
 )
 def test_a_network_that_the_samples_decide(tmp_path, model_class, arguments, filled):
@@ -257,13 +253,11 @@ def test_a_network_that_the_samples_decide(tmp_path, model_class, arguments, fil
         model_class=model_class, model={"hidden_channels": 16, **arguments}, epochs=1
     )
     name = model_class.__name__
-    results = run_benchmark(
-        replace(CHANNEL, recipes={(name, "quick"): recipe}),
-        name,
-        "quick",
+    results = run(
         tmp_path,
+        replace(CHANNEL, recipes={(name, "quick"): recipe}),
+        model=name,
         selection=Selection(root=str(tmp_path / "data")),
-        device="cpu",
         progress=False,
     )
     network = load_surrogate(tmp_path / "last.ckpt").model
@@ -274,29 +268,45 @@ def test_a_network_that_the_samples_decide(tmp_path, model_class, arguments, fil
     assert results["parameters"] == sum(map(mul, counted, sizes))
 
 
-def test_resume_alone_remembers_the_options(tmp_path, monkeypatch, capsys):
+def test_resume_alone_takes_the_options_of_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
 
-    def run(benchmark, model, recipe, folder, **options):
-        seen.append((folder, options["seed"], options["epochs"], options["resume"]))
-        if len(seen) == 1:
-            (folder / ".lock").touch()
-            raise KeyboardInterrupt  # before the first epoch ends
+    def load(selection):
+        (folder,) = (tmp_path / "runs").iterdir()
+        (folder / ".lock").touch()
+        raise KeyboardInterrupt  # before the first epoch ends
+
+    def note(config, *, resume):
+        seen.append((config.seed, config.epochs, config.selection.num_train, resume))
         return {}
 
-    name = "torch_geometric_flare.experiments.command_line.run_benchmark"
-    monkeypatch.setattr(name, run)
-    monkeypatch.setattr(
-        name.replace("run_benchmark", "published_figures"), lambda *args, **options: ()
-    )
+    killed = replace(CHANNEL, load_simulated=load)
     with pytest.raises(KeyboardInterrupt):
-        run_command_line(CHANNEL, "Learn.", ["--epochs=7", "--seed=3"])
+        run_command_line(killed, "Learn.", ["--epochs=7", "--seed=3", "--num-train=2"])
     (folder,) = (tmp_path / "runs").iterdir()
+    name = "torch_geometric_flare.experiments.command_line.run_benchmark"
+    monkeypatch.setattr(name, note)
     run_command_line(CHANNEL, "Learn.", [f"--resume=runs/{folder.name}"])
     run_command_line(CHANNEL, "Learn.", [f"--resume={folder}", "--epochs=9"])
-    assert [options[1:] for options in seen] == [
-        (3, 7, False),
-        (3, 7, True),
-        (3, 9, True),
-    ]
+    assert seen == [(3, 7, 2, True), (3, 9, 2, True)]
+    (folder / "config.yaml").write_text("problem: darcy")
+    with pytest.raises(SystemExit):
+        run_command_line(CHANNEL, "Learn.", [f"--resume={folder}"])
+    assert len(seen) == 2
+
+
+def test_a_run_starts_from_the_file_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = run(tmp_path / "first", epochs=1, seed=4, recipe="quick")
+    config = tmp_path / "first" / "config.yaml"
+    run_command_line(CHANNEL, "Learn.", [f"--config={config}"])
+    (folder,) = (tmp_path / "runs").iterdir()
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again["relative_l2"] == first["relative_l2"] and again["epochs"] == 1
+    assert (folder / "config.yaml").read_text() == config.read_text()
+
+
+def test_steps_end_a_training(tmp_path):
+    results = run(tmp_path, steps=3, progress=False)
+    assert (results["steps"], results["epochs"]) == (3, 2)  # of two batches each

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from torch_geometric_flare.experiments.time_estimate import (
+from torch_geometric_flare.experiments.timing import (
     TimeEstimate,
     describe_duration,
 )
+from torch_geometric_flare.training import show_log
 
 
 def lines(capsys, monkeypatch, durations, total):
@@ -21,9 +22,10 @@ def lines(capsys, monkeypatch, durations, total):
         global_step=0,
     )
     estimate = TimeEstimate()
-    for number in range(len(durations)):
-        trainer.global_step = number + 1
-        estimate.on_train_batch_end(trainer, None, None, None, number)
+    with show_log():
+        for number in range(len(durations)):
+            trainer.global_step = number + 1
+            estimate.on_train_batch_end(trainer, None, None, None, number)
     return capsys.readouterr().out.splitlines()
 
 

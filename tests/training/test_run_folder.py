@@ -6,11 +6,7 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from torch_geometric_flare.training import run_folder
-from torch_geometric_flare.training.run_folder import (
-    drop_unused,
-    note_options,
-    read_options,
-)
+from torch_geometric_flare.training.run_folder import drop_unused
 
 
 def test_a_new_folder_has_date_and_time(tmp_path, monkeypatch):
@@ -68,24 +64,14 @@ def test_only_the_first_process_of_a_training_makes_a_folder(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("options", [[], ["--epochs=3", "--data", "official"]])
-def test_options_make_a_folder_that_can_be_resumed(tmp_path, options):
+def test_a_folder_with_options_alone_can_be_resumed_or_dropped(tmp_path):
     folder = run_folder(tmp_path / "car")
-    assert read_options(folder) == []
-    note_options(folder, options)
-    assert read_options(folder) == options
+    (folder / "config.yaml").touch()
     assert run_folder("other", folder) == folder
     (folder / "other").touch()
     with pytest.raises(OSError):
         drop_unused(folder)
     (folder / "other").unlink()
-    note_options(folder, options)
+    (folder / "config.yaml").touch()
     drop_unused(folder)
     assert not folder.exists()
-
-
-@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
-def test_damaged_options_are_named(tmp_path, text):
-    (tmp_path / "options.json").write_text(text)
-    with pytest.raises(ValueError, match="options.json'"):
-        read_options(tmp_path)

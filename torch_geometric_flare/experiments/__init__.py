@@ -3,7 +3,8 @@
 from torch_geometric_flare._extras import needs_extra
 
 with needs_extra("train,data,simulation,viz", __name__):
-    import lightning.pytorch  # noqa: F401
+    import lightning.pytorch  # noqa: F401, I001
+    import jsonargparse  # noqa: F401
     import matplotlib  # noqa: F401
     import pyvista  # noqa: F401
     import scipy  # noqa: F401
@@ -15,10 +16,17 @@ from torch_geometric_flare.experiments.benchmark import (
     Selection,
     Splits,
 )
-from torch_geometric_flare.experiments.command_line import run_command_line
+from torch_geometric_flare.experiments.command_line import (
+    run_command_line,
+    run_comparison,
+)
 from torch_geometric_flare.experiments.compare import compare_models
-from torch_geometric_flare.experiments.comparison_command_line import run_comparison
-from torch_geometric_flare.experiments.contest import Contest
+from torch_geometric_flare.experiments.config import (
+    PROBLEMS,
+    ComparisonConfig,
+    RunConfig,
+    find_benchmark,
+)
 from torch_geometric_flare.experiments.darcy import DARCY
 from torch_geometric_flare.experiments.drivaerml import DRIVAERML
 from torch_geometric_flare.experiments.elasticity import ELASTICITY
@@ -33,14 +41,13 @@ from torch_geometric_flare.experiments.published import (
     flare_plus_plus_paper,
     later_figures,
 )
-from torch_geometric_flare.experiments.quantity_errors import (
+from torch_geometric_flare.experiments.quantities import (
     QuantityErrors,
     describe_errors,
     quantity_errors,
 )
-from torch_geometric_flare.experiments.quantity_table import QuantityRow
 from torch_geometric_flare.experiments.run import run_benchmark
-from torch_geometric_flare.experiments.summary import Row
+from torch_geometric_flare.experiments.tables import QuantityRow, Row
 
 __all__ = [
     "AIRFOIL",
@@ -49,17 +56,20 @@ __all__ = [
     "ELASTICITY",
     "LPBF",
     "PIPE",
+    "PROBLEMS",
     "Benchmark",
-    "Contest",
+    "ComparisonConfig",
     "Published",
     "QuantityErrors",
     "QuantityRow",
     "Row",
+    "RunConfig",
     "Selection",
     "Splits",
     "all_published",
     "compare_models",
     "describe_errors",
+    "find_benchmark",
     "flare_paper",
     "flare_plus_plus_paper",
     "later_figures",

@@ -14,8 +14,8 @@ from torch_geometric_flare.experiments.loading import (
     number_of_points,
     transform_splits,
 )
-from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import AirfoilFlow
 from torch_geometric_flare.transforms import GridStride, RandomMirror, WallFeatures
 from torch_geometric_flare.visualization import plot_comparison
@@ -92,7 +92,7 @@ AIRFOIL = Benchmark(
     sample="airfoil",
     load_simulated=simulated_airfoils,
     load_official=official_airfoils,
-    recipes=benchmark_recipes("airfoil"),
+    recipes=RECIPES.of_problem("airfoil"),
     published=all_published("airfoil"),
     published_sizes=Airfoil.published_sizes,
     plot=partial(plot_comparison, window=((-0.5, 1.5), (-0.9, 0.9))),

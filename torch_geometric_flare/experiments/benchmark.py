@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
 # Models that are a variant of a class, under a name of their own.
 _VARIANTS = {"TransolverConv": "Transolver"}
+# Enough for a curve, and quick: five hundredths of the default cars.
+_NUM_VAL = 5
 
 
 @dataclass(frozen=True)
@@ -26,33 +28,38 @@ class Selection:
     Args:
         data: `"simulated"` or `"official"`.
         root: Folder of the data sets.
-        num_points: Points of a sample, such as `4000`, `"10k"` or `"1m"`; `None` for
+        num_points: Points of a sample, such as `4000`, `"10k"` or `"1m"`; by default
             the benchmark's own number.
-        num_train: Samples to train on; `None` for the benchmark's own number of
+        num_train: Samples to train on; by default the benchmark's own number of
             simulated ones, or all official ones.
         num_test: Samples to test on, likewise.
         num_val: Samples to validate on. Simulated ones are further samples; official
-            ones are the last of the training split, which loses them.
-        fields: Names of the targets; `None` for the benchmark's own.
+            ones are the last of the training split, which loses them. `None` stands for
+            5 simulated ones, or none of the official.
+        fields: Names of the targets, separated by commas; by default the benchmark's
+            own.
 
     Raises:
         ValueError: If `data` is neither, a number is below one (`num_val`: negative),
             or `fields` is empty.
     """
 
-    data: str = "simulated"
+    data: Literal["simulated", "official"] = "simulated"
     root: str = "data"
-    num_points: str | None = None
+    num_points: str | None = field(default=None, metadata={"accepts": int | str | None})
     num_train: int | None = None
     num_test: int | None = None
-    num_val: int = 0
-    fields: tuple[str, ...] | None = None
+    num_val: int = field(default=0, metadata={"accepts": int | None})
+    fields: tuple[str, ...] | None = field(
+        default=None, metadata={"accepts": str | tuple[str, ...] | None}
+    )
 
     def __post_init__(self) -> None:
         if self.data not in ("simulated", "official"):
             raise ValueError(
                 f"data is {self.data!r}, expected 'simulated' or 'official'"
             )
+        self._convert()
         for name in ("num_train", "num_test"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -63,6 +70,22 @@ class Selection:
             raise ValueError(
                 f"fields is {self.fields}, expected names such as pressure"
             )
+
+    def _convert(self) -> None:
+        """Take what a command line or a YAML file gives."""
+        number: Any = self.num_val
+        if number is None:
+            number = _NUM_VAL if self.data == "simulated" else 0
+        names: Any = self.fields
+        if isinstance(names, str):
+            names = names.split(",")
+        values: dict[str, Any] = {
+            "num_points": None if self.num_points is None else str(self.num_points),
+            "num_val": number,
+            "fields": None if names is None else tuple(names),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +157,9 @@ class Benchmark:
         load_official: Returns the published data; `None` if there are none.
         recipes: Recipes by the name of the model and of the recipe. A model has the
             name of its class; `"TransolverConv"` is `Transolver` with convolutions.
-        quantities: Quantities of a sample computed from its fields by name, such as
-            forces; each the same for every sample, `None` where it cannot be computed.
+        quantities_of_interest: Quantities of a sample computed from its fields by name,
+            such as forces; each the same for every sample, `None` where it cannot be
+            computed.
         errors: Errors of a prediction beside the relative $L_2$ error; the same ones
             for every sample, which are averaged.
         published: Figures that hold for the official data, all of it, with its default
@@ -158,7 +182,7 @@ class Benchmark:
     load_simulated: Callable[[Selection], Splits]
     recipes: Mapping[tuple[str, str], Recipe]
     load_official: Callable[[Selection], Splits] | None = None
-    quantities: Quantities = _no_quantities
+    quantities_of_interest: Quantities = _no_quantities
     errors: Errors = _no_errors
     published: tuple[Published, ...] = ()
     published_sizes: Mapping[str, int] = field(default_factory=dict)

@@ -1,73 +1,70 @@
-"""The command line that the examples of all benchmarks share."""
+"""The command lines of a run and of a comparison."""
 
 import argparse
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
 
 from torch_geometric_flare import training
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
-from torch_geometric_flare.experiments.quantities import describe_quantities
-from torch_geometric_flare.experiments.run import published_figures, run_benchmark
-from torch_geometric_flare.recipes.recipe import OPTIMIZERS
-from torch_geometric_flare.training.run_folder import (
-    drop_unused,
-    note_options,
-    read_options,
+from torch_geometric_flare.experiments.benchmark import Benchmark
+from torch_geometric_flare.experiments.compare import choose_models, compare_models
+from torch_geometric_flare.experiments.config import (
+    CONFIG,
+    ComparisonConfig,
+    RunConfig,
 )
+from torch_geometric_flare.experiments.options import parse, parse_with_file
+from torch_geometric_flare.experiments.quantities import describe_quantities
+from torch_geometric_flare.experiments.run import (
+    make_folder,
+    published_figures,
+    run_benchmark,
+)
+from torch_geometric_flare.training.run_folder import drop_unused
 
-# Enough for a curve, and quick: five hundredths of the default cars.
-_NUM_VAL = 5
+log = logging.getLogger(__name__)
 
 
 @training.user_errors()
 def run_command_line(
-    benchmark: Benchmark, description: str, arguments: Sequence[str] | None = None
+    benchmark: Benchmark | None,
+    description: str,
+    arguments: Sequence[str] | None = None,
+    prog: str | None = None,
 ) -> None:
     """Run a benchmark as the command line says, in a new folder of `runs`.
 
     Args:
-        benchmark: The problem.
+        benchmark: The problem; `None` for an option `--problem`.
         description: Docstring of the script; `--help` shows its first line.
         arguments: The command line; that of the process by default.
+        prog: Name of the command; that of the script by default.
 
     Raises:
         SystemExit: With exit code 2, after one sentence, on what the user can mend.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = make_parser(benchmark, description)
-    args = parser.parse_args(given)
-    if args.resume:
-        # The options of the run, which those of this command line take precedence over.
-        args = parser.parse_args([*read_options(args.resume), *given])
-    selection = chosen_data(args)
-    benchmark.recipe(args.model, args.recipe)  # before a folder is made
-    prefix = Path("runs", f"{benchmark.name}-{args.data}")
-    folder = training.run_folder(prefix, args.resume)
-    again = [] if args.resume else [f"--resume={folder}"]
-    if not args.resume:
-        note_options(folder, given)
-    print(f"{folder}, to be carried on, if it is killed, by")
-    print(" ", shlex.join(["python", sys.argv[0], *given, *again]))
+    values, resume = _read(run_parser(benchmark, description, prog), given)
+    if benchmark is not None:
+        if values["problem"] != benchmark.name:
+            raise ValueError(
+                f"problem is {values['problem']!r}, but this script is for "
+                f"{benchmark.name}: take the script of that problem"
+            )
+        values["problem"] = benchmark
+    config = RunConfig.from_options(values)
+    config.benchmark.recipe(config.model, config.recipe)  # before a folder is made
+    folder = make_folder(config) if config.folder is None else Path(config.folder)
+    _say_how_to_resume(folder, prog, given, resume)
     try:
-        results = run_benchmark(
-            benchmark,
-            args.model,
-            args.recipe,
-            folder,
-            selection=selection,
-            epochs=args.epochs,
-            optimizer=args.optimizer,
-            init=args.init,
-            resume=bool(args.resume),
-            keep_best=args.keep_best,
-            patience=args.patience,
-            device=args.device,
-            precision=args.precision,
-            seed=args.seed,
-        )
+        results = run_benchmark(replace(config, folder=str(folder)), resume=resume)
     except BaseException:
         with suppress(OSError):  # keep it, unless there is nothing in it
             drop_unused(folder)
@@ -76,118 +73,122 @@ def run_command_line(
     told = tuple(f"{name}_" for name in quantities)
     for name, value in results.items():
         if not name.startswith(told):
-            print(f"{name:42}", f"{value:.4g}" if isinstance(value, float) else value)
+            text = f"{value:.4g}" if isinstance(value, float) else value
+            log.info(f"{name:42} {text}")
     for line in quantities.values():
-        print(line)
-    for figure in published_figures(
-        benchmark,
-        args.recipe,
-        selection,
-        args.epochs,
-        results,
-        optimizer=args.optimizer,
-        init=args.init,
-    ):
+        log.info(line)
+    for figure in published_figures(config, results):
         name = f"published for {figure.model}"
-        print(f"{name:42} {figure.relative_l2:.4g} ({figure.source})")
-    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+        log.info(f"{name:42} {figure.relative_l2:.4g} ({figure.source})")
+    log.info(
+        "%s: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir()))
+    )
 
 
-def make_parser(benchmark: Benchmark, description: str) -> argparse.ArgumentParser:
-    """Return the parser of a benchmark's command line.
+@training.user_errors()
+def run_comparison(
+    description: str, arguments: Sequence[str] | None = None, prog: str | None = None
+) -> None:
+    """Compare models as the command line says, in a new folder of `runs`.
 
     Args:
-        benchmark: Whose models and recipes are the choices.
-        description: Docstring of the script.
+        description: Docstring of the script; `--help` shows its first line.
+        arguments: The command line; that of the process by default.
+        prog: Name of the command; that of the script by default.
+
+    Raises:
+        SystemExit: With exit code 2, after one sentence, on what the user can mend.
     """
-    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    add_data_options(parser, benchmark.sample)
-    add_training_options(parser, benchmark.recipe_names)
-    parser.add_argument("--model", choices=benchmark.models, default="FLARE")
-    parser.add_argument("--seed", type=int, default=0)
-    add_validation_options(parser, benchmark.sample)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    values, resume = _read(comparison_parser(description, prog), given)
+    config = ComparisonConfig.from_options(values)
+    run = config.run
+    # Before a folder is made.
+    choose_models(run.benchmark, config.models, run.recipe)
+    folder = make_folder(run, "compare-") if run.folder is None else Path(run.folder)
+    _say_how_to_resume(folder, prog, given, resume)
+    compare_models(replace(config, run=replace(run, folder=str(folder))))
+    log.info((folder / "report.md").read_text(encoding="utf-8"))
+    log.info("%s: report.html, report.md, results.csv, results.json, cost.png", folder)
+
+
+def run_parser(
+    benchmark: Benchmark | None, description: str, prog: str | None = None
+) -> ArgumentParser:
+    """Return the parser of a run's command line.
+
+    Args:
+        benchmark: The problem; `None` for an option `--problem`.
+        description: Docstring of the script.
+        prog: Name of the command; that of the script by default.
+    """
+    first_line = description.partition("\n")[0]
+    # Validation shows a curve; in Python nobody may look at it.
+    defaults: dict[str, Any] = {"num_val": None}
+    if benchmark is None:
+        parser = RunConfig.parser(first_line, prog=prog, defaults=defaults)
+    else:
+        defaults["problem"] = benchmark.name
+        parser = RunConfig.parser(
+            first_line, prog=prog, defaults=defaults, hidden=("problem",)
+        )
+        parser.epilog = (
+            f"Models of {benchmark.name}: {', '.join(benchmark.models)}. Recipes: "
+            f"{', '.join(benchmark.recipe_names)}."
+        )
+    _add_resume(parser)
     return parser
 
 
-def add_validation_options(parser: argparse.ArgumentParser, sample: str) -> None:
-    """Add the options of validation; `chosen_data` reads the first.
+def comparison_parser(description: str, prog: str | None = None) -> ArgumentParser:
+    """Return the parser of a comparison's command line.
 
     Args:
-        parser: The parser.
-        sample: What one sample is, such as `"car"`.
+        description: Docstring of the script.
+        prog: Name of the command; that of the script by default.
     """
-    add = parser.add_argument
-    default = f"{_NUM_VAL} simulated ones, or none of the official"
-    add("--num-val", type=int, help=f"{sample}s to validate on; {default}")
-    add(
-        "--keep-best",
-        action="store_true",
-        help="measure the best weights, not the last",
+    parser = ComparisonConfig.parser(
+        description.partition("\n")[0], prog=prog, aliases={"problem": "dataset"}
     )
-    add("--patience", type=int, help="validations without progress that end a training")
+    _add_resume(parser)
+    return parser
 
 
-def add_data_options(parser: argparse.ArgumentParser, sample: str) -> None:
-    """Add the options that choose data, which `chosen_data` reads.
-
-    Args:
-        parser: The parser.
-        sample: What one sample is, such as `"car"`.
-    """
-    add = parser.add_argument
-    add("--data", choices=["simulated", "official"], default="simulated")
-    add("--root", default="data", help="folder of the data sets")
-    add("--num-points", help=f"points of each {sample}, such as 10k")
-    add("--num-train", type=int, help=f"{sample}s to train on")
-    add("--num-test", type=int, help=f"{sample}s to test on")
-    add("--fields", help="targets, separated by commas, where there are several")
-
-
-def add_training_options(
-    parser: argparse.ArgumentParser, recipes: Sequence[str] = ("quick", "paper")
-) -> None:
-    """Add the options of a training.
-
-    Args:
-        parser: The parser.
-        recipes: Names of the recipes.
-    """
-    add = parser.add_argument
-    add("--recipe", choices=recipes, default="quick")
-    add("--epochs", type=int, help="instead of the recipe's")
-    add("--optimizer", choices=OPTIMIZERS, help="instead of the recipe's")
-    add("--init", choices=["scaled", "paper"], help="start instead of the recipe's")
-    add(
+def _add_resume(parser: Any) -> None:
+    parser.add_argument(
         "--resume",
         metavar="RUN",
         help="carry on in this folder of a killed run, with its options",
     )
-    add("--device", default="auto", help="cpu, cuda, ... as Lightning names it")
-    add("--precision", default="32-true", help="as Lightning names it")
-    training.add_threads_option(parser)
 
 
-def chosen_data(args: argparse.Namespace) -> Selection:
-    """Return the selection that the options of `add_data_options` make.
+def _read(parser: ArgumentParser, given: Sequence[str]) -> tuple[dict[str, Any], bool]:
+    """Return the options, and whether they resume a run.
 
-    Without `--num-val`, simulated samples are made to validate on where the command
-    line knows that option.
-
-    Args:
-        args: The parsed command line.
-
-    Raises:
-        ValueError: If an option has no such value.
+    The options of a run to resume are those of its folder, which those of the command
+    line take precedence over.
     """
-    num_val = getattr(args, "num_val", 0)
-    if num_val is None:
-        num_val = _NUM_VAL if args.data == "simulated" else 0
-    return Selection(
-        data=args.data,
-        root=args.root,
-        num_points=args.num_points,
-        num_train=args.num_train,
-        num_test=args.num_test,
-        num_val=num_val,
-        fields=None if args.fields is None else tuple(args.fields.split(",")),
-    )
+    resuming = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_resume(resuming)
+    resume = resuming.parse_known_args(given)[0].resume
+    if resume is None:
+        values = parse(parser, given)
+    else:
+        folder = training.run_folder("runs", resume)
+        file = folder / CONFIG
+        if file.exists():
+            values = parse_with_file(parser, file, given)
+        else:
+            values = parse(parser, given)
+        values["folder"] = str(folder)
+    del values["resume"]
+    return values, resume is not None
+
+
+def _say_how_to_resume(
+    folder: Path, prog: str | None, given: Sequence[str], resume: bool
+) -> None:
+    command = prog.split() if prog else ["python", sys.argv[0]]
+    again = [] if resume else [f"--resume={folder}"]
+    log.info("%s, to be carried on, if it is killed, by", folder)
+    log.info("  %s", shlex.join([*command, *given, *again]))

@@ -1,30 +1,37 @@
 """Several models on one benchmark, under one budget, in one table."""
 
 import json
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch_geometric_flare._provenance import hash_samples
 from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
-from torch_geometric_flare.experiments.comparison_files import write_comparison
-from torch_geometric_flare.experiments.contest import Contest
-from torch_geometric_flare.experiments.own_process import (
-    Job,
-    Record,
-    find_benchmark,
-    finished_record,
-    run_in_own_process,
+from torch_geometric_flare.experiments.config import (
+    CONFIG,
+    ComparisonConfig,
+    RunConfig,
 )
-from torch_geometric_flare.experiments.summary import Row
-from torch_geometric_flare.experiments.surroundings import hash_samples
+from torch_geometric_flare.experiments.isolated_run import (
+    Record,
+    finished_record,
+    isolated_run,
+)
+from torch_geometric_flare.experiments.report import write_comparison
+from torch_geometric_flare.experiments.run import make_folder
+from torch_geometric_flare.experiments.tables import Row
+
+log = logging.getLogger(__name__)
 
 _SETTINGS = "settings.json"
+# What may change from one call for a folder to the next.
+_FREE = ("models", "seeds", "root", "folder", "threads")
 
 
-def compare_models(
-    contest: Contest, models: Sequence[str], folder: str | Path, *, seeds: int = 3
-) -> list[Row]:
+def compare_models(config: ComparisonConfig) -> list[Row]:
     """Train models on the same data under the same budget, and write a report.
 
     Each run, one model with one seed, has its own process and its own folder. Called
@@ -32,15 +39,13 @@ def compare_models(
     one that was killed; models and seeds may be added, all else must be the same. A run
     that fails is a line of the table and does not stop the others.
 
-    Into the folder go `settings.json`, a folder per run, and at the end `report.md`,
-    `report.html`, `results.csv`, `results.json` and `cost.png`, and `quantities.csv`
-    where the benchmark has quantities such as drag.
+    Into the folder go `config.yaml`, `settings.json`, a folder per run, and at the end
+    `report.md`, `report.html`, `results.csv`, `results.json` and `cost.png`, and
+    `quantities.csv` where the benchmark has quantities such as drag.
 
     Args:
-        contest: Data and budget.
-        models: Names of the models' classes, in upper or lower case.
-        folder: Where to write.
-        seeds: Runs of each model, with the seeds 0, 1, ...
+        config: The comparison. Its `run.problem` is a name, as functions of a benchmark
+            do not travel to another process.
 
     Returns:
         The table: one row per model, then two baselines.
@@ -50,27 +55,24 @@ def compare_models(
             holds another comparison.
         OSError: If files are missing.
     """
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
-    benchmark = find_benchmark(contest.benchmark)
-    names = choose_models(benchmark, models, contest.recipe)
-    folder = Path(folder)
-    settings = _settle(contest, benchmark, folder)
-    jobs = [
-        Job(
-            contest=contest,
-            model=model,
-            seed=seed,
-            folder=folder / f"{model}-seed{seed}",
-        )
+    run = config.run
+    benchmark = run.benchmark
+    names = choose_models(benchmark, config.models, run.recipe)
+    if run.folder is None:
+        run = replace(run, folder=str(make_folder(run, "compare-")))
+        config = replace(config, run=run)
+    folder = Path(str(run.folder))
+    settings = _settle(config, benchmark, folder)
+    runs = [
+        replace(run, model=model, seed=seed, folder=str(folder / f"{model}-seed{seed}"))
         for model in names
-        for seed in range(seeds)
+        for seed in range(config.seeds)
     ]
     records = []
-    for number, job in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {job.model} seed {job.seed}: ", end="")
-        records.append(_finish(job))
-    return write_comparison(folder, contest, benchmark, settings, records)
+    for number, one in enumerate(runs, start=1):
+        place = f"[{number}/{len(runs)}] {one.model} seed {one.seed}"
+        records.append(_finish(one, place))
+    return write_comparison(config, settings, records)
 
 
 def choose_models(benchmark: Benchmark, names: Sequence[str], recipe: str) -> list[str]:
@@ -98,28 +100,30 @@ def choose_models(benchmark: Benchmark, names: Sequence[str], recipe: str) -> li
     return list(dict.fromkeys(chosen))
 
 
-def _finish(job: Job) -> Record:
-    """Make a run, unless it has finished before, and end its line."""
-    record = finished_record(job.folder)
+def _finish(config: RunConfig, place: str) -> Record:
+    """Make a run, unless it has finished before, and log its result."""
+    record = finished_record(Path(str(config.folder)))
     before = ", finished before" if record else ""
     if record is None:
-        record = run_in_own_process(job)
+        record = isolated_run(config)
     if "error" in record:
-        print(f"failed: {record['error']}")
+        log.info("%s: failed: %s", place, record["error"])
         return record
-    print(
-        f"relative L2 {record['relative_l2']:.4f}, {record['steps']} steps of "
-        f"{record['seconds_per_step']:.4f} s, {record['seconds']:.0f} s in all{before}",
-        flush=True,
+    log.info(
+        f"{place}: relative L2 {record['relative_l2']:.4f}, {record['steps']} steps of "
+        f"{record['seconds_per_step']:.4f} s, {record['seconds']:.0f} s in all{before}"
     )
     return record
 
 
-def _settle(contest: Contest, benchmark: Benchmark, folder: Path) -> dict[str, Any]:
+def _settle(
+    config: ComparisonConfig, benchmark: Benchmark, folder: Path
+) -> dict[str, Any]:
     """Write the settings, or check that those of an earlier call are these."""
-    splits = benchmark.load(contest.selection)
+    splits = benchmark.load(config.run.selection)
+    options = config.to_options()
     settings = {
-        **contest.to_dict(),
+        **{name: value for name, value in options.items() if name not in _FREE},
         "num_train": len(splits.train),
         "num_test": len(splits.test),
         "train_sha256": hash_samples(splits.train),
@@ -139,5 +143,6 @@ def _settle(contest: Contest, benchmark: Benchmark, folder: Path) -> dict[str, A
                 f"{changed}: take the same settings, or another folder"
             )
     folder.mkdir(parents=True, exist_ok=True)
+    replace(config, run=replace(config.run, folder=None)).save(folder / CONFIG)
     write_json(path, settings)
     return settings

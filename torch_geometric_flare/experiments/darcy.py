@@ -9,8 +9,8 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     number_of_points,
 )
-from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import DarcyFlow
 from torch_geometric_flare.transforms import Normalizer
 
@@ -69,7 +69,7 @@ DARCY = Benchmark(
     sample="flow",
     load_simulated=simulated_flows,
     load_official=official_flows,
-    recipes=benchmark_recipes("darcy"),
+    recipes=RECIPES.of_problem("darcy"),
     published=all_published("darcy"),
     published_sizes=Darcy.published_sizes,
     picture="pressure",

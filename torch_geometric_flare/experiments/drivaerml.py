@@ -21,10 +21,10 @@ from torch_geometric_flare.experiments.loading import (
     number_of_points,
     train_and_val,
 )
-from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import force_coefficients
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import Notchback
 from torch_geometric_flare.transforms import Normalizer
 from torch_geometric_flare.visualization import plot_comparison, plot_mesh
@@ -134,8 +134,8 @@ DRIVAERML = Benchmark(
     sample="car",
     load_simulated=simulated_cars,
     load_official=official_cars,
-    recipes=benchmark_recipes("drivaerml"),
-    quantities=forces,
+    recipes=RECIPES.of_problem("drivaerml"),
+    quantities_of_interest=forces,
     published=all_published("drivaerml"),
     published_sizes=DrivAerML.published_sizes,
     plot=functools.partial(plot_comparison, flow=_FLOW),

@@ -9,8 +9,8 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     refuse_number_of_points,
 )
-from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import Hyperelastic
 from torch_geometric_flare.transforms import Normalizer
 
@@ -53,7 +53,7 @@ ELASTICITY = Benchmark(
     sample="block",
     load_simulated=simulated_blocks,
     load_official=official_blocks,
-    recipes=benchmark_recipes("elasticity"),
+    recipes=RECIPES.of_problem("elasticity"),
     published=all_published("elasticity"),
     published_sizes=Elasticity.published_sizes,
     picture="stress",

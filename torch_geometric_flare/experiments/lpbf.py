@@ -15,10 +15,10 @@ from torch_geometric_flare.experiments.loading import (
     refuse_number_of_points,
     transform_splits,
 )
-from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import Fields, num_channels
 from torch_geometric_flare.metrics import legacy_lpbf_error
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import PrintedPart
 from torch_geometric_flare.transforms import Normalizer, SurfaceDistance
 from torch_geometric_flare.visualization import plot_deformed_comparison
@@ -109,7 +109,7 @@ LPBF = Benchmark(
     sample="part",
     load_simulated=simulated_parts,
     load_official=official_parts,
-    recipes=benchmark_recipes("lpbf"),
+    recipes=RECIPES.of_problem("lpbf"),
     errors=legacy_error,
     published=all_published("lpbf"),
     published_sizes=datasets.LPBF.published_sizes,

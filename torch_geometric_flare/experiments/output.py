@@ -16,7 +16,7 @@ from torch_geometric_flare.training import read_history
 from torch_geometric_flare.visualization import plot_training_curves
 
 
-def draw_sample(
+def plot_sample(
     folder: Path,
     benchmark: Benchmark,
     data: Data,
@@ -79,7 +79,7 @@ def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
     return f"{what}, relative L2 error {error:.1%} on {len(true):,} {places}"
 
 
-def draw_history(folder: Path, title: str, fields: Fields) -> None:
+def plot_history(folder: Path, title: str, fields: Fields) -> None:
     """Write `loss.png`, the errors of training and validation over the epochs.
 
     Args:

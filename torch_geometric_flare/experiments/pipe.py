@@ -8,8 +8,8 @@ from torch_geometric_flare.experiments.loading import (
     load_simulated,
     refuse_number_of_points,
 )
-from torch_geometric_flare.experiments.model_recipes import benchmark_recipes
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import PipeFlow
 
 _FIXED = "the grid in a pipe has 129 × 129 points"
@@ -55,7 +55,7 @@ PIPE = Benchmark(
     sample="pipe",
     load_simulated=simulated_pipes,
     load_official=official_pipes,
-    recipes=benchmark_recipes("pipe"),
+    recipes=RECIPES.of_problem("pipe"),
     published=all_published("pipe"),
     published_sizes=Pipe.published_sizes,
     picture="velocity",

@@ -2,7 +2,7 @@
 
 import argparse
 import csv
-import sys
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,29 +12,38 @@ import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
-from torch_geometric_flare.experiments.force_errors import ForceRow, force_errors
-from torch_geometric_flare.experiments.quantity_errors import describe_errors
+from torch_geometric_flare.experiments.quantities import (
+    ForceRow,
+    describe_errors,
+    force_errors,
+)
 from torch_geometric_flare.fields import Fields, read_fields
 from torch_geometric_flare.metrics import mesh_forces
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
-from torch_geometric_flare.training import add_threads_option
+from torch_geometric_flare.training import add_threads_option, show_log
 from torch_geometric_flare.visualization import mesh_page, plot_mesh
+
+log = logging.getLogger(__name__)
 
 _FLOW = (1.0, 0.0, 0.0)
 
 
-def predict_command_line(description: str, argv: Sequence[str] | None = None) -> int:
+@show_log()
+def predict_command_line(
+    description: str, argv: Sequence[str] | None = None, prog: str | None = None
+) -> int:
     """Predict fields on the meshes that a command line names.
 
     Args:
         description: What `--help` prints first.
         argv: The arguments; those of the process by default.
+        prog: Name of the command; that of the script by default.
 
     Returns:
         The exit code: 2 if a mesh, the checkpoint or an option could not be used, after
         one sentence on stderr for each.
     """
-    args = _parse(description, argv)
+    args = _parse(description, argv, prog)
     failed = 0
     rows: list[ForceRow] = []
     trained: dict[str, float] = {}
@@ -57,15 +66,19 @@ def predict_command_line(description: str, argv: Sequence[str] | None = None) ->
     for row in errors[:2]:  # drag and lift
         meshes = "1 mesh" if row["meshes"] == 1 else f"{row['meshes']} meshes"
         name = f"{row['coefficient']} of {meshes} with a truth"
-        print(describe_errors(name, row))
+        log.info(describe_errors(name, row))
     if errors:
         _write(table.with_name("force_errors.csv"), errors)
     return failed
 
 
-def _parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(
+    description: str, argv: Sequence[str] | None, prog: str | None
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("checkpoint", type=Path, help="checkpoint of a training")
@@ -185,7 +198,7 @@ def _predict(
             arrays=args.fields or (),
         )
     for warning in caught:
-        print(f"warning: {path}: {warning.message}", file=sys.stderr)
+        log.warning(f"{path}: {warning.message}")
     checkpoint = Path(*args.checkpoint.resolve().parts[-2:])
     note = str(mesh.field_data["provenance"][0])
     note = note.replace(", trained on", f" from checkpoint {checkpoint}, trained on", 1)
@@ -193,21 +206,21 @@ def _predict(
     for field in surrogate.fields:
         values = mesh.get_array(field.name, preference=location)
         low, high = values.min(), values.max()
-        print(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
-    print(f"wrote {mesh_io.save_dataset(mesh, output)}")
+        log.info(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
+    log.info(f"wrote {mesh_io.save_dataset(mesh, output)}")
     for field in surrogate.fields if args.png else ():
         picture = output.with_name(f"{output.stem}_{field.name}.png")
         flow = _FLOW if args.forces else None
         plot_mesh(mesh, field, title=path.name, location=location, flow=flow).savefig(
             picture, dpi=150
         )
-        print(f"wrote {picture}")
+        log.info(f"wrote {picture}")
     for field in surrogate.fields if args.html else ():
         page = output.with_name(f"{output.stem}_{field.name}.html")
         title = f"{path.name}: {field.name}"
         text = mesh_page(mesh, field, title=title, location=location, note=note)
         page.write_text(text, encoding="utf-8")
-        print(f"wrote {page}")
+        log.info(f"wrote {page}")
     return _forces(args, mesh, path, location) if args.forces else []
 
 
@@ -218,7 +231,7 @@ def _forces(
     if not mesh_io.is_surface(mesh):
         raise ValueError("--forces needs a surface: extract that of the body")
     if isinstance(mesh, pv.PolyData) and mesh.n_open_edges:
-        print(f"warning: {path} is open: normals may point inward", file=sys.stderr)
+        log.warning(f"{path} is open: normals may point inward")
     rows: list[ForceRow] = []
     for name, source in (("pressure", "predicted"), ("pressure_true", "truth")):
         if name in mesh.array_names:
@@ -232,7 +245,7 @@ def _forces(
                 found = mesh_forces(mesh, name, **_flow(args), location=location)
             text = ", ".join(f"{key} {value:.4f}" for key, value in found.items())
             without = f", without {gaps} of {len(values)} values" if gaps else ""
-            print(f"coefficients, {source}, without friction{without}: {text}")
+            log.info(f"coefficients, {source}, without friction{without}: {text}")
             left_out = {"values_left_out": gaps} if gaps else {}
             rows.append({"mesh": str(path), "source": source, **found, **left_out})
     return rows
@@ -270,7 +283,7 @@ def _write(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(names), restval=0)
         writer.writeheader()
         writer.writerows(rows)
-    print(f"wrote {table}")
+    log.info(f"wrote {table}")
 
 
 def _constant(text: str) -> tuple[str, list[float]]:
@@ -302,8 +315,8 @@ def _point(text: str) -> list[float]:
 def _report(error: Exception, path: Path | None = None) -> int:
     """Print one sentence, with the options of the command line; return the code."""
     named = "" if path is None or str(path) in str(error) else f"{path}: "
-    text = f"error: {named}{error}"
+    text = f"{named}{error}"
     for option in ("scale", "block", "time"):
         text = text.replace(f"{option}=", f"--{option} ")
-    print(text, file=sys.stderr)
+    log.error(text)
     return 2

@@ -1,32 +1,115 @@
-"""What a benchmark measures beside the relative error of its fields."""
+"""Quantities of a sample, such as a drag coefficient: what they are predicted as."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments.benchmark import Benchmark
-from torch_geometric_flare.experiments.quantity_errors import (
-    QuantityErrors,
-    describe_errors,
-    quantity_errors,
-)
 from torch_geometric_flare.fields import Fields, channel_slices
+from torch_geometric_flare.metrics import r2_score
+
+ForceRow = dict[str, str | float]
+"""The mesh, the source (`predicted` or `truth`), and each coefficient by its name."""
+_LABELS = ("mesh", "source", "values_left_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantityErrors:
+    r"""Errors of one quantity over the test samples.
+
+    Attributes:
+        mean_absolute_error: Mean of the absolute error per sample.
+        absolute_error_deviation: Its standard deviation; `None` for one sample.
+        largest_absolute_error: Its largest value.
+        worst_sample: The sample that has it.
+        mean_absolute_error_of_training_mean: Mean absolute error of predicting the mean
+            of the training samples for every sample; `None` where that is not known.
+        r2: $R^2$ over the samples; `None` where all true values are the same.
+        rank_correlation: Spearman's rank correlation of predicted and true values: one
+            if the predictions order the samples as the truth does. `None` where all
+            true or all predicted values are the same.
+    """
+
+    mean_absolute_error: float
+    absolute_error_deviation: float | None
+    largest_absolute_error: float
+    worst_sample: int
+    mean_absolute_error_of_training_mean: float | None
+    r2: float | None
+    rank_correlation: float | None
+
+
+def quantity_errors(
+    predicted: Tensor, true: Tensor, training_mean: float | None = None
+) -> QuantityErrors:
+    """Compare predicted with true values, beside predicting the training mean.
+
+    Args:
+        predicted: Predicted values.
+        true: True values.
+        training_mean: Mean of the true values of the training samples, if known.
+
+    Shapes:
+        - **predicted, true:** $(S)$, one number for each sample, at least one
+    """
+    predicted, true = predicted.double(), true.double()
+    errors = (predicted - true).abs()
+    varies, ordered = (values.unique().numel() > 1 for values in (true, predicted))
+    baseline = None if training_mean is None else (true - training_mean).abs().mean()
+    return QuantityErrors(
+        mean_absolute_error=errors.mean().item(),
+        absolute_error_deviation=errors.std().item() if errors.numel() > 1 else None,
+        largest_absolute_error=errors.max().item(),
+        worst_sample=int(errors.argmax()),
+        mean_absolute_error_of_training_mean=None
+        if baseline is None
+        else float(baseline),
+        r2=r2_score(predicted, true).item() if varies else None,
+        rank_correlation=(
+            float(spearmanr(predicted.numpy(), true.numpy()).statistic)
+            if varies and ordered
+            else None
+        ),
+    )
+
+
+def describe_errors(name: str, errors: Mapping[str, Any]) -> str:
+    """Return a line for people; what is not known is left out.
+
+    Args:
+        name: What the quantity is called.
+        errors: Errors by the names of `QuantityErrors`.
+    """
+    baseline = "mean_absolute_error_of_training_mean"
+    parts = [
+        f"{label} {errors[key]:{digits}}"
+        for label, key, digits in (
+            ("mean absolute error", "mean_absolute_error", ".3g"),
+            ("predicting the training mean", baseline, ".3g"),
+            ("R²", "r2", ".2f"),
+            ("rank correlation", "rank_correlation", ".2f"),
+        )
+        if errors[key] is not None
+    ]
+    return f"{name.replace('_', ' ')}: {', '.join(parts)}"
+
 
 _ERRORS = [field.name for field in fields(QuantityErrors)]
 
 
-def further_measures(
+def extra_metrics(
     benchmark: Benchmark,
     train: Iterable[Data],
     samples: Sequence[Data],
     predictions: Sequence[Tensor],
     target: Fields,
 ) -> dict[str, float | None]:
-    r"""Return the benchmark's own errors, and how well its quantities are predicted.
+    r"""Return the benchmark's own errors, and those of its quantities of interest.
 
     Args:
         benchmark: The problem.
@@ -49,14 +132,15 @@ def further_measures(
         name: sum(one[name] for one in errors) / len(errors) for name in errors[0]
     }
     found, expected = (
-        _known(map(benchmark.quantities, samples, values))
+        _known(map(benchmark.quantities_of_interest, samples, values))
         for values in (predicted, true)
     )
     trained: dict[str, Tensor | None] = {}
     # Official cars have no normals, and so no forces: that split is not read again.
     if any(values is not None for values in expected.values()):
         trained = _known(
-            benchmark.quantities(data, _by_name(data.y, target)) for data in train
+            benchmark.quantities_of_interest(data, _by_name(data.y, target))
+            for data in train
         )
     for name in expected:
         measures |= _compare(name, found[name], expected[name], trained.get(name))
@@ -67,7 +151,7 @@ def describe_quantities(results: Mapping[str, Any]) -> dict[str, str]:
     """Return a line for people about each quantity that is known.
 
     Args:
-        results: What `further_measures` returned, among other results.
+        results: What `extra_metrics` returned, among other results.
 
     Returns:
         By the quantity's name: what it is called and its errors.
@@ -82,7 +166,7 @@ def quantity_names(results: Mapping[str, Any]) -> list[str]:
     """Return the names of the quantities whose errors are known.
 
     Args:
-        results: What `further_measures` returned, among other results.
+        results: What `extra_metrics` returned, among other results.
     """
     suffix = "_rank_correlation"
     names = [key.removesuffix(suffix) for key in results if key.endswith(suffix)]
@@ -95,7 +179,7 @@ def errors_of(results: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the errors of a quantity by the names of `QuantityErrors`.
 
     Args:
-        results: What `further_measures` returned, among other results.
+        results: What `extra_metrics` returned, among other results.
         name: The quantity.
     """
     return {error: results[f"{name}_{error}"] for error in _ERRORS}
@@ -127,3 +211,36 @@ def _compare(
         f"{name}_predicted": None if found is None else found.mean().item(),
         **{f"{name}_{error}": value for error, value in errors.items()},
     }
+
+
+def force_errors(
+    rows: Sequence[ForceRow], training_means: Mapping[str, float]
+) -> list[dict[str, str | float | None]]:
+    """Return the errors of each coefficient over the meshes with a truth.
+
+    Args:
+        rows: Coefficients, predicted and, of meshes with a truth, true.
+        training_means: Mean coefficients of the training meshes by name, where known.
+
+    Returns:
+        One row per coefficient: its name, the number of meshes, and the errors by the
+        names of `QuantityErrors`; none without a mesh that has a truth.
+    """
+    predicted, true = (
+        {row["mesh"]: row for row in rows if row["source"] == source}
+        for source in ("predicted", "truth")
+    )
+    if not true:
+        return []
+    table = []
+    for name in (name for name in rows[0] if name not in _LABELS):
+        values, truths = (
+            torch.tensor([float(side[mesh][name]) for mesh in true])
+            for side in (predicted, true)
+        )
+        errors = asdict(quantity_errors(values, truths, training_means.get(name)))
+        worst = list(true)[errors.pop("worst_sample")]
+        table.append(
+            {"coefficient": name, "meshes": len(true), **errors, "worst_mesh": worst}
+        )
+    return table

@@ -1,19 +1,31 @@
-"""The pages of a comparison: Markdown, and one HTML file that needs no other."""
+"""The report of a comparison: Markdown, one HTML file that needs no other, tables."""
 
 import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from torch_geometric_flare.experiments.quantity_table import (
+from torch_geometric_flare.datasets.records import write_json
+from torch_geometric_flare.experiments.benchmark import Benchmark
+from torch_geometric_flare.experiments.config import ComparisonConfig, RunConfig
+from torch_geometric_flare.experiments.isolated_run import Record
+from torch_geometric_flare.experiments.published import Published
+from torch_geometric_flare.experiments.run import published_figures
+from torch_geometric_flare.experiments.tables import (
     QuantityRow,
+    Row,
     quantity_cells,
+    summarize,
+    summarize_quantities,
+    table_cells,
+    to_markdown,
+    write_csv,
 )
-from torch_geometric_flare.experiments.summary import Row, table_cells, to_markdown
 
 _STYLE = """
 body { font-family: sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
@@ -144,3 +156,118 @@ def _image(caption: str, png: bytes) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return f'<figure><img alt="{text}" src="{source}"><figcaption>{text}</figcaption>\
 </figure>'
+
+
+def write_comparison(
+    config: ComparisonConfig, settings: dict[str, Any], records: Sequence[Record]
+) -> list[Row]:
+    """Write table, plot and report.
+
+    Args:
+        config: The comparison; its runs are in `<model>-seed<seed>` of its folder.
+        settings: What `settings.json` holds.
+        records: Of all runs.
+
+    Returns:
+        The table.
+    """
+    run = config.run
+    folder, benchmark = Path(str(run.folder)), run.benchmark
+    figures = published_figures(run, settings)
+    rows = summarize(records, figures)
+    quantities = summarize_quantities(records)
+    models = {row.model for row in rows}
+    shown = [figure for figure in figures if figure.model in models]
+    report = Report(
+        title=f"{benchmark.name}: {run.selection.data} {benchmark.sample}s",
+        facts=_facts(run, benchmark, settings, records),
+        rows=rows,
+        quantities=quantities,
+        notes=_notes(run, shown),
+        pictures=_pictures(folder, benchmark, records),
+    )
+    results = {
+        "title": report.title,
+        "settings": settings,
+        "published": [asdict(figure) for figure in shown],
+        "rows": [asdict(row) for row in rows],
+        "quantities": [asdict(row) for row in quantities],
+        "runs": list(records),
+    }
+    write_json(folder / "results.json", results)
+    write_csv(folder / "results.csv", Row, rows)
+    if quantities:
+        write_csv(folder / "quantities.csv", QuantityRow, quantities)
+    plot = plot_cost(rows, report.title)
+    plot.savefig(folder / "cost.png", dpi=150)
+    (folder / "report.md").write_text(to_markdown_page(report), encoding="utf-8")
+    (folder / "report.html").write_text(to_html_page(report, plot), encoding="utf-8")
+    return rows
+
+
+def _facts(
+    run: RunConfig,
+    benchmark: Benchmark,
+    settings: dict[str, Any],
+    records: Sequence[Record],
+) -> dict[str, str]:
+    chosen = f"{run.selection.data} {benchmark.sample}s"
+    budget = "the epochs of each recipe"
+    if run.epochs is not None:
+        budget = f"{run.epochs} epochs for each model"
+    if run.seconds is not None:
+        budget = f"{run.seconds:g} seconds of training for each model"
+    if run.steps is not None:
+        budget = f"{run.steps} steps for each model"
+    finished = [record for record in records if "error" not in record]
+    versions = {
+        ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+        for record in finished
+    }
+    return {
+        "data": f"{settings['num_train']} {chosen} to train on, "
+        f"{settings['num_test']} to test on",
+        "SHA-256 of the training split": settings["train_sha256"],
+        "SHA-256 of the test split": settings["test_sha256"],
+        "recipe": run.recipe,
+        "budget": budget,
+        "precision": run.precision,
+        # More than one where the comparison was carried on elsewhere.
+        "machine": "; ".join(sorted({record["machine"] for record in finished})),
+        "versions": "; ".join(sorted(versions)),
+    }
+
+
+def _notes(run: RunConfig, published: Sequence[Published]) -> list[str]:
+    notes = [
+        "Relative L2: mean over the test samples, then mean ± standard deviation over "
+        "the seeds. Each run had a process of its own."
+    ]
+    if run.selection.data == "simulated":
+        notes.append(
+            "The data are simulated: no figure here may stand beside those of a paper."
+        )
+    # Sources disagree: all stand here, the oldest in the table as well.
+    for model in dict.fromkeys(figure.model for figure in published):
+        own = [figure for figure in published if figure.model == model]
+        listed = "; ".join(f"{one.relative_l2:.4g} ({one.source})" for one in own)
+        notes.append(f"Published for {model}: {listed}.")
+    return notes
+
+
+def _pictures(
+    folder: Path, benchmark: Benchmark, records: Sequence[Record]
+) -> dict[str, Path]:
+    """Return the pictures of the first finished run of each model, by caption."""
+    pictures: dict[str, Path] = {}
+    seen = set()
+    for record in records:
+        model, seed = record["model"], record["seed"]
+        if "error" in record or model in seen:
+            continue
+        seen.add(model)
+        run = folder / f"{model}-seed{seed}"
+        for path in sorted(run.glob(f"{benchmark.picture}*.png")):
+            caption = f"{model}, seed {seed}, {record['data']} {benchmark.sample}"
+            pictures[f"{caption}: {path.stem}"] = path
+    return pictures

@@ -1,6 +1,7 @@
 """One call that trains a model on a benchmark, measures it and draws a sample."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -10,147 +11,89 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
 
 from torch_geometric_flare import training
 from torch_geometric_flare._random import keep_random_state
-from torch_geometric_flare.experiments.benchmark import (
-    Benchmark,
-    Selection,
-    Splits,
-)
-from torch_geometric_flare.experiments.from_sample import fit_recipe
-from torch_geometric_flare.experiments.inputs import fit_input_normalizer
-from torch_geometric_flare.experiments.output import draw_history, draw_sample
+from torch_geometric_flare.experiments.benchmark import Selection, Splits
+from torch_geometric_flare.experiments.config import CONFIG, RunConfig
+from torch_geometric_flare.experiments.loading import fit_input_normalizer
+from torch_geometric_flare.experiments.output import plot_history, plot_sample
 from torch_geometric_flare.experiments.published import Published
-from torch_geometric_flare.experiments.quantities import further_measures
-from torch_geometric_flare.experiments.step_timer import StepTimer
-from torch_geometric_flare.experiments.throughput import points_per_second
-from torch_geometric_flare.experiments.time_budget import steps_within
-from torch_geometric_flare.experiments.time_estimate import TimeEstimate
+from torch_geometric_flare.experiments.quantities import extra_metrics
+from torch_geometric_flare.experiments.timing import (
+    StepTimer,
+    TimeEstimate,
+    points_per_second,
+    steps_within,
+)
 from torch_geometric_flare.fields import num_channels
-from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.recipes import Recipe, resolve_recipe
+
+log = logging.getLogger(__name__)
 
 # Of all points of a sample, where training sees a few: more would take long.
 _VALIDATIONS = 10
 
 
 @keep_random_state()
-def run_benchmark(
-    benchmark: Benchmark,
-    model: str,
-    recipe: str,
-    folder: str | Path,
-    *,
-    selection: Selection | None = None,
-    epochs: int | None = None,
-    seconds: float | None = None,
-    optimizer: str | None = None,
-    init: str | None = None,
-    resume: bool = False,
-    keep_best: bool = False,
-    patience: int | None = None,
-    device: str = "auto",
-    precision: str = "32-true",
-    seed: int = 0,
-    progress: bool = True,
-) -> dict[str, Any]:
+def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train a model on a benchmark, measure it beside two baselines, and draw a sample.
 
-    Into the folder go what `training.fit` writes, `metrics.json`, a picture of the test
-    sample of median error, `loss.png`, and `prediction.vtp` with that sample's surface
-    where it is known, or its points, and the fields.
+    Into the folder go `config.yaml`, what `training.fit` writes, `metrics.json`, a
+    picture of the test sample of median error, `loss.png`, and `prediction.vtp` with
+    that sample's surface where it is known, or its points, and the fields.
+
+    The random numbers of the caller stay as they are.
 
     Args:
-        benchmark: The problem.
-        model: Name of the model.
-        recipe: Name of the recipe.
-        folder: Where to write.
-        selection: Which data; simulated ones by default.
-        epochs: Epochs of the training instead of the recipe's.
-        seconds: Time of the training instead of epochs: as many steps as this machine
-            makes in it, by the time of ten steps that are made before.
-        optimizer: Optimizer of the training instead of the recipe's.
-        init: How the network starts instead of the recipe's way, see
-            `nn.initialization`; models without that choice keep their own.
-        resume: Carry on from the checkpoint in `folder`.
-        keep_best: Measure the weights of the lowest validation loss, not the last.
-        patience: Validations without a lower loss that end the training. There are
-            about ten in a training.
-        device: Where to compute, as Lightning names it.
-        precision: Arithmetic of the training, as Lightning names it.
-        seed: Seed of the initial weights and of the training; the random numbers of the
-            caller stay as they are.
-        progress: Show a progress bar, or lines where there is no terminal, and after
-            the first steps how long the training takes.
+        config: The run.
+        resume: Carry on from the checkpoint in the folder of `config`, if it holds one.
 
     Returns:
         What `metrics.json` holds.
 
     Raises:
-        ValueError: If the benchmark has no such recipe, data or fields, both
-            `epochs` and `seconds` are given, or `keep_best` or `patience` without
-            samples to validate on.
+        ValueError: If the benchmark has no such recipe, data or fields.
         OSError: If files are missing.
     """
-    if epochs is not None and seconds is not None:
-        raise ValueError(f"epochs={epochs} and seconds={seconds}: give only one")
     start = time.perf_counter()
-    folder = Path(folder)
-    selection = selection or Selection()
-    if (keep_best or patience is not None) and not selection.num_val:
-        raise ValueError(
-            "keep_best and patience need samples to validate on: give --num-val (in "
-            "Python, num_val of the selection)"
-        )
-    chosen = benchmark.recipe(model, recipe)
-    if epochs is not None:
-        chosen = replace(chosen, epochs=epochs)
-    chosen = _override(chosen, optimizer, init)
-    torch.manual_seed(seed)
+    if config.threads is not None:
+        training.set_threads(config.threads)
+    benchmark, selection = config.benchmark, config.selection
+    recipe = _choose_recipe(config)
+    folder = make_folder(config) if config.folder is None else Path(config.folder)
+    _write_config(config, folder, resume)
+    torch.manual_seed(config.seed)
     splits = benchmark.load(selection)
-    chosen = fit_recipe(chosen, splits.train[0])
-    _check_grid(chosen, splits.train[0])
-    what = f"{selection.data} {benchmark.sample}s"
-    module = make_module(splits, chosen, what)
-    network = module.surrogate.model
     train, test = splits.train, splits.test
+    recipe = resolve_recipe(recipe, train[0])
+    _check_grid(recipe, train[0])
+    what = f"{selection.data} {benchmark.sample}s"
+    module = make_module(splits, recipe, what)
+    network = module.surrogate.model
     counts = [f"{len(train)} {what} to train on", f"{len(test)} to test on"]
     if splits.val is not None:
         counts.insert(1, f"{len(splits.val)} to validate on")
-    print(f"{', '.join(counts)}; {network}")
-    size = chosen.num_points
-    transforms = [] if splits.train_transform is None else [splits.train_transform]
-    if size is not None:
-        transforms += [_PointsAlone(), FixedPoints(size, replace=False)]
-    data = training.SurrogateDataModule(
-        train,
-        splits.val,
-        batch_size=chosen.batch_size,
-        train_transform=Compose(transforms) if transforms else None,
-        seed=seed,
-    )
-    if seconds is not None:
-        steps = steps_within(
-            seconds, module, data, folder, accelerator=device, precision=precision
-        )
-        epochs_needed = -(-steps // data.num_batches)
-        chosen = replace(chosen, epochs=epochs_needed, max_steps=steps)
-        module.recipe = chosen
+    log.info("%s; %s", ", ".join(counts), network)
+    data = _make_data(splits, recipe, config.seed)
+    recipe = module.recipe = _fit_budget(config, module, data, folder)
     timer = StepTimer()
     surrogate = training.fit(
         module,
         data,
         folder,
         resume=resume,
-        accelerator=device,
-        precision=precision,
-        validate_every=max(1, chosen.epochs // _VALIDATIONS),
-        keep_best=keep_best,
-        patience=patience,
-        progress=progress,
-        callbacks=[timer, TimeEstimate()] if progress else [timer],
+        accelerator=config.device,
+        precision=config.precision,
+        validate_every=max(1, recipe.epochs // _VALIDATIONS),
+        keep_best=config.keep_best,
+        patience=config.patience,
+        logger=config.logger,
+        progress=config.progress,
+        callbacks=[timer, TimeEstimate()] if config.progress else [timer],
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
@@ -158,17 +101,17 @@ def run_benchmark(
     worst = int(errors.argmax())
     results = {
         "data": selection.data,
-        "optimizer": chosen.optimizer,
+        "optimizer": recipe.optimizer,
         "init": getattr(network, "init", None),
         **compared.mean_errors(),
         "worst_sample": worst,
         "relative_l2_of_worst_sample": errors[worst].item(),
-        **further_measures(benchmark, train, test, compared.predictions, splits.fields),
+        **extra_metrics(benchmark, train, test, compared.predictions, splits.fields),
         "num_train": len(train),
         "num_val": selection.num_val,
         "num_test": len(test),
         "num_points": test[0].num_nodes,
-        "epochs": chosen.epochs,
+        "epochs": recipe.epochs,
         "steps": timer.steps,
         # A complex parameter is two numbers.
         "parameters": sum(p.numel() << p.is_complex() for p in network.parameters()),
@@ -184,7 +127,7 @@ def run_benchmark(
     mesh = benchmark.surface(selection, middle)
     if mesh is not None:
         mesh = surrogate.predict_mesh(mesh, location="cell")
-    draw_sample(
+    plot_sample(
         folder,
         benchmark,
         test[middle],
@@ -193,19 +136,23 @@ def run_benchmark(
         f"{selection.data} {benchmark.sample}",
         mesh,
     )
-    draw_history(folder, what, splits.fields)
+    plot_history(folder, what, splits.fields)
     return results
 
 
+def make_folder(config: RunConfig, prefix: str = "") -> Path:
+    """Make a new folder in `runs`, named by problem, data and time.
+
+    Args:
+        config: The run.
+        prefix: What the name starts with.
+    """
+    name = f"{prefix}{config.benchmark.name}-{config.selection.data}"
+    return training.run_folder(Path("runs", name))
+
+
 def published_figures(
-    benchmark: Benchmark,
-    recipe: str,
-    selection: Selection,
-    epochs: int | None,
-    results: Mapping[str, Any],
-    seconds: float | None = None,
-    optimizer: str | None = None,
-    init: str | None = None,
+    config: RunConfig, results: Mapping[str, Any]
 ) -> tuple[Published, ...]:
     """Return the published figures that a run may stand beside.
 
@@ -213,32 +160,74 @@ def published_figures(
     nothing simulated, shortened or incomplete ever stands beside them.
 
     Args:
-        benchmark: The problem.
-        recipe: Name of the recipe.
-        selection: Which data.
-        epochs: Epochs instead of the recipe's.
+        config: The run.
         results: What `run_benchmark` returned, for its `num_train` and `num_test`.
-        seconds: Time of the training instead of epochs.
-        optimizer: Optimizer instead of the recipe's.
-        init: Start instead of the recipe's.
     """
+    benchmark, selection = config.benchmark, config.selection
     official = selection == Selection(data="official", root=selection.root)
     sizes = benchmark.published_sizes
     complete = not sizes or all(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
-    whole = complete and epochs is None and seconds is None
-    unchanged = optimizer is None and init is None
-    comparable = official and recipe == "paper" and whole and unchanged
+    unchanged = not config.budget and config.optimizer is None and config.init is None
+    comparable = official and complete and config.recipe == "paper" and unchanged
     return benchmark.published if comparable else ()
 
 
-def _override(recipe: Recipe, optimizer: str | None, init: str | None) -> Recipe:
-    """Return the recipe with another optimizer or start, where the model has them."""
+def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
+    """Write `config.yaml`, unless it is that of the training to carry on."""
+    path = folder / CONFIG
+    kept = (folder / "last.ckpt").exists() or (resume and path.exists())
+    if getattr(rank_zero_only, "rank", 0) == 0 and not kept:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without the folder: a run that starts from this file gets its own.
+        replace(config, folder=None).save(path)
+
+
+def _choose_recipe(config: RunConfig) -> Recipe:
+    """Return the recipe with the run's epochs, optimizer and start."""
+    recipe = config.benchmark.recipe(config.model, config.recipe)
     model = dict(recipe.model)
-    if init is not None and "init" in signature(recipe.model_class).parameters:
-        model["init"] = init
-    return replace(recipe, model=model, optimizer=optimizer or recipe.optimizer)
+    # Models without a choice of how to start keep their own.
+    if config.init is not None and "init" in signature(recipe.model_class).parameters:
+        model["init"] = config.init
+    return replace(
+        recipe,
+        model=model,
+        epochs=config.epochs or recipe.epochs,
+        optimizer=config.optimizer or recipe.optimizer,
+    )
+
+
+def _make_data(
+    splits: Splits, recipe: Recipe, seed: int
+) -> training.SurrogateDataModule:
+    transforms = [] if splits.train_transform is None else [splits.train_transform]
+    if recipe.num_points is not None:
+        transforms += [_PointsAlone(), FixedPoints(recipe.num_points, replace=False)]
+    return training.SurrogateDataModule(
+        splits.train,
+        splits.val,
+        batch_size=recipe.batch_size,
+        train_transform=Compose(transforms) if transforms else None,
+        seed=seed,
+    )
+
+
+def _fit_budget(
+    config: RunConfig,
+    module: training.SurrogateModule,
+    data: training.SurrogateDataModule,
+    folder: Path,
+) -> Recipe:
+    """Return the module's recipe with the steps that the run asks for."""
+    steps = config.steps
+    if config.seconds is not None:
+        steps = steps_within(config.seconds, config, module, data, folder)
+    if steps is None:
+        return module.recipe
+    epochs = -(-steps // data.num_batches)
+    return replace(module.recipe, epochs=epochs, max_steps=steps)
 
 
 class _PointsAlone(BaseTransform):

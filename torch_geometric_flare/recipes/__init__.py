@@ -82,7 +82,8 @@ from torch_geometric_flare.recipes.perceiver_io import (
     PERCEIVER_IO_PAPER,
     PERCEIVER_IO_PIPE,
 )
-from torch_geometric_flare.recipes.recipe import Recipe
+from torch_geometric_flare.recipes.recipe import INFER, Recipe, resolve_recipe
+from torch_geometric_flare.recipes.table import RECIPES
 from torch_geometric_flare.recipes.transformer import (
     TRANSFORMER_AIRFOIL,
     TRANSFORMER_DARCY,
@@ -160,6 +161,7 @@ __all__ = [
     "GNOT_PAPER",
     "GNOT_PIPE",
     "GNOT_PIPE_WITH_INPUTS",
+    "INFER",
     "LNO_AIRFOIL",
     "LNO_DARCY",
     "LNO_DRIVAERML",
@@ -174,6 +176,7 @@ __all__ = [
     "PERCEIVER_IO_LPBF",
     "PERCEIVER_IO_PAPER",
     "PERCEIVER_IO_PIPE",
+    "RECIPES",
     "Recipe",
     "TRANSFORMER_AIRFOIL",
     "TRANSFORMER_DARCY",
@@ -192,4 +195,5 @@ __all__ = [
     "TRANSOLVER_LPBF",
     "TRANSOLVER_PAPER",
     "TRANSOLVER_PIPE",
+    "resolve_recipe",
 ]

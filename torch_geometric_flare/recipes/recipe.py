@@ -1,18 +1,22 @@
-"""How to train a surrogate, and of which class."""
+"""A model class and its training hyperparameters."""
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from torch import nn
+from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_integers, check_kind, check_numbers
 from torch_geometric_flare.nn import models
 
 Value = int | float | str | bool | tuple[int, ...]
 """An argument of a model; a tuple may be given as the list that JSON makes of it."""
+
+INFER = "infer"
+"""As the `grid` or the `num_points` in a recipe's model: that of the samples."""
 
 OPTIMIZERS = ("adamw", "muon")
 COORDINATES = ("given", "box", "statistics")
@@ -254,3 +258,28 @@ def _check_arguments(
                 f"model holds {name!r}, which {model_class.__name__} does not take: it "
                 f"takes {', '.join(p for p in parameters if p not in _CHANNELS)}"
             )
+
+
+def resolve_recipe(recipe: Recipe, sample: Data) -> Recipe:
+    """Return the recipe with `INFER` replaced by what a sample has.
+
+    Args:
+        recipe: Its model's `grid` and `num_points` may be `INFER`.
+        sample: Any of the samples, which all have the same grid or number of points.
+
+    Raises:
+        ValueError: If the sample has no grid, or another argument is `INFER`.
+    """
+    inferred: dict[str, int | tuple[int, ...]] = {}
+    for name in (name for name, value in recipe.model.items() if value == INFER):
+        if name == "num_points":
+            inferred[name] = int(sample.num_nodes)
+        elif name == "grid" and sample.get("grid") is not None:
+            inferred[name] = tuple(int(length) for length in sample.grid)
+        else:
+            raise ValueError(
+                f"this recipe of {recipe.model_class.__name__} takes {name!r} from the "
+                f"samples, which hold {sorted(sample.keys())}: choose samples on a "
+                "grid, or another model"
+            )
+    return replace(recipe, model={**recipe.model, **inferred}) if inferred else recipe

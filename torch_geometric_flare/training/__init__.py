@@ -10,6 +10,12 @@ from torch_geometric_flare.training.callbacks import (
     EpochSeed,
     scaled_ema_decay,
 )
+from torch_geometric_flare.training.console import (
+    add_threads_option,
+    set_threads,
+    show_log,
+    user_errors,
+)
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
 from torch_geometric_flare.training.evaluation import (
     Comparison,
@@ -30,9 +36,7 @@ from torch_geometric_flare.training.point_parallel import (
 from torch_geometric_flare.training.quiet import quiet_lightning
 from torch_geometric_flare.training.rollout import RolloutModule, evaluate_rollout
 from torch_geometric_flare.training.run_folder import read_history, run_folder
-from torch_geometric_flare.training.threads import add_threads_option
 from torch_geometric_flare.training.trainer import TrainerConfig, build_trainer, fit
-from torch_geometric_flare.training.user_errors import user_errors
 
 __all__ = [
     "Comparison",
@@ -57,6 +61,8 @@ __all__ = [
     "read_history",
     "run_folder",
     "scaled_ema_decay",
+    "set_threads",
     "shard_points",
+    "show_log",
     "user_errors",
 ]

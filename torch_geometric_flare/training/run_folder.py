@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-_OPTIONS = "options.json"
+_CONFIG = "config.yaml"
 # What a file system without locks answers.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
@@ -34,8 +34,7 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
         prefix: Path of a new folder, to which date and time are added, and a number
             where that folder exists.
         resume: The folder of a killed training; `None` for a new one. It holds a
-            checkpoint, or what `note_options` wrote where it was killed before the
-            first.
+            checkpoint, or the `config.yaml` of a run that was killed before the first.
 
     Returns:
         The folder.
@@ -48,7 +47,7 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
     folder = Path(resume).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={str(resume)!r} is no folder: look in runs")
-    if not any((folder / name).is_file() for name in ("last.ckpt", _OPTIONS)):
+    if not any((folder / name).is_file() for name in ("last.ckpt", _CONFIG)):
         raise FileNotFoundError(
             f"resume={str(resume)!r} holds no last.ckpt, as the first is written after "
             "an epoch: start again without resuming"
@@ -56,44 +55,10 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
     return folder
 
 
-def note_options(folder: Path, options: Sequence[str]) -> None:
-    """Write the command line of a training to its folder, for `read_options`.
-
-    Args:
-        folder: The folder of the training.
-        options: The arguments, without those that resume.
-    """
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        (folder / _OPTIONS).write_text(json.dumps(list(options)) + "\n")
-
-
-def read_options(folder: str | Path) -> list[str]:
-    """Return what `note_options` wrote, nothing where it did not.
-
-    Args:
-        folder: The folder of the training.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
-    path = Path(folder).expanduser() / _OPTIONS
-    try:
-        options = json.loads(path.read_text())
-    except FileNotFoundError:
-        return []
-    except ValueError as error:
-        raise ValueError(f"'{path}' is damaged: delete it, and name all options") from (
-            error
-        )
-    if not isinstance(options, list) or not all(isinstance(o, str) for o in options):
-        raise ValueError(f"'{path}' holds no list of texts: delete it")
-    return options
-
-
 def drop_unused(folder: Path) -> None:
     """Delete the folder of a training that has written nothing but its options."""
-    if [path.name for path in folder.iterdir()] == [_OPTIONS]:
-        (folder / _OPTIONS).unlink()
+    if [path.name for path in folder.iterdir()] == [_CONFIG]:
+        (folder / _CONFIG).unlink()
     folder.rmdir()
 
 

@@ -1,17 +1,16 @@
-"""What a figure depends on besides the code: data, versions, machine."""
+"""Provenance of a run: its data, versions and machine."""
 
 import hashlib
 import os
 import platform
 from collections.abc import Iterable
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-
-import torch_geometric_flare
 
 _PACKAGES = ("torch", "torch_geometric", "lightning")
 
@@ -35,13 +34,17 @@ def hash_samples(samples: Iterable[Data]) -> str:
     return total.hexdigest()
 
 
-def describe_versions() -> dict[str, str]:
-    """Return the versions of Python, the packages and this one."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in _PACKAGES},
-        "torch_geometric_flare": torch_geometric_flare.__version__,
-    }
+def describe_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of what this package stands on, if installed.
+
+    Args:
+        *packages: Further packages.
+    """
+    versions = {"python": platform.python_version()}
+    for name in (*_PACKAGES, *packages):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def describe_machine() -> str:

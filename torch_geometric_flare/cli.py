@@ -1,0 +1,127 @@
+"""The installed command `tgflare`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+import torch_geometric_flare
+from torch_geometric_flare._extras import MissingExtra
+from torch_geometric_flare._provenance import describe_machine, describe_versions
+from torch_geometric_flare.functional.attention.choice import BACKENDS
+from torch_geometric_flare.surrogates import load_surrogate
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `tgflare COMMAND ...`.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit status: 2, after one sentence, on what the user can mend.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="tgflare",
+        usage="tgflare COMMAND [OPTION ...]",
+        description=torch_geometric_flare.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n"
+        + "\n".join(f"  {name:10}{text}" for name, (_, text) in _COMMANDS.items())
+        + "\n\n`tgflare COMMAND --help` lists the options of a command.",
+    )
+    version = f"tgflare {torch_geometric_flare.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument(
+        "command", choices=_COMMANDS, metavar="COMMAND", help="one of those below"
+    )
+    command, _ = _COMMANDS[parser.parse_args(given[:1]).command]
+    try:
+        return command(given[1:])
+    except (OSError, ValueError, MissingExtra) as error:
+        print("error:", *str(error).split(), file=sys.stderr)
+        return 2
+
+
+# Commands import what they need: `info` runs with the core alone.
+def _train(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments import run_command_line
+
+    text = "Train a model on a benchmark problem, measure it and draw a sample."
+    run_command_line(None, text, arguments, "tgflare train")
+    return 0
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments import run_comparison
+
+    text = "Train several models under one budget, and write a report."
+    run_comparison(text, arguments, "tgflare compare")
+    return 0
+
+
+def _predict(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments import predict_command_line
+
+    text = "Predict fields on meshes of your own with a trained surrogate."
+    return predict_command_line(text, arguments, "tgflare predict")
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments.evaluation import evaluate_command_line
+
+    evaluate_command_line(arguments, "tgflare evaluate")
+    return 0
+
+
+def _simulate(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments.evaluation import simulate_command_line
+
+    simulate_command_line(arguments, "tgflare simulate")
+    return 0
+
+
+def _info(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="tgflare info",
+        description="Describe this machine, the installed versions and checkpoints.",
+    )
+    parser.add_argument("checkpoint", nargs="*", help="checkpoint of a training")
+    checkpoints = parser.parse_args(arguments).checkpoint
+    if not checkpoints:
+        facts = {"torch_geometric_flare": torch_geometric_flare.__version__}
+        facts |= describe_versions("llvmlite", "torch_scatter")
+        facts["machine"] = describe_machine()
+        facts["attention backends"] = ", ".join(backend.name for backend in BACKENDS)
+        _print(facts)
+    for path in checkpoints:
+        surrogate = load_surrogate(path)
+        model = surrogate.model
+        size = sum(p.numel() << p.is_complex() for p in model.parameters())
+        _print(
+            {
+                "checkpoint": path,
+                "model": str(model),
+                "parameters": f"{size:,}",
+                "trained on": surrogate.training_data or "not known",
+                "predicts": ", ".join(map(str, surrogate.fields)) or "not named",
+                "inputs": ", ".join(["coordinates", *map(str, surrogate.features)]),
+                "at the": f"{surrogate.location or 'point'}s",
+            }
+        )
+    return 0
+
+
+def _print(facts: dict[str, str]) -> None:
+    for name, text in facts.items():
+        print(f"{name:24} {text}")
+
+
+_COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "train": (_train, "train a model on a benchmark problem"),
+    "compare": (_compare, "train several models under one budget, with a report"),
+    "predict": (_predict, "predict fields on meshes of your own"),
+    "evaluate": (_evaluate, "measure a checkpoint on a test split or on meshes"),
+    "simulate": (_simulate, "make a simulated data set"),
+    "info": (_info, "describe this machine or a checkpoint"),
+}

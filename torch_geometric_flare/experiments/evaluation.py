@@ -1,0 +1,174 @@
+"""The command lines that measure a checkpoint and that simulate a data set."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torch_geometric_flare import mesh_io, training
+from torch_geometric_flare.experiments.benchmark import Selection
+from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_benchmark
+from torch_geometric_flare.experiments.options import Options, parse
+from torch_geometric_flare.experiments.quantities import extra_metrics
+from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.surrogates import Surrogate, load_surrogate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestData(Options):
+    """What a checkpoint is measured on.
+
+    Args:
+        problem: Benchmark problem, as for a training; by default that of the run in
+            whose folder the checkpoint lies, with its data.
+        selection: Which data.
+        device: Where to compute: cpu, cuda.
+        threads: Threads of the CPU to compute with; by default one per core.
+    """
+
+    problem: str | None = None
+    selection: Selection = Selection()
+    device: str = "cpu"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedData(Options):
+    """A simulated data set.
+
+    Args:
+        problem: Benchmark problem, as for a training.
+        selection: Which data.
+    """
+
+    problem: str
+    selection: Selection = Selection()
+
+
+@training.user_errors()
+def evaluate_command_line(
+    arguments: Sequence[str], prog: str | None = None
+) -> dict[str, Any]:
+    """Measure a checkpoint on the test split of a benchmark, or on meshes.
+
+    Args:
+        arguments: The command line.
+        prog: Name of the command.
+
+    Returns:
+        The errors by name.
+
+    Raises:
+        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+    """
+    values = parse(_evaluation_parser(prog, {}), arguments)
+    file = Path(values["checkpoint"]).with_name(CONFIG)
+    if file.exists() and values["problem"] is None and not values["meshes"]:
+        run = RunConfig.load(file).to_options()
+        names = {"problem", *(entry.name for entry in fields(Selection))}
+        defaults = {name: run[name] for name in names}
+        values = parse(_evaluation_parser(prog, defaults), arguments)
+    checkpoint, meshes = values.pop("checkpoint"), values.pop("meshes")
+    config = TestData.from_options(values)
+    if config.threads is not None:
+        training.set_threads(config.threads)
+    surrogate = load_surrogate(checkpoint, device=config.device)
+    if meshes:
+        errors = _evaluate_meshes(surrogate, meshes)
+    else:
+        errors = _evaluate_split(surrogate, config)
+    for name, value in errors.items():
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        log.info(f"{name:42} {text}")
+    return errors
+
+
+@training.user_errors()
+def simulate_command_line(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Simulate the data set of a benchmark, and keep it for trainings.
+
+    Args:
+        arguments: The command line.
+        prog: Name of the command.
+
+    Raises:
+        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+    """
+    parser = SimulatedData.parser(
+        "Simulate the data set of a benchmark problem, which `train` then reads.",
+        prog=prog,
+        hidden=("data", "fields"),
+    )
+    config = SimulatedData.from_options(parse(parser, arguments))
+    benchmark, selection = find_benchmark(config.problem), config.selection
+    if selection.data != "simulated":
+        raise ValueError(f"data is {selection.data!r}, but this command simulates")
+    splits = benchmark.load(selection)
+    parts = {"train": splits.train, "validate": splits.val, "test": splits.test}
+    counts = [f"{len(part)} to {name} on" for name, part in parts.items() if part]
+    log.info(
+        "simulated %ss: %s, of %s points, in %s",
+        benchmark.sample,
+        ", ".join(counts),
+        f"{splits.test[0].num_nodes:,}",
+        selection.root,
+    )
+
+
+def _evaluation_parser(prog: str | None, defaults: dict[str, Any]) -> Any:
+    parser = TestData.parser(
+        "Measure a checkpoint on the test split of a benchmark problem, or on meshes "
+        "that bring their true fields.",
+        prog=prog,
+        defaults=defaults,
+    )
+    parser.add_argument("checkpoint", help="checkpoint of a training")
+    parser.add_argument("meshes", nargs="*", help="meshes with their true fields")
+    return parser
+
+
+def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
+    """Return what `metrics.json` of a run says about errors."""
+    if config.problem is None:
+        raise ValueError("problem is not given: name a benchmark problem, or meshes")
+    benchmark = find_benchmark(config.problem)
+    splits = benchmark.load(config.selection)
+    if splits.fields != surrogate.fields:
+        raise ValueError(
+            f"the checkpoint predicts {surrogate.fields}, but the data of "
+            f"{benchmark.name} have {splits.fields}: choose them by --fields"
+        )
+    train, test = splits.train, splits.test
+    compared = training.compare_with_baselines(surrogate, train, test)
+    return {
+        "data": config.selection.data,
+        "num_test": len(test),
+        **compared.mean_errors(),
+        **extra_metrics(benchmark, train, test, compared.predictions, splits.fields),
+    }
+
+
+def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, Any]:
+    """Return the mean over the meshes of the relative error of each field."""
+    location = surrogate.location or "point"
+    errors: dict[str, list[float]] = {}
+    for path in meshes:
+        mesh = surrogate.predict_mesh(mesh_io.read_mesh(path))
+        for field in surrogate.fields:
+            if f"{field.name}_true" not in mesh.array_names:
+                raise ValueError(f"{path} has no array {field.name!r} to measure on")
+            predicted, true = (
+                torch.as_tensor(mesh.get_array(name, preference=location))
+                for name in (field.name, f"{field.name}_true")
+            )
+            rows = predicted.reshape(len(predicted), -1), true.reshape(len(true), -1)
+            error = float(relative_l2(*rows))
+            errors.setdefault(f"relative_l2_{field.name}", []).append(error)
+            log.info("%s: %s, relative L2 error %.4g", path, field.name, error)
+    means = {name: sum(values) / len(values) for name, values in errors.items()}
+    return {"num_meshes": len(meshes), **means}

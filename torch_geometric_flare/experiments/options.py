@@ -1,0 +1,223 @@
+"""A dataclass as options of a command line and as a YAML file.
+
+Both follow from the fields alone: a field is an option of the same name, its line under
+`Args:` in the class's docstring is the help text, and a field that is itself a
+dataclass contributes its own fields.
+"""
+
+import inspect
+import re
+from argparse import ArgumentError
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+import yaml
+from jsonargparse import ActionYesNo, ArgumentParser
+
+Config = TypeVar("Config", bound="Options")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of a dataclass that a command line and a YAML file describe.
+
+    The metadata of a field may say what kind of value an option `accepts`, where it is
+    another than the field's own.
+    """
+
+    no_option: ClassVar[tuple[str, ...]] = ()
+    """Fields, also of dataclasses within, that are not options."""
+
+    @classmethod
+    def parser(
+        cls,
+        description: str,
+        *,
+        prog: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        hidden: Sequence[str] = (),
+        aliases: Mapping[str, str] | None = None,
+    ) -> ArgumentParser:
+        """Return the parser of a command line.
+
+        Args:
+            description: First line of the help page.
+            prog: Name of the command; that of the script by default.
+            defaults: Other defaults than those of the fields, by option.
+            hidden: Options that the help page leaves out.
+            aliases: Second names of options.
+        """
+        parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+        parser.add_argument(
+            "--config",
+            action="config",
+            help="YAML file of options; those that follow on the command line win",
+        )
+        for name, entry, kind, text in cls._options():
+            default = (defaults or {}).get(name, entry.default)
+            given: dict[str, Any] = {"default": default, "type": kind}
+            if default is MISSING:
+                given = {"required": True, "type": kind}
+            elif kind is bool:
+                given = {"default": default, "action": ActionYesNo(no_prefix="no-")}
+            if name in hidden:
+                text = "==SUPPRESS=="
+            flags = [f"--{name.replace('_', '-')}"]
+            if name in (aliases or {}):
+                flags.append(f"--{(aliases or {})[name]}")
+            parser.add_argument(*flags, help=text, **given)
+        return parser
+
+    @classmethod
+    def load(cls: type[Config], path: str | Path) -> Config:
+        """Read a YAML file.
+
+        Args:
+            path: The file, which may leave out what has a default.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it holds another option than the fields, or a wrong value;
+                the message names it.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"path={str(path)!r} is not a file")
+        return cls.from_options(parse_with_file(cls.parser(""), path, []))
+
+    def save(self, path: str | Path) -> None:
+        """Write a YAML file that `load` reads.
+
+        Args:
+            path: The file.
+        """
+        text = yaml.safe_dump(self.to_options(), sort_keys=False, allow_unicode=True)
+        Path(path).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_options(cls: type[Config], values: Mapping[str, Any]) -> Config:
+        """Return the object of values by option.
+
+        Args:
+            values: Values by option; what is left out has its default.
+        """
+        built: Config = _build(cls, values)
+        return built
+
+    def to_options(self) -> dict[str, Any]:
+        """Return all options by name, in plain values."""
+        return {
+            name: _plain(value)
+            for name, value in _flat(self)
+            if name not in self.no_option
+        }
+
+    @classmethod
+    def _options(cls) -> Iterator[tuple[str, Field[Any], Any, str]]:
+        """Return name, field, kind and help text of each option."""
+        for option in _fields(cls):
+            if option[0] not in cls.no_option:
+                yield option
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a command line by option.
+
+    Args:
+        parser: The parser of `Options.parser`, which may have further options.
+        arguments: The command line.
+
+    Raises:
+        ValueError: In one sentence, if an option or its value is wrong.
+    """
+    try:
+        values: dict[str, Any] = parser.parse_args(list(arguments)).as_dict()
+    except ArgumentError as error:
+        text = str(error)
+        name = re.search(r'Parser key "(\w+)":', text)
+        value = re.search(r"(?:Given|Got) value: (.*)", text)
+        kind = re.search(r"(?:Subtypes: |Expected an? )(.*?)(?:\. Got|\n|$)", text)
+        if name and value and kind:
+            option = f"--{name[1].replace('_', '-')}"
+            expected = re.sub(r"<class '(\w+)'>|typing\.", r"\1", kind[1])
+            text = f"{option} is {value[1]}, expected {expected}"
+        raise ValueError(" ".join(text.split())) from error
+    del values["config"]
+    return values
+
+
+def parse_with_file(
+    parser: ArgumentParser, file: Path, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Return the values of a file and a command line, which wins, by option.
+
+    Args:
+        parser: As for `parse`.
+        file: A YAML file.
+        arguments: The command line.
+
+    Raises:
+        ValueError: As `parse`; the message names the file too.
+    """
+    try:
+        return parse(parser, [f"--config={file}", *arguments])
+    except ValueError as error:
+        raise ValueError(f"{error} (with the options in '{file}')") from error
+
+
+def _fields(cls: type[Any]) -> Iterator[tuple[str, Field[Any], Any, str]]:
+    hints, texts = get_type_hints(cls), _help_texts(cls)
+    for entry in fields(cls):
+        kind = hints[entry.name]
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from _fields(kind)
+        else:
+            accepted = entry.metadata.get("accepts", kind)
+            yield entry.name, entry, accepted, texts[entry.name]
+
+
+def _help_texts(cls: type[Any]) -> dict[str, str]:
+    """Return what the docstring says about each argument, without its markup."""
+    text = inspect.getdoc(cls) or ""
+    section = text.partition("\nArgs:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]
+    texts = {
+        name: " ".join(body.split())
+        for name, body in zip(entries[::2], entries[1::2], strict=True)
+    }
+    return {
+        entry.name: texts.get(entry.name, "").replace("`", "").removesuffix(".")
+        for entry in fields(cls)
+    }
+
+
+def _build(cls: Any, values: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(cls)
+    arguments = {}
+    for entry in fields(cls):
+        if is_dataclass(hints[entry.name]):
+            arguments[entry.name] = _build(hints[entry.name], values)
+        elif entry.name in values:
+            arguments[entry.name] = values[entry.name]
+    return cls(**arguments)
+
+
+def _flat(config: Any) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(type(config))
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(hints[entry.name]):
+            yield from _flat(value)
+        else:
+            yield entry.name, value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "name", None) or str(value)  # a benchmark, or a path

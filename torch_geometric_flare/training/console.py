@@ -1,0 +1,105 @@
+"""The frame of a command line: its log, its errors and its threads."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from torch_geometric_flare._extras import MissingExtra
+
+
+class _Console(logging.Handler):
+    """Prints to the streams of the moment, which may have been redirected."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno < logging.WARNING:
+            print(text, flush=True)
+        else:
+            print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def show_log() -> Iterator[None]:
+    """Print what the package logs, warnings and errors to the standard error."""
+    log = logging.getLogger("torch_geometric_flare")
+    if any(isinstance(handler, _Console) for handler in log.handlers):
+        yield
+        return
+    console, level = _Console(), log.level
+    log.addHandler(console)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(console)
+        log.setLevel(level)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Show the log, print user errors as one line, and exit with status 2.
+
+    User errors are `ValueError`, `OSError`, an extra that is not installed, and
+    Lightning's `MisconfigurationException`. They go to the standard error without a
+    traceback; all others are left alone. Use it in a `with` statement, or on the main
+    function of a script, as `@user_errors()`.
+
+    Raises:
+        SystemExit: With exit code 2, in place of these errors.
+    """
+    try:
+        with show_log():
+            yield
+    except (OSError, ValueError, MisconfigurationException, MissingExtra) as error:
+        print("error:", *str(error).split(), file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def set_threads(threads: int) -> None:
+    """Set the threads of the CPU for this process and for those that it starts.
+
+    Threads change the order of sums, and so the last bits of results.
+
+    Args:
+        threads: How many.
+    """
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+class _SetThreads(argparse.Action):
+    """Sets the threads and leaves nothing in the namespace."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        threads = int(str(values))
+        if threads < 1:
+            parser.error(f"--threads must be at least 1, got {threads}")
+        set_threads(threads)
+
+
+def add_threads_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--threads`, which calls `set_threads` when the command line is parsed.
+
+    Args:
+        parser: The parser. The namespace gets no entry.
+    """
+    parser.add_argument(
+        "--threads",
+        type=int,
+        action=_SetThreads,
+        default=argparse.SUPPRESS,
+        help="of the CPU to compute with; by default one per core",
+    )
