@@ -15,7 +15,9 @@ prediction by `--scale`; the file keeps their own coordinates. Of a volume mesh,
 the surface first where the surrogate has seen surfaces alone. Inputs besides the
 coordinates are arrays of the mesh of that name, or constants by `--set`, each number in
 the unit of the training; normals and areas are computed. Where an array of the mesh has
-another name than a field or an input, `--fields` says which one it is.
+another name than a field or an input, `--fields` says which one it is. Points count
+by the areas of the cells around them, so that the mesher does not matter, if the
+surrogate was trained that way; `--weight area` asks for it of older checkpoints.
 
 With `--forces --speed 38.9 --area 2.17` it prints the coefficients of drag (flow along
 x), lift (+z) and moments (`--moments-about X,Y,Z`) of the predicted `pressure`, without

@@ -17,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from torch_geometric_flare.analysis import effective_rank, spectra, stable_rank
-from torch_geometric_flare.experiments import BENCHMARKS, Selection
+from torch_geometric_flare.experiments import PROBLEMS, Selection, find_benchmark
 from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import add_threads_option, user_errors
 
@@ -61,7 +61,7 @@ def main(argv=None):
     )
     add = parser.add_argument
     add("checkpoint", type=Path)
-    add("--dataset", choices=sorted(BENCHMARKS), default="drivaerml")
+    add("--dataset", choices=PROBLEMS, default="drivaerml")
     add("--data", choices=("simulated", "official"), default="simulated")
     add("--root", default="data", help="folder of the data sets")
     add("--sample", type=int, default=0, help="place in the test split")
@@ -70,7 +70,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     surrogate = load_surrogate(args.checkpoint)
     selection = Selection(data=args.data, root=args.root)
-    sample = BENCHMARKS[args.dataset].load(selection).test[args.sample]
+    benchmark = find_benchmark(args.dataset)
+    sample = benchmark.load(selection).test[args.sample]
     x = surrogate.encode_input(sample)
     untrained = copy.deepcopy(surrogate.model)
     torch.manual_seed(0)
@@ -80,7 +81,7 @@ def main(argv=None):
         for model in (untrained, surrogate.model)
     )
     folder = args.checkpoint.parent
-    kind = f"{args.data} {BENCHMARKS[args.dataset].sample}"
+    kind = f"{args.data} {benchmark.sample}"
     draw(before, after, kind).savefig(folder / "spectrum.png", dpi=130)
     results = []
     for first, values in zip(before, after, strict=True):

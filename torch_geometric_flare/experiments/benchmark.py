@@ -105,6 +105,8 @@ class Splits:
             are drawn from it.
         val: Validation split, if there is one.
         location: Where on a mesh the samples lie, `"cell"` or `"point"`.
+        weighted: Whether points count by what they stand for, see `Surrogate`; samples
+            without `weight` have points that were spread evenly.
     """
 
     train: Sequence[Data]
@@ -117,6 +119,7 @@ class Splits:
     train_transform: Callable[[Data], Data] | None = None
     val: Sequence[Data] | None = None
     location: str | None = None
+    weighted: bool = False
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]

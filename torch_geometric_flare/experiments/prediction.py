@@ -101,6 +101,8 @@ def _parse(
     add("--scale", type=float, default=1.0, help="training units in one of the mesh")
     what = "an input of the model that is the same everywhere"
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
+    what = "count points by their areas, or alike; by default as it was trained"
+    add("--weight", choices=("area", "none"), help=what)
     add("--chunk", type=int, metavar="POINTS", help="predict so many at a time")
     add("--device", default="cpu", help="where to predict: cpu, cuda")
     add("--png", action="store_true", help="draw each field beside the mesh written")
@@ -196,6 +198,7 @@ def _predict(
             scale=args.scale,
             location=args.location,
             arrays=args.fields or (),
+            weight=args.weight,
         )
     for warning in caught:
         log.warning(f"{path}: {warning.message}")

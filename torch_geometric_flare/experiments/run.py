@@ -275,4 +275,5 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         features=splits.features,
         input_normalizer=fit_input_normalizer(recipe, splits),
         location=splits.location,
+        weighted=splits.weighted,
     )

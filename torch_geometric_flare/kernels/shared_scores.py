@@ -353,9 +353,7 @@ def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:
     )
 
 
-def _padded_weights(
-    log_weight: Tensor, tasks: RowTasks, dtype: torch.dtype
-) -> Tensor:
+def _padded_weights(log_weight: Tensor, tasks: RowTasks, dtype: torch.dtype) -> Tensor:
     """Return logarithms to base two, padded: a vector may start at any row."""
     if log_weight.shape != (tasks.num_rows,):
         _refuse(log_weight, dtype, (tasks.num_rows,))
