@@ -3,8 +3,8 @@
 from torch_geometric_flare._extras import needs_extra
 
 with needs_extra("train,data,simulation,viz", __name__):
-    import lightning.pytorch  # noqa: F401, I001
     import jsonargparse  # noqa: F401
+    import lightning.pytorch  # noqa: F401
     import matplotlib  # noqa: F401
     import pyvista  # noqa: F401
     import scipy  # noqa: F401
