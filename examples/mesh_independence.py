@@ -6,8 +6,7 @@
 The meshes of a simulated test car: the simulator's panels, decimated, refined evenly,
 refined sixteenfold at the nose, an STL file with slivers, and a cloud of points. Prints
 and writes for each the area-weighted error of the pressure, drag, lift and side force
-(zero by symmetry), once with all cells alike and once with each by its area, and draws
-the drag.
+(zero by symmetry), with all cells alike and with each by its area, and draws them.
 """
 
 import os
@@ -16,7 +15,7 @@ if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
-import csv
+import json
 import tempfile
 from pathlib import Path
 
@@ -34,16 +33,15 @@ from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import add_threads_option, user_errors
 
 NOSE = 0.1  # of the car's length
+NAMES = {"none": "all alike", "area": "by area"}
 
 
 def refined_nose(triangles):
     """Triangles of the nose as sixteen each, the others as they are."""
     x = triangles.cell_centers().points[:, 0]
     at_nose = x < x.min() + NOSE * np.ptp(x)
-    nose, rest = (
-        triangles.extract_cells(where).extract_surface(algorithm=None)
-        for where in (at_nose, ~at_nose)
-    )
+    parts = (triangles.extract_cells(where) for where in (at_nose, ~at_nose))
+    nose, rest = (part.extract_surface(algorithm=None) for part in parts)
     return pv.merge([nose.subdivide(2, "linear"), rest]).extract_surface(algorithm=None)
 
 
@@ -97,31 +95,29 @@ def measure(predicted, panels, truth):
     return {"error": error.item(), "drag": drag, "lift": lift, "side": side}
 
 
-def draw(rows, folder):
-    """The drag on all meshes, with weights and without."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axis = figure.subplots()
-    for weight, marker in (("none", "o"), ("area", "s")):
+def draw(rows, true_drag, folder):
+    """Error of the pressure and of the drag on all meshes."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for shift, weight in zip((-0.2, 0.2), NAMES, strict=True):
         chosen = [row for row in rows if row["weights"] == weight]
+        places = np.arange(len(chosen)) + shift
+        left.bar(places, [row["error"] for row in chosen], 0.4, label=NAMES[weight])
+        drag = [100 * (row["drag"] / true_drag - 1) for row in chosen]
+        right.bar(places, drag, 0.4)
+    titles = "relative L2 error of the pressure", "error of the drag, %"
+    for axis, title in zip((left, right), titles, strict=True):
         names = [row["mesh"] for row in chosen]
-        label = "all points alike" if weight == "none" else "by area"
-        axis.plot(names, [row["drag"] for row in chosen], marker, label=label)
-    axis.set(
-        ylabel="drag coefficient", title="Simulated car, one surrogate, six meshes"
-    )
-    axis.set_ylim(bottom=0)
-    axis.grid(alpha=0.3)
-    axis.tick_params(axis="x", rotation=20)
-    axis.legend(loc="lower right")
+        axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axis.set_title(f"{title}, simulated car")
+    left.legend()
     figure.savefig(folder / "mesh_independence.png", dpi=130)
 
 
 @user_errors()
 def main(argv=None):
     """Predict on all meshes, print, write, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--car", type=int, default=0, help="place in the test split")
     add_threads_option(parser)
@@ -138,41 +134,27 @@ def main(argv=None):
     def truth(places):
         return dense["pressure"][tree.query(places)[1], 0]
 
-    exact = panels.copy()
-    exact.cell_data["pressure"] = truth(panels.cell_centers().points)
-    rows = []
+    panels.cell_data["pressure"] = truth(panels.cell_centers().points)
+    exact = measure(panels, panels, truth)
+    rows = [{"mesh": "truth", "weights": "", "points": panels.n_cells, **exact}]
     with tempfile.TemporaryDirectory() as folder:
         for name, mesh in meshes_of(panels, few["pos"], folder).items():
             location = "point" if mesh.n_cells == mesh.n_verts else "cell"
-            points = mesh.n_points if location == "point" else mesh.n_cells
-            for weight in ("none", "area"):
+            for weight in NAMES:
                 predicted = surrogate.predict_mesh(
                     mesh, location=location, weight=weight
                 )
-                found = measure(predicted, panels, truth)
-                rows.append(
-                    {"mesh": name, "points": points, "weights": weight, **found}
-                )
-                show(rows[-1])
-    show({"mesh": "truth", "points": panels.n_cells, **measure(exact, panels, truth)})
+                points = getattr(predicted, f"n_{location}s")
+                row = {"mesh": name, "weights": weight, "points": points}
+                rows.append({**row, **measure(predicted, panels, truth)})
+    for row in rows:
+        numbers = [f"{name} {row[name]:.4f}" for name in exact]
+        print(", ".join([row["mesh"], row["weights"], str(row["points"]), *numbers]))
     folder = args.checkpoint.parent
-    with (folder / "mesh_independence.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(rows, folder)
-    print(f"{folder}: mesh_independence.csv, mesh_independence.png")
+    (folder / "mesh_independence.json").write_text(json.dumps(rows, indent=2) + "\n")
+    draw(rows, exact["drag"], folder)
+    print(f"{folder}: mesh_independence.json, mesh_independence.png")
     return rows
-
-
-def show(row):
-    """Print a line of the table."""
-    print(
-        ", ".join(
-            f"{name} {value:.4f}" if isinstance(value, float) else f"{value}"
-            for name, value in row.items()
-        )
-    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ those of the same network before its training, writes `spectrum.png` and `spectr
 beside the checkpoint, and says how many latents hold 95 % of the sum of eigenvalues.
 """
 
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import argparse
 import copy
 import json

@@ -109,12 +109,11 @@ def spectrum(
             f"conv is a {type(conv).__name__}, expected FLAREConv, FLAREPPConv or "
             "PhysicsAttention"
         )
-    sliced = isinstance(conv, PhysicsAttention)
-    rank = conv.num_slices if sliced else conv.num_latents
-    if not 0 <= num_vectors <= (0 if sliced else rank):
+    most = 0 if isinstance(conv, PhysicsAttention) else conv.num_latents
+    if not 0 <= num_vectors <= most:
         raise ValueError(
-            f"num_vectors is {num_vectors}, expected at most {0 if sliced else rank} "
-            f"for this {type(conv).__name__}"
+            f"num_vectors is {num_vectors}, expected at most {most} for this "
+            f"{type(conv).__name__}"
         )
     layout = point_layout(conv, x, batch, batch_size, group, weight)
     rows = layout.unsort(x) if layout is batch else x
@@ -252,8 +251,10 @@ def spectra(
     found = []
     for block in blocks:
         inside = layout.sort(map_points(block.mixer_norm, rows, size))
-        options = {"chunk_size": chunk_size, "group": group}
-        found.append(spectrum(block.mixer, inside, layout, **options).values)
+        of_block = spectrum(
+            block.mixer, inside, layout, chunk_size=chunk_size, group=group
+        )
+        found.append(of_block.values)
         rows = run_in_chunks(block, rows, layout, size, group)
     return found
 
@@ -286,4 +287,5 @@ def effective_rank(values: Tensor) -> Tensor:
         $[\ldots]$, from 1 to $M$.
     """
     shares = values.clamp_min(0) / values.clamp_min(0).sum(dim=-1, keepdim=True)
-    return torch.special.entr(shares).sum(dim=-1).exp()
+    rank: Tensor = torch.special.entr(shares).sum(dim=-1).exp()
+    return rank

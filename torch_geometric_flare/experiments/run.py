@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import (
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 from lightning.pytorch.utilities import rank_zero_only
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
@@ -91,7 +98,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         validate_every=max(1, recipe.epochs // _VALIDATIONS),
         keep_best=config.keep_best,
         patience=config.patience,
-        logger=config.logger,
+        logger=_make_logger(config.logger, folder),
         progress=config.progress,
         callbacks=[timer, TimeEstimate()] if config.progress else [timer],
     )
@@ -238,6 +245,28 @@ class _PointsAlone(BaseTransform):
             if name in data:
                 del data[name]
         return data
+
+
+def _make_logger(name: str | None, folder: Path) -> Logger | None:
+    """Return a logger of Lightning that keeps its files in the folder of the run.
+
+    MLflow logs to the server that `MLFLOW_TRACKING_URI` names, if it is set.
+    """
+    try:
+        if name == "tensorboard":
+            return TensorBoardLogger(folder, name=name)
+        if name == "wandb":
+            return WandbLogger(name=folder.name, save_dir=folder)
+        if name == "mlflow":
+            database = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+            server = os.environ.get("MLFLOW_TRACKING_URI", database)
+            return MLFlowLogger(tracking_uri=server, run_name=folder.name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"logger is {name!r}, which needs a package that is not installed: pip "
+            f"install {name}"
+        ) from error
+    return None
 
 
 def _check_grid(recipe: Recipe, sample: Data) -> None:

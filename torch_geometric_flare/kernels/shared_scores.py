@@ -293,8 +293,8 @@ def gradients(
     )
     totals = k.new_zeros(tasks.table.size(0), heads, width, q.size(2))
     w = nothing if weights is None else weights
-    pointers = (k, v, g, y, log, w, q, z, grad, offset, log_total, totals, grad_k)
-    pointers += (grad_v,)
+    inputs = k, v, g, y, log, w, q, z, grad, offset, log_total
+    pointers = *inputs, totals, grad_k, grad_v
     strided = k, v, g, y, grad_k, grad_v
     run(
         tasks.table,

@@ -55,4 +55,6 @@ def _at_points(mesh: Any, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.floa
     corners = np.diff(np.asarray(cells.GetOffsetsArray()))
     points = np.asarray(cells.GetConnectivityArray())
     shares = np.repeat(sizes / np.maximum(corners, 1), corners)
-    return np.bincount(points, shares, minlength=mesh.n_points)
+    at_points: npt.NDArray[np.float64] = np.zeros(mesh.n_points)
+    np.add.at(at_points, points, shares)
+    return at_points

@@ -84,7 +84,7 @@ def attention(
 def _empty_results(
     q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _, heads, latents, width = q.shape
+    heads, latents, width = q.shape[1:]
     return (
         k.new_empty(k.shape),
         k.new_empty(heads, count_columns(sizes)),

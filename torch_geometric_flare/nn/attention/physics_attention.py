@@ -90,7 +90,8 @@ class _SliceAttention(nn.Module):
     def slice_attention(self, token: Tensor) -> Tensor:
         """Return how much each slice attends to each, $[B, H, G, G]$."""
         scores = self.query(token) @ self.key(token).mT / self.head_channels**0.5
-        return scores.softmax(dim=-1)
+        weights: Tensor = scores.softmax(dim=-1)
+        return weights
 
     def attend(
         self,

@@ -1,0 +1,89 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.simulation import Notchback
+from torch_geometric_flare.surrogates import Surrogate, save_surrogate
+from torch_geometric_flare.transforms import Normalizer
+
+FOLDER = Path(__file__).parents[2] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    surrogate = Surrogate(
+        FLARE(3, 8, 1, num_layers=1, heads=2, num_latents=4),
+        Normalizer([-230.0], [270.0]),
+        Normalizer.from_bounds(*Notchback.coordinate_bounds),
+        fields=[Field("pressure", unit="m²/s²")],
+        location="cell",
+        weighted=True,
+    )
+    save_surrogate(surrogate, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:predicting at the points")
+def test_six_meshes_with_weights_and_without(checkpoint):
+    rows = load("mesh_independence").main([str(checkpoint)])
+    assert (
+        json.loads(checkpoint.with_name("mesh_independence.json").read_text()) == rows
+    )
+    assert checkpoint.with_name("mesh_independence.png").exists()
+    assert len({row["mesh"] for row in rows}) == 7
+    truth, *others = rows
+    assert truth["error"] == 0 and abs(truth["side"]) < 1e-3
+    assert 0.1 < truth["drag"] < 0.3
+    drags = {
+        weight: [row["drag"] for row in others if row["weights"] == weight]
+        for weight in ("none", "area")
+    }
+    spread = {weight: max(d) - min(d) for weight, d in drags.items()}
+    assert spread["area"] < spread["none"]
+
+
+def test_orders_of_refinement(capsys, monkeypatch):
+    module = load("benchmarks/refinement")
+    monkeypatch.setattr(module, "SIDES", (5, 9, 17))
+    monkeypatch.setattr(module, "FINEST", 65)
+    module.main([])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    orders = {
+        tuple(line.split(", ")[:2]): float(line.split(", ")[-1]) for line in lines
+    }
+    for name in ("FLARE", "FLAREPP", "Transolver"):
+        assert orders[name, "areas"] > 1.5
+        assert orders[name, "none"] < 0.7
+
+
+def test_spectra_of_a_checkpoint(checkpoint, tmp_path, monkeypatch):
+    module = load("spectrum")
+    sample = torch.rand(50, 3) * torch.tensor(Notchback.coordinate_bounds[1])
+
+    class Cars:
+        sample = "car"
+
+        @staticmethod
+        def load(selection):
+            return type("Splits", (), {"test": [data]})
+
+    from torch_geometric.data import Data
+
+    data = Data(pos=sample)
+    monkeypatch.setattr(module, "find_benchmark", lambda name: Cars)
+    (block,) = module.main([str(checkpoint)])
+    assert all(1 <= used <= 4 for used in block["latents_for_95_percent"])
+    assert len(block["eigenvalues"]) == 2
+    assert (tmp_path / "spectrum.png").exists()
