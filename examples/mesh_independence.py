@@ -124,7 +124,6 @@ def main(argv=None):
     args = parser.parse_args(argv)
     surrogate = load_surrogate(args.checkpoint)
     panels = DRIVAERML.surface(Selection(), args.car)
-    # The truth between the panels, as the simulator interpolates it.
     dense, few = (
         Notchback(num_points=count).sample(sample_rng(0, "test", args.car))
         for count in (400_000, 10_000)
