@@ -4,7 +4,7 @@
     python examples/compare.py --dataset darcy --seconds 300 --seeds 3
 
 The first command gives every model the epochs of its recipe, the second one the same
-time. Each run has a process of its own. A folder in `runs` gets the table in Markdown,
+time. Each run has its own process. A folder in `runs` gets the table in Markdown,
 CSV and JSON, a plot of error against cost, and `report.html`. All data are simulated
 unless `--data official` is given.
 """

@@ -4,7 +4,7 @@
     python examples/rollout.py --unroll 1 --noise 0   # without what keeps it stable
 
 A substance is carried and spread by a flow in a box; each sample has a flow, a start
-and a mesh of its own. A MeshGraphNet learns the change in one step, on `--unroll` steps
+and its own mesh. A MeshGraphNet learns the change in one step, on `--unroll` steps
 in a row from a state with noise. Draws the error over all steps, and the last state.
 """
 

@@ -71,7 +71,7 @@ class Page(HTMLParser):
         self.anchors, self.fetched, self.prose = set(), [], []
         self.images, self.links, self.code = [], [], []
         self.formulas = 0
-        self._quiet = []  # open elements whose text is no prose
+        self._quiet = []  # open elements whose text is not prose
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
@@ -179,7 +179,7 @@ def test_styles_fetch_nothing_from_elsewhere(site):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_formula_is_marked_up(site, page):
     stray = [text for text in read(site, page).prose if "$" in text]
-    assert stray == [], "a display formula needs a paragraph of its own"
+    assert stray == [], "a display formula needs its own paragraph"
 
 
 @pytest.mark.parametrize(

@@ -41,14 +41,14 @@ def as_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_numbers(**values: Any) -> None:
-    """Raise `TypeError` naming the first of `values` that is no real number."""
+    """Raise `TypeError` naming the first of `values` that is not a real number."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} is {brief(value)}, expected a number")
 
 
 def check_integers(least: int, **values: Any) -> None:
-    """Raise an error naming the first of `values` that is no integer from `least`.
+    """Raise an error naming the first of `values` that is not an integer from `least`.
 
     Raises:
         TypeError: If it is of another kind.
@@ -62,12 +62,12 @@ def check_integers(least: int, **values: Any) -> None:
 
 
 def check_kind(kind: type | tuple[type, ...], expected: str, **values: Any) -> None:
-    """Raise `TypeError` naming the first of `values` that is no instance of a class.
+    """Raise `TypeError` naming the first of `values` that is not of a class.
 
     Args:
-        kind: The class, or several.
-        expected: What the message asks for, such as `a torch.nn.Module`.
-        **values: Arguments of the caller by name.
+            kind: The class, or several.
+            expected: What the message asks for, such as `a torch.nn.Module`.
+            **values: Arguments of the caller by name.
     """
     for name, value in values.items():
         if not isinstance(value, kind):

@@ -20,7 +20,7 @@ class Field:
             solver writes, such as `"static-pressure (Pa)"`; empty where that is `name`.
 
     Raises:
-        ValueError: If `name` is no identifier or `channels` is below one.
+        ValueError: If `name` is not an identifier or `channels` is below one.
     """
 
     name: str

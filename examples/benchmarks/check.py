@@ -30,7 +30,7 @@ def assert_close(
     """Compare in the 2-norm of each tensor.
 
     Raises:
-        WrongOperator: If a relative difference exceeds `tolerance` or is no number.
+        WrongOperator: If a relative difference exceeds `tolerance` or is not a number.
     """
     for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
         error = float((one - other).norm() / other.norm())

@@ -1,4 +1,4 @@
-"""Times of interleaved runs, and the peak memory of a run in a process of its own.
+"""Times of interleaved runs, and the peak memory of a run in its own process.
 
 On another device than a CPU, times are those of its own events, and memory is what its
 allocator hands out.

@@ -130,7 +130,7 @@ def prepare(name: str, sizes: Sequence[int]) -> Step:
 
 
 def probe(name: str, sizes: Sequence[int], threads: int, device: str) -> int:
-    """Peak memory of one run; for a process of its own."""
+    """Peak memory of one run, in its own process."""
     torch.set_num_threads(threads)
     torch.set_default_device(device)
     prepare(name, [600, 3])()  # libraries and threads

@@ -23,7 +23,7 @@ def test_the_mean_field_where_points_correspond():
 def test_a_constant_where_they_do_not():
     mean = MeanSample([sample(1.0, 2.0), sample(6.0)])
     assert mean.predict(sample(9.0, 9.0)).tolist() == [[3.0], [3.0]]
-    # The same number of points is no correspondence.
+    # The same number of points is not a correspondence.
     mean = MeanSample([sample(1.0, 2.0), sample(3.0, 6.0)])
     assert mean.predict(sample(9.0, 9.0)).tolist() == [[3.0], [3.0]]
 

@@ -202,7 +202,7 @@ def test_predictions_are_no_data(tmp_path, quick):
     mesh = sphere()
     add_notes(mesh, {"provenance": "predicted by FLARE"})
     mesh.save(tmp_path / "m.vtp")
-    with pytest.raises(ValueError, match="m.vtp' is no data, but predicted by FLARE"):
+    with pytest.raises(ValueError, match="m.vtp' is not data, but predicted by FLARE"):
         MeshFolder(tmp_path, fields=[PRESSURE], fractions=(1, 0, 0))
 
 
@@ -220,7 +220,7 @@ def test_wrong_arguments(folder, tmp_path):
     refused("three shares of sum 1", fractions=(0.5, 0.6, -0.1))
     refused("the val split of .* is empty", split="val", fractions=(0.9, 0, 0.1))
     absent = tmp_path / "absent"
-    refused("absent' is no folder", FileNotFoundError, absent)
+    refused("absent' is not a folder", FileNotFoundError, absent)
     assert not absent.exists()
     absent.mkdir()
     refused("holds no meshes", FileNotFoundError, absent)

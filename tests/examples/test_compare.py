@@ -57,7 +57,7 @@ def test_compares_and_carries_on(example, tmp_path, capsys):
     [
         ([TINY, "--models=Flair"], "models that have it: FLARE, LNO, Transolver"),
         (["--dataset=cheese"], "expected package.module:NAME"),
-        ([TINY, "--resume=runs/none"], "is no folder: look in runs"),
+        ([TINY, "--resume=runs/none"], "is not a folder: look in runs"),
         ([TINY, "--epochs=1", "--seconds=5"], "give only one"),
         ([TINY, "--num-test=0"], "num_test must be at least 1"),
     ],

@@ -107,7 +107,7 @@ def test_what_the_user_can_mend_is_a_sentence(example, capsys, monkeypatch, tmp_
     assert "--num-points is many" in many
     assert "epochs must be at least 1, got 0" in refused(example, capsys, "--epochs=0")
     typo = refused(example, capsys, "--resume=runs/typo")
-    assert "runs/typo' is no folder" in typo
+    assert "runs/typo' is not a folder" in typo
     killed = refused(example, capsys, f"--resume={tmp_path}")
     assert "start again without" in killed
 

@@ -231,8 +231,8 @@ def test_wrong_files(main, tmp_path, checkpoint, capsys):
         assert captured.err.count("\n") == 1
         return captured.err
 
-    assert "absent.stl' is no file" in error(path, tmp_path / "absent.stl")
-    assert "absent.ckpt' is no file" in error(tmp_path / "absent.ckpt", mesh)
+    assert "absent.stl' is not a file" in error(path, tmp_path / "absent.stl")
+    assert "absent.ckpt' is not a file" in error(tmp_path / "absent.ckpt", mesh)
     assert "is none of .stl" in error(path, path)
     for name in ("broken.stl", "broken.vtp", "broken.vtu", "broken.ply", "broken.obj"):
         (tmp_path / name).write_text("not a mesh\n")
@@ -445,7 +445,7 @@ def test_forces(main, tmp_path, monkeypatch, capsys):
         result["pressure_error"], result["pressure"] - result["pressure_true"]
     )
     again = [path, str(tmp_path / "ball_vtp_predicted.vtp"), *command[1:]]
-    assert main(again) == 0  # a prediction is no truth, which stays what it was
+    assert main(again) == 0  # a prediction is not a truth, which stays what it was
     assert [line.split(",")[2:] for line in lines[1:]] == [
         line.split(",")[2:]
         for line in (tmp_path / "forces.csv").read_text().splitlines()[1:]

@@ -59,7 +59,7 @@ def test_errors():
     _, state = load("gnot")
     with pytest.raises(ValueError, match="heads is 3"):
         from_reference("gnot", state, heads=3)
-    with pytest.raises(ValueError, match="embeddings take 3 channels, which is no sq"):
+    with pytest.raises(ValueError, match="embeddings take 3 channels"):
         from_reference("gnot", state, heads=2, grid=(8, 5))
     with pytest.raises(ValueError, match=r"unknown \['surplus'\]"):
         from_reference("gnot", {**state, "surplus": torch.zeros(1)}, heads=2)

@@ -31,7 +31,7 @@ def test_box(flip, chunk, monkeypatch):
 
 
 def test_polygons_of_different_sizes():
-    # A prism over an L, which is no convex polygon: its area is 3.
+    # A prism over an L, which is not a convex polygon: its area is 3.
     corners = [(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)]
     points = np.array([(x, y, z) for z in (0, 1) for x, y in corners], float)
     faces = [[6, 5, 4, 3, 2, 1, 0], [6, 6, 7, 8, 9, 10, 11]]
@@ -49,5 +49,5 @@ def test_no_outer_side():
     with pytest.raises(ValueError, match="encloses no volume"):
         polygon_vectors(sheet)
     for other in (pv.PolyData(np.eye(3)), box().cast_to_unstructured_grid()):
-        with pytest.raises(ValueError, match="no polygons, or is no surface"):
+        with pytest.raises(ValueError, match="no polygons, or is not a surface"):
             polygon_vectors(other)

@@ -30,7 +30,7 @@ def test_vertices_must_be_finite(tmp_path, value):
 
 
 def test_what_is_no_mesh_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent.stl' is no file"):
+    with pytest.raises(FileNotFoundError, match="absent.stl' is not a file"):
         read_mesh(tmp_path / "absent.stl")
     for name, message in (
         ("note.txt", "is none of .stl"),

@@ -11,7 +11,7 @@ def test_the_free_stream_is_kept():
     flow = CGridEuler(GRID, 50, 0.8, np.float64)
     before = flow.state.copy()
     flow.update_ghosts()
-    # Beside the airfoil the free stream is no solution: it crosses the wall.
+    # Beside the airfoil the free stream is not a solution: it crosses the wall.
     beside = np.zeros(flow.state.shape[1:], dtype=bool)
     beside[:2, 52:-52] = True
     np.testing.assert_allclose(flow.state[:, ~beside], before[:, ~beside], rtol=1e-13)

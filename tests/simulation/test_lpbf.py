@@ -33,7 +33,7 @@ def build_with_general_solver(shape, model):
     lame = lame_parameters(model.young_modulus, model.poisson_ratio)
     strain = np.diag(model.inherent_strain)
     shrink = lame[0] * np.trace(strain) * np.eye(3) + 2.0 * lame[1] * strain
-    # scikit-fem has an order of its own for the nodes of a cell.
+    # scikit-fem has its own order for the nodes of a cell.
     corners = skfem.MeshHex().p.T
     order = [
         np.flatnonzero((nodes[c] - nodes[c[0]] == corner).all(axis=1))[0]

@@ -228,7 +228,7 @@ class Malicious:
 
 def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     path = tmp_path / "file.ckpt"
-    with pytest.raises(FileNotFoundError, match=r"file\.ckpt.*is no file"):
+    with pytest.raises(FileNotFoundError, match=r"file\.ckpt.*is not a file"):
         load_surrogate(path)
     torch.save({"surrogate": Malicious(), "state_dict": {}}, path)
     with pytest.raises(ValueError, match="no checkpoint") as caught:
@@ -355,5 +355,5 @@ def test_an_array_marked_as_a_folder_is_refused(saved):
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         load_surrogate(tmp_path)

@@ -192,9 +192,9 @@ def test_arguments_that_make_no_sense(surrogate, folder, tmp_path):
 def test_a_name_that_is_neither_a_folder_nor_fetched(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     pytest.importorskip("huggingface_hub")
-    with pytest.raises(ConnectionError, match="'runs/typo' is no folder here"):
+    with pytest.raises(ConnectionError, match="'runs/typo' is not a folder here"):
         Surrogate.from_pretrained("runs/typo")
-    with pytest.raises(FileNotFoundError, match="is no folder here"):
+    with pytest.raises(FileNotFoundError, match="is not a folder here"):
         Surrogate.from_pretrained("/no/such/folder")
 
 

@@ -122,7 +122,7 @@ def test_as_many_devices_share_out_the_epochs_as_before(samples):
 
 
 class Lazy:
-    """Samples with a random transform of their own, which counts what is read."""
+    """Samples with their own random transform, which counts what is read."""
 
     def __init__(self, samples):
         self.samples, self.read = samples, set()

@@ -17,7 +17,7 @@ def test_a_new_folder_has_date_and_time(tmp_path, monkeypatch):
 
 
 def test_only_a_folder_with_a_checkpoint_is_resumed(tmp_path):
-    with pytest.raises(FileNotFoundError, match="typo' is no folder"):
+    with pytest.raises(FileNotFoundError, match="typo' is not a folder"):
         run_folder("runs/car", tmp_path / "typo")
     with pytest.raises(FileNotFoundError, match="start again without resuming"):
         run_folder("runs/car", tmp_path)

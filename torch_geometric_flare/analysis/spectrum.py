@@ -169,7 +169,7 @@ class _Overlap(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Decodes values of latents that are no values of the operator itself."""
+    """Decodes values of latents that are not values of the operator itself."""
 
     def __init__(self, conv: Any) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class DrivAerMLRaw(ConvertedFiles):
     Files are placed by hand, for a car has 0.7 GB:
     `root/raw/drivaerml/run_N/boundary_N.vtp` and `force_mom_constref_N.csv` beside it.
     Only the runs that are named by `runs` are fetched if they are missing. Meshes are
-    read in a process of their own, one at a time (`pip install
+    read in their own process, one at a time (`pip install
     ".[data]"`), and what was drawn of them is stored: see
     `ConvertedFiles`.
 

@@ -68,7 +68,7 @@ class MeshFolder(ConvertedFiles):
     VTK reads no fields from `.stl` and `.ply`. With `fields=()` such a folder gives
     shapes without `y`; to train, save the meshes as `.vtp`.
 
-    Each mesh is read once, in a process of its own (`pip install
+    Each mesh is read once, in its own process (`pip install
     ".[data]"`), which takes a second or two, and stored in `cache`: see
     `ConvertedFiles`. Nothing is written to `root`, which may be read-only. Files that
     end in other suffixes, hidden ones and those in subfolders are passed over.
@@ -99,7 +99,7 @@ class MeshFolder(ConvertedFiles):
         time: Which time step of every file, likewise.
 
     Raises:
-        FileNotFoundError: If `root` is no folder or holds no meshes.
+        FileNotFoundError: If `root` is not a folder or holds no meshes.
         OSError: If `cache` cannot be written to.
         ValueError: If an argument is none of its choices, there are too few meshes for
             the splits, or a file is malformed, was written by a prediction, or lacks an
@@ -333,7 +333,7 @@ class MeshFolder(ConvertedFiles):
                     f"'{self.source(self._names[index])}' has {len(low)} coordinates, "
                     f"but '{self.source(self._names[self.indices()[0]])}' has "
                     f"{len(boxes[0][0])}: a mesh with the same z everywhere counts as "
-                    "flat. Put flat meshes into a folder of their own."
+                    "flat. Put flat meshes into their own folder."
                 )
         return (
             torch.stack([low for low, _ in boxes]).amin(0),
@@ -391,7 +391,9 @@ def _find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
     """Return the names of the mesh files in a folder, in order."""
     kinds = tuple(suffix.lower() for suffix in suffixes)
     if not root.is_dir():
-        raise FileNotFoundError(f"root='{root}' is no folder: give that of the meshes.")
+        raise FileNotFoundError(
+            f"root='{root}' is not a folder: give that of the meshes."
+        )
     files = [path for path in root.iterdir() if path.is_file()]
     names = [
         path.name
@@ -418,7 +420,7 @@ def _field_values(
         )
     array = np.asarray(data[name])
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"'{path}': the {location} data {name!r} are no numbers")
+        raise ValueError(f"'{path}': the {location} data {name!r} are not numbers")
     values = array.reshape(len(array), -1).astype(np.float32)
     if values.shape[1] != field.channels:
         raise ValueError(
@@ -446,7 +448,7 @@ def _refuse_predictions(mesh: Any, path: Path) -> None:
     if "provenance" in mesh.field_data:
         (note, *_) = (str(text) for text in mesh.field_data["provenance"])
         if note.startswith("predicted by"):
-            raise ValueError(f"'{path}' is no data, but {note}: move it elsewhere")
+            raise ValueError(f"'{path}' is not data, but {note}: move it elsewhere")
 
 
 def _channels(fields: Fields) -> list[str]:

@@ -155,7 +155,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is no file, no JSON, or no object.
+        ValueError: If it is not a file, not JSON or not an object.
     """
     if Path(path).is_dir():
         raise ValueError(f"'{path}' is a folder, not a JSON file; delete it.")

@@ -45,7 +45,7 @@ class ShapeNetCar(ConvertedFiles):
     holds `quadpress_smpl.vtk`, `press.npy` and `cd.txt`. Folders without any of them,
     of which the archive has four, are passed over.
 
-    Each mesh is read once, in a process of its own (`pip install
+    Each mesh is read once, in its own process (`pip install
     ".[data]"`), which takes a second or two per car, and stored:
     see `ConvertedFiles`.
 

@@ -56,7 +56,7 @@ def simulate_files(
 ) -> None:
     r"""Simulate samples and write each one, atomically, as soon as it is finished.
 
-    A solution that did not converge is drawn again, from a random state of its own. A
+    A solution that did not converge is drawn again, from its own random state. A
     warning counts these; the file of such a sample holds their number as `redraws`.
 
     Args:

@@ -44,7 +44,7 @@ def serialize(data: object, source: Path) -> bytes:
         A dictionary of the fields as `torch.save` writes it, for `deserialize`.
 
     Raises:
-        ValueError: If it is no `Data`, or if a field is of another type.
+        ValueError: If it is not a `Data`, or if a field is of another type.
     """
     if not isinstance(data, Data):
         raise ValueError(

@@ -315,7 +315,7 @@ class VerifiedDataset(Dataset, ABC):
     def _log_size(self, size: int) -> None:
         published = self.published_sizes[self.split]
         if size != published:
-            # Logged and not warned about: a subset of one's own is no mistake.
+            # Logged and not warned about: a subset of one's own is not a mistake.
             logger.warning(
                 "'%s' holds %d samples; the published %s split has %d.",
                 self.raw_paths[0],

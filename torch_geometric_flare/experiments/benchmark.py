@@ -15,7 +15,7 @@ from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.transforms import Normalizer
 from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
-# Models that are a variant of a class, under a name of their own.
+# Models that are a variant of a class, under their own name.
 _VARIANTS = {"TransolverConv": "Transolver"}
 # Enough for a curve, and quick: five hundredths of the default cars.
 _NUM_VAL = 5

@@ -1,4 +1,4 @@
-"""One run of a comparison, isolated in a process of its own."""
+"""One run of a comparison, isolated in its own process."""
 
 import json
 import logging

@@ -85,7 +85,7 @@ def plot_history(folder: Path, title: str, fields: Fields) -> None:
     Args:
         folder: The folder of the training.
         title: Heading; says whether the data are simulated.
-        fields: With several, each has a curve of its own besides their mean.
+        fields: With several, each has its own curve besides their mean.
     """
     history = read_history(folder)
     curves = {

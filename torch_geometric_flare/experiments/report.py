@@ -241,7 +241,7 @@ def _facts(
 def _notes(run: RunConfig, published: Sequence[Published]) -> list[str]:
     notes = [
         "Relative L2: mean over the test samples, then mean ± standard deviation over "
-        "the seeds. Each run had a process of its own."
+        "the seeds. Each run had its own process."
     ]
     if run.selection.data == "simulated":
         notes.append(

@@ -52,7 +52,7 @@ def check_scale(scale: Any) -> None:
 
 
 def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> None:
-    """Refuse weights that are no measure of points.
+    """Refuse weights that are not a measure of points.
 
     Args:
         weight: Weight of each point.
@@ -60,7 +60,7 @@ def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> N
         device: Where the points are.
 
     Raises:
-        TypeError: If it is no tensor of floating-point numbers.
+        TypeError: If it is not a tensor of floating-point numbers.
         ValueError: If it has another shape, is on another device, or holds a negative
             number or one that is not finite.
     """
@@ -85,13 +85,13 @@ def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> N
 
 
 def check_strided(**tensors: Tensor | None) -> None:
-    """Refuse what is no ordinary tensor of floating-point numbers.
+    """Refuse what is not an ordinary tensor of floating-point numbers.
 
     Args:
         **tensors: Arguments of the caller by name; `None` is skipped.
 
     Raises:
-        TypeError: If one is no tensor, or of another kind of numbers.
+        TypeError: If one is not a tensor, or of another kind of numbers.
         ValueError: If one is sparse or of another layout.
     """
     for name, t in tensors.items():

@@ -20,7 +20,7 @@ def pack_graphs(
     Half precision on CUDA takes any sizes in one call of the fused kernel for ragged
     sequences. Otherwise graphs are taken from the largest to the smallest, and one
     joins the current dense batch where padding it to the largest there costs less than
-    a call of its own. So graphs of equal size form one dense batch without padding, a
+    a separate call. So graphs of equal size form one dense batch without padding, a
     few large ones a dense batch each, and many small ones a single padded one.
 
     Args:

@@ -43,8 +43,8 @@ class PointBatch:
             of the layout; `None` where all count alike.
 
     Raises:
-        ValueError: If a size is no number of points, `packed` does not hold each graph
-            with points exactly once, or `order` has another length.
+        ValueError: If a size is not a number of points, `packed` does not hold each
+            graph with points exactly once, or `order` has another length.
     """
 
     sizes: tuple[int, ...]
@@ -167,7 +167,7 @@ class PointBatch:
             - `weight`: $[N]$
 
         Raises:
-            TypeError: If it is no tensor of floating-point numbers.
+            TypeError: If it is not a tensor of floating-point numbers.
             ValueError: If it has another shape, is on another device, or holds a
                 negative number or one that is not finite.
         """
@@ -336,9 +336,9 @@ def check_batch(
         - `batch`: $[N]$, integers
 
     Raises:
-        ValueError: If `batch` has another length, is no integers, unsorted or negative,
-            or names a graph past `batch_size`, or if it is `None` and `batch_size` is
-            not one.
+        ValueError: If `batch` has another length, is not of integers, unsorted or
+            negative, or names a graph past `batch_size`, or if it is `None` and
+            `batch_size` is not one.
     """
     if batch_size is not None and type(batch_size) is not int:
         check_integers(0, batch_size=batch_size)

@@ -14,7 +14,7 @@ def ragged_softmax_encode(
 ) -> SoftmaxState:
     r"""Average values over the points of each graph: $\mathrm{softmax}_N(S)^\top V$.
 
-    As `ragged_flare_encode`, for scores that are no products of queries and keys.
+    As `ragged_flare_encode`, for scores that are not products of queries and keys.
 
     Args:
         scores: Scores of the points for each latent, in the order of the layout.

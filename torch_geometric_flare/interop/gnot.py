@@ -70,7 +70,7 @@ def build_gnot(
         )
     if grid is not None and reference**2 != embedded:
         raise ValueError(
-            f"grid is {grid}, but the embeddings take {embedded} channels, which is no "
+            f"grid is {grid}, but the embeddings take {embedded} channels, not a "
             "square of a reference grid: leave grid out"
         )
     model = GNOT(

@@ -65,7 +65,7 @@ def build_transolver_conv2d(
         The network, in evaluation mode and in the precision of the checkpoint.
 
     Raises:
-        ValueError: As `build_transolver`; also if `grid` is no pair of sizes.
+        ValueError: As `build_transolver`; also if `grid` is not a pair of sizes.
     """
     return _build(state, heads, grid)
 

@@ -266,7 +266,7 @@ class VectorCode:
         return self.builder.bitcast(bits, self.vector)
 
     def share(self, x: Value) -> Value:
-        """Return $2^x$ for x up to about 0; zero where that is no normal number."""
+        """Return $2^x$ for x up to about 0; zero where that is not a normal number."""
         least = self.constant(-126.0 if self.bits == 32 else -1022.0)
         small = self.builder.fcmp_ordered("<", x, least)
         return self.builder.select(small, self.constant(0.0), self.exp2(x))

@@ -40,7 +40,7 @@ def find_features(
 
     Raises:
         ValueError: If an input is found nowhere, has another number of channels, or is
-            not finite, or a constant is no input.
+            not finite, or a constant is not an input.
     """
     constants = constants or {}
     unknown = sorted(set(constants) - {feature.name for feature in features})
@@ -68,7 +68,7 @@ def _find(
     elif name in data:
         array = np.asarray(data[name])
         if array.dtype.kind not in "fiu":
-            raise ValueError(f"the {kind} data {name!r} are no numbers")
+            raise ValueError(f"the {kind} data {name!r} are not numbers")
         values = torch.tensor(narrow(array.reshape(number, -1)))
     elif name in mesh.field_data:
         values = _same_everywhere(mesh.field_data[name], feature, number)

@@ -44,7 +44,7 @@ def oriented_faces(mesh: Any, wanted: str = "area vectors") -> Any:
         A `pyvista.PolyData` of the faces, cells and points in the order of `mesh`.
 
     Raises:
-        ValueError: If the mesh has cells that are no faces.
+        ValueError: If the mesh has cells that are not faces.
     """
     surface = _faces(mesh, wanted)
     _, vectors = area_vectors(surface)
@@ -101,7 +101,7 @@ def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
         without extent.
 
     Raises:
-        ValueError: If the mesh has cells that are no faces.
+        ValueError: If the mesh has cells that are not faces.
     """
     surface = oriented_faces(mesh, "normals")
     if cells:
@@ -134,7 +134,7 @@ def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
         Areas $[N, 1]$ in float32, in the square of the unit of the mesh.
 
     Raises:
-        ValueError: If the mesh has cells that are no faces.
+        ValueError: If the mesh has cells that are not faces.
     """
     surface = _faces(mesh, "areas")
     areas = np.linalg.norm(area_vectors(surface)[1], axis=1)

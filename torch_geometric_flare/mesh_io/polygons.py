@@ -104,12 +104,14 @@ def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
         Centres and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
 
     Raises:
-        ValueError: If the mesh has cells that are no polygons, or encloses no volume,
+        ValueError: If the mesh has cells that are not polygons, or encloses no volume,
             so that no side of it is the outer one.
     """
     number = mesh.GetNumberOfPolys() if hasattr(mesh, "GetNumberOfPolys") else 0
     if number == 0 or number != mesh.n_cells:
-        raise ValueError("the mesh has cells that are no polygons, or is no surface")
+        raise ValueError(
+            "the mesh has cells that are not polygons, or is not a surface"
+        )
     centers, vectors = area_vectors(mesh)
     volume = np.sum((centers - centers.mean(0)) * vectors) / 3
     total = np.linalg.norm(vectors, axis=1).sum()

@@ -44,7 +44,7 @@ def read_mesh(
 ) -> Any:
     """Read a surface or a volume mesh, of which nothing is trusted.
 
-    VTK reads the file in a process of its own, with limits of memory and time that
+    VTK reads the file in its own process, with limits of memory and time that
     follow from the size of the file, so that a broken file ends that process alone.
     What it has read is then checked: every cell names vertices that exist, has as many
     as its type needs, and no coordinate is nan or infinite. Hidden, ghost and empty
@@ -79,7 +79,7 @@ def read_mesh(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"mesh={str(path)!r} is no file")
+        raise FileNotFoundError(f"mesh={str(path)!r} is not a file")
     suffixes = (*MESH_SUFFIXES, *FURTHER_SUFFIXES)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"mesh={str(path)!r} is none of {', '.join(suffixes)}")
@@ -156,7 +156,7 @@ def as_mesh(mesh: Any, name: str = "mesh") -> Any:
         name: What messages call it.
 
     Raises:
-        TypeError: If it is no mesh, or several.
+        TypeError: If it is not a mesh, or several.
         ValueError: If it has no points, or their coordinates are not all finite.
     """
     wrapped = pv.wrap(mesh) if isinstance(mesh, vtk.vtkDataObject) else mesh

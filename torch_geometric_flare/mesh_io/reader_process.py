@@ -1,4 +1,4 @@
-"""A script that reads one mesh file, in a process of its own, and checks it.
+"""A script that reads one mesh file, in its own process, and checks it.
 
     python reader_process.py MESH FOLDER MEGABYTES SECONDS [BLOCK [TIME]]
 

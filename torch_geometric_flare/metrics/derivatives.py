@@ -31,7 +31,7 @@ def relative_l2_of_derivatives(
       $\partial_1 y_{ij} = (y_{i+1,j} - y_{i-1,j}) / 2h$ and
       $\partial_2 y_{ij} = (y_{i,j+1} - y_{i,j-1}) / 2h$.
 
-    The spacing $h$ cancels in each relative error, and so it is no argument.
+    The spacing $h$ cancels in each relative error, and so it is not an argument.
 
     Args:
         pred: Predicted field.
@@ -51,7 +51,7 @@ def relative_l2_of_derivatives(
         grid, $[B, 2]$, at least in single precision.
 
     Raises:
-        ValueError: If the shapes of `pred` and `target` differ, `grid` is no pair of
+        ValueError: If the shapes of `pred` and `target` differ, `grid` is not a pair of
             integers, a graph has not $H \cdot W$ points, the grid has fewer than 3
             points along an axis, or without `zero_scale` a derivative of the target is
             zero everywhere.

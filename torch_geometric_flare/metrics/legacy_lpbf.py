@@ -16,7 +16,7 @@ def legacy_lpbf_error(
 ) -> Tensor:
     r"""Return the measure that published figures on LPBF are of, one per graph.
 
-    It is no relative error of the displacement: use `relative_l2` for that, and this
+    It is not a relative error of the displacement: use `relative_l2` for that, and this
     one beside published figures alone. The code of the FLARE paper
     (<https://github.com/vpuri3/FLARE.py>, `pdebench/dataset/lpbf.py`, where it is
     called legacy) trains on the displacement in mm as it is, but decodes prediction

@@ -55,7 +55,7 @@ def mesh_forces(
         `moment_coefficients`.
 
     Raises:
-        ValueError: If the mesh has cells that are no faces or lacks the array, the
+        ValueError: If the mesh has cells that are not faces or lacks the array, the
             pressure is finite nowhere, or a number is not positive.
 
     Warns:

@@ -158,7 +158,7 @@ class Backbone(BlockNetwork):
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
                 unsorted, of another length, or out of range, or the processes of
                 `group` disagree on the number of graphs, or differ in their
-                configuration or parameters, `weight` is no measure, or there is a
+                configuration or parameters, `weight` is not a measure, or there is a
                 `chunk_size` or a `group` and the network needs all points at once.
             RuntimeError: If a process of `group` is lost.
         """

@@ -22,7 +22,7 @@ def is_positive(value: Any) -> bool:
 
 
 def check_positive(**values: int | None) -> None:
-    """Raise `ValueError` naming the first of `values` that is no positive integer.
+    """Raise `ValueError` naming the first of `values` that is not a positive integer.
 
     A `chunk_size` may be `None`.
     """
@@ -74,14 +74,14 @@ def check_grid(grid: Sequence[int], name: str = "grid") -> tuple[int, int]:
 
 
 def check_layers(**values: Any) -> None:
-    """Raise `ValueError` naming the first of `values` that is no integer from -1."""
+    """Raise `ValueError` naming the first of `values` not an integer from -1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < -1:
             raise ValueError(f"{name} is {value!r}, expected an integer from -1")
 
 
 def check_length(**values: Any) -> None:
-    """Raise `ValueError` naming the first of `values` that is no positive number."""
+    """Raise `ValueError` naming the first of `values` that is not a positive number."""
     for name, value in values.items():
         number = isinstance(value, Real) and not isinstance(value, bool)
         if not number or not 0 < float(value) < math.inf:

@@ -43,7 +43,7 @@ def point_layout(
 
     Raises:
         ValueError: If `batch` does not fit `x` or `batch_size`, or holds edges, or
-            `weight` is given beside a layout or is no measure, or the processes
+            `weight` is given beside a layout or is not a measure, or the processes
             disagree on the number of graphs, or run different modules.
     """
     if not isinstance(batch, PointBatch):

@@ -3,7 +3,7 @@
 Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is that of
 [arXiv:2302.14376](https://arxiv.org/abs/2302.14376). On structured sets the comparison
 embeds distances to a reference grid in place of the inputs, which then reach the gates
-alone. The recipes `..._WITH_INPUTS` embed the inputs too: they are no part of the
+alone. The recipes `..._WITH_INPUTS` embed the inputs too: they are not part of the
 comparison, so published figures of GNOT are not theirs.
 """
 

@@ -82,7 +82,7 @@ MESH_GRAPH_NET_DRIVAERML = replace(
 """DrivAerML: nearest neighbours among 40,000 points of a car, lengths in metres."""
 
 
-# Whole meshes: random points of one are no mesh.
+# Whole meshes: random points of one are not a mesh.
 def _quick(recipe: Recipe, flare: Recipe) -> Recipe:
     small = {"hidden_channels": 32, "num_layers": 6, "mlp_layers": 1}
     model = {**recipe.model, **small}

@@ -72,8 +72,8 @@ class Recipe:
             trainings lower it, see `training.scaled_ema_decay`.
 
     Raises:
-        ValueError: If a number is out of its range, `model_class` is no class of models
-            or does not take an argument in `model`.
+        ValueError: If a number is out of its range, `model_class` is not a class of
+            models or does not take an argument in `model`.
 
     Examples:
         >>> recipe = Recipe(model_class=FLARE, model={"hidden_channels": 32})

@@ -43,7 +43,7 @@ class AdvectionDiffusion:
     as three Gaussian blobs of height 0.5 to 1 and width (standard deviation) 0.08 to
     0.15, at random places.
 
-    Each sample has a mesh of its own: triangles over a square lattice whose inner
+    Each sample has its own mesh: triangles over a square lattice whose inner
     vertices are moved by up to a fifth of its spacing. Quadratic elements and the
     implicit midpoint rule (Crank–Nicolson) with `substeps` for each stored step; in
     the weak form $\int c_t v - c\, u \cdot \nabla v + \kappa \nabla c \cdot \nabla v

@@ -50,7 +50,7 @@ class DarcyFlow:
 
     Raises:
         ValueError: If a parameter is not an integer in its range, or the grid of a
-            sample is no part of the grid of the solver.
+            sample is not part of the grid of the solver.
     """
 
     resolution: int = 85

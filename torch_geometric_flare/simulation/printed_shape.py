@@ -24,7 +24,7 @@ class PrintedShape:
             share sides must have one that stands on a solid voxel below.
 
     Raises:
-        ValueError: If `voxels` is no boolean array of three dimensions, nothing is
+        ValueError: If `voxels` is not a boolean array of three dimensions, nothing is
             solid, a solid layer lies above an empty one, or a region hangs in the air.
     """
 

@@ -73,8 +73,8 @@ class SourcePanels:
         areas: Areas of the flattened panels, [P].
 
     Raises:
-        ValueError: If `vertices` is no [P, 4, 3] array of finite numbers, a panel has
-            no area, or the axes of `mirrors` are not different ones of 0, 1, 2.
+        ValueError: If `vertices` is not a [P, 4, 3] array of finite numbers, a panel
+            has no area, or the axes of `mirrors` are not different ones of 0, 1, 2.
     """
 
     def __init__(

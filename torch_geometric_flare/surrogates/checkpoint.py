@@ -119,8 +119,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"path={str(path)!r} is no file: a training writes its last checkpoint to "
-            "last.ckpt in its folder"
+            f"path={str(path)!r} is not a file: a training writes its last checkpoint "
+            "to last.ckpt in its folder"
         )
     checkpoint: Any = None
     cause = None
@@ -140,8 +140,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         }:
             return dict(checkpoint)
     raise ValueError(
-        f"path={str(path)!r} is no checkpoint of a surrogate, or damaged: it must hold "
-        "tensors and plain values, among them 'surrogate' and 'state_dict'"
+        f"path={str(path)!r} is not a checkpoint of a surrogate, or damaged: it must "
+        "hold tensors and plain values, among them 'surrogate' and 'state_dict'"
     ) from cause
 
 

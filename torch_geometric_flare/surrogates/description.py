@@ -28,7 +28,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 
     Returns:
         `model`, the class name, and `arguments`, which is `None` for a class outside
-        `torch_geometric_flare.nn.models` and for arguments that are no plain values:
+        `torch_geometric_flare.nn.models` and for arguments that are not plain values:
         such a model must be handed to `load_surrogate`.
     """
     name = type(model).__name__

@@ -127,7 +127,7 @@ def from_pretrained(
     try:
         state: dict[str, Tensor] = safetensors.torch.load(content)
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"'{path}' is no file of safetensors: {error}") from error
+        raise ValueError(f"'{path}' is not a file of safetensors: {error}") from error
     description = config["surrogate"]
     arguments = description["arguments"]
     if arguments is not None:  # JSON knows no tuples
@@ -140,7 +140,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """Read a file that may hold anything."""
     if not path.is_file():
         raise ValueError(
-            f"'{path}' is missing: this is no folder of Surrogate.save_pretrained"
+            f"'{path}' is missing: this is not a folder of Surrogate.save_pretrained"
         )
     config: Any = None
     cause: Exception | None = None
@@ -190,7 +190,7 @@ def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
 
 def _download(repo_id: str, revision: str | None, token: str | None) -> Path:
     """Fetch the two files to the cache of the hub's client, and return their folder."""
-    with needs_extra("hub", f"{repo_id!r} is no folder here; fetching it"):
+    with needs_extra("hub", f"{repo_id!r} is not a folder here; fetching it"):
         from huggingface_hub import hf_hub_download
 
     with _clear_errors(repo_id, revision):
@@ -212,7 +212,7 @@ def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    what = f"source={repo_id!r} is no folder here"
+    what = f"source={repo_id!r} is not a folder here"
     try:
         yield
     except LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError

@@ -142,7 +142,7 @@ class Surrogate(NormalizedModel):
                 `{"relative_l2": evaluate(surrogate, test).mean().item()}`.
 
         Raises:
-            ValueError: If `folder` is a file, a metric is no finite number, or the
+            ValueError: If `folder` is a file, a metric is not a finite number, or the
                 format cannot hold the dtype of a weight.
         """
         save_pretrained(self, os.fspath(folder), metrics)

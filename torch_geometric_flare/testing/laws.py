@@ -132,8 +132,8 @@ def assert_chunk_invariant(
         rtol: Relative tolerance.
 
     Raises:
-        ValueError: If `chunk_size` is no positive integer, or one chunk would hold all
-            points.
+        ValueError: If `chunk_size` is not a positive integer, or one chunk would hold
+            all points.
         AssertionError: If an output or a gradient depends on the chunks.
     """
     check_positive(chunk_size=chunk_size)

@@ -155,7 +155,7 @@ def assert_point_parallel(
         timeout: Seconds that one process waits for another.
 
     Raises:
-        ValueError: If `world_size` is no positive integer, or `shards` is not one
+        ValueError: If `world_size` is not a positive integer, or `shards` is not one
             number per process that add up to all points.
         AssertionError: If anything differs.
         RuntimeError: If a process fails.

@@ -67,7 +67,7 @@ def assert_weights_scale(
     Args:
         module: As in `assert_weights_split`.
         in_channels: Width of its input.
-        sizes: Points of each graph; each gets a factor of its own.
+        sizes: Points of each graph; each gets its own factor.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 

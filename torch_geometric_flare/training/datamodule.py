@@ -126,7 +126,7 @@ class SurrogateDataModule(LightningDataModule):
             transform changes them, as in `sizes=[1000] * len(train)`.
 
     Raises:
-        ValueError: If `train` is empty, `batch_size` or `max_points` is no positive
+        ValueError: If `train` is empty, `batch_size` or `max_points` is not a positive
             integer, a number is negative, or `sizes` is given without `max_points`, is
             not one number per sample, or is missing where `train` does not tell.
     """

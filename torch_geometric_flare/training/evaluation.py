@@ -27,7 +27,7 @@ from torch_geometric_flare.training.flags import (
 def host_batches(dataset: Sequence[Data], batch_size: int) -> Iterator[Data]:
     """Yield batches in order, made on the CPU whatever torch's default device."""
     with torch.device("cpu"):
-        # Without a generator of its own, a loader draws a seed from the global one.
+        # Without its own generator, a loader draws a seed from the global one.
         generator = torch.Generator("cpu")
         loader = DataLoader(dataset, batch_size=batch_size, generator=generator)
         batches = iter(loader)

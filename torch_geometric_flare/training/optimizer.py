@@ -41,7 +41,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         of them exempts it.
 
     Raises:
-        ValueError: If `no_weight_decay` of a module is no tuple of names of its own
+        ValueError: If `no_weight_decay` of a module is not a tuple of names of its own
             parameters.
     """
     exempt = {
@@ -131,7 +131,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _exempt_of(module: nn.Module) -> list[nn.Parameter]:
-    """Collect what a module exempts of its own parameters, not of its children's."""
+    """Collect which of its parameters a module exempts, not those of its children."""
     # A parameter that a module can do without may be registered as None.
     known = set(module._parameters)
     declared = getattr(module, "no_weight_decay", ())

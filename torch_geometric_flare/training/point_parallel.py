@@ -84,8 +84,9 @@ class PointParallelStrategy(DDPStrategy):
             on CPUs.
 
     Raises:
-        ValueError: If `processes_per_sample` is no positive integer or, in `fit`, does
-            not divide the number of processes, or the model's forward names no `group`.
+        ValueError: If `processes_per_sample` is not a positive integer or, in `fit`,
+            does not divide the number of processes, or the model's forward names no
+            `group`.
     """
 
     def __init__(

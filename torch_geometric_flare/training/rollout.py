@@ -54,7 +54,7 @@ class RolloutModule(SurrogateModule):
         input_normalizer: Encodes all channels of `x`.
 
     Raises:
-        ValueError: If `changes` does not fit the surrogate, a field is no change,
+        ValueError: If `changes` does not fit the surrogate, a field is not a change,
             `noise` is negative or not finite, the recipe has a `derivative_weight`, or
             `SurrogateModule` refuses an argument.
     """
@@ -227,7 +227,7 @@ def _state(surrogate: Surrogate, changes: Mapping[str, str]) -> Fields:
     unused = {field.name for field in surrogate.fields} - set(changes.values())
     if unused:
         raise ValueError(
-            f"the fields {sorted(unused)} are no change of a feature: add them to "
+            f"the fields {sorted(unused)} change no feature: add them to "
             "changes, or leave them out"
         )
     features = {field.name: field for field in surrogate.features}

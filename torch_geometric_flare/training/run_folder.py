@@ -39,13 +39,13 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
         The folder.
 
     Raises:
-        FileNotFoundError: If `resume` is no folder of a training.
+        FileNotFoundError: If `resume` is not a folder of a training.
     """
     if resume is None:
         return _claim(f"{Path(prefix).expanduser()}-{time.strftime('%y%m%d-%H%M%S')}")
     folder = Path(resume).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"resume={str(resume)!r} is no folder: look in runs")
+        raise FileNotFoundError(f"resume={str(resume)!r} is not a folder: look in runs")
     if not any((folder / name).is_file() for name in ("last.ckpt", _CONFIG)):
         raise FileNotFoundError(
             f"resume={str(resume)!r} holds no last.ckpt, as the first is written after "

@@ -49,7 +49,7 @@ def _seed_host(seed: int) -> None:
 def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
     """Seed everything for one epoch of training, such as the masks of dropout.
 
-    An epoch that starts from a seed of its own is the same whether the epochs before
+    An epoch that starts from its own seed is the same whether the epochs before
     it ran in this process or in an interrupted one.
 
     Args:
@@ -270,8 +270,8 @@ class PointBatchSampler(Sampler[list[Key]]):
         epoch: The first epoch.
 
     Raises:
-        ValueError: If `sizes` is empty or holds a negative number, or a limit is no
-            positive integer.
+        ValueError: If `sizes` is empty or holds a negative number, or a limit is
+            not a positive integer.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ def build_trainer(
 
     It clips gradients, averages the weights, seeds every epoch, writes `last.ckpt` at
     the end of each epoch, and logs to `metrics/version_*/metrics.csv`, each resumed
-    part of the training in a version of its own. Beside it stands `hparams.yaml`, the
+    part of the training in its own version. Beside it stands `hparams.yaml`, the
     recipe.
 
     Args:

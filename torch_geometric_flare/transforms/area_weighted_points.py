@@ -7,7 +7,7 @@ from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_flare._arguments import check_integers
 
-# What names points by their place, and is no list of edges.
+# What names points by their place, and is not a list of edges.
 _UNKEPT = ("cells", "face", "grid")
 
 

@@ -22,7 +22,7 @@ def feature_key(name: str) -> str:
 
     That is the name of the feature, unless the sample would take it for something else:
     names such as `y` and `pos`, and those to which PyTorch Geometric gives rules for
-    batches, such as all that contain `index`. These are held under a name of their own.
+    batches, such as all that contain `index`. These are held under their own name.
 
     >>> feature_key("speed")
     'speed'

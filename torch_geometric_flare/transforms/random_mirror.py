@@ -23,8 +23,9 @@ class RandomMirror(BaseTransform):
         x_position: The same in the unit of `x`; `None` where this is that of `pos`.
 
     Raises:
-        ValueError: If `p` is no probability; when applied: if `pos` has no such axis,
-            `grid` does not fit the points, or a sample with a grid has edges or cells.
+        ValueError: If `p` is not a probability; when applied: if `pos` has no such
+            axis, `grid` does not fit the points, or a sample with a grid has edges or
+            cells.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def _neighbour_distance(points: Array) -> float:
         distance = torch.cdist(
             chunk, cloud, compute_mode="donot_use_mm_for_euclid_dist"
         )  # [64, N]
-        # A point is no neighbour of itself, nor of a copy of itself.
+        # A point is not a neighbour of itself, nor of a copy of itself.
         nearest.append(distance.masked_fill(distance == 0, torch.inf).amin(dim=1))
     median = torch.cat(nearest).median()
     return float(median) if median.isfinite() else 1.0

@@ -288,7 +288,9 @@ def test_wrong_types(change, message):
 
 
 def test_folder_must_exist(tmp_path):
-    with pytest.raises(FileNotFoundError, match="residual_dir='.*absent' is no folder"):
+    with pytest.raises(
+        FileNotFoundError, match="residual_dir='.*absent' is not a folder"
+    ):
         predict(network(), torch.rand(5, 3), 2, residual_dir=tmp_path / "absent")
 
 

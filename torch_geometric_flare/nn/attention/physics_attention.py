@@ -256,7 +256,7 @@ class GridPhysicsAttention(_SliceAttention, FullAttention):
         - output: $[N, C]$
 
     Raises:
-        ValueError: If a size is not positive, `grid` is no pair of sizes, or
+        ValueError: If a size is not positive, `grid` is not a pair of sizes, or
             `head_channels` is not given and `channels` is not divisible by `heads`.
 
     Examples:

@@ -148,7 +148,7 @@ class FLAREConv(PointMixer):
         self.value_mlp = ResidualMLP(
             source, width, width, kv_layers, act, bias, init=init
         )
-        # Keys of query points of a kind of their own.
+        # Keys of query points of their own kind.
         self.query_mlp: ResidualMLP | None = None
         if isinstance(in_channels, tuple):
             self.query_mlp = ResidualMLP(

@@ -46,8 +46,8 @@ class FNO(nn.Module):
 
     Raises:
         ImportError: Without neuraloperator.
-        ValueError: If a size is not positive, `grid` or `modes` is no pair of sizes, or
-            there are more modes than points along an axis.
+        ValueError: If a size is not positive, `grid` or `modes` is not a pair of sizes,
+            or there are more modes than points along an axis.
 
     Examples:
         >>> x = torch.randn(500, 3)

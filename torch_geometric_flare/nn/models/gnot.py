@@ -126,7 +126,7 @@ class GNOT(Backbone):
 
     Raises:
         ValueError: If a size is not positive, `heads` does not divide
-            `hidden_channels`, `grid` is no pair of sizes, or `embed_inputs` is given
+            `hidden_channels`, `grid` is not a pair of sizes, or `embed_inputs` is given
             without `grid`; from the model, also if a graph has not the points of
             `grid`.
 

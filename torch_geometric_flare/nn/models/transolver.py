@@ -48,7 +48,7 @@ class Transolver(MixerBackbone):
 
     Raises:
         ValueError: If a size is not positive, `heads` does not divide
-            `hidden_channels`, `grid` is no pair of sizes, or `chunk_size` is given
+            `hidden_channels`, `grid` is not a pair of sizes, or `chunk_size` is given
             along with `grid`.
 
     Examples:

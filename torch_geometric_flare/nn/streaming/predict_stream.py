@@ -122,9 +122,9 @@ def predict_stream(
         TypeError: If `model` is no such network, or `source` or `sink` no array.
         ValueError: If a shape or `chunk_size` is wrong, `lift`, `norm` or `head` are
             sharded over processes, `sink` is read-only or of integers, `residual_dtype`
-            is no floating-point type, or, in PyTorch Geometric's debug mode, `source`
-            is not finite.
-        FileNotFoundError: If `residual_dir` is no folder.
+            is not a floating-point type, or, in PyTorch Geometric's debug mode,
+            `source` is not finite.
+        FileNotFoundError: If `residual_dir` is not a folder.
 
     Examples:
         >>> model = FLARE(3, 32, 1, num_layers=2, heads=4, num_latents=16)
@@ -153,7 +153,7 @@ def predict_stream(
             "such as torch.float16"
         )
     if residual_dir is not None and not Path(residual_dir).is_dir():
-        raise FileNotFoundError(f"residual_dir={str(residual_dir)!r} is no folder")
+        raise FileNotFoundError(f"residual_dir={str(residual_dir)!r} is not a folder")
     points = source.shape[0]
     chunks = [
         slice(start, min(start + chunk_size, points))
