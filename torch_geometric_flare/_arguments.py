@@ -65,9 +65,9 @@ def check_kind(kind: type | tuple[type, ...], expected: str, **values: Any) -> N
     """Raise `TypeError` naming the first of `values` that is not of a class.
 
     Args:
-            kind: The class, or several.
-            expected: What the message asks for, such as `a torch.nn.Module`.
-            **values: Arguments of the caller by name.
+        kind: The class, or several.
+        expected: What the message asks for, such as `a torch.nn.Module`.
+        **values: Arguments of the caller by name.
     """
     for name, value in values.items():
         if not isinstance(value, kind):
