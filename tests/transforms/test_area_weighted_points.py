@@ -168,3 +168,12 @@ def test_areas_that_are_integers(replace):
     drawn = AreaWeightedPoints(4, replace)(data)
     assert drawn.area.dtype == torch.float32
     torch.testing.assert_close(drawn.area.sum(), torch.tensor(10.0))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_weights_stay_with_areas(replace):
+    area = torch.rand(50) ** 4
+    data = Data(pos=torch.rand(50, 3), area=area, weight=3 * area)
+    drawn = AreaWeightedPoints(20, replace)(data)
+    torch.testing.assert_close(drawn.weight, 3 * drawn.area)
+    torch.testing.assert_close(drawn.weight.sum(), data.weight.sum())

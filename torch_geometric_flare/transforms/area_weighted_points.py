@@ -32,9 +32,10 @@ class AreaWeightedPoints(BaseTransform):
       (systematic sampling), which meets $\pi_i$ exactly; drawing one after another
       would not.
 
-    Every other value per point is carried along, and so are the edges between drawn
-    points, with their values. Drawn points keep their order. Points without area are
-    never drawn. Random numbers come from torch's global generator, as in `FixedPoints`.
+    A `weight` of the points is rescaled as their areas are. Every other value per point
+    is carried along, and so are the edges between drawn points, with their values.
+    Drawn points keep their order. Points without area are never drawn. Random numbers
+    come from torch's global generator, as in `FixedPoints`.
 
     Args:
         num_points: Points to draw, $n$. Without replacement a sample with fewer points
@@ -67,6 +68,10 @@ class AreaWeightedPoints(BaseTransform):
         # Where areas are integers, what points stand for is none.
         dtype = area.dtype if area.is_floating_point() else torch.get_default_dtype()
         subset.area = stands_for[order].to(dtype).view(-1, *area.shape[1:])
+        if "weight" in data:
+            # Divided by the chance of being drawn, as areas are.
+            rarity = stands_for[order] / weights[chosen]
+            subset.weight = (data.weight[chosen] * rarity).to(data.weight.dtype)
         return subset
 
     def _check_connectivity(self, data: Data) -> None:
