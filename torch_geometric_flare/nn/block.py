@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
     $$x \leftarrow x + \mathrm{local}(\mathrm{LN}(x), \mathrm{edges})$$
 
     With conditions $u$ of the whole graph, both norms but that of the local layer are
-    modulated, see `nn.dense.ConditionedNorm`:
+    modulated, see `nn.ConditionedNorm`:
     $\mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$.
 
     So each block joins what is near and what is global, as `GPSConv` of PyTorch

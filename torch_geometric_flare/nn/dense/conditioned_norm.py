@@ -19,6 +19,15 @@ class ConditionedNorm(nn.LayerNorm):
     Args:
         channels: Width of the features.
         condition_channels: Conditions of each graph.
+
+    Shapes:
+        - input: $[N, C]$, `batch` $[N]$, `u` $[B, G]$
+        - output: $[N, C]$
+
+    Examples:
+        >>> norm, batch = ConditionedNorm(8, 2), torch.tensor([0, 0, 0, 1, 1])
+        >>> norm(torch.randn(5, 8), batch, u=torch.randn(2, 2)).shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, channels: int, condition_channels: int) -> None:
