@@ -106,6 +106,7 @@ def _info(arguments: Sequence[str]) -> int:
                 "trained on": surrogate.training_data or "not known",
                 "predicts": ", ".join(map(str, surrogate.fields)) or "not named",
                 "inputs": ", ".join(["coordinates", *map(str, surrogate.features)]),
+                "conditions": ", ".join(map(str, surrogate.conditions)) or "none",
                 "at the": f"{surrogate.location or 'point'}s",
             }
         )

@@ -129,6 +129,20 @@ def test_spectra_of_all_blocks(model, chunk_size):
         features = block(features)
 
 
+@pytest.mark.parametrize("chunk_size", [None, 9])
+def test_spectra_under_conditions(chunk_size):
+    model = FLARE(3, 8, 1, 1, 2, 4, condition_channels=2).double()
+    model.blocks[0].mixer_norm.modulation.data.normal_()
+    x, u = points(30, 3), points(2, 2)
+    batch = torch.tensor([0] * 10 + [1] * 20)
+    (found,) = spectra(model, x, batch, u=u, chunk_size=chunk_size)
+    inside = model.blocks[0].mixer_norm(model.lift(x), batch, u)
+    alone = spectrum(model.blocks[0].mixer, inside, batch).values
+    torch.testing.assert_close(found, alone)
+    with pytest.raises(ValueError, match="u is None"):
+        spectra(model, x, batch)
+
+
 def test_ranks():
     values = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, -1e-17]])
     torch.testing.assert_close(stable_rank(values), torch.tensor([1.0, 4, 2]))

@@ -300,6 +300,13 @@ def test_a_sample_of_fewer_points_than_processes():
     assert [shard.num_nodes for shard in shards] == [0, 1, 1]
 
 
+def test_conditions_are_of_graphs_however_many_points_there_are():
+    samples = [Data(x=torch.rand(1, 3), u=torch.rand(1, 2)) for _ in range(3)]
+    whole = Batch.from_data_list(samples)
+    for rank in range(2):
+        assert torch.equal(shard_points(whole, Group(rank, 2)).u, whole.u)
+
+
 def test_edges_are_refused():
     sample = Data(x=torch.rand(2, 3), edge_index=torch.tensor([[0], [1]]))
     with pytest.raises(ValueError, match="the data has edges"):

@@ -35,6 +35,7 @@ from torch_geometric_flare.nn import (
     PhysicsAttention,
     ResidualBlock,
 )
+from torch_geometric_flare.nn.checks import check_conditions
 from torch_geometric_flare.nn.layout import Batch, point_layout
 from torch_geometric_flare.nn.streaming.chunks import (
     decode_in_chunks,
@@ -209,6 +210,7 @@ def spectra(
     batch_size: int | None = None,
     *,
     weight: Tensor | None = None,
+    u: Tensor | None = None,
     chunk_size: int | None = None,
     group: "ProcessGroup | None" = None,
 ) -> list[Tensor]:
@@ -222,12 +224,14 @@ def spectra(
         batch: Graph of each point, sorted; `None` for a single graph.
         batch_size: Number of graphs, where trailing ones may be empty.
         weight: What each point stands for.
+        u: Conditions of each graph, as `model` takes them.
         chunk_size: Points to compute at a time; `None` for all at once.
         group: Processes that hold the other points of these graphs.
 
     Shapes:
         - `x`: $[N, C]$
         - `batch`, `weight`: $[N]$
+        - `u`: $[B, G]$
 
     Returns:
         For each block eigenvalues in descending order, $[B, H, M]$ in float64.
@@ -244,13 +248,15 @@ def spectra(
             f"model is a {type(model).__name__}, expected residual blocks, such as "
             "FLARE, FLAREPP or Transolver"
         )
-    layout = point_layout(model, x, batch, batch_size, group, weight)
+    layout = point_layout(model, x, batch, batch_size, group, weight, u)
+    check_conditions(model, layout.u)
     rows = layout.unsort(x) if layout is batch else x
     size = chunk_size or max(1, len(rows))
     rows = map_points(model.lift, model.input_rows(rows, layout), size)
     found = []
     for block in blocks:
-        inside = layout.sort(map_points(block.mixer_norm, rows, size))
+        given = (layout,) if block.condition_channels else ()
+        inside = block.mixer_norm(layout.sort(rows), *given)
         of_block = spectrum(
             block.mixer, inside, layout, chunk_size=chunk_size, group=group
         )

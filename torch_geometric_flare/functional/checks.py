@@ -84,6 +84,28 @@ def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> N
         )
 
 
+def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
+    """Refuse conditions that are not a row of numbers for each graph.
+
+    Args:
+        u: Conditions of each graph.
+        num_graphs: Number of graphs.
+        device: Where the points are.
+
+    Raises:
+        TypeError: If it is no tensor of floating-point numbers.
+        ValueError: If it has another shape, or is on another device.
+    """
+    check_strided(u=u)
+    if u.dim() != 2 or u.size(0) != num_graphs:
+        raise ValueError(
+            f"u has shape {tuple(u.shape)}, expected [{num_graphs}, G]: a row of "
+            "conditions for each graph, [1, G] for a single one"
+        )
+    if u.device != device:
+        raise ValueError(f"u is on {u.device}, but the points on {device}: move one")
+
+
 def check_strided(**tensors: Tensor | None) -> None:
     """Refuse what is not an ordinary tensor of floating-point numbers.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _UNNAMED = 1 << 62
 
 # Numbers beside that of graphs which processes compare.
-_CHECKSUMS = 4
+_CHECKSUMS = 5
 
 S = TypeVar("S", bound=State)
 
@@ -176,8 +176,8 @@ def distributed_batch_size(
         batch_size: Number of graphs, the same on every process that names it; `None`
             for the largest in `batch`, over all processes, plus one.
         group: The processes that hold the points.
-        device: Where the exchange of 80 bytes takes place.
-        checksums: Up to four numbers that must be the same on every process, by what
+        device: Where the exchange of 96 bytes takes place.
+        checksums: Up to five numbers that must be the same on every process, by what
             they stand for, such as `"weights"`.
 
     Returns:

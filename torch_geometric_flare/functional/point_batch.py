@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare._arguments import brief, check_integers
-from torch_geometric_flare.functional.checks import check_weight
+from torch_geometric_flare.functional.checks import check_condition_rows, check_weight
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
 from torch_geometric_flare.functional.state import state_dtype
 from torch_geometric_flare.functional.torch_internals import (
@@ -41,6 +41,8 @@ class PointBatch:
         dtype: What attention runs in.
         weight: What each point stands for, such as its share of a surface, in the order
             of the layout; `None` where all count alike.
+        u: Conditions of each graph, such as a speed, $[B, G]$; `None` where there are
+            none.
 
     Raises:
         ValueError: If a size is not a number of points, `packed` does not hold each
@@ -55,6 +57,7 @@ class PointBatch:
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     weight: Tensor | None = None
+    u: Tensor | None = None
 
     def __post_init__(self) -> None:
         # Kernels go by these numbers to addresses, so nothing wrong may get past here.
@@ -83,6 +86,7 @@ class PointBatch:
         batch: Tensor | None = None,
         batch_size: int | None = None,
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> "PointBatch":
         """Lay out the graphs of a batch.
 
@@ -92,15 +96,18 @@ class PointBatch:
             batch_size: Number of graphs; by default the largest in `batch` plus one.
                 Name it where trailing graphs may be empty.
             weight: What each point stands for, see `weighted`.
+            u: Conditions of each graph, see `conditioned`.
 
         Shapes:
             - `x`: $[N, C]$
             - `batch`: $[N]$, `torch.long`
             - `weight`: $[N]$
+            - `u`: $[B, G]$
 
         Raises:
             ValueError: If `batch` has another length, is unsorted or negative, or
-                names a graph past `batch_size`, or `weighted` refuses `weight`.
+                names a graph past `batch_size`, or `weighted` refuses `weight`, or
+                `conditioned` refuses `u`.
             TypeError: Under `torch.jit.trace`, or if an argument is of another kind.
         """
         if is_jit_traced():
@@ -120,7 +127,9 @@ class PointBatch:
         else:
             sizes = torch.bincount(batch, minlength=batch_size or 0).tolist()
             layout = cls.from_sizes(sizes, x.device, dtype)
-        return layout if weight is None else layout.weighted(weight)
+        if weight is not None:
+            layout = layout.weighted(weight)
+        return layout if u is None else layout.conditioned(u)
 
     @classmethod
     def from_sizes(
@@ -172,10 +181,24 @@ class PointBatch:
                 negative number or one that is not finite.
         """
         check_weight(weight, (self.num_points,), self.device)
-        return self._with_sorted(self.sort(weight.to(state_dtype(self.dtype))))
-
-    def _with_sorted(self, weight: Tensor) -> "PointBatch":
+        weight = self.sort(weight.to(state_dtype(self.dtype)))
         return replace(self, weight=weight)
+
+    def conditioned(self, u: Tensor) -> "PointBatch":
+        """Return this layout, with conditions of its graphs.
+
+        Args:
+            u: A row for each graph, such as the speed of a flow and its angle.
+
+        Shapes:
+            - `u`: $[B, G]$
+
+        Raises:
+            TypeError: If it is no tensor of floating-point numbers.
+            ValueError: If it has another shape, or is on another device.
+        """
+        check_condition_rows(u, self.num_graphs, self.device)
+        return replace(self, u=u)
 
     @property
     def sequence(self) -> list[int]:
@@ -243,17 +266,18 @@ class PointBatch:
         return {}
 
     def _cut(self, chunk_size: int) -> list["PointChunk"]:
-        if (
-            self.weight is not None
-            and self.weight.requires_grad
-            and torch.is_grad_enabled()
-        ):
-            raise ValueError(
-                "weight needs a gradient, and chunk_size is set: chunks give none of "
-                "weights; pass weight.detach(), or chunk_size=None"
-            )
+        for name, carried in (("weight", self.weight), ("u", self.u)):
+            if (
+                carried is not None
+                and carried.requires_grad
+                and torch.is_grad_enabled()
+            ):
+                raise ValueError(
+                    f"{name} needs a gradient, and chunk_size is set: chunks give none "
+                    f"of {name}; pass {name}.detach(), or chunk_size=None"
+                )
         chunks = []
-        layouts: dict[tuple[int, ...], PointBatch] = {}
+        layouts: dict[tuple[int | None, ...], PointBatch] = {}
         weight = None if self.weight is None else self.unsort(self.weight)
         graph, left = 0, list(self.sizes)
         for start in range(0, self.num_points, chunk_size):
@@ -266,13 +290,17 @@ class PointBatch:
                 if left[graph] == 0:
                     graph += 1
             rows = slice(start, start + chunk_size - room)
-            layout = layouts.get(tuple(sizes))
+            graphs = slice(first, first + len(sizes))
+            key = (None if self.u is None else first, *sizes)
+            layout = layouts.get(key)
             if layout is None:
                 layout = PointBatch.from_sizes(sizes, self.device, self.dtype)
-                layouts[tuple(sizes)] = layout
+                if self.u is not None:
+                    layout = replace(layout, u=self.u[graphs])
+                layouts[key] = layout
             if weight is not None:
-                layout = layout._with_sorted(layout.sort(weight[rows]))
-            chunks.append(PointChunk(rows, slice(first, first + len(sizes)), layout))
+                layout = replace(layout, weight=layout.sort(weight[rows]))
+            chunks.append(PointChunk(rows, graphs, layout))
         return chunks
 
     def sort(self, x: Tensor) -> Tensor:
@@ -282,6 +310,28 @@ class PointBatch:
     def unsort(self, x: Tensor) -> Tensor:
         """Bring rows in the order of the layout back into the batch's own order."""
         return x if self.inverse is None else x.index_select(0, self.inverse)
+
+    def expand(self, rows: Tensor) -> Tensor:
+        """Return the row of its graph at each point, in the order of the layout.
+
+        Args:
+            rows: A row for each graph.
+
+        Shapes:
+            - `rows`: $[B, C]$
+
+        Returns:
+            $[N, C]$; $[1, C]$, to be broadcast, where one graph has all points.
+        """
+        sequence = self.sequence
+        if len(sequence) == 1:
+            return rows[sequence[0] : sequence[0] + 1]
+        if sequence != list(range(len(self.sizes))):
+            moved = torch.tensor(sequence, dtype=torch.long, device=self.device)
+            rows = rows.index_select(0, moved)
+        counts = torch.tensor([self.sizes[g] for g in sequence], dtype=torch.long)
+        counts = counts.to(self.device)
+        return rows.repeat_interleave(counts, dim=0, output_size=self.num_points)
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Split rows in the order of the layout into dense batches [B, n, ...]."""

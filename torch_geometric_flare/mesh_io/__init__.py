@@ -7,7 +7,11 @@ with needs_extra("viz", __name__):
     import vtk  # noqa: F401
 
 from torch_geometric_flare.mesh_io.extent import check_extent
-from torch_geometric_flare.mesh_io.features import find_features
+from torch_geometric_flare.mesh_io.features import (
+    check_constants,
+    find_conditions,
+    find_features,
+)
 from torch_geometric_flare.mesh_io.geometry import (
     is_surface,
     mesh_areas,
@@ -31,8 +35,10 @@ __all__ = [
     "MESH_SUFFIXES",
     "add_notes",
     "as_mesh",
+    "check_constants",
     "check_extent",
     "check_location",
+    "find_conditions",
     "find_features",
     "find_location",
     "is_surface",

@@ -43,14 +43,61 @@ def find_features(
             not finite, or a constant is not an input.
     """
     constants = constants or {}
-    unknown = sorted(set(constants) - {feature.name for feature in features})
-    if unknown:
-        known = ", ".join(map(str, features)) or "no inputs besides the coordinates"
-        raise ValueError(f"{unknown[0]!r} is set, but the model takes {known}")
+    check_constants(constants, features)
     return {
         feature.name: _find(mesh, feature, constants, cells, scale)
         for feature in features
     }
+
+
+def find_conditions(
+    mesh: Any,
+    conditions: Fields,
+    constants: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, Tensor]:
+    r"""Return the named conditions of a mesh: numbers that hold for all of it.
+
+    Each comes from `constants`, or else from the field data of the mesh called as its
+    source or its name.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+        conditions: Names, channels and units, as in `Surrogate.conditions`.
+        constants: One number per channel of a condition.
+
+    Returns:
+        The conditions by name, $[1, C]$ each, in float32 or float64 as of
+        `find_features`.
+
+    Raises:
+        ValueError: If a condition is found nowhere, has another number of channels, or
+            is not finite, or a constant is no condition.
+    """
+    constants = constants or {}
+    check_constants(constants, conditions)
+    found = {}
+    for condition in conditions:
+        name = _array_name(condition, mesh.field_data)
+        if condition.name in constants:
+            values = _repeated(list(constants[condition.name]), 1)
+        elif name in mesh.field_data:
+            values = _same_everywhere(mesh.field_data[name], condition, 1)
+        else:
+            raise ValueError(
+                f"the mesh lacks the condition {condition} of the model: add field "
+                f"data {condition.array!r} of {condition.channels} numbers, or set "
+                f"{condition.name}=VALUE"
+            )
+        found[condition.name] = _check_values(values, condition)
+    return found
+
+
+def check_constants(constants: Mapping[str, Any], known: Fields) -> None:
+    """Raise `ValueError` if a constant is none of the known inputs and conditions."""
+    unknown = sorted(set(constants) - {field.name for field in known})
+    if unknown:
+        names = ", ".join(map(str, known)) or "no inputs besides the coordinates"
+        raise ValueError(f"{unknown[0]!r} is set, but the model takes {names}")
 
 
 def _find(
@@ -82,6 +129,10 @@ def _find(
             f"the mesh lacks the input {feature} of the model: add {kind} data "
             f"{called} with {feature.channels} channels, or set {feature.name}=VALUE"
         )
+    return _check_values(values, feature)
+
+
+def _check_values(values: Tensor, feature: Field) -> Tensor:
     if values.size(1) != feature.channels:
         raise ValueError(
             f"the input {feature} has {values.size(1)} channels, but the model takes "

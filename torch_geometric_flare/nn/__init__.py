@@ -18,7 +18,7 @@ from torch_geometric_flare.nn.conv import (
     LocalConv,
     MeshGraphConv,
 )
-from torch_geometric_flare.nn.dense import ResidualMLP
+from torch_geometric_flare.nn.dense import ConditionedNorm, ResidualMLP
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
@@ -41,6 +41,7 @@ from torch_geometric_flare.nn.streaming.predict_stream import predict_stream
 
 __all__ = [
     "Backbone",
+    "ConditionedNorm",
     "DeepONet",
     "FLARE",
     "FLAREConv",

@@ -10,6 +10,8 @@ from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.autocast import outside_autocast
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import (
+    check_condition_channels,
+    check_conditions,
     check_double,
     check_heads,
     check_points,
@@ -41,12 +43,14 @@ class BlockNetwork(nn.Module):
       y = \mathrm{head}(\mathrm{norm}(x))$$
 
     A subclass sets the attributes below. `lift`, `norm` and `head` act on each point by
-    itself; `init` says how parameters start, see `nn.initialization`.
+    itself; `init` says how parameters start, see `nn.initialization`. Blocks get the
+    `condition_channels` conditions of each graph with its layout.
     """
 
     in_channels: int
     hidden_channels: int
     out_channels: int
+    condition_channels: int = 0
     init: Init = "paper"
     lift: nn.Module
     blocks: nn.ModuleList
@@ -130,6 +134,7 @@ class Backbone(BlockNetwork):
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> Tensor:
         r"""Predict the fields at every point.
 
@@ -145,10 +150,13 @@ class Backbone(BlockNetwork):
             weight: What each point stands for, such as its share of a surface, not
                 negative; only ratios within a graph count. `None` where all points
                 count alike.
+            u: Conditions of each graph, such as a speed and an angle, where the network
+                has `condition_channels`. With a `group` the same on all processes.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$, padded $[B, N, C_\text{in}]$
             - `batch`, `weight`: $[N]$, padded $[B, N]$
+            - `u`: $[B, G]$
 
         Returns:
             $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$ with zeros. Points of
@@ -158,17 +166,18 @@ class Backbone(BlockNetwork):
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
                 unsorted, of another length, or out of range, or the processes of
                 `group` disagree on the number of graphs, or differ in their
-                configuration or parameters, `weight` is not a measure, or there is a
-                `chunk_size` or a `group` and the network needs all points at once.
+                configuration or parameters, `weight` is not a measure, `u` is
+                missing or has another shape, or there is a `chunk_size` or a `group`
+                and the network needs all points at once.
             RuntimeError: If a process of `group` is lost.
         """
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
-            return forward_padded(self, x, batch, batch_size, group, weight)
+            return forward_padded(self, x, batch, batch_size, group, weight, u)
         if torch.is_autocast_enabled("cpu"):
             y = outside_autocast(
                 self,
                 all(getattr(b, "supports_cpu_kernels", False) for b in self.blocks),
-                lambda: Backbone.forward(self, x, batch, batch_size, group, weight),
+                lambda: Backbone.forward(self, x, batch, batch_size, group, weight, u),
                 x,
             )
             if y is not None:
@@ -177,7 +186,9 @@ class Backbone(BlockNetwork):
         check_points(x, self.in_channels)
         if x.dtype == torch.float64:
             check_double(self)
-        layout = point_layout(self, x, batch, batch_size, group, weight)
+        layout = point_layout(self, x, batch, batch_size, group, weight, u)
+        if self.condition_channels or layout.u is not None:
+            check_conditions(self, layout.u)
         x = self.input_rows(x, layout)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             size = self.chunk_size
@@ -222,6 +233,7 @@ class MixerBackbone(Backbone):
         act: Activation of both.
         chunk_size: Points to compute at a time; `None` for all at once.
         init: How parameters start, see `nn.initialization`.
+        condition_channels: Conditions of each graph; 0 for none.
 
     Raises:
         ValueError: If a size is not positive, `heads` does not divide
@@ -247,6 +259,7 @@ class MixerBackbone(Backbone):
         act: Activation = "gelu",
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
         check_positive(
@@ -265,6 +278,7 @@ class MixerBackbone(Backbone):
         self.heads = heads
         self.chunk_size = chunk_size
         self.init = check_init(init)
+        self.condition_channels = check_condition_channels(condition_channels)
 
         def pointwise() -> nn.Module:
             return pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init)
@@ -286,7 +300,13 @@ class MixerBackbone(Backbone):
             feed_forward = pointwise
         self.lift = (lift or embed)()
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, mixer(), feed_forward()) for _ in range(num_layers)
+            ResidualBlock(
+                width,
+                mixer(),
+                feed_forward(),
+                condition_channels=condition_channels,
+            )
+            for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width)
         self.head = ResidualMLP(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State
+from torch_geometric_flare.nn.checks import check_condition_channels, check_conditions
+from torch_geometric_flare.nn.dense.conditioned_norm import layer_norm
 from torch_geometric_flare.nn.streaming.stage import Latents, Stage, why_whole
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ class ResidualBlock(nn.Module):
 
     $$x \leftarrow x + \mathrm{local}(\mathrm{LN}(x), \mathrm{edges})$$
 
+    With conditions $u$ of the whole graph, both norms but that of the local layer are
+    modulated, see `nn.ConditionedNorm`:
+    $\mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$.
+
     So each block joins what is near and what is global, as `GPSConv` of PyTorch
     Geometric does.
 
@@ -33,6 +39,7 @@ class ResidualBlock(nn.Module):
         feed_forward: Called as `feed_forward(x)`, on each point by itself.
         local: Called as `local(x, **edges)`, such as a convolution of PyTorch
             Geometric. A block with one sees all points at once.
+        condition_channels: Conditions of each graph; 0 for none.
 
     Shapes:
         - input: $[N, C]$
@@ -55,14 +62,16 @@ class ResidualBlock(nn.Module):
         mixer: nn.Module,
         feed_forward: nn.Module,
         local: nn.Module | None = None,
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.condition_channels = check_condition_channels(condition_channels)
         if local is not None:
             self.local_norm = nn.LayerNorm(channels)
         self.local = local
-        self.mixer_norm = nn.LayerNorm(channels)
+        self.mixer_norm: Any = layer_norm(channels, condition_channels)
         self.mixer = mixer
-        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.feed_forward_norm: Any = layer_norm(channels, condition_channels)
         self.feed_forward = feed_forward
 
     @property
@@ -103,7 +112,8 @@ class ResidualBlock(nn.Module):
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> State:
         """Return the state that the mixer makes of points."""
-        return self._stage.encode_rows(self.mixer_norm(x), layout, latents)
+        given = (layout,) if self.condition_channels else ()
+        return self._stage.encode_rows(self.mixer_norm(x, *given), layout, latents)
 
     def process(self, state: Any, latents: Latents = ()) -> Latents:
         """Return what the mixer makes of the state of each graph."""
@@ -111,8 +121,9 @@ class ResidualBlock(nn.Module):
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Return the rows that leave the block."""
-        y = self._stage.decode_rows(latents, self.mixer_norm(x), layout)
-        return self._update(x, y)
+        given = (layout,) if self.condition_channels else ()
+        y = self._stage.decode_rows(latents, self.mixer_norm(x, *given), layout)
+        return self._update(x, y, given)
 
     def forward(
         self,
@@ -120,6 +131,7 @@ class ResidualBlock(nn.Module):
         batch: PointBatch | Tensor | None = None,
         group: "ProcessGroup | None" = None,
         edges: Mapping[str, Any] | None = None,
+        u: Tensor | None = None,
     ) -> Tensor:
         """Apply the block.
 
@@ -130,13 +142,15 @@ class ResidualBlock(nn.Module):
                 any; handed to the mixer as `mixer(x, batch, group=group)`.
             edges: Keyword arguments of the local layer, such as `edge_index` and
                 `edge_attr`. They number the rows of `x` as they are.
+            u: Conditions of each graph, $[B, G]$; a layout has its own.
 
         Returns:
             The features after the block, $[N, C]$.
 
         Raises:
             ValueError: If there is a local layer without `edges`, or `edges` without a
-                local layer, or a `group` where the block needs all points at once.
+                local layer, or a `group` where the block needs all points at once, or
+                `u` is missing or has another width than `condition_channels`.
         """
         if (self.local is None) != (edges is None):
             raise ValueError(
@@ -149,11 +163,15 @@ class ResidualBlock(nn.Module):
         mixer: Any = self.mixer if group is None else self._stage
         if self.local is not None and edges is not None:
             x = x + self.local(self.local_norm(x), **edges)
+        if u is not None:
+            check_conditions(self, u)
+        given = (batch, u) if self.condition_channels else ()
         shared = {} if group is None else {"group": group}
-        return self._update(x, mixer(self.mixer_norm(x), batch, **shared))
+        mixed = mixer(self.mixer_norm(x, *given), batch, **shared)
+        return self._update(x, mixed, given)
 
-    def _update(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Both residual steps, given what the mixer gives."""
+    def _update(self, x: Tensor, mixed: Tensor, given: tuple[Any, ...]) -> Tensor:
+        """Both residual steps, given what the mixer and the norm get."""
         x = x + mixed
-        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, *given))
         return y

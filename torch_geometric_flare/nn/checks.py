@@ -143,6 +143,46 @@ def check_no_edges(module: nn.Module, batch: Tensor) -> None:
         )
 
 
+def check_condition_channels(channels: Any) -> int:
+    """Return a number of conditions; raise `ValueError` unless it is 0 or more."""
+    if isinstance(channels, bool) or not isinstance(channels, Integral) or channels < 0:
+        raise ValueError(
+            f"condition_channels is {channels!r}, expected the number of conditions "
+            "of a graph, 0 for none"
+        )
+    return int(channels)
+
+
+def check_conditions(module: nn.Module, u: Tensor | None) -> None:
+    """Raise `ValueError` unless a module gets the conditions that it was built for.
+
+    Args:
+        module: With `condition_channels`, zero for none.
+        u: Conditions of each graph; `None` for none.
+
+    Shapes:
+        - `u`: $[B, G]$
+    """
+    name, channels = type(module).__name__, getattr(module, "condition_channels", 0)
+    if u is None and channels:
+        raise ValueError(
+            f"u is None, but {name} was built with condition_channels={channels}: pass "
+            f"u of shape [B, {channels}], a row of conditions for each graph"
+        )
+    if u is None or (u.dim() == 2 and u.size(1) == channels > 0):
+        return
+    if channels == 0:
+        raise ValueError(
+            f"u has shape {tuple(u.shape)}, but {name} has no conditions: leave u out, "
+            "or build a network such as FLARE with condition_channels="
+            f"{u.size(-1) if u.dim() else 1}"
+        )
+    raise ValueError(
+        f"u has shape {tuple(u.shape)}, but {name} was built with "
+        f"condition_channels={channels}: pass [B, {channels}], a row for each graph"
+    )
+
+
 def check_double(module: nn.Module) -> None:
     """Raise `ValueError` where numbers of double precision meet single weights.
 

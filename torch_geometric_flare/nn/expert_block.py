@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
+from torch_geometric_flare.nn.dense.conditioned_norm import layer_norm
 from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp
 from torch_geometric_flare.nn.streaming.stage import Latents
 
@@ -49,6 +50,8 @@ class ExpertBlock(nn.Module):
         heads: Attention heads.
         num_experts: MLPs of each mixture.
         mlp_ratio: Inner width of gate and experts over `channels`.
+        condition_channels: Conditions of each graph, which modulate all norms but that
+            of the geometry; 0 for none.
     """
 
     num_encodes = 2
@@ -61,18 +64,24 @@ class ExpertBlock(nn.Module):
         heads: int,
         num_experts: int,
         mlp_ratio: int,
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
+        self.condition_channels = condition_channels
+
+        def norm() -> Any:
+            return layer_norm(channels, condition_channels)
+
         self.widths = channels, channels, in_channels
         self.geometry_norm = nn.LayerNorm(channels)
-        self.state_norm = nn.LayerNorm(channels)
+        self.state_norm = norm()
         self.cross_attention = LinearAttention(channels, heads, init="paper")
         self.experts1 = ExpertMixture(channels, num_experts, mlp_ratio)
-        self.experts1_norm = nn.LayerNorm(channels)
-        self.self_attention_norm = nn.LayerNorm(channels)
+        self.experts1_norm = norm()
+        self.self_attention_norm = norm()
         self.self_attention = LinearAttention(channels, heads, init="paper")
         self.experts2 = ExpertMixture(channels, num_experts, mlp_ratio)
-        self.experts2_norm = nn.LayerNorm(channels)
+        self.experts2_norm = norm()
         inner = mlp_ratio * channels
         self.gate = nn.Sequential(
             nn.Linear(in_channels, inner),
@@ -88,7 +97,8 @@ class ExpertBlock(nn.Module):
         """Return the state of the cross-attention, then of the self-attention."""
         if not latents:
             f = rows.split(self.widths, dim=-1)[1]
-            return self.cross_attention.encode_rows(self.state_norm(f), layout)
+            f = self.state_norm(f, *self._given(layout))
+            return self.cross_attention.encode_rows(f, layout)
         h = self._first_half(latents, rows, layout, self._weights(rows))
         return self._encode_again(h, layout)
 
@@ -131,11 +141,13 @@ class ExpertBlock(nn.Module):
         g = rows.split(self.widths, dim=-1)[0]
         query = self.geometry_norm(g)
         h = g + self.cross_attention.decode_rows(latents, query, layout)
-        y: Tensor = h + self.experts1_norm(self.experts1(h, weights))
+        mixture = self.experts1(h, weights)
+        y: Tensor = h + self.experts1_norm(mixture, *self._given(layout))
         return y
 
     def _encode_again(self, h: Tensor, layout: PointBatch) -> State:
-        return self.self_attention.encode_rows(self.self_attention_norm(h), layout)
+        h = self.self_attention_norm(h, *self._given(layout))
+        return self.self_attention.encode_rows(h, layout)
 
     def _second_half(
         self,
@@ -146,11 +158,16 @@ class ExpertBlock(nn.Module):
         weights: Tensor,
     ) -> Tensor:
         """Add self-attention and the second experts: the next state, among rows."""
-        query = self.self_attention_norm(h)
+        given = self._given(layout)
+        query = self.self_attention_norm(h, *given)
         h = h + self.self_attention.decode_rows(latents, query, layout)
-        f = h + self.experts2_norm(self.experts2(h, weights))
+        f = h + self.experts2_norm(self.experts2(h, weights), *given)
         g, _, x = rows.split(self.widths, dim=-1)
         return torch.cat([g, f.to(g.dtype), x], dim=-1)
+
+    def _given(self, layout: PointBatch) -> tuple[PointBatch, ...]:
+        """Return what the norms take beside the features."""
+        return (layout,) if self.condition_channels else ()
 
     def _weights(self, rows: Tensor) -> Tensor:
         """Return the share of each expert at each point, [N, E]."""

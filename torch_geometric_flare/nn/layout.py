@@ -1,6 +1,7 @@
 """The layout that a module's `batch` argument stands for."""
 
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,7 @@ def point_layout(
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
     weight: Tensor | None = None,
+    u: Tensor | None = None,
 ) -> PointBatch:
     """Return the layout of `batch`, which may be one already.
 
@@ -36,15 +38,18 @@ def point_layout(
         batch_size: Number of graphs, where trailing ones may be empty.
         group: Processes that hold the other points of these graphs.
         weight: What each point stands for; a layout has its own.
+        u: Conditions of each graph; a layout has its own.
 
     Shapes:
         - `x`: $[N, C]$
         - `batch`, `weight`: $[N]$
+        - `u`: $[B, G]$
 
     Raises:
         ValueError: If `batch` does not fit `x` or `batch_size`, or holds edges, or
-            `weight` is given beside a layout or is not a measure, or the processes
-            disagree on the number of graphs, or run different modules.
+            `weight` or `u` is given beside a layout, `weight` is not a measure, or the
+            processes disagree on the number of graphs or on `u`, or run different
+            modules.
     """
     if not isinstance(batch, PointBatch):
         if batch is not None:
@@ -52,14 +57,20 @@ def point_layout(
         if group is not None:
             sums = module_checksums(module, x)
             sums["whether points have a weight"] = int(weight is not None)
+            sums["u"] = _crc32_bytes([] if u is None else [u])
             batch_size = distributed_batch_size(
                 batch, batch_size, group, x.device, sums
             )
-        return PointBatch.from_batch(x, batch, batch_size, weight)
+        return PointBatch.from_batch(x, batch, batch_size, weight, u)
     if weight is not None:
         raise ValueError(
             "weight is given, but batch is a PointBatch: give the layout its weights, "
             "by batch.weighted(weight) or PointBatch.from_batch(..., weight=weight)"
+        )
+    if u is not None:
+        raise ValueError(
+            "u is given, but batch is a PointBatch: give the layout its conditions, "
+            "by batch.conditioned(u) or PointBatch.from_batch(..., u=u)"
         )
     if batch.num_points != x.size(0):
         raise ValueError(
@@ -110,7 +121,7 @@ def module_checksums(module: nn.Module, x: Tensor) -> dict[str, int]:
     return {
         "configuration": _configuration(module),
         "precision": _crc32(_precision(x)),
-        "weights": _weights(module),
+        "weights": _crc32_bytes(module.state_dict(keep_vars=True).values()),
     }
 
 
@@ -142,10 +153,10 @@ def _configuration(module: nn.Module) -> int:
     return _crc32("\n".join(lines))
 
 
-def _weights(module: nn.Module) -> int:
-    """Return a checksum of the bytes of all parameters and buffers."""
+def _crc32_bytes(tensors: Iterable[Any]) -> int:
+    """Return a checksum of the bytes of tensors; of what is no tensor, of none."""
     total = 0
-    for t in module.state_dict(keep_vars=True).values():
+    for t in tensors:
         if isinstance(t, Tensor) and t.numel():
             values = t.detach().cpu().contiguous().flatten().view(torch.uint8)
             total = zlib.crc32(values.numpy().data, total)

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.functional.checks import check_strided, check_weight
+from torch_geometric_flare.functional.checks import (
+    check_condition_rows,
+    check_strided,
+    check_weight,
+)
 from torch_geometric_flare.functional.torch_internals import is_traced
-from torch_geometric_flare.nn.checks import check_points
+from torch_geometric_flare.nn.checks import check_conditions, check_points
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -28,6 +32,7 @@ def forward_padded(
     batch_size: int | None,
     group: "ProcessGroup | None",
     weight: Tensor | None = None,
+    u: Tensor | None = None,
 ) -> Tensor:
     r"""Call a network or an operator on padded graphs.
 
@@ -42,11 +47,13 @@ def forward_padded(
         batch_size: Number of graphs, or `None`.
         group: Processes that hold the other points of these graphs, or `None`.
         weight: What each point stands for, with any values in the padding.
+        u: Conditions of each graph, of networks alone.
 
     Shapes:
         - `x`: $[B, N, C]$
         - `mask`: $[B, N]$, `torch.bool`
         - `weight`: $[B, N]$
+        - `u`: $[B, G]$
 
     Returns:
         $[B, N, C']$, zero in the padding.
@@ -56,12 +63,13 @@ def forward_padded(
             no `mix_padded`, or is to run in chunks or over processes.
     """
     _check(x, mask, module.in_channels, batch_size)
+    conditions = {} if u is None else {"u": u}
     if not is_traced():
         graph = mask.nonzero()[:, 0]
         if weight is not None:
             check_weight(weight, mask.shape, x.device)
             weight = weight[mask]
-        rows = module.forward(x[mask], graph, mask.size(0), group, weight)
+        rows = module.forward(x[mask], graph, mask.size(0), group, weight, **conditions)
         y: Tensor = rows.new_zeros(*mask.shape, rows.size(-1))
         y[mask] = rows
         return y
@@ -73,11 +81,16 @@ def forward_padded(
             )
     check_points(x.flatten(0, 1), module.in_channels)
     padding = ~mask.unsqueeze(-1)
-    y = _forward_block(module, x.masked_fill(padding, 0), mask)
+    if u is not None:
+        check_condition_rows(u, mask.size(0), x.device)
+    check_conditions(module, u)
+    y = _forward_block(module, x.masked_fill(padding, 0), mask, **conditions)
     return y.masked_fill(padding, 0)
 
 
-def _forward_block(module: Any, x: Tensor, mask: Tensor) -> Tensor:
+def _forward_block(
+    module: Any, x: Tensor, mask: Tensor, **conditions: Tensor
+) -> Tensor:
     """Compute all rows of a block, padding among them."""
     blocks = getattr(module, "blocks", None)
     mixers = [module] if blocks is None else [getattr(b, "mixer", None) for b in blocks]
@@ -89,7 +102,7 @@ def _forward_block(module: Any, x: Tensor, mask: Tensor) -> Tensor:
     if blocks is None:
         mixed: Tensor = module.mix_padded(x, mask)
         return mixed
-    y: Tensor = module.run_blocks(x, mask)
+    y: Tensor = module.run_blocks(x, mask, **conditions)
     return y
 
 

@@ -4,6 +4,8 @@ import inspect
 
 from torch import nn
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the network inside wrappers, whose forward names what it takes.
@@ -28,18 +30,14 @@ def forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
     return {
         name: parameter
         for name, parameter in _signature(unwrap(model)).items()
-        if not _is_variadic(parameter)
+        if parameter.kind not in _VARIADIC
     }
 
 
 def _takes_anything(model: nn.Module) -> bool:
     parameters = _signature(model).values()
-    return len(parameters) > 0 and all(map(_is_variadic, parameters))
+    return len(parameters) > 0 and all(p.kind in _VARIADIC for p in parameters)
 
 
 def _signature(model: nn.Module) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(model.forward).parameters)
-
-
-def _is_variadic(parameter: inspect.Parameter) -> bool:
-    return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

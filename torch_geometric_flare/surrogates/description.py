@@ -50,8 +50,8 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
 
     Returns:
         `model` and `arguments` as `describe_model`, `training_data`, `location`, and
-        `fields` and `features`, each a list of `name`, `channels`, `unit` and, where a
-        field has one, `source`.
+        `fields`, `features` and `conditions`, each a list of `name`, `channels`, `unit`
+        and, where a field has one, `source`.
     """
     return {
         **describe_model(surrogate.model),
@@ -59,6 +59,7 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "location": surrogate.location,
         "fields": [field.to_dict() for field in surrogate.fields],
         "features": [field.to_dict() for field in surrogate.features],
+        "conditions": [field.to_dict() for field in surrogate.conditions],
         "fourier_octaves": surrogate.fourier_octaves,
         "weighted": surrogate.weighted,
     }
@@ -145,6 +146,8 @@ def build_surrogate(
         fourier_octaves=description.get("fourier_octaves", 0),
         location=description.get("location"),
         weighted=description.get("weighted", False),
+        conditions=_read_fields(description.get("conditions", [])),
+        condition_normalizer=_read_normalizer(state, "condition_normalizer"),
     )
     try:
         surrogate.load_state_dict(state)

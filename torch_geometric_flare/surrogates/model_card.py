@@ -40,7 +40,7 @@ def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
         "## Fields",
         _table(("Predicted", "Channels", "Unit"), _rows(surrogate.fields)),
         "## Input",
-        _inputs(surrogate.features),
+        _inputs(surrogate.features, surrogate.conditions),
         "## Where it holds",
         _box(surrogate.coordinate_normalizer),
         "## Errors",
@@ -78,11 +78,15 @@ def _data(training_data: str | None) -> str:
     return sentence
 
 
-def _inputs(features: Fields) -> str:
-    if not features:
-        return "The coordinates of the points, in the unit of the training data."
-    table = _table(("Input", "Channels", "Unit"), _rows(features))
-    return f"The coordinates of the points, and at each point:\n\n{table}"
+def _inputs(features: Fields, conditions: Fields) -> str:
+    text = "The coordinates of the points, in the unit of the training data."
+    if features:
+        table = _table(("Input", "Channels", "Unit"), _rows(features))
+        text = f"The coordinates of the points, and at each point:\n\n{table}"
+    if conditions:
+        table = _table(("Condition", "Channels", "Unit"), _rows(conditions))
+        text += f"\n\nFor each sample as a whole:\n\n{table}"
+    return text
 
 
 def _box(normalizer: Normalizer | None) -> str:

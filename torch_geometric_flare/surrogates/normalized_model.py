@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_integers, check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
-from torch_geometric_flare.nn.wrappers import unwrap
+from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
     forward_arguments,
@@ -39,6 +39,8 @@ class NormalizedModel(nn.Module):
         location: str | None = None,
         fourier_octaves: int = 0,
         weighted: bool = False,
+        conditions: Iterable[Field] = (),
+        condition_normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
         if location not in ("cell", "point", None):
@@ -51,12 +53,14 @@ class NormalizedModel(nn.Module):
             f"{what} or None",
             coordinate_normalizer=coordinate_normalizer,
             input_normalizer=input_normalizer,
+            condition_normalizer=condition_normalizer,
         )
         channels = target_normalizer.num_channels
         self.model = model
         self.target_normalizer = target_normalizer
         self.coordinate_normalizer = coordinate_normalizer
         self.input_normalizer = input_normalizer
+        self.condition_normalizer = condition_normalizer
         self.training_data = training_data
         self.location = location
         check_integers(0, fourier_octaves=fourier_octaves)
@@ -67,13 +71,16 @@ class NormalizedModel(nn.Module):
             (Field("field", channels),) if fields is None else tuple(fields)
         )
         self.features: Fields = tuple(features)
-        channel_slices(self.features)  # Raises if two have the same name.
+        self.conditions: Fields = tuple(conditions)
+        # Raises if two have the same name.
+        channel_slices((*self.features, *self.conditions))
         channel_slices(self.fields)
         if num_channels(self.fields) != channels:
             raise ValueError(
                 f"fields are {_names(self.fields)} of {num_channels(self.fields)} "
                 f"channels together, but target_normalizer has {channels}"
             )
+        self._check_conditions()
         if coordinate_normalizer is not None and input_normalizer is not None:
             made = coordinate_normalizer.num_channels + num_channels(self.features)
             if made != input_normalizer.num_channels:
@@ -81,6 +88,32 @@ class NormalizedModel(nn.Module):
                     f"input_normalizer has {input_normalizer.num_channels} channels, "
                     f"but coordinates and features have {made} together"
                 )
+
+    def _check_conditions(self) -> None:
+        """Raise `ValueError` unless model, names and normaliser of `u` agree."""
+        number = num_channels(self.conditions)
+        normalizer = self.condition_normalizer
+        if normalizer is not None and normalizer.num_channels != number:
+            raise ValueError(
+                f"condition_normalizer has {normalizer.num_channels} channels, but "
+                f"conditions are {_names(self.conditions) or 'none'}, {number} channels"
+            )
+        if number == 0:
+            return
+        name = type(unwrap(self.model)).__name__
+        if "u" not in forward_parameters(self.model):
+            raise ValueError(
+                f"conditions are {_names(self.conditions)}, but the forward of {name} "
+                "takes no u: leave them out, or take a model such as FLARE with "
+                f"condition_channels={number}"
+            )
+        built = getattr(unwrap(self.model), "condition_channels", number)
+        if built != number:
+            raise ValueError(
+                f"conditions are {_names(self.conditions)}, {number} channels, but "
+                f"{name} was built with condition_channels={built}: build it with "
+                f"condition_channels={number}"
+            )
 
     def forward(self, data: Data | Tensor) -> Tensor:
         """Predict all fields in their own units, differentiably.
@@ -92,7 +125,8 @@ class NormalizedModel(nn.Module):
 
         Args:
             data: A sample or a batch of samples with the fields that the model's
-                forward names, or the positions of one sample alone.
+                forward names, among them `u`, the conditions of each sample in their
+                own units; or the positions of one sample alone.
 
         Shapes:
             - positions: $[N, D]$, in the units of the training data
@@ -103,7 +137,7 @@ class NormalizedModel(nn.Module):
         Raises:
             ValueError: If `data` lacks a feature or a field that the model's forward
                 names, or its `x` has another number of channels than
-                `input_normalizer`.
+                `input_normalizer`, or its `u` is not as `conditions` say.
         """
         if isinstance(data, Tensor):
             data = Data(pos=data)
@@ -118,6 +152,8 @@ class NormalizedModel(nn.Module):
         arguments = forward_arguments(self.model, data)
         if not self.weighted and supports_weights(self.model):
             arguments.pop("weight", None)
+        if self.conditions:
+            arguments["u"] = self._encode_conditions(data)
         if isinstance(arguments.get("pos"), Tensor):
             arguments["pos"] = self._near_origin(arguments["pos"])
         arguments = _as_floating(arguments, self.model)
@@ -128,6 +164,23 @@ class NormalizedModel(nn.Module):
         # In the precision of the normaliser, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
+
+    def _encode_conditions(self, data: Data) -> Tensor:
+        """Return the encoded conditions of each sample, $[B, G]$."""
+        u: Tensor | None = data.get("u")
+        width = num_channels(self.conditions)
+        if u is None:
+            raise ValueError(
+                f"data lacks u, the conditions {_names(self.conditions)}: add it to "
+                f"each sample, u of shape [1, {width}]"
+            )
+        if u.dim() != 2 or u.size(1) != width:
+            raise ValueError(
+                f"u has shape {tuple(u.shape)}, expected [B, {width}], a row for each "
+                f"sample: {_names(self.conditions)}"
+            )
+        normalizer = self.condition_normalizer
+        return u if normalizer is None else normalizer.encode(u)
 
     def _near_origin(self, pos: Tensor) -> Tensor:
         """Return coordinates that keep their digits when they are cast.

@@ -4,6 +4,7 @@ import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence, Set
+from itertools import islice
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch_geometric_flare.surrogates.arguments import supports_weights
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.transforms import (
     CellsToEdge,
+    Normalizer,
     SurfaceDistance,
     feature_key,
     quadrature_weights,
@@ -63,8 +65,9 @@ def predict_mesh(
             stacklevel=3,
         )
     location = location or trained or "point"
-    both = choose_arrays((*surrogate.fields, *surrogate.features), arrays)
-    fields, features = both[: len(surrogate.fields)], both[len(surrogate.fields) :]
+    named = surrogate.fields, surrogate.features, surrogate.conditions
+    chosen = iter(choose_arrays(sum(named, ()), arrays))
+    fields, features, conditions = (tuple(islice(chosen, len(n))) for n in named)
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be finite and above zero, got {scale}")
     cells = location == "cell"
@@ -85,17 +88,27 @@ def predict_mesh(
     data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
     given = {*constants, *mesh.point_data, *mesh.field_data}
     made = {} if cells else _surface_distance(mesh, data, features, given)
+    of_sample = {field.name for field in conditions}
     try:
+        mesh_io.check_constants(constants, features + conditions)
         inputs = made | mesh_io.find_features(
             mesh,
             tuple(feature for feature in features if feature.name not in made),
-            constants,
+            {k: v for k, v in constants.items() if k not in of_sample},
             cells=cells,
             scale=scale,
         )
+        numbers = mesh_io.find_conditions(
+            mesh,
+            conditions,
+            {k: v for k, v in constants.items() if k in of_sample},
+        )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
-    _check_features(surrogate, inputs, name)
+    _check_range(surrogate.input_normalizer, features, inputs, name)
+    _check_range(surrogate.condition_normalizer, conditions, numbers, name)
+    if conditions:
+        data.u = torch.cat(list(numbers.values()), dim=1)
     for feature, column in inputs.items():
         data[feature_key(feature)] = column
     surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
@@ -140,18 +153,20 @@ def _surface_distance(
     return {made.name: sample[feature_key(made.name)]}
 
 
-def _check_features(
-    surrogate: NormalizedModel, inputs: Mapping[str, Tensor], name: str
+def _check_range(
+    normalizer: Normalizer | None,
+    features: Fields,
+    inputs: Mapping[str, Tensor],
+    name: str,
 ) -> None:
-    """Warn about features that are far from those of the training."""
-    normalizer = surrogate.input_normalizer
+    """Warn about features or conditions that are far from those of the training."""
     if normalizer is None:
         return
-    number = num_channels(surrogate.features)
+    number = num_channels(features)
     mean, deviation = normalizer.shift[-number:].cpu(), normalizer.scale[-number:].cpu()
     low, high = mean - _DEVIATIONS * deviation, mean + _DEVIATIONS * deviation
-    for feature in surrogate.features:
-        columns = channel_slices(surrogate.features)[feature.name]
+    for feature in features:
+        columns = channel_slices(features)[feature.name]
         values = inputs[feature.name]
         inside = (values >= low[columns]) & (values <= high[columns])
         for channel, share in enumerate(inside.float().mean(0).tolist()):

@@ -25,7 +25,8 @@ class Surrogate(NormalizedModel):
 
     1. The input is the sample's `x`. A sample without `x` gets one from its positions,
        encoded by `coordinate_normalizer`, and the named `features` beside them.
-    2. `input_normalizer` encodes the input, if there is one.
+    2. `input_normalizer` encodes the input, if there is one, and
+       `condition_normalizer` the conditions `u` of the sample.
     3. With `fourier_octaves`, sines and cosines of the encoded coordinates are added.
     4. The model predicts, and `target_normalizer` decodes.
 
@@ -50,11 +51,15 @@ class Surrogate(NormalizedModel):
             for equal parts, as those drawn evenly over a surface; a mesh gets areas,
             volumes or lengths by itself. It has no effect on a model whose forward
             takes no `weight`, such as `MeshGraphNet`.
+        conditions: Names and units of the columns of `u` of a sample, $[1, G]$: numbers
+            of the whole sample, such as a speed, for a model with `condition_channels`.
+        condition_normalizer: Encodes `u`.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
-            have the same name, or the channels of `fields`, or those of the coordinates
-            and `features`, are not as many as those of their normaliser.
+            have the same name, or the channels of `fields`, of the coordinates and
+            `features`, or of `conditions` are not as many as those of their normaliser,
+            or those of `conditions` not as many as the model takes.
     """
 
     def predict_mesh(
@@ -83,8 +88,9 @@ class Surrogate(NormalizedModel):
                 cells and loose points are left out, see `mesh_io.visible_part`.
             location: Where to predict: `"point"` or `"cell"`. By default where it was
                 trained, or at the points if that is not known.
-            constants: For a feature that is the same everywhere, one number per
-                channel; see `mesh_io.find_features`.
+            constants: For a condition, or a feature that is the same everywhere, one
+                number per channel; see `mesh_io.find_conditions` and
+                `mesh_io.find_features`.
             scale: Units of the training in one unit of length of the mesh. The copy
                 keeps the coordinates of the mesh.
             arrays: Fields and features, by name, that this mesh has under other names,
@@ -102,13 +108,14 @@ class Surrogate(NormalizedModel):
             FileNotFoundError: If there is no such file.
             TypeError: If `mesh` is neither a file nor one mesh.
             ValueError: If the file is broken, the mesh is empty, lies far from the box
-                of the training or lacks a feature, the surrogate has no coordinate
-                normaliser, `weight` is none of its choices or the model takes none, or
-                the prediction is not finite.
+                of the training or lacks a feature or a condition, the surrogate has no
+                coordinate normaliser, `weight` is none of its choices or the model
+                takes none, or the prediction is not finite.
 
         Warns:
             UserWarning: If less than 80 % of the points lie in the box, or have a
-                feature within three deviations of its mean over the training, if
+                feature within three deviations of its mean over the training, if a
+                condition is farther from its mean, if
                 `location` is another one than that of the training, the mesh brings
                 a field that is not finite everywhere, or its cells differ in area more
                 than tenfold and all count alike.

@@ -49,6 +49,7 @@ _DESCRIBED = {
     "training_data": "training_data",
     "fields": "fields",
     "features": "features",
+    "conditions": "conditions",
     "fourier_octaves": "recipe",
     "weighted": "weighted",
 }
@@ -83,6 +84,8 @@ class SurrogateModule(LightningModule):
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh the samples lie.
         weighted: Whether points count by the `weight` of their sample.
+        conditions: Names and units of the columns of `u`.
+        condition_normalizer: Encodes `u`.
 
     All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
 
@@ -104,6 +107,8 @@ class SurrogateModule(LightningModule):
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
         weighted: bool = False,
+        conditions: Iterable[Field] = (),
+        condition_normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__()
         check_kind(nn.Module, "a torch.nn.Module", model=model)
@@ -127,6 +132,8 @@ class SurrogateModule(LightningModule):
             location=location,
             fourier_octaves=recipe.fourier_octaves,
             weighted=weighted,
+            conditions=conditions,
+            condition_normalizer=condition_normalizer,
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
@@ -184,6 +191,8 @@ class SurrogateModule(LightningModule):
             features=surrogate.features,
             input_normalizer=surrogate.input_normalizer,
             location=surrogate.location,
+            conditions=surrogate.conditions,
+            condition_normalizer=surrogate.condition_normalizer,
             **arguments,
         )
 

@@ -49,7 +49,7 @@ def shard_points(data: Data, group: "ProcessGroup") -> Data:
     for name, value in data.to_dict().items():
         if name == "ptr":
             del shard.ptr
-        elif data.is_node_attr(name):
+        elif name != "u" and data.is_node_attr(name):  # u is of graphs, however many
             dim = data.__cat_dim__(name, value)
             shard[name] = value.narrow(dim, start, stop - start)
     if "num_nodes" in data:

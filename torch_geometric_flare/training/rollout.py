@@ -52,6 +52,8 @@ class RolloutModule(SurrogateModule):
         fields: Names and units of the changes.
         features: Names and units of the state and of other inputs.
         input_normalizer: Encodes all channels of `x`.
+        conditions: Names and units of the columns of `u`.
+        condition_normalizer: Encodes `u`.
 
     Raises:
         ValueError: If `changes` does not fit the surrogate, a field is not a change,
@@ -73,6 +75,8 @@ class RolloutModule(SurrogateModule):
         features: Iterable[Field],
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
+        conditions: Iterable[Field] = (),
+        condition_normalizer: Normalizer | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -84,6 +88,8 @@ class RolloutModule(SurrogateModule):
             features=features,
             input_normalizer=input_normalizer,
             location=location,
+            conditions=conditions,
+            condition_normalizer=condition_normalizer,
         )
         self.state = _state(self.surrogate, changes)
         if not 0 <= noise < float("inf"):

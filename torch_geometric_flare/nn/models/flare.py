@@ -33,6 +33,8 @@ class FLARE(MixerBackbone):
             a single linear map.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
@@ -67,6 +69,7 @@ class FLARE(MixerBackbone):
         chunk_size: int | None = None,
         lift_layers: int = 2,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         check_layers(
             kv_layers=kv_layers, mlp_layers=mlp_layers, lift_layers=lift_layers
@@ -93,6 +96,7 @@ class FLARE(MixerBackbone):
             act=act,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
         self.num_latents = num_latents
         self.kv_layers = kv_layers

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from torch_geometric_flare.nn.backbone import BlockNetwork
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import (
+    check_condition_channels,
+    check_conditions,
     check_edges,
     check_heads,
     check_layers,
@@ -56,6 +58,8 @@ class FLAREHybrid(BlockNetwork):
         qk_norm: Whether queries and keys pass a `LayerNorm`.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `pos` $[N, D]$, `edge_index` $[2, E]$,
@@ -93,6 +97,7 @@ class FLAREHybrid(BlockNetwork):
         act: Activation = "gelu",
         qk_norm: bool = False,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
         check_positive(
@@ -123,6 +128,7 @@ class FLAREHybrid(BlockNetwork):
         self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
         self.init = check_init(init)
+        self.condition_channels = check_condition_channels(condition_channels)
 
         width = hidden_channels
         self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
@@ -141,6 +147,7 @@ class FLAREHybrid(BlockNetwork):
                 ),
                 ResidualMLP(width, width, width, mlp_layers, act),
                 LocalConv(width, pos_channels, radius, kernel_channels, act),
+                condition_channels,
             )
             for _ in range(num_layers)
         )
@@ -159,6 +166,7 @@ class FLAREHybrid(BlockNetwork):
         batch: Batch = None,
         batch_size: int | None = None,
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> Tensor:
         r"""Predict the fields at every point.
 
@@ -174,6 +182,7 @@ class FLAREHybrid(BlockNetwork):
             batch_size: Number of graphs, where trailing ones may be empty.
             weight: What each point stands for, to the attention; the local layers
                 have `edge_weight`.
+            u: Conditions of each graph, where the network has `condition_channels`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
@@ -181,18 +190,20 @@ class FLAREHybrid(BlockNetwork):
             - `edge_index`: $[2, E]$
             - `edge_weight`: $[E]$
             - `batch`, `weight`: $[N]$
+            - `u`: $[B, G]$
 
         Returns:
             $[N, C_\text{out}]$. Points of one graph never depend on another graph.
 
         Raises:
             ValueError: If an argument has another shape, `edge_index` holds no
-                integers, or `batch` is unsorted or out of range.
+                integers, or `batch` is unsorted or out of range, or `u` is missing.
         """
         check_points(x, self.in_channels)
         check_points(pos, self.pos_channels, "pos", num_points=x.size(0))
         check_edges(edge_index, edge_weight=edge_weight)
-        layout = point_layout(self, x, batch, batch_size, weight=weight)
+        layout = point_layout(self, x, batch, batch_size, weight=weight, u=u)
+        check_conditions(self, layout.u)
         if layout is not batch:
             x, pos = layout.sort(x), layout.sort(pos)
             if layout.inverse is not None:

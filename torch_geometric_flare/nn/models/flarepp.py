@@ -35,6 +35,8 @@ class FLAREPP(MixerBackbone):
             then keeps its input alone and recomputes the rest in backward.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -64,6 +66,7 @@ class FLAREPP(MixerBackbone):
         act: Activation = "gelu",
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         check_positive(mlp_ratio=mlp_ratio)
         width = hidden_channels
@@ -80,6 +83,7 @@ class FLAREPP(MixerBackbone):
             act=act,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
         self.num_latents = num_latents
         self.mlp_ratio = mlp_ratio

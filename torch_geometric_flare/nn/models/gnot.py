@@ -6,7 +6,12 @@ from torch import Tensor, nn
 from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_grid, check_heads, check_positive
+from torch_geometric_flare.nn.checks import (
+    check_condition_channels,
+    check_grid,
+    check_heads,
+    check_positive,
+)
 from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp, reset_truncated
 from torch_geometric_flare.nn.expert_block import ExpertBlock
 from torch_geometric_flare.nn.initialization import (
@@ -119,6 +124,8 @@ class GNOT(Backbone):
             then keeps its input alone and recomputes the rest in backward.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate all norms of the
+            blocks but that of $g$, as in `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -150,6 +157,7 @@ class GNOT(Backbone):
         embed_inputs: bool = False,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
         check_positive(
@@ -181,6 +189,7 @@ class GNOT(Backbone):
         self.embed_inputs = embed_inputs
         self.chunk_size = chunk_size
         self.init = check_init(init)
+        self.condition_channels = check_condition_channels(condition_channels)
 
         width = hidden_channels
         if grid is None:
@@ -188,7 +197,9 @@ class GNOT(Backbone):
         else:
             self.lift = _Lift(in_channels, width, reference_grid**2, embed_inputs)
         self.blocks = nn.ModuleList(
-            ExpertBlock(in_channels, width, heads, num_experts, mlp_ratio)
+            ExpertBlock(
+                in_channels, width, heads, num_experts, mlp_ratio, condition_channels
+            )
             for _ in range(num_layers)
         )
         self.norm = nn.Identity()

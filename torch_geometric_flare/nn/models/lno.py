@@ -34,6 +34,7 @@ class LNO(Backbone):
 
     where the blocks are those of a transformer and the other maps are residual MLPs
     with the exact GELU. The cost is $O(NM)$, once per network, and $O(M^2)$ per block.
+    It has no norms of points, and so takes no conditions `u`.
     The paper's trunk takes coordinates and its branch takes inputs; here both take `x`.
 
     Args:

@@ -12,7 +12,12 @@ from torch_geometric_flare.functional import (
     ragged_flare_encode,
 )
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_heads, check_positive
+from torch_geometric_flare.nn.checks import (
+    check_condition_channels,
+    check_heads,
+    check_positive,
+)
+from torch_geometric_flare.nn.dense.conditioned_norm import layer_norm
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, reset_linear
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
@@ -50,6 +55,8 @@ class PerceiverIO(Backbone):
             result; `None` for all at once. May be set on an existing model.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of the
+            points, as in `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -76,6 +83,7 @@ class PerceiverIO(Backbone):
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__()
         check_positive(
@@ -99,12 +107,19 @@ class PerceiverIO(Backbone):
         self.mlp_ratio = mlp_ratio
         self.chunk_size = chunk_size
         self.init = check_init(init)
+        self.condition_channels = check_condition_channels(condition_channels)
 
         self.lift = ResidualMLP(in_channels, width, width, 2, input_residual=False)
         self.blocks = nn.ModuleList(
             [
                 _LatentStage(
-                    width, num_layers, heads, num_latents, mlp_ratio * width, init
+                    width,
+                    num_layers,
+                    heads,
+                    num_latents,
+                    mlp_ratio * width,
+                    init,
+                    condition_channels,
                 )
             ]
         )
@@ -134,13 +149,15 @@ class _LatentStage(nn.Module):
         num_latents: int,
         hidden_channels: int,
         init: Init,
+        condition_channels: int,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.init = init
+        self.condition_channels = condition_channels
         self.scale = (channels // heads) ** -0.5
         self.latents = nn.Parameter(torch.empty(heads, num_latents, channels // heads))
-        self.encoder_norm = nn.LayerNorm(channels)
+        self.encoder_norm = layer_norm(channels, condition_channels)
         self.encoder_key = nn.Linear(channels, channels)
         self.encoder_value = nn.Linear(channels, channels)
         self.encoder_out = nn.Linear(channels, channels)
@@ -151,7 +168,7 @@ class _LatentStage(nn.Module):
         self.latent_norm = nn.LayerNorm(channels)
         self.decoder_key = nn.Linear(channels, channels)
         self.decoder_value = nn.Linear(channels, channels)
-        self.decoder_norm = nn.LayerNorm(channels)
+        self.decoder_norm = layer_norm(channels, condition_channels)
         self.decoder_query = nn.Linear(channels, channels)
         self.decoder_out = nn.Linear(channels, channels)
         self.reset_parameters()
@@ -174,7 +191,8 @@ class _LatentStage(nn.Module):
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> SoftmaxState:
         """Gather points into latents: value [B, H, M, D], log-sum-exp [B, H, M]."""
-        x = self.encoder_norm(x)
+        given = (layout,) if self.condition_channels else ()
+        x = self.encoder_norm(x, *given)
         k = self._split_heads(self.encoder_key(x))
         v = self._split_heads(self.encoder_value(x))
         # Under autocast the keys are in lower precision.
@@ -196,7 +214,8 @@ class _LatentStage(nn.Module):
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Let each point attend to the latents of its graph."""
-        q = self._split_heads(self.decoder_query(self.decoder_norm(x)))
+        given = (layout,) if self.condition_channels else ()
+        q = self._split_heads(self.decoder_query(self.decoder_norm(x, *given)))
         k, v = (t.to(q.dtype) for t in latents)
         # Here the points ask and the latents answer: their names are exchanged.
         y = ragged_flare_decode(k, q, v, layout, scale=self.scale)

@@ -45,6 +45,8 @@ class Transformer(MixerBackbone):
         chunk_size: `None`; any other value is refused.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -70,6 +72,7 @@ class Transformer(MixerBackbone):
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__(
             lambda: SoftmaxAttention(hidden_channels, heads, init),
@@ -81,6 +84,7 @@ class Transformer(MixerBackbone):
             mlp_ratio,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
 
 
@@ -103,6 +107,8 @@ class Linformer(MixerBackbone):
         chunk_size: `None`; any other value is refused.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -131,6 +137,7 @@ class Linformer(MixerBackbone):
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__(
             lambda: LinformerAttention(
@@ -144,6 +151,7 @@ class Linformer(MixerBackbone):
             mlp_ratio,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
         self.num_points = num_points
         self.num_projections = num_projections
@@ -167,6 +175,8 @@ class Nystromformer(MixerBackbone):
         chunk_size: `None`; any other value is refused.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -194,6 +204,7 @@ class Nystromformer(MixerBackbone):
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__(
             lambda: NystromAttention(hidden_channels, heads, num_landmarks, init),
@@ -205,6 +216,7 @@ class Nystromformer(MixerBackbone):
             mlp_ratio,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
         self.num_landmarks = num_landmarks
 
@@ -229,6 +241,8 @@ class Reformer(MixerBackbone):
         chunk_size: `None`; any other value is refused.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -258,6 +272,7 @@ class Reformer(MixerBackbone):
         mlp_ratio: int = 4,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         super().__init__(
             lambda: LSHAttention(
@@ -271,6 +286,7 @@ class Reformer(MixerBackbone):
             mlp_ratio,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
         self.num_buckets = num_buckets
         self.attention_chunk = attention_chunk

@@ -41,6 +41,8 @@ class Transolver(MixerBackbone):
             result; `None` for all at once. May be set on an existing model.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        condition_channels: Conditions `u` of each graph that modulate the norms of
+            the blocks, see `nn.ResidualBlock`; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -74,6 +76,7 @@ class Transolver(MixerBackbone):
         grid: tuple[int, int] | None = None,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        condition_channels: int = 0,
     ) -> None:
         shape = None if grid is None else check_grid(grid)
         width = hidden_channels
@@ -95,6 +98,7 @@ class Transolver(MixerBackbone):
             lift_layers=-1,
             chunk_size=chunk_size,
             init=init,
+            condition_channels=condition_channels,
         )
         self.num_slices = num_slices
         self.grid = shape

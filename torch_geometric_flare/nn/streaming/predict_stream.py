@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_points, is_positive
+from torch_geometric_flare.nn.checks import check_conditions, check_points, is_positive
 from torch_geometric_flare.nn.streaming.chunks import cast_state, merge_into
 from torch_geometric_flare.nn.streaming.recompute import gathered, sharded_parts
 from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
@@ -85,6 +85,7 @@ def predict_stream(
     chunk_size: int,
     *,
     weight: Any = None,
+    u: Any = None,
     residual_dir: str | PathLike[str] | None = None,
     residual_dtype: torch.dtype | None = None,
 ) -> None:
@@ -107,6 +108,7 @@ def predict_stream(
         chunk_size: Points of a chunk.
         weight: What each point stands for, an array of the kinds of `source`; `None`
             where all count alike.
+        u: Conditions of the graph, where the model has `condition_channels`.
         residual_dir: Folder of a temporary file for the features between two blocks,
             removed at the end; `None` keeps them in memory.
         residual_dtype: Precision of the features between two blocks; `None` for that
@@ -117,6 +119,7 @@ def predict_stream(
         - `source`: $[N, C_\text{in}]$
         - `sink`: $[N, C_\text{out}]$
         - `weight`: $[N]$
+        - `u`: $[1, G]$
 
     Raises:
         TypeError: If `model` is no such network, or `source` or `sink` no array.
@@ -185,9 +188,15 @@ def predict_stream(
             y: Tensor = model.lift(x)
             return y
 
-        def layout(rows: slice, x: Tensor) -> PointBatch:
-            share = None if weight is None else _read(weight, rows, like)
-            return PointBatch.from_batch(x, weight=share)
+        conditions = None if u is None else _read(u, slice(None), like)
+        check_conditions(model, conditions)
+
+        def layout(x: Tensor, rows: slice | None = None) -> PointBatch:
+            # Decoding names no rows: only encoding depends on weights.
+            share = None
+            if weight is not None and rows is not None:
+                share = _read(weight, rows, like)
+            return PointBatch.from_batch(x, weight=share, u=conditions)
 
         features: Features = lifted
         for block in model.blocks:
@@ -205,7 +214,7 @@ def _run_block(
     chunks: list[slice],
     like: Tensor,
     dtype: torch.dtype,
-    layout: Callable[[slice, Tensor], PointBatch],
+    layout: Callable[..., PointBatch],
 ) -> Features:
     """Store the features that enter a block; return those that leave it."""
 
@@ -220,7 +229,7 @@ def _run_block(
             else:  # the first time
                 x = features(rows)
                 residual.write(rows, x)
-            part = block.encode_rows(x, layout(rows, x), latents)
+            part = block.encode_rows(x, layout(x, rows), latents)
             total = merge_into(total, [part], slice(1), 1)
         whole: State = cast_state(total, part)
         return whole
@@ -229,7 +238,7 @@ def _run_block(
         def leaving(rows: slice) -> Tensor:
             x = stored(rows)
             with gathered(block):
-                y: Tensor = block.decode_rows(latents, x, PointBatch.from_batch(x))
+                y: Tensor = block.decode_rows(latents, x, layout(x))
             return y
 
         return leaving
