@@ -124,6 +124,31 @@ def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
     assert any(np.array_equal(drawn, velocity) for velocity in velocities)
 
 
+def test_metrics_list_errors_of_zero_fields(tmp_path):
+    def with_zero(selection):
+        splits = CHANNEL.load_simulated(selection)
+        splits.test[1].y[:, 2] = 0
+        return splits
+
+    problem = replace(CHANNEL, load_simulated=with_zero)
+    selection = Selection(root=str(tmp_path / "data"))
+    with pytest.warns(UserWarning, match=r"'pressure'.* 1\b"):
+        results = run(tmp_path / "run", problem, selection=selection)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == results
+    surrogate = load_surrogate(tmp_path / "run" / "last.ckpt")
+    predicted = surrogate.predict(with_zero(selection).test[1])[:, 2]
+    scale = surrogate.target_normalizer.scale[2].item()
+    error = predicted.square().mean().sqrt().item() / scale
+    assert results["absolute_errors"] == {
+        "pressure": {
+            "number": 1,
+            "samples": [1],
+            "mean_absolute_error": pytest.approx(error, rel=1e-5),
+            "scale": [scale],
+        }
+    }
+
+
 def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
     drawn = []
     plot = "torch_geometric_flare.experiments.output.plot_training_curves"

@@ -104,13 +104,14 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
-    errors = compared.relative_l2
+    errors, absolute = compared.relative_l2, compared.absolute_errors()
     worst = int(errors.argmax())
     results = {
         "data": selection.data,
         "optimizer": recipe.optimizer,
         "init": getattr(network, "init", None),
         **compared.mean_errors(),
+        **({"absolute_errors": absolute} if absolute else {}),
         "worst_sample": worst,
         "relative_l2_of_worst_sample": errors[worst].item(),
         **extra_metrics(benchmark, train, test, compared.predictions, splits.fields),
