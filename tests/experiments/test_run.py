@@ -107,6 +107,12 @@ def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     surrogate = load_surrogate(folder / "last.ckpt")
     assert surrogate.fields == Channel.fields and surrogate.features == Channel.features
+    assert surrogate.location == "point"
+    inputs = torch.cat([data.x[:, 2:] for data in splits.train])
+    assert surrogate.feature_bounds == (
+        inputs.amin(0).tolist(),
+        inputs.amax(0).tolist(),
+    )
     # Samples with x, and with the named inputs alone.
     sample = splits.test[0]
     with_input = surrogate.predict(sample)

@@ -38,6 +38,7 @@ from torch_geometric_flare.experiments.timing import (
 )
 from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
 
@@ -290,11 +291,15 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         what: What it is trained on, in words, such as "simulated cars".
     """
     channels = splits.train[0].x.size(1)
+    coordinates = channels - num_channels(splits.features)
     network = recipe.build(
         in_channels=channels,
         out_channels=num_channels(splits.fields),
-        num_coordinates=channels - num_channels(splits.features),
+        num_coordinates=coordinates,
     )
+    bounds = None
+    if splits.features:
+        bounds = channel_bounds(data.x[:, coordinates:] for data in splits.train)
     return training.SurrogateModule(
         network,
         splits.target_normalizer,
@@ -306,4 +311,5 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         input_normalizer=fit_input_normalizer(recipe, splits),
         location=splits.location,
         weighted=splits.weighted,
+        feature_bounds=bounds,
     )

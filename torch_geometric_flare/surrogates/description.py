@@ -49,7 +49,8 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         surrogate: The surrogate.
 
     Returns:
-        `model` and `arguments` as `describe_model`, `training_data`, `location`, and
+        `model` and `arguments` as `describe_model`, `training_data`, `location`,
+        `fourier_octaves`, `weighted`, `feature_bounds`, and
         `fields` and `features`, each a list of `name`, `channels`, `unit` and, where a
         field has one, `source`.
     """
@@ -61,6 +62,9 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "features": [field.to_dict() for field in surrogate.features],
         "fourier_octaves": surrogate.fourier_octaves,
         "weighted": surrogate.weighted,
+        "feature_bounds": (
+            None if surrogate.feature_bounds is None else list(surrogate.feature_bounds)
+        ),
     }
 
 
@@ -145,6 +149,7 @@ def build_surrogate(
         fourier_octaves=description.get("fourier_octaves", 0),
         location=description.get("location"),
         weighted=description.get("weighted", False),
+        feature_bounds=description.get("feature_bounds"),
     )
     try:
         surrogate.load_state_dict(state)

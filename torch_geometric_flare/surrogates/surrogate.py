@@ -50,11 +50,16 @@ class Surrogate(NormalizedModel):
             for equal parts, as those drawn evenly over a surface; a mesh gets areas,
             volumes or lengths by itself. It has no effect on a model whose forward
             takes no `weight`, such as `MeshGraphNet`.
+        feature_bounds: The least and the largest value of each channel of `features`
+            over the training, as `transforms.channel_bounds` returns them. By these
+            `predict_mesh` warns of other values; without them, by three deviations
+            about the mean that `input_normalizer` tells.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
-            have the same name, or the channels of `fields`, or those of the coordinates
-            and `features`, are not as many as those of their normaliser.
+            have the same name, the channels of `fields`, or those of the coordinates
+            and `features`, are not as many as those of their normaliser, or
+            `feature_bounds` are not a finite least and largest value of each channel.
     """
 
     def predict_mesh(
@@ -108,7 +113,7 @@ class Surrogate(NormalizedModel):
 
         Warns:
             UserWarning: If less than 80 % of the points lie in the box, or have a
-                feature within three deviations of its mean over the training, if
+                feature within its bounds over the training, see `feature_bounds`, if
                 `location` is another one than that of the training, the mesh brings
                 a field that is not finite everywhere, or its cells differ in area more
                 than tenfold and all count alike.

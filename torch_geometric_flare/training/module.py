@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import is_
@@ -83,6 +83,8 @@ class SurrogateModule(LightningModule):
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh the samples lie.
         weighted: Whether points count by the `weight` of their sample.
+        feature_bounds: The least and the largest value of each channel of `features`
+            over the training split, see `transforms.channel_bounds`.
 
     All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
 
@@ -104,6 +106,7 @@ class SurrogateModule(LightningModule):
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
         weighted: bool = False,
+        feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         check_kind(nn.Module, "a torch.nn.Module", model=model)
@@ -127,6 +130,7 @@ class SurrogateModule(LightningModule):
             location=location,
             fourier_octaves=recipe.fourier_octaves,
             weighted=weighted,
+            feature_bounds=feature_bounds,
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
@@ -175,7 +179,7 @@ class SurrogateModule(LightningModule):
         if "recipe" not in arguments:
             kind = type(surrogate.model)
             arguments["recipe"] = Recipe(**{**described, "model_class": kind})
-        return cls(
+        module = cls(
             surrogate.model,
             surrogate.target_normalizer,
             surrogate.coordinate_normalizer,
@@ -186,6 +190,10 @@ class SurrogateModule(LightningModule):
             location=surrogate.location,
             **arguments,
         )
+        for name in ("weighted", "feature_bounds"):  # not arguments of all classes
+            if name not in arguments:
+                setattr(module.surrogate, name, getattr(surrogate, name))
+        return module
 
     def on_fit_start(self) -> None:
         """Log the recipe as hyperparameters."""
