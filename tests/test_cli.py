@@ -91,6 +91,13 @@ def test_evaluate_on_meshes(capsys):
     first, second, _, mean = capsys.readouterr().out.splitlines()
     assert f"{expected[0]:.4g}" in first and f"{expected[1]:.4g}" in second
     assert f"{sum(expected) / 2:.4g}" in mean
+    body["pressure"][:] = 0  # measured in units of the scale, 2
+    body.save("still.vtp")
+    assert main(["evaluate", "last.ckpt", "body_0.vtp", "still.vtp"]) == 0
+    output = capsys.readouterr().out
+    absolute = predicted.square().mean().sqrt().item() / 2
+    assert f"'still.vtp': {absolute:.6g}"[:18] in output
+    assert f"{(expected[0] + absolute) / 2:.4g}" in output.splitlines()[-2]
     pv.Sphere().save("bare.vtp")
     assert "bare.vtp" in refused(capsys, "evaluate", "last.ckpt", "bare.vtp")
     assert "--fields" in refused(capsys, "evaluate", "last.ckpt", *TINY)

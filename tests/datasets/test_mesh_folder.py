@@ -115,6 +115,8 @@ def test_normalisers_are_those_of_the_training_split(folder):
     torch.testing.assert_close(box.encode(pos).amax(0), torch.ones(3))
     assert arguments["input_normalizer"].shift[:3].tolist() == [0, 0, 0]
     torch.testing.assert_close(arguments["input_normalizer"].shift[3:], speed.mean(0))
+    bounds = ([speed.min().item()], [speed.max().item()])
+    assert arguments["feature_bounds"] == bounds and bounds[0] < bounds[1]
     surrogate = Surrogate(torch.nn.Identity(), **arguments)
     assert surrogate.encode_input(samples[0]).shape == (samples[0].num_nodes, 4)
     with pytest.raises(ValueError, match="split='val': normalisers are fitted on the"):

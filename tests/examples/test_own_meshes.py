@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import pyvista as pv
 
+from torch_geometric_flare.surrogates import load_surrogate
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "own_meshes.py"
 
 
@@ -59,3 +61,36 @@ def test_without_the_field(example, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         example.main([str(tmp_path), "--fields=heat"])
     assert "no cell data 'heat'" in capsys.readouterr().err
+
+
+def test_a_field_that_is_zero_on_a_test_mesh(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bodies"
+    folder.mkdir()
+
+    def write(zero=None):
+        for index in range(5):
+            ball = pv.Sphere(
+                radius=1 + index / 10, theta_resolution=8, phi_resolution=8
+            )
+            ball.clear_data()
+            ball.point_data["heat"] = ball.points[:, 2] * (index != zero)
+            ball.save(folder / f"ball_{index}.vtp")
+
+    write()
+    options = {"location": "point", "fractions": (0.8, 0.0, 0.2)}
+    (held_out,) = example.MeshFolder(
+        folder, "test", fields=["heat"], **options
+    ).sample_files()
+    write(zero=int(held_out[5]))
+    with pytest.warns(UserWarning, match="'heat'.* 0:"):
+        results = example.main(
+            [str(folder), "--fields=heat", "--location=point", "--epochs=1"]
+        )
+    assert results["meshes_of_absolute_error"] == [held_out]
+    (run,) = Path("runs").iterdir()
+    surrogate = load_surrogate(run / "last.ckpt")
+    predicted = pv.read(run / "predicted" / held_out)["heat"]
+    scale = surrogate.target_normalizer.scale.item()
+    size = np.sqrt(np.mean(predicted.astype(float) ** 2))
+    assert results["relative_l2"] == pytest.approx(size / scale, rel=1e-5)

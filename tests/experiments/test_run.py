@@ -107,6 +107,12 @@ def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     surrogate = load_surrogate(folder / "last.ckpt")
     assert surrogate.fields == Channel.fields and surrogate.features == Channel.features
+    assert surrogate.location == "point"
+    inputs = torch.cat([data.x[:, 2:] for data in splits.train])
+    assert surrogate.feature_bounds == (
+        inputs.amin(0).tolist(),
+        inputs.amax(0).tolist(),
+    )
     # Samples with x, and with the named inputs alone.
     sample = splits.test[0]
     with_input = surrogate.predict(sample)
@@ -122,6 +128,31 @@ def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
     velocities = [data.y[:, :2].numpy() for data in splits.test]
     drawn = cloud.point_data["velocity_truth"]
     assert any(np.array_equal(drawn, velocity) for velocity in velocities)
+
+
+def test_metrics_list_errors_of_zero_fields(tmp_path):
+    def with_zero(selection):
+        splits = CHANNEL.load_simulated(selection)
+        splits.test[1].y[:, 2] = 0
+        return splits
+
+    problem = replace(CHANNEL, load_simulated=with_zero)
+    selection = Selection(root=str(tmp_path / "data"))
+    with pytest.warns(UserWarning, match=r"'pressure'.* 1\b"):
+        results = run(tmp_path / "run", problem, selection=selection)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == results
+    surrogate = load_surrogate(tmp_path / "run" / "last.ckpt")
+    predicted = surrogate.predict(with_zero(selection).test[1])[:, 2]
+    scale = surrogate.target_normalizer.scale[2].item()
+    error = predicted.square().mean().sqrt().item() / scale
+    assert results["absolute_errors"] == {
+        "pressure": {
+            "number": 1,
+            "samples": [1],
+            "mean_absolute_error": pytest.approx(error, rel=1e-5),
+            "scale": [scale],
+        }
+    }
 
 
 def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Files with blocks, time steps and grids."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 import pyvista as pv
@@ -181,21 +179,21 @@ ABAQUS = """*NODE
 
 
 def test_gmsh_and_abaqus(tmp_path):
-    pytest.importorskip("meshio")
     (tmp_path / "a.msh").write_text(GMSH)
     (tmp_path / "a.inp").write_text(ABAQUS)
     plate = read_mesh(tmp_path / "a.msh", block="plate")
     assert (plate.n_cells, plate.area) == (2, pytest.approx(2.0))
     edge = read_mesh(tmp_path / "a.msh", block="edge")
     assert (edge.n_cells, edge.length) == (1, pytest.approx(2.0))
-    assert read_mesh(tmp_path / "a.msh").n_cells == 3
+    assert read_mesh(tmp_path / "a.msh").n_cells == 2  # without the line beside them
     assert read_mesh(tmp_path / "a.inp").area == pytest.approx(2.0)
     assert "edge, plate" in message(tmp_path / "a.msh", block="wing")
 
 
-def test_a_missing_meshio_is_named(tmp_path):
-    if find_spec("meshio") is not None:
-        pytest.skip("meshio is installed")
+def test_a_missing_meshio_is_named(tmp_path, monkeypatch):
+    missing = "raise ModuleNotFoundError('meshio', name='meshio')"
+    (tmp_path / "meshio.py").write_text(missing)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the process that reads
     (tmp_path / "a.msh").write_text(GMSH)
     assert "pip install meshio" in message(tmp_path / "a.msh")
 

@@ -1,5 +1,7 @@
 """What `Surrogate.predict_mesh` takes and refuses in memory."""
 
+import math
+
 import numpy as np
 import pytest
 import pyvista as pv
@@ -8,7 +10,7 @@ import vtk
 from torch import nn
 
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer, SurfaceDistance
 
 
@@ -103,6 +105,31 @@ def test_features_far_from_the_training_are_warned_about(speed):
 @pytest.mark.parametrize("speed", [20.0, 41.5, 60.0])
 def test_features_of_the_training_are_not(speed):
     with_speed().predict_mesh(ball(), constants={"speed": [speed]})
+
+
+@pytest.mark.parametrize("speed", [19.9, 60.1, 400.0])
+def test_bounds_of_the_training_tell_what_is_far(speed, tmp_path):
+    model = with_speed()
+    model.feature_bounds = [20.0], [60.0]
+    save_surrogate(model, tmp_path / "model.ckpt")
+    model = load_surrogate(tmp_path / "model.ckpt", Heights())
+    assert model.feature_bounds == ([20.0], [60.0])
+    with pytest.warns(UserWarning, match=rf"speed .* {speed:g} m/s.* 20 to 60 m/s:"):
+        model.predict_mesh(ball(), constants={"speed": [speed]})
+    model.predict_mesh(ball(), constants={"speed": [60.0]})  # a bound itself
+
+
+@pytest.mark.parametrize(
+    "bounds", [([1.0], [0.0]), ([0.0], [math.inf]), ([0.0, 1.0], [2.0, 3.0])]
+)
+def test_bounds_that_are_none(bounds):
+    with pytest.raises(ValueError, match="feature_bounds"):
+        Surrogate(
+            Heights(),
+            Normalizer.identity(2),
+            features=[Field("speed")],
+            feature_bounds=bounds,
+        )
 
 
 class LastColumn(nn.Module):

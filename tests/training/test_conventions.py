@@ -77,9 +77,10 @@ def test_predict_takes_the_test_split(flare, data, tmp_path):
 
 
 def test_loads_weights_normalisers_and_recipe(flare, data, tmp_path):
+    flare.surrogate.weighted = True
     surrogate = fit(flare, data, tmp_path, **QUIET)
     loaded = SurrogateModule.load_from_checkpoint(tmp_path / "last.ckpt")
-    assert loaded.recipe == flare.recipe
+    assert loaded.recipe == flare.recipe and loaded.surrogate.weighted
     sample = data.test[0]
     assert torch.equal(loaded.surrogate.predict(sample), surrogate.predict(sample))
     with pytest.raises(FileNotFoundError, match="nothing.ckpt"):

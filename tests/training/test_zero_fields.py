@@ -64,6 +64,20 @@ def test_baselines_list_the_samples_of_absolute_error(module, samples):
     assert compared.absolute == {"field": [2]}
     error = compared.predictions[2].square().mean().sqrt() / SCALE
     assert compared.relative_l2[2].item() == pytest.approx(error.item(), rel=1e-5)
+    assert compared.absolute_errors() == {
+        "field": {
+            "number": 1,
+            "samples": [2],
+            "mean_absolute_error": pytest.approx(error.item(), rel=1e-5),
+            "scale": [SCALE],
+        }
+    }
+    assert (
+        compare_with_baselines(
+            surrogate, samples(3, 1), samples(2, 0)
+        ).absolute_errors()
+        == {}
+    )
 
 
 @pytest.mark.parametrize("gap", [math.nan, math.inf])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_flare.transforms import feature_key, get_feature
+from torch_geometric_flare.transforms import channel_bounds, feature_key, get_feature
 
 
 def test_normals_and_areas_of_a_sample_are_features():
@@ -33,3 +33,10 @@ def test_features_that_mean_something_else_get_other_names(name):
     assert key != name and key.isidentifier()
     assert feature_key(key) == key
     assert len({feature_key(other) for other in RULED}) == len(RULED)
+
+
+def test_bounds_of_channels():
+    samples = [torch.tensor([[1.0, -2.0], [3.0, 5.0]]), torch.tensor([[2.0, 7.0]])]
+    assert channel_bounds([*samples, torch.empty(0, 2)]) == ([1.0, -2.0], [3.0, 7.0])
+    with pytest.raises(ValueError, match="samples"):
+        channel_bounds([])

@@ -21,7 +21,7 @@ from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.datasets.split_by_name import split_by_name
 from torch_geometric_flare.fields import Field, Fields, channel_slices
-from torch_geometric_flare.transforms import Normalizer, feature_key
+from torch_geometric_flare.transforms import Normalizer, channel_bounds, feature_key
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
@@ -39,6 +39,7 @@ class SurrogateArguments(TypedDict):
     features: Fields
     location: str
     weighted: bool
+    feature_bounds: tuple[list[float], list[float]] | None
 
 
 class MeshFolder(ConvertedFiles):
@@ -269,7 +270,7 @@ class MeshFolder(ConvertedFiles):
         return {**super()._notes(name, arrays), "in_double": double}
 
     def surrogate_arguments(self) -> SurrogateArguments:
-        """Return fields, features and the normalisers fitted on the training split.
+        """Return fields, features and what is measured on the training split.
 
         Coordinates are mapped from their bounds to 0 and 1, features and fields to zero
         mean and unit deviation. All samples are read, without `transform`.
@@ -292,18 +293,17 @@ class MeshFolder(ConvertedFiles):
         size = upper - lower
         half = torch.where(size > 0, 0, size.max().item() or 1.0) / 2
         lower, upper = lower - half, upper + half
-        inputs = None
+        inputs = bounds = None
         if self.features:
-            columns = (
-                torch.cat([data[feature_key(f.name)] for f in self.features], dim=1)
-                for data in self._stored_samples()
-            )
             inputs = Normalizer.cat(
                 [
                     Normalizer.identity(len(lower)),
-                    Normalizer.gaussian(columns, names=_channels(self.features)),
+                    Normalizer.gaussian(
+                        self._feature_columns(), names=_channels(self.features)
+                    ),
                 ]
             )
+            bounds = channel_bounds(self._feature_columns())
         return {
             "target_normalizer": Normalizer.gaussian(
                 (data.y for data in self._stored_samples()),
@@ -315,7 +315,12 @@ class MeshFolder(ConvertedFiles):
             "features": self.features,
             "location": self.location,
             "weighted": all("weight" in data for data in self._stored_samples()),
+            "feature_bounds": bounds,
         }
+
+    def _feature_columns(self) -> Iterator[Tensor]:
+        for data in self._stored_samples():
+            yield torch.cat([data[feature_key(f.name)] for f in self.features], dim=1)
 
     def coordinate_bounds(self) -> tuple[Tensor, Tensor]:
         """Return the corners of the box that holds all points of this split.

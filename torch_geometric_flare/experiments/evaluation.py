@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch_geometric.data import Data
 
 from torch_geometric_flare import mesh_io, training
 from torch_geometric_flare.experiments.benchmark import Selection
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_benchmark
 from torch_geometric_flare.experiments.options import Options, parse
 from torch_geometric_flare.experiments.quantities import extra_metrics
-from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
+from torch_geometric_flare.training.errors import errors_per_field, zero_fields
 
 log = logging.getLogger(__name__)
 
@@ -145,10 +147,12 @@ def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
         )
     train, test = splits.train, splits.test
     compared = training.compare_with_baselines(surrogate, train, test)
+    absolute = compared.absolute_errors()
     return {
         "data": config.selection.data,
         "num_test": len(test),
         **compared.mean_errors(),
+        **({"absolute_errors": absolute} if absolute else {}),
         **extra_metrics(benchmark, train, test, compared.predictions, splits.fields),
     }
 
@@ -156,19 +160,32 @@ def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
 def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, Any]:
     """Return the mean over the meshes of the relative error of each field."""
     location = surrogate.location or "point"
-    errors: dict[str, list[float]] = {}
+    samples = []
     for path in meshes:
         mesh = surrogate.predict_mesh(mesh_io.read_mesh(path))
+        columns: dict[str, list[Tensor]] = {"y": [], "prediction": []}
         for field in surrogate.fields:
             if f"{field.name}_true" not in mesh.array_names:
                 raise ValueError(f"{path} has no array {field.name!r} to measure on")
-            predicted, true = (
-                torch.as_tensor(mesh.get_array(name, preference=location))
-                for name in (field.name, f"{field.name}_true")
-            )
-            rows = predicted.reshape(len(predicted), -1), true.reshape(len(true), -1)
-            error = float(relative_l2(*rows))
-            errors.setdefault(f"relative_l2_{field.name}", []).append(error)
-            log.info("%s: %s, relative L2 error %.4g", path, field.name, error)
+            for kind, name in (("prediction", field.name), ("y", f"{field.name}_true")):
+                values = torch.as_tensor(mesh.get_array(name, preference=location))
+                columns[kind].append(values.reshape(len(values), -1))
+        samples.append(Data(**{k: torch.cat(v, dim=1) for k, v in columns.items()}))
+    scale = surrogate.target_normalizer.scale.cpu()
+    errors: dict[str, list[float]] = {}
+    absolute: dict[str, Any] = {}
+    for path, data in zip(meshes, samples, strict=True):
+        zero = zero_fields(data.y, data, surrogate.fields)
+        found = errors_per_field(
+            data.prediction, data, surrogate.fields, scale, skip_gaps=True
+        )
+        for name, error in found.items():
+            errors.setdefault(f"relative_l2_{name}", []).append(error.item())
+            kind = "relative L2 error"
+            if name in zero:
+                absolute.setdefault(name, {})[str(path)] = error.item()
+                kind = "zero everywhere, absolute error in units of the scale"
+            log.info("%s: %s, %s %.4g", path, name, kind, error)
     means = {name: sum(values) / len(values) for name, values in errors.items()}
-    return {"num_meshes": len(meshes), **means}
+    extra = {"absolute_errors": absolute} if absolute else {}
+    return {"num_meshes": len(meshes), **means, **extra}

@@ -36,7 +36,8 @@ def load_simulated(
     """Return simulated splits, held in memory.
 
     Targets and features are normalised by their mean and deviation over the training
-    split, coordinates by the simulator's box.
+    split, coordinates by the simulator's box. Samples lie at the points of a mesh or
+    grid.
 
     Args:
         simulator: The physics.
@@ -79,6 +80,7 @@ def load_simulated(
         input_normalizer=(input_statistics or feature_statistics)(
             train, simulator.features
         ),
+        location="point",
     )
 
 
@@ -92,7 +94,8 @@ def load_official(
 ) -> Splits:
     """Return the splits `"train"` and `"test"` of a published data set.
 
-    Targets are normalised by their mean and deviation over the training split.
+    Targets are normalised by their mean and deviation over the training split. Samples
+    lie at the points of a mesh or grid.
 
     Args:
         open_split: Returns the data set of a split.
@@ -120,6 +123,7 @@ def load_official(
         input_normalizer=(input_statistics or feature_statistics)(
             train, train.features
         ),
+        location="point",
     )
 
 

@@ -38,6 +38,7 @@ from torch_geometric_flare.experiments.timing import (
 )
 from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +105,14 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     )
 
     compared = training.compare_with_baselines(surrogate, train, test)
-    errors = compared.relative_l2
+    errors, absolute = compared.relative_l2, compared.absolute_errors()
     worst = int(errors.argmax())
     results = {
         "data": selection.data,
         "optimizer": recipe.optimizer,
         "init": getattr(network, "init", None),
         **compared.mean_errors(),
+        **({"absolute_errors": absolute} if absolute else {}),
         "worst_sample": worst,
         "relative_l2_of_worst_sample": errors[worst].item(),
         **extra_metrics(benchmark, train, test, compared.predictions, splits.fields),
@@ -289,11 +291,15 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         what: What it is trained on, in words, such as "simulated cars".
     """
     channels = splits.train[0].x.size(1)
+    coordinates = channels - num_channels(splits.features)
     network = recipe.build(
         in_channels=channels,
         out_channels=num_channels(splits.fields),
-        num_coordinates=channels - num_channels(splits.features),
+        num_coordinates=coordinates,
     )
+    bounds = None
+    if splits.features:
+        bounds = channel_bounds(data.x[:, coordinates:] for data in splits.train)
     return training.SurrogateModule(
         network,
         splits.target_normalizer,
@@ -305,4 +311,5 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         input_normalizer=fit_input_normalizer(recipe, splits),
         location=splits.location,
         weighted=splits.weighted,
+        feature_bounds=bounds,
     )

@@ -53,8 +53,8 @@ def read_mesh(
 
     Text STL is read in capitals, with names behind `endsolid`, a byte order mark, or
     without an end; of OBJ the vertices and faces are read, each vertex once. Files of
-    Gmsh and Abaqus need meshio: `pip install meshio`. A case of OpenFOAM is an empty
-    file `case.foam` in its folder.
+    Gmsh and Abaqus need meshio, which the extra `data` brings; those of Abaqus hold no
+    fields. A case of OpenFOAM is an empty file `case.foam` in its folder.
 
     Args:
         path: A file with one of `MESH_SUFFIXES` or `FURTHER_SUFFIXES`, in text or

@@ -49,9 +49,10 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         surrogate: The surrogate.
 
     Returns:
-        `model` and `arguments` as `describe_model`, `training_data`, `location`, and
-        `fields`, `features` and `conditions`, each a list of `name`, `channels`, `unit`
-        and, where a field has one, `source`.
+        `model` and `arguments` as `describe_model`, `training_data`, `location`,
+        `fourier_octaves`, `weighted`, `feature_bounds`, and `fields`, `features` and
+        `conditions`, each a list of `name`, `channels`, `unit` and, where a field has
+        one, `source`.
     """
     return {
         **describe_model(surrogate.model),
@@ -62,6 +63,9 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "conditions": [field.to_dict() for field in surrogate.conditions],
         "fourier_octaves": surrogate.fourier_octaves,
         "weighted": surrogate.weighted,
+        "feature_bounds": (
+            None if surrogate.feature_bounds is None else list(surrogate.feature_bounds)
+        ),
     }
 
 
@@ -148,6 +152,7 @@ def build_surrogate(
         weighted=description.get("weighted", False),
         conditions=_read_fields(description.get("conditions", [])),
         condition_normalizer=_read_normalizer(state, "condition_normalizer"),
+        feature_bounds=description.get("feature_bounds"),
     )
     try:
         surrogate.load_state_dict(state)

@@ -1,7 +1,8 @@
 """A model between its normalisers: from samples to fields in their own units."""
 
 import copy
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from types import NoneType
 from typing import Any
 
@@ -41,6 +42,7 @@ class NormalizedModel(nn.Module):
         weighted: bool = False,
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
+        feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         if location not in ("cell", "point", None):
@@ -74,6 +76,7 @@ class NormalizedModel(nn.Module):
         self.conditions: Fields = tuple(conditions)
         # Raises if two have the same name.
         channel_slices((*self.features, *self.conditions))
+        self.feature_bounds = _check_bounds(feature_bounds, self.features)
         channel_slices(self.fields)
         if num_channels(self.fields) != channels:
             raise ValueError(
@@ -309,6 +312,22 @@ def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:
     if x is None or x.dim() != 2 or not isinstance(expected, int) or expected < 1:
         return False
     return x.size(1) != expected
+
+
+def _check_bounds(
+    bounds: tuple[Sequence[float], Sequence[float]] | None, features: Fields
+) -> tuple[list[float], list[float]] | None:
+    if bounds is None:
+        return None
+    lower, upper = (list(map(float, values)) for values in bounds)
+    fits = len(lower) == len(upper) == num_channels(features)
+    pairs = list(zip(lower, upper, strict=False))
+    if not fits or not all(-math.inf < low <= high < math.inf for low, high in pairs):
+        raise ValueError(
+            f"feature_bounds are {lower} and {upper}, expected a least and a largest "
+            f"value of each of the {num_channels(features)} channels of features"
+        )
+    return lower, upper
 
 
 def _names(fields: Fields) -> str:

@@ -34,6 +34,7 @@ _LEAST_SHARE = 0.8
 # Of the values of a training, whatever their distribution, at least 89 % lie within so
 # many deviations of their mean.
 _DEVIATIONS = 3
+_ROUNDING = 1e-5  # share of a bound by which a value that is the same may lie beyond it
 _PREDICTED = "predicted by"
 _BRICK = 12  # the number of a hexahedron in VTK
 # Where points count alike, a larger ratio of their areas changes the prediction.
@@ -105,8 +106,9 @@ def predict_mesh(
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
-    _check_range(surrogate.input_normalizer, features, inputs, name)
-    _check_range(surrogate.condition_normalizer, conditions, numbers, name)
+    bounds = surrogate.feature_bounds
+    _check_range(bounds, surrogate.input_normalizer, features, inputs, name)
+    _check_range(None, surrogate.condition_normalizer, conditions, numbers, name)
     if conditions:
         data.u = torch.cat(list(numbers.values()), dim=1)
     for feature, column in inputs.items():
@@ -154,21 +156,33 @@ def _surface_distance(
 
 
 def _check_range(
+    bounds: tuple[Sequence[float], Sequence[float]] | None,
     normalizer: Normalizer | None,
     features: Fields,
     inputs: Mapping[str, Tensor],
     name: str,
 ) -> None:
-    """Warn about features or conditions that are far from those of the training."""
-    if normalizer is None:
-        return
+    """Warn about features or conditions that the training did not see."""
     number = num_channels(features)
-    mean, deviation = normalizer.shift[-number:].cpu(), normalizer.scale[-number:].cpu()
-    low, high = mean - _DEVIATIONS * deviation, mean + _DEVIATIONS * deviation
+    rule = ""
+    if bounds is not None:
+        low, high = (torch.tensor(values, dtype=torch.float64) for values in bounds)
+    elif normalizer is not None:
+        mean, deviation = (
+            values[-number:].double().cpu()
+            for values in (normalizer.shift, normalizer.scale)
+        )
+        low, high = mean - _DEVIATIONS * deviation, mean + _DEVIATIONS * deviation
+        rule = f" (mean ± {_DEVIATIONS} deviations)"
+    else:
+        return
+    slack = _ROUNDING * torch.maximum(low.abs(), high.abs())
     for feature in features:
         columns = channel_slices(features)[feature.name]
         values = inputs[feature.name]
-        inside = (values >= low[columns]) & (values <= high[columns])
+        inside = (values >= (low - slack)[columns]) & (
+            values <= (high + slack)[columns]
+        )
         for channel, share in enumerate(inside.float().mean(0).tolist()):
             if share >= _LEAST_SHARE:
                 continue
@@ -179,8 +193,7 @@ def _check_range(
             warnings.warn(
                 f"{feature.name}{of} of {name} is {found}{unit}, but the model was "
                 f"trained on {low[columns][channel]:.4g} to "
-                f"{high[columns][channel]:.4g}{unit} (mean ± {_DEVIATIONS} "
-                "deviations): expect large errors",
+                f"{high[columns][channel]:.4g}{unit}{rule}: expect large errors",
                 stacklevel=4,
             )
 

@@ -54,12 +54,17 @@ class Surrogate(NormalizedModel):
         conditions: Names and units of the columns of `u` of a sample, $[1, G]$: numbers
             of the whole sample, such as a speed, for a model with `condition_channels`.
         condition_normalizer: Encodes `u`.
+        feature_bounds: The least and the largest value of each channel of `features`
+            over the training, as `transforms.channel_bounds` returns them. By these
+            `predict_mesh` warns of other values; without them, by three deviations
+            about the mean that `input_normalizer` tells.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
-            have the same name, or the channels of `fields`, of the coordinates and
+            have the same name, the channels of `fields`, of the coordinates and
             `features`, or of `conditions` are not as many as those of their normaliser,
-            or those of `conditions` not as many as the model takes.
+            those of `conditions` are not as many as the model takes, or
+            `feature_bounds` are not a finite least and largest value of each channel.
     """
 
     def predict_mesh(
@@ -114,8 +119,8 @@ class Surrogate(NormalizedModel):
 
         Warns:
             UserWarning: If less than 80 % of the points lie in the box, or have a
-                feature within three deviations of its mean over the training, if a
-                condition is farther from its mean, if
+                feature within its bounds over the training, see `feature_bounds`, if a
+                condition is farther than three deviations from its mean, if
                 `location` is another one than that of the training, the mesh brings
                 a field that is not finite everywhere, or its cells differ in area more
                 than tenfold and all count alike.

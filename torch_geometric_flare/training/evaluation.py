@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,6 +132,7 @@ class Comparison:
         per_field: For each field by its name, these three errors by their names.
         absolute: For each field by its name, the samples in which it is zero at every
             point. Their errors are absolute, in units of the surrogate's scale.
+        scale: The scale of each channel, by the name of the field.
     """
 
     predictions: list[Tensor]
@@ -139,6 +141,7 @@ class Comparison:
     relative_l2_of_nearest_training_sample: Tensor
     per_field: Mapping[str, Mapping[str, Tensor]]
     absolute: Mapping[str, list[int]] = field(default_factory=dict)
+    scale: Mapping[str, list[float]] = field(default_factory=dict)
 
     def mean_errors(self) -> dict[str, float]:
         """Return the three errors by their names, averaged over the samples.
@@ -153,6 +156,24 @@ class Comparison:
                 for name, error in errors.items()
             }
         return means
+
+    def absolute_errors(self) -> dict[str, dict[str, Any]]:
+        """Return what `metrics.json` says of the fields that are zero in some samples.
+
+        By the name of the field, their `number`, the `samples`, the surrogate's
+        `mean_absolute_error` on them in units of the scale, and that `scale`.
+        """
+        return {
+            name: {
+                "number": len(samples),
+                "samples": samples,
+                "mean_absolute_error": (
+                    self.per_field[name]["relative_l2"][samples].mean().item()
+                ),
+                "scale": self.scale[name],
+            }
+            for name, samples in self.absolute.items()
+        }
 
 
 _KINDS = (
@@ -226,7 +247,8 @@ def compare_with_baselines(
     for number, data in enumerate(test):
         for name in zero_fields(data.y, data, surrogate.fields):
             absolute.setdefault(name, []).append(number)
-    warn_absolute(absolute, surrogate.split(surrogate.target_normalizer.scale[None]))
+    scales = surrogate.split(surrogate.target_normalizer.scale[None])
+    warn_absolute(absolute, scales)
     return Comparison(
         predictions,
         **{name: mean_over_fields(errors) for name, errors in measured.items()},
@@ -235,4 +257,5 @@ def compare_with_baselines(
             for each in surrogate.fields
         },
         absolute=absolute,
+        scale={name: columns.flatten().tolist() for name, columns in scales.items()},
     )

@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import is_
@@ -86,6 +86,8 @@ class SurrogateModule(LightningModule):
         weighted: Whether points count by the `weight` of their sample.
         conditions: Names and units of the columns of `u`.
         condition_normalizer: Encodes `u`.
+        feature_bounds: The least and the largest value of each channel of `features`
+            over the training split, see `transforms.channel_bounds`.
 
     All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
 
@@ -109,6 +111,7 @@ class SurrogateModule(LightningModule):
         weighted: bool = False,
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
+        feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         check_kind(nn.Module, "a torch.nn.Module", model=model)
@@ -134,6 +137,7 @@ class SurrogateModule(LightningModule):
             weighted=weighted,
             conditions=conditions,
             condition_normalizer=condition_normalizer,
+            feature_bounds=feature_bounds,
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
@@ -182,7 +186,7 @@ class SurrogateModule(LightningModule):
         if "recipe" not in arguments:
             kind = type(surrogate.model)
             arguments["recipe"] = Recipe(**{**described, "model_class": kind})
-        return cls(
+        module = cls(
             surrogate.model,
             surrogate.target_normalizer,
             surrogate.coordinate_normalizer,
@@ -195,6 +199,10 @@ class SurrogateModule(LightningModule):
             condition_normalizer=surrogate.condition_normalizer,
             **arguments,
         )
+        for name in ("weighted", "feature_bounds"):  # not arguments of all classes
+            if name not in arguments:
+                setattr(module.surrogate, name, getattr(surrogate, name))
+        return module
 
     def on_fit_start(self) -> None:
         """Log the recipe as hyperparameters."""

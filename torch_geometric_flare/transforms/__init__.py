@@ -2,7 +2,11 @@
 
 from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
 from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge
-from torch_geometric_flare.transforms.features import feature_key, get_feature
+from torch_geometric_flare.transforms.features import (
+    channel_bounds,
+    feature_key,
+    get_feature,
+)
 from torch_geometric_flare.transforms.fourier import fourier_features
 from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
@@ -30,6 +34,7 @@ __all__ = [
     "SurfaceDistance",
     "TimeWindow",
     "WallFeatures",
+    "channel_bounds",
     "fourier_features",
     "feature_key",
     "get_feature",

@@ -2,8 +2,11 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch_geometric.data import Data
 
 # What a sample is made of, and names to which PyTorch Geometric gives a meaning.
@@ -48,3 +51,19 @@ def get_feature(data: Data, name: str) -> Any:
     """
     value = data.get(feature_key(name))
     return data.get(name) if value is None and name in ("area", "normal") else value
+
+
+def channel_bounds(samples: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Return the least and the largest value of each channel over a data set.
+
+    Args:
+        samples: One tensor per sample, $[N, C]$.
+
+    Raises:
+        ValueError: If there are no samples, or none with a row.
+    """
+    bounds = [torch.stack(rows.aminmax(dim=0)) for rows in samples if len(rows)]
+    if not bounds:
+        raise ValueError("samples is empty: there is nothing to take bounds of")
+    both = torch.stack(bounds)  # [samples, 2, C]
+    return both[:, 0].amin(0).tolist(), both[:, 1].amax(0).tolist()
