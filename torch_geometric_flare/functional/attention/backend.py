@@ -76,8 +76,9 @@ class AttentionCall:
         if layout is not None:
             weight = layout.weight
         # A term that all latents share cancels in the softmax over them.
-        unweighted = weight is None or verb == "decode"
-        logs = None if unweighted else log_weight(weight)
+        logs = None
+        if weight is not None and verb != "decode":
+            logs = log_weight(weight)
         kind, autocast = k.device.type, None
         known = kind == "cpu" or has_autocast(kind)
         if known and torch.is_autocast_enabled(kind):
