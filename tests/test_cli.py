@@ -50,6 +50,24 @@ def refused(capsys, *arguments):
     return line
 
 
+def one_line(capsys, *arguments):
+    """What a wrong command line says."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    "content", [b"epoch: 3", b"", b"- a", b"epochs: three", b"\xff", b"seed: ["]
+)
+def test_a_wrong_file_of_options_is_named(tmp_path, capsys, content):
+    file = tmp_path / "wrong.yaml"
+    file.write_bytes(content)
+    assert str(file) in one_line(capsys, "train", *TINY, f"--config={file}")
+    assert str(file) in one_line(capsys, "train", "--config", str(file))
+
+
 def test_train_evaluate_and_info(tmp_path, capsys):
     folder = train(tmp_path, "--seed=3", "--num-val=0")
     assert f"tgflare train {TINY[0]}" in capsys.readouterr().out
@@ -134,6 +152,9 @@ def test_what_the_user_can_mend(capsys):
     assert "--seed is many" in refused(capsys, "train", *TINY, "--seed=many")
     assert "Flair" in refused(capsys, "compare", *TINY, "--models=Flair")
     assert "none.ckpt" in refused(capsys, "info", "none.ckpt")
+    assert "'trian'" in one_line(capsys, "trian")
+    assert "'areas'" in one_line(capsys, "predict", "a", "b", "--weight=areas")
+    assert "mesh" in one_line(capsys, "predict", "last.ckpt")
     assert "none.ckpt" in refused(capsys, "evaluate", "none.ckpt", "body.vtp")
     with pytest.raises(SystemExit) as caught:
         main(["fly"])

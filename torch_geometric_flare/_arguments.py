@@ -1,12 +1,21 @@
 """Texts of messages, and checks that name what came and what was expected."""
 
+import argparse
 import os
 import re
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _LONGEST = 60
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"error: {message}; `{self.prog} --help` lists the options\n")
 
 
 def brief(value: Any) -> str:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import torch_geometric_flare
+from torch_geometric_flare._arguments import OneLineParser
 from torch_geometric_flare._extras import MissingExtra
 from torch_geometric_flare._provenance import describe_machine, describe_versions
 from torch_geometric_flare.functional.attention.choice import BACKENDS
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 2, after one sentence, on what the user can mend.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="tgflare",
         usage="tgflare COMMAND [OPTION ...]",
         description=torch_geometric_flare.__doc__,
@@ -82,7 +83,7 @@ def _simulate(arguments: Sequence[str]) -> int:
 
 
 def _info(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="tgflare info",
         description="Describe this machine, the installed versions and checkpoints.",
     )

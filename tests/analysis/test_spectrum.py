@@ -156,3 +156,30 @@ def test_refuses_what_has_no_spectrum():
         spectra(LNO(3, 8, 1), torch.randn(5, 3))
     with pytest.raises(ValueError, match="num_vectors"):
         spectrum(build(), points(), num_vectors=6)
+
+
+@pytest.mark.parametrize("size", [10.0, 100.0, 1e4])
+def test_large_scores(size):
+    conv, x = build().float(), points().float()
+    conv.latents.data = size * torch.randn_like(conv.latents)
+    values, vectors = spectrum(conv, x, num_vectors=3)
+    assert values.min() > -1e-6 and values.max() < 1 + 1e-6
+    assert (values.diff(dim=-1) <= 0).all()
+    torch.testing.assert_close(values[..., 0], torch.ones(1, 2).double())
+    assert vectors.isfinite().all() and vectors.abs().max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("module", [FLAREConv, FLAREPPConv, PhysicsAttention])
+def test_input_that_is_not_finite(module):
+    with pytest.raises(ValueError, match="x .*NaN"):
+        spectrum(module(6, heads=2), points().float() * torch.nan)
+
+
+def test_rank_of_no_points():
+    values = spectrum(build(), points(0)).values
+    assert torch.equal(effective_rank(values), torch.zeros(1, 2).double())
+
+
+def test_negative_chunk_size_of_spectra():
+    with pytest.raises(ValueError, match="chunk_size is -1"):
+        spectra(FLARE(6, 8, 1, num_layers=1, heads=2), points().float(), chunk_size=-1)

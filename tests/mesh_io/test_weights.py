@@ -49,3 +49,8 @@ def test_points_alone_have_none():
     assert mesh_weights(pv.UnstructuredGrid()) is None
     collapsed = pv.PolyData(np.zeros((3, 3)), faces=[3, 0, 1, 2])
     assert mesh_weights(collapsed, cells=True) is None
+
+
+def test_a_grid_of_vtk_has_volumes():
+    grid = pv.ImageData(dimensions=(3, 3, 3), spacing=(0.5, 1, 1))
+    assert mesh_weights(grid, cells=True).tolist() == [0.5] * 8

@@ -57,7 +57,7 @@ FULL = {
 }
 MERGING = {**OPERATORS, **NETWORKS}
 ALL = {**MERGING, **FULL}
-# It adds 1e-5 to a sum of weights, whose unit then matters by as much.
+# It adds up to 1e-5 to a sum of weights, whose unit then matters by as much.
 ADDS = {"PhysicsAttention", "Transolver"}
 LAWS = [
     assert_weights_split,
@@ -248,3 +248,32 @@ def test_gradients_of_weights():
     with pytest.raises(ValueError, match="weight"):
         conv(x, weight=weight)
     conv(x, weight=weight.detach())
+
+
+@pytest.mark.parametrize("name", ["PhysicsAttention", "FLAREConv", "LinearAttention"])
+def test_small_bodies_in_single_precision(name):
+    """Areas of a body in metres, or of one a hundred thousand times as small."""
+    module, x = build(name).float(), torch.randn(50, 4)
+    share = torch.rand(50) / 50
+    wanted = module(x, weight=share)
+    for unit in (1e-4, 1e-10, 1e-20):
+        found = module(x, weight=unit * share)
+        error = (found - wanted).abs().max() / wanted.std()
+        assert error < 2e-3
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e60])
+def test_weights_that_single_precision_cannot_hold(unit):
+    module = build("FLAREConv").float()
+    weight = torch.full((5,), unit, dtype=torch.float64)
+    with pytest.raises(ValueError, match="1e[+-]60"):
+        module(torch.randn(5, 4), weight=weight)
+
+
+def test_weight_of_zero_has_no_gradient_by_its_logarithm():
+    weight = torch.tensor([0.0, 1, 2], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(3, 4, dtype=torch.float64)
+    with pytest.raises(ValueError, match="weight holds 0"):
+        build("FLAREConv")(x, weight=weight)
+    build("PhysicsAttention")(x, weight=weight).square().sum().backward()
+    assert weight.grad.isfinite().all()

@@ -371,3 +371,14 @@ def test_batches_are_made_on_the_cpu_whatever_the_default_device(samples, option
     for one, other in zip(found, expected, strict=True):
         for name in ("x", "y", "batch", "ptr"):
             assert torch.equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_samples_without_weight_have_equal_points_in_any_batch(order):
+    weighted = Data(pos=torch.randn(3, 2), weight=torch.tensor([0.5, 1, 2]))
+    both = [weighted, Data(pos=torch.randn(2, 2))]
+    data = SurrogateDataModule(both, test=[both[i] for i in order], batch_size=2)
+    (batch,) = data.test_dataloader()
+    parts = [torch.tensor([0.5, 1, 2]), torch.ones(2)]
+    assert torch.equal(batch.weight, torch.cat([parts[i] for i in order]))
+    assert "weight" not in both[1]

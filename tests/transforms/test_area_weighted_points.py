@@ -177,3 +177,11 @@ def test_weights_stay_with_areas(replace):
     drawn = AreaWeightedPoints(20, replace)(data)
     torch.testing.assert_close(drawn.weight, 3 * drawn.area)
     torch.testing.assert_close(drawn.weight.sum(), data.weight.sum())
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_integer_weights_become_fractions(shape):
+    weight = torch.ones(shape, dtype=torch.long)
+    data = Data(pos=torch.randn(4, 3), area=torch.ones(4), weight=weight)
+    drawn = AreaWeightedPoints(3)(data)
+    torch.testing.assert_close(drawn.weight, torch.full((3, *shape[1:]), 4 / 3))

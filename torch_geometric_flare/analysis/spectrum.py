@@ -35,7 +35,7 @@ from torch_geometric_flare.nn import (
     PhysicsAttention,
     ResidualBlock,
 )
-from torch_geometric_flare.nn.checks import check_conditions
+from torch_geometric_flare.nn.checks import check_conditions, check_positive
 from torch_geometric_flare.nn.layout import Batch, point_layout
 from torch_geometric_flare.nn.streaming.chunks import (
     decode_in_chunks,
@@ -57,7 +57,7 @@ class Spectrum(NamedTuple):
         values: Eigenvalues in descending order, $[B, H, M]$ in float64: one spectrum
             for each graph and head.
         vectors: Eigenvectors at the points, $[N, H, K]$, of the first $K$ eigenvalues
-            of the point's graph; `None` if none were asked for.
+            of the point's graph, scaled to at most one; `None` if none were asked for.
     """
 
     values: Tensor
@@ -98,7 +98,8 @@ def spectrum(
     Raises:
         TypeError: If `conv` is another module.
         ValueError: As the forward of `conv`; also if `num_vectors` is above the number
-            of latents, or given for `PhysicsAttention`.
+            of latents, or given for `PhysicsAttention`, or `x` or a parameter is not
+            finite.
 
     Examples:
         >>> conv = FLAREConv(16, heads=4, num_latents=8)
@@ -128,6 +129,7 @@ def spectrum(
     if isinstance(conv, PhysicsAttention):
         attention = conv.slice_attention(conv.tokens(encode(conv, ()))).double()
         pooled = conv.tokens(encode(_Overlap(conv), ()), torch.float64)
+        _check_finite(attention @ pooled)
         found = torch.linalg.eigvals(attention @ pooled).abs()
         return Spectrum(found.sort(descending=True).values)
     latents: Latents = ()
@@ -191,15 +193,32 @@ class _Decoder(nn.Module):
 
 
 def _symmetric(overlap: SoftmaxState) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues and eigenvectors of the overlap, in descending order."""
+    """Return eigenvalues and eigenvectors of the overlap, in descending order.
+
+    The largest entry of an eigenvector is one in absolute value.
+    """
     matrix, lse = overlap.value.double(), overlap.lse.double()
+    _check_finite(matrix)
     # A graph without points has no operator: eigenvalues of zero.
     lse = torch.where(lse == -torch.inf, 0.0, lse)
     half = (lse - lse.mean(-1, keepdim=True)) / 2
-    matrix = half.exp()[..., None] * matrix * (-half).exp()[..., None, :]
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    vectors = (-half).exp()[..., None] * vectors
+    # Each pair of latents gives one entry twice. Scaling shrinks the one and stretches
+    # the other, which overflows where scores are large: the first stands for both.
+    exponent = half[..., None] - half[..., None, :]
+    larger = torch.where(exponent < 0, matrix, matrix.mT)
+    larger = torch.where(exponent == 0, (matrix + matrix.mT) / 2, larger)
+    values, vectors = torch.linalg.eigh((-exponent.abs()).exp() * larger)
+    logs = vectors.abs().log() - half[..., None]
+    vectors = vectors.sign() * (logs - logs.amax(-2, keepdim=True)).exp()
     return values.flip(-1), vectors.flip(-1)
+
+
+def _check_finite(matrix: Tensor) -> None:
+    if not matrix.isfinite().all():
+        raise ValueError(
+            "the operator has no spectrum: x or the parameters hold NaN or infinity, "
+            "or scores overflow"
+        )
 
 
 @torch.no_grad()
@@ -251,6 +270,7 @@ def spectra(
     layout = point_layout(model, x, batch, batch_size, group, weight, u)
     check_conditions(model, layout.u)
     rows = layout.unsort(x) if layout is batch else x
+    check_positive(chunk_size=chunk_size)
     size = chunk_size or max(1, len(rows))
     rows = map_points(model.lift, model.input_rows(rows, layout), size)
     found = []
@@ -290,8 +310,9 @@ def effective_rank(values: Tensor) -> Tensor:
         - `values`: $[\ldots, M]$
 
     Returns:
-        $[\ldots]$, from 1 to $M$.
+        $[\ldots]$, from 1 to $M$; 0 where all eigenvalues are, as of no points.
     """
-    shares = values.clamp_min(0) / values.clamp_min(0).sum(dim=-1, keepdim=True)
+    total = values.clamp_min(0).sum(dim=-1, keepdim=True)
+    shares = values.clamp_min(0) / torch.where(total == 0, 1.0, total)
     rank: Tensor = torch.special.entr(shares).sum(dim=-1).exp()
-    return rank
+    return torch.where(total.squeeze(-1) == 0, 0.0, rank)

@@ -134,7 +134,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = parser.parse_args(list(arguments)).as_dict()
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:
         text = str(error)
         name = re.search(r'Parser key "(\w+)":', text)
         value = re.search(r"(?:Given|Got) value: (.*)", text)
@@ -142,7 +142,14 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
         if name and value and kind:
             option = f"--{name[1].replace('_', '-')}"
             expected = re.sub(r"<class '(\w+)'>|typing\.", r"\1", kind[1])
+            expected = expected.strip("[]").replace(", NoneType", " or null")
             text = f"{option} is {value[1]}, expected {expected}"
+        elif "unrecognized" in text or "not accepted" in text:
+            text += "; --help lists the options"
+        elif "Unexpected config" in text:
+            text = "the file holds no lines `option: value`"
+        for file in _config_files(arguments):
+            text += f" (with the options in {file!r})" if file not in text else ""
         raise ValueError(" ".join(text.split())) from error
     del values["config"]
     return values
@@ -161,10 +168,15 @@ def parse_with_file(
     Raises:
         ValueError: As `parse`; the message names the file too.
     """
-    try:
-        return parse(parser, [f"--config={file}", *arguments])
-    except ValueError as error:
-        raise ValueError(f"{error} (with the options in '{file}')") from error
+    return parse(parser, [f"--config={file}", *arguments])
+
+
+def _config_files(arguments: Sequence[str]) -> Iterator[str]:
+    """Return the files that a command line takes options from."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = argument.partition("=")
+        if option == "--config":
+            yield value or following
 
 
 def _fields(cls: type[Any]) -> Iterator[tuple[str, Field[Any], Any, str]]:

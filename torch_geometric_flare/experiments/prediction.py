@@ -12,6 +12,7 @@ import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
+from torch_geometric_flare._arguments import OneLineParser
 from torch_geometric_flare.experiments.quantities import (
     ForceRow,
     describe_errors,
@@ -75,7 +76,7 @@ def predict_command_line(
 def _parse(
     description: str, argv: Sequence[str] | None, prog: str | None
 ) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

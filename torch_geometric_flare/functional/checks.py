@@ -106,6 +106,24 @@ def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
         raise ValueError(f"u is on {u.device}, but the points on {device}: move one")
 
 
+def log_weight(weight: Tensor) -> Tensor:
+    """Return the logarithm of weights, minus infinity of zero.
+
+    Args:
+        weight: Weight of each point, checked.
+
+    Raises:
+        ValueError: If a weight of zero needs a gradient, which would be NaN.
+    """
+    needs = weight.requires_grad and not torch.compiler.is_compiling()
+    if needs and bool((weight == 0).any()):
+        raise ValueError(
+            "weight holds 0 and needs a gradient, but enters by its logarithm: pass "
+            "weight.detach(), or weight + 1e-30"
+        )
+    return weight.log()
+
+
 def check_strided(**tensors: Tensor | None) -> None:
     """Refuse what is not an ordinary tensor of floating-point numbers.
 

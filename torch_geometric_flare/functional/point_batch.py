@@ -177,12 +177,19 @@ class PointBatch:
 
         Raises:
             TypeError: If it is not a tensor of floating-point numbers.
-            ValueError: If it has another shape, is on another device, or holds a
-                negative number or one that is not finite.
+            ValueError: If it has another shape, is on another device, holds a
+                negative number or one that is not finite, or its numbers are too large
+                or all too small for the precision of the states.
         """
         check_weight(weight, (self.num_points,), self.device)
-        weight = self.sort(weight.to(state_dtype(self.dtype)))
-        return replace(self, weight=weight)
+        cast = weight.to(state_dtype(self.dtype))
+        narrowed = cast.dtype != weight.dtype and not torch.compiler.is_compiling()
+        if narrowed and bool(cast.isinf().any() | (weight.any() & ~cast.any())):
+            raise ValueError(
+                f"weight holds {weight.max().item()}, which {cast.dtype} cannot: "
+                "divide all weights by their mean"
+            )
+        return replace(self, weight=self.sort(cast))
 
     def conditioned(self, u: Tensor) -> "PointBatch":
         """Return this layout, with conditions of its graphs.

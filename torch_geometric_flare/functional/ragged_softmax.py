@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.checks import log_weight
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.ragged_sum import ragged_sum_encode
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
@@ -53,8 +54,8 @@ def ragged_softmax_encode(
     scores = scores.to(like.dtype)
     if layout.weight is not None:
         # Finite: a softmax over nothing but minus infinity would be NaN.
-        log_weight = layout.weight.log().clamp_min(torch.finfo(like.dtype).min / 2)
-        scores = scores + log_weight.to(like.dtype)[:, None, None]
+        logs = log_weight(layout.weight).clamp_min(torch.finfo(like.dtype).min / 2)
+        scores = scores + logs.to(like.dtype)[:, None, None]
     blocks = zip(
         layout.dense_batches,
         layout.split(scores),

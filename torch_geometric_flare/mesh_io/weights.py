@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.mesh_io.geometry import is_surface, mesh_areas
+from torch_geometric_flare.mesh_io.read import as_mesh
 
 _SIZES = ("Volume", "Area", "Length")
 
@@ -20,7 +21,7 @@ def mesh_weights(mesh: Any, *, cells: bool = False) -> Tensor | None:
     equal shares to its corners.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh of PyVista.
         cells: Return the sizes of the cells instead of the shares of the points.
 
     Returns:
@@ -30,6 +31,7 @@ def mesh_weights(mesh: Any, *, cells: bool = False) -> Tensor | None:
     """
     if mesh.n_cells == 0:
         return None
+    mesh = as_mesh(mesh)
     if is_surface(mesh):
         weights = mesh_areas(mesh, cells=cells)[:, 0]
     else:

@@ -1,5 +1,6 @@
 """Training, validation and test splits for Lightning."""
 
+import copy
 import signal
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +83,23 @@ class _DropRepeated:
     def __call__(self, samples: list[Data]) -> Any:
         once = [data for data in samples if data.get(NUMBER, 0) >= 0]
         with torch.device("cpu"):  # whatever torch's default device
-            return self.collate(once or samples)
+            return self.collate(_all_weighted(once or samples))
+
+
+def _all_weighted(samples: list[Data]) -> list[Data]:
+    """Give points weights of one where another sample of the batch has `weight`.
+
+    PyTorch Geometric takes the keys of a batch from its first sample, so that the
+    weights of others would be lost.
+    """
+    have = ["weight" in data for data in samples]
+    if all(have) or not any(have):
+        return samples
+    filled = [copy.copy(data) for data in samples]
+    for data, has in zip(filled, have, strict=True):
+        if not has:
+            data.weight = torch.ones(data.num_nodes)
+    return filled
 
 
 class SurrogateDataModule(LightningDataModule):

@@ -65,13 +65,13 @@ class AreaWeightedPoints(BaseTransform):
             chosen, stands_for = _draw_systematically(weights, self.num_points)
         chosen, order = chosen.sort()
         subset = data.subgraph(chosen)
-        # Where areas are integers, what points stand for is none.
-        dtype = area.dtype if area.is_floating_point() else torch.get_default_dtype()
-        subset.area = stands_for[order].to(dtype).view(-1, *area.shape[1:])
+        subset.area = _like(area, stands_for[order].view(-1, *area.shape[1:]))
         if "weight" in data:
             # Divided by the chance of being drawn, as areas are.
-            rarity = stands_for[order] / weights[chosen]
-            subset.weight = (data.weight[chosen] * rarity).to(data.weight.dtype)
+            rarity = (stands_for[order] / weights[chosen]).view(
+                -1, *[1] * (data.weight.dim() - 1)
+            )
+            subset.weight = _like(data.weight, data.weight[chosen] * rarity)
         return subset
 
     def _check_connectivity(self, data: Data) -> None:
@@ -112,6 +112,12 @@ def _checked_area(data: Data) -> Tensor:
             else "the sample has no points to draw"
         )
     return area
+
+
+def _like(before: Tensor, values: Tensor) -> Tensor:
+    """Cast to the dtype of `before`; where that is of integers, values are none."""
+    floating = before.is_floating_point()
+    return values.to(before.dtype if floating else torch.get_default_dtype())
 
 
 def _draw_with_replacement(weights: Tensor, count: int) -> tuple[Tensor, Tensor]:

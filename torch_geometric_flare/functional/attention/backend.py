@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from torch_geometric_flare.functional.checks import log_weight
 from torch_geometric_flare.functional.point_batch import PointBatch
 from torch_geometric_flare.functional.state import SoftmaxState
 from torch_geometric_flare.functional.torch_internals import (
@@ -75,7 +76,9 @@ class AttentionCall:
         if layout is not None:
             weight = layout.weight
         # A term that all latents share cancels in the softmax over them.
-        log_weight = None if weight is None or verb == "decode" else weight.log()
+        logs = None
+        if weight is not None and verb != "decode":
+            logs = log_weight(weight)
         kind, autocast = k.device.type, None
         known = kind == "cpu" or has_autocast(kind)
         if known and torch.is_autocast_enabled(kind):
@@ -89,7 +92,7 @@ class AttentionCall:
             scale,
             layout,
             mask,
-            log_weight,
+            logs,
             tracing(),
             autocast,
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _COLDEST, _HOTTEST = 0.1, 5.0
 # Keeps the mean of a slice that no point belongs to finite.
 _EPS = 1e-5
+_LEAST_MASS = 1e-30
 
 
 class _SliceAttention(nn.Module):
@@ -84,7 +85,10 @@ class _SliceAttention(nn.Module):
 
     def tokens(self, state: SumState, dtype: torch.dtype | None = None) -> Tensor:
         """Return the mean of each slice, $[B, H, G, D]$; in the weights' precision."""
-        token = state.total / (state.weight.unsqueeze(-1) + _EPS)
+        # Weights of slices sum to those of the points: one each, or areas in any unit.
+        mass = state.weight.sum(dim=-1, keepdim=True)
+        mass = torch.where(mass < _LEAST_MASS, 1.0, mass).clamp(max=1)
+        token = state.total / (state.weight + _EPS * mass).unsqueeze(-1)
         return token.to(dtype or self.query.weight.dtype)
 
     def slice_attention(self, token: Tensor) -> Tensor:
