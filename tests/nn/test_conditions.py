@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -30,6 +31,7 @@ from torch_geometric_flare.testing import (
     assert_batch_invariant,
     assert_chunk_invariant,
     assert_point_parallel,
+    run_processes,
 )
 
 CHANNELS = 3
@@ -155,6 +157,20 @@ def test_chunks_change_nothing(name):
 @pytest.mark.parametrize("name", ["FLARE", "GNOT", "PerceiverIO"])
 def test_processes_change_nothing(name):
     assert_point_parallel(Conditioned(build(name)), 4, 3, (1, 40, 0, 100))
+
+
+def message_of_conditions_that_differ(model):
+    group = dist.group.WORLD
+    x, u = torch.ones(5, 4).double(), conditions(1) + group.rank()
+    try:
+        model(x, group=group, u=u)
+    except ValueError as error:
+        return str(error)
+
+
+def test_processes_must_agree_on_conditions():
+    for message in run_processes(message_of_conditions_that_differ, 2, build("FLARE")):
+        assert "differ in u:" in message
 
 
 @pytest.mark.parametrize("name", MERGING)
