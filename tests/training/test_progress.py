@@ -1,6 +1,7 @@
 """A bar on a terminal, lines in a file."""
 
 import itertools
+import logging
 import re
 import sys
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from torch_geometric_flare.training import (
     build_trainer,
     fit,
     quiet_lightning,
+    show_log,
 )
 from torch_geometric_flare.training.callbacks import EpochBar, EpochLogger
 from torch_geometric_flare.transforms import Normalizer
@@ -51,6 +53,19 @@ def test_a_file_gets_a_line_now_and_then(pace, epochs, tmp_path, monkeypatch, ca
     assert heads == [f"epoch {n}/4" for n in epochs]
     for name in ("train_loss", "val_loss"):
         assert re.search(rf"{name} \d", lines[-1])
+
+
+def test_a_log_that_shows_it_gets_the_line(tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO, "torch_geometric_flare"):
+        fit(*parts(epochs=1), tmp_path, accelerator="cpu")
+    assert [m[:10] for m in caplog.messages if m.startswith("epoch")] == ["epoch 1/1:"]
+    assert "epoch 1/1" not in capsys.readouterr().out
+
+
+def test_a_command_shows_each_line_once(tmp_path, capsys):
+    with show_log():
+        fit(*parts(epochs=1), tmp_path, accelerator="cpu")
+    assert capsys.readouterr().out.count("epoch 1/1:") == 1
 
 
 @pytest.mark.parametrize("progress", [True, False])

@@ -1,3 +1,4 @@
+import base64
 import re
 
 import numpy as np
@@ -101,3 +102,31 @@ def test_gaps_in_the_truth_are_grey():
     text = mesh_page(mesh, PRESSURE, title="ball", location="point")
     assert len(traces(text)) == 3
     assert text.count('"color":"lightgrey"') == 2  # truth and error
+
+
+@pytest.mark.parametrize("location", ["cell", "point"])
+def test_a_mesh_far_from_the_origin(location):
+    def coordinates(mesh):
+        mesh[PRESSURE.name] = np.zeros(
+            mesh.n_cells if location == "cell" else mesh.n_points
+        )
+        text = mesh_page(mesh, PRESSURE, title="ball", location=location)
+        found = [
+            np.frombuffer(
+                base64.b64decode(code.encode().decode("unicode_escape")), "f4"
+            )
+            for code in re.findall(r'"[xyz]":\s*\{"dtype":"f4","bdata":"([^"]+)"', text)
+        ]
+        return text, np.stack(found)
+
+    near = ball(location, truth=False)
+    near.clear_data()
+    near.points = near.points.astype(np.float64)
+    far = near.copy()
+    place = np.array([455_000.0, 5_411_000.0, 120.0])  # a national grid, in metres
+    far.points = near.points + place
+    text, found = coordinates(far)
+    assert "(455000, 5411000, 120)" in text
+    text, expected = coordinates(near)
+    assert "relative to (" not in text
+    np.testing.assert_allclose(found, expected, atol=1e-7)  # in single precision 0.5

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.visualization import plot_plane_comparison
+from torch_geometric_flare.visualization import plane, plot_plane_comparison
+from torch_geometric_flare.visualization.triangles import triangles_of_cells
 
 STRESS = Field("stress", unit="MPa")
 
@@ -66,6 +67,43 @@ def test_colours_are_those_of_the_values(kind, width):
     np.testing.assert_allclose(
         found, matplotlib.colormaps["coolwarm"](1.0)[:3], atol=0.08
     )
+
+
+def test_a_thin_layer_on_few_points_is_drawn_without_teeth(monkeypatch):
+    def layer(x, y):
+        return np.exp(-(((x + 0.6 * y - 0.8) / 0.05) ** 2))
+
+    pos, corners = square(21, 21), quads(21, 21)
+    cells = torch.cat([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
+    truth = torch.from_numpy(layer(*pos.numpy().T))
+    low, high = np.percentile(truth, (1, 99))
+    places = np.random.default_rng(0).uniform(0.05, 0.95, (500, 2))
+    expected = layer(*places.T).clip(low, high)
+    expected = matplotlib.colormaps["viridis"]((expected - low) / (high - low))[:, :3]
+
+    def error():
+        figure = panels(pos, truth, truth + 0.1, cells=cells)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=100)
+        image = np.asarray(Image.open(buffer).convert("RGB")) / 255
+        columns, rows = figure.axes[0].transData.transform(places).round().astype(int).T
+        return np.sqrt(np.mean((image[len(image) - 1 - rows, columns] - expected) ** 2))
+
+    smooth = error()
+    monkeypatch.setattr(plane, "_FEW_POINTS", 0)
+    assert smooth < 0.85 * error()
+
+
+def test_cubic_values_stay_in_the_range_of_the_points():
+    pos, corners = square(6, 6), quads(6, 6)
+    triangles = triangles_of_cells(pos.numpy(), corners)
+    step = (pos[:, 0] > 0.5).double().numpy()
+    finer, values = plane._refine(triangles, step)
+    assert len(values) > 300 and values.min() == 0 and values.max() == 1
+    x, y = pos.numpy().T
+    for number in (0, 14, 15, 35):  # at the points themselves nothing changes
+        (place,) = np.flatnonzero((finer.x == x[number]) & (finer.y == y[number]))
+        assert values[place] == pytest.approx(step[number], abs=1e-6)
 
 
 def test_a_curved_grid_is_drawn_where_its_points_are():

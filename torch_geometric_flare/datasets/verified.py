@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -274,7 +273,7 @@ class VerifiedDataset(Dataset, ABC):
                 check_revision(path, self.revision)
         if self.force_reload or not Path(self.processed_paths[0]).exists():
             if self.log:
-                print(f"Processing {self.name}/{self.split}...", file=sys.stderr)
+                logger.info("processing %s/%s", self.name, self.split)
             self.process()
         self._names = self.sample_names()
         self._samples, self._is_stored = self._manifest().read(self._names)

@@ -1,5 +1,6 @@
 """What happens around the steps of a training."""
 
+import logging
 import math
 import os
 import shutil
@@ -23,6 +24,8 @@ from torch_geometric_flare._files import replacing
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.training.run_folder import check_same, describe_arithmetic
 from torch_geometric_flare.training.sampling import seed_epoch
+
+log = logging.getLogger(__name__)
 
 # Lifetimes of an average that the training must span: the first weights then keep a
 # share of exp(-20).
@@ -197,10 +200,11 @@ class EpochBar(TQDMProgressBar):
 
 
 class EpochLogger(Callback):
-    """Prints a line at the end of an epoch, at most every few seconds.
+    """Logs a line at the end of an epoch, at most every few seconds.
 
-    A bar draws itself anew again and again: in a file that is one page after another.
-    Errors of the validation split stand in lines of epochs that validated.
+    Without a log that shows it, the line is printed. A bar draws itself anew again and
+    again: in a file that is one page after another. Errors of the validation split
+    stand in lines of epochs that validated.
 
     Args:
         seconds: Least time between two lines; the last epoch always has one.
@@ -222,7 +226,7 @@ class EpochLogger(Callback):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch and the measures that a bar would show."""
+        """Log the epoch and the measures that a bar would show."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         now = time.monotonic()
         is_last = epoch == epochs or trainer.should_stop
@@ -233,4 +237,9 @@ class EpochLogger(Callback):
         self._printed = now
         measures = _shown(trainer.progress_bar_metrics, self._validated)
         texts = [f"{name} {value:.4g}" for name, value in measures.items()]
-        print(f"epoch {epoch}/{epochs}: {', '.join(texts)}", flush=True)
+        line = f"epoch {epoch}/{epochs}: {', '.join(texts)}"
+        if log.isEnabledFor(logging.INFO) and log.hasHandlers():
+            log.info(line)
+        else:
+            # Where nobody has set up a log, as in a notebook, Python hides it.
+            print(line, flush=True)

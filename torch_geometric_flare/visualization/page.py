@@ -1,9 +1,11 @@
 """A predicted field on its mesh as one page for a browser."""
 
+import math
 from html import escape
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import colormaps
 
 from torch_geometric_flare._extras import needs_extra
@@ -11,8 +13,13 @@ from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import find_location
 from torch_geometric_flare.visualization.mesh import mesh_panels, mesh_triangles
 
+Coordinates = npt.NDArray[np.float64]
+
 # Some 50 bytes each: a page of 25 MB is as much as a browser turns smoothly.
 MOST_TRIANGLES = 500_000
+# Extents of a mesh between it and the origin from where its coordinates are moved: the
+# page holds single precision.
+_FAR = 2**10
 # Shades would change the colours, which are to be those of the bar.
 _NO_SHADES = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
 _EYE = {"x": -1.5, "y": -1.9, "z": 0.9}
@@ -40,6 +47,7 @@ _PAGE = """\
 <div class="panels">
 {body}
 </div>
+{place}
 <script>
 // The first figures are drawn before the others take their share of the width.
 window.addEventListener("load", () => window.dispatchEvent(new Event("resize")));
@@ -61,7 +69,8 @@ def mesh_page(
 
     It shows what `plot_mesh` draws, from any side, and the value under the pointer. It
     holds all that it needs, the library Plotly too, and loads nothing: it works from a
-    disk without a network.
+    disk without a network. The coordinates of a mesh that lies more than 1,024 times
+    its size away from the origin are relative to a place named below the pictures.
 
     Args:
         mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
@@ -94,7 +103,8 @@ def mesh_page(
             "it by plot_mesh"
         )
     owner = np.asarray(surface.point_data["point"])
-    x, y, z = np.asarray(surface.points, np.float32).T
+    points, place = _near_origin(np.asarray(surface.points, np.float64))
+    x, y, z = points.astype(np.float32).T
     i, j, k = np.asarray(triangles, np.int32).T
     figures: list[str] = []
     for panel in panels:
@@ -145,8 +155,24 @@ def mesh_page(
         heading = escape(panel.heading)
         figures.append(f"<figure><figcaption>{heading}</figcaption>{body}</figure>")
     return _PAGE.format(
-        title=escape(title), style=_STYLE, note=escape(note), body="\n".join(figures)
+        title=escape(title),
+        style=_STYLE,
+        note=escape(note),
+        body="\n".join(figures),
+        place=place and f"<p>{place}</p>",
     )
+
+
+def _near_origin(points: Coordinates) -> tuple[Coordinates, str]:
+    """Return coordinates that single precision holds, and a sentence if they moved."""
+    lower, upper = points.min(axis=0), points.max(axis=0)
+    extent = (upper - lower).max()
+    if not 0 < _FAR * extent < np.abs(points).max():
+        return points, ""
+    digits = -math.floor(math.log10(extent))
+    place = np.round((lower + upper) / 2, digits)
+    named = ", ".join(f"{value:.16g}" for value in place)
+    return points - place, f"Coordinates are relative to ({named})."
 
 
 def _colours(name: str) -> list[list[Any]]:

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.tri import Triangulation
+from matplotlib.tri import CubicTriInterpolator, Triangulation, UniformTriRefiner
 from torch import Tensor
 
 from torch_geometric_flare.fields import Field
@@ -24,6 +24,10 @@ from torch_geometric_flare.visualization.triangles import (
 Window = tuple[tuple[float, float], tuple[float, float]]
 
 _NUM_LEVELS = 41
+# Linear triangles draw a layer as thin as they are with saw teeth. Cubic ones of so few
+# points are cheap, and more points have finer teeth.
+_FEW_POINTS = 2_000
+_HALVINGS = 2  # of the edges of a cubic triangle
 _WIDE = 2.2  # width over height from which panels stand one above the other
 _PANEL = 5.0  # width or height of a panel, in inches
 
@@ -50,7 +54,9 @@ def plot_plane_comparison(
     Contours are drawn between the points of a structured grid (straight or curved), of
     given cells, or else of the Delaunay triangulation of the points, without triangles
     much longer than those around them, which span holes of the domain. Points that span
-    no triangle are drawn as dots.
+    no triangle are drawn as dots. Between up to 2,000
+    points with given cells the picture is cubic: it has their values at the points and
+    none beyond the range of these. Otherwise it is linear.
 
     Args:
         pos: Points of the plane.
@@ -93,9 +99,10 @@ def plot_plane_comparison(
         raise ValueError(
             f"window must be ((x0, x1), (y0, y1)), ascending, got {window}"
         )
-    triangles = None
+    triangles, smooth = None, False
     if grid is None and cells is not None:
         triangles = triangles_of_cells(points, cells)
+        smooth = len(points) <= _FEW_POINTS
     elif grid is None:
         chosen = random_subset(len(points), max_points)
         points = points[chosen]
@@ -108,7 +115,7 @@ def plot_plane_comparison(
     figure.suptitle(title, fontsize=17)
     for axis, panel in zip(axes, panels, strict=True):
         axis.set_facecolor("lightgrey" if np.isnan(panel.values).any() else "white")
-        _draw(axis, points, panel, grid, triangles)
+        _draw(axis, points, panel, grid, triangles, smooth)
         axis.set_title(panel.heading, fontsize=15)
         axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
         axis.tick_params(labelsize=11)
@@ -152,6 +159,7 @@ def _draw(
     panel: Panel,
     grid: tuple[int, int] | None,
     triangles: Triangulation | None,
+    smooth: bool,
 ) -> None:
     levels = np.linspace(*panel.limits, _NUM_LEVELS)
     colours = {"levels": levels, "cmap": panel.cmap, "extend": "both"}
@@ -164,9 +172,27 @@ def _draw(
         hidden = ~known if triangles.mask is None else ~known | triangles.mask
         if not hidden.all():
             shown = Triangulation(triangles.x, triangles.y, triangles.triangles, hidden)
-            axis.tricontourf(shown, values.filled(0.0), **colours)
+            filled = values.filled(0.0)
+            if smooth:
+                shown, filled = _refine(shown, filled)
+            axis.tricontourf(shown, filled, **colours)
     else:
         low, high = panel.limits
         axis.scatter(
             points[:, 0], points[:, 1], c=values, vmin=low, vmax=high, cmap=panel.cmap
         )
+
+
+def _refine(triangles: Triangulation, values: Array) -> tuple[Triangulation, Array]:
+    """Return finer triangles with cubic values between those of the points."""
+    shown = triangles.get_masked_triangles()
+    x, y = triangles.x[shown], triangles.y[shown]
+    first, second = ((x[:, k] - x[:, 0], y[:, k] - y[:, 0]) for k in (1, 2))
+    if (first[0] * second[1] == first[1] * second[0]).any():
+        return triangles, values  # without an area there is no cubic
+    cubic = CubicTriInterpolator(triangles, values, kind="geom")
+    finer, refined = UniformTriRefiner(triangles).refine_field(
+        values, triinterpolator=cubic, subdiv=_HALVINGS
+    )
+    known = values[np.unique(shown)]
+    return finer, np.clip(refined, known.min(), known.max())
