@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import pickle
 import shutil
 import tarfile
@@ -203,6 +204,14 @@ def test_slices_of_stacked_arrays(tmp_path):
     assert str(test) == "Stress(2)"
     names = [path.name for path in (tmp_path / "processed").rglob("*.*")]
     assert names == ["manifest.json"] * 2
+
+
+def test_processing_is_logged(tmp_path, caplog, capsys):
+    write_stress(tmp_path)
+    with caplog.at_level(logging.INFO, "torch_geometric_flare"):
+        Stress(tmp_path, "train")
+    assert "stress/train" in caplog.text
+    assert "stress/train" not in "".join(capsys.readouterr())
 
 
 def test_an_archive_of_several_problems_is_unpacked_once(tmp_path):

@@ -54,6 +54,7 @@ def test_simulated_splits(tmp_path, monkeypatch):
     assert splits.input_normalizer.shift[:2].tolist() == [0, 0]
     assert splits.input_normalizer.scale[:2].tolist() == [1, 1]
     torch.testing.assert_close(splits.input_normalizer.shift[2], x[:, 2].mean())
+    assert splits.location == "point"
     assert len(load(tmp_path, num_train=5, num_test=1).train) == 5
 
 
