@@ -11,6 +11,8 @@ from torch_geometric_flare._provenance import describe_machine, describe_version
 from torch_geometric_flare.functional.attention.choice import BACKENDS
 from torch_geometric_flare.surrogates import load_surrogate
 
+__all__ = ["main"]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `tgflare COMMAND ...`.

@@ -159,9 +159,11 @@ class PhysicsAttention(_SliceAttention, PointMixer):
       t' = \mathrm{softmax}(t W_q (t W_k)^\top / \sqrt{D})\, t W_v, \qquad
       y_n = \sum_g w_{ng} t'_g$$
 
-    and a linear map of $y$ is the output. The maps $W_s, W_q, W_k, W_v$ are shared by
-    the heads; each has a temperature $\tau$ of its own. Graphs of a batch never see
-    each other, whatever their sizes. The cost is $O(NG)$.
+    and a linear map of $y$ is the output. Points of weights $a_n$ have $a_n w_n$ in
+    both sums, and where $\sum_n a_n < 1$ the $10^{-5}$ is multiplied by it. The maps
+    $W_s, W_q, W_k, W_v$ are shared by the heads; each has a temperature $\tau$ of its
+    own. Graphs of a batch never see each other, whatever their sizes. The cost is
+    $O(NG)$.
 
     Args:
         channels: Width $C$ of input and output.
