@@ -93,7 +93,7 @@ def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
         device: Where the points are.
 
     Raises:
-        TypeError: If it is no tensor of floating-point numbers.
+        TypeError: If it is not a tensor of floating-point numbers.
         ValueError: If it has another shape, or is on another device.
     """
     check_strided(u=u)

@@ -201,7 +201,7 @@ class PointBatch:
             - `u`: $[B, G]$
 
         Raises:
-            TypeError: If it is no tensor of floating-point numbers.
+            TypeError: If it is not a tensor of floating-point numbers.
             ValueError: If it has another shape, or is on another device.
         """
         check_condition_rows(u, self.num_graphs, self.device)

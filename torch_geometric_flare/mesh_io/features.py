@@ -71,7 +71,7 @@ def find_conditions(
 
     Raises:
         ValueError: If a condition is found nowhere, has another number of channels, or
-            is not finite, or a constant is no condition.
+            is not finite, or a constant is not a condition.
     """
     constants = constants or {}
     check_constants(constants, conditions)

@@ -154,7 +154,7 @@ def _configuration(module: nn.Module) -> int:
 
 
 def _crc32_bytes(tensors: Iterable[Any]) -> int:
-    """Return a checksum of the bytes of tensors; of what is no tensor, of none."""
+    """Return a checksum of the bytes of tensors; of what is not a tensor, of none."""
     total = 0
     for t in tensors:
         if isinstance(t, Tensor) and t.numel():
