@@ -35,6 +35,7 @@ def test_a_broken_law_is_found(name, tmp_path, monkeypatch):
         run_page(text.replace(part, other), str(PAGE), tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_model_competes(tmp_path, monkeypatch):
     module = "".join(
         code

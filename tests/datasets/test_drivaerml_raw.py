@@ -276,7 +276,7 @@ def changed(name, values):
         ),
         (lambda: changed("pMeanTrim", ["a"] * 24), "pMeanTrim holds no numbers"),
         (lambda: pv.Plane(), "encloses no volume"),
-        (lambda: pv.PolyData(np.eye(3)), "no polygons"),
+        (lambda: pv.PolyData(np.eye(3)), "not polygons"),
     ],
 )
 def test_malformed_mesh(tmp_path, monkeypatch, make, message):

@@ -46,6 +46,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_what_it_promises(bench, tmp_path, capsys):
     bench("run").main(["--quick", f"--out={tmp_path}", "--latents=8", "--threads=1"])
     scaling = rows(tmp_path / "scaling.csv")

@@ -199,6 +199,7 @@ def test_fields_that_the_data_lack(example, capsys):
     assert "names among ['pressure'], each once, got ('wall_shear_stress',)" in message
 
 
+@pytest.mark.slow
 def test_published_figures_stand_beside_official_ones_alone(
     example, tmp_path, monkeypatch, capsys
 ):

@@ -28,6 +28,7 @@ def check(lines, processes):
     assert lines["sent"][3:5] == ["19", "kB,"]
 
 
+@pytest.mark.slow
 def test_starts_two_processes():
     check(run(), 2)
 

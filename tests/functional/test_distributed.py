@@ -136,7 +136,7 @@ def test_what_is_sent_does_not_grow_with_the_points():
     for points, batch_size in ((64, 1), (6400, 1), (6400, 4)):
         for forward, backward in run_processes(count_bytes, 2, points, batch_size):
             latents = batch_size * 8 * 128
-            assert forward == [64, 4 * (latents + 1), 4 * latents * 9]
+            assert forward == [96, 4 * (latents + 1), 4 * latents * 9]
             assert backward == [4 * latents * 9]
 
 

@@ -231,7 +231,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"file\.ckpt.*is not a file"):
         load_surrogate(path)
     torch.save({"surrogate": Malicious(), "state_dict": {}}, path)
-    with pytest.raises(ValueError, match="no checkpoint") as caught:
+    with pytest.raises(ValueError, match="not a checkpoint") as caught:
         load_surrogate(path)
     assert isinstance(caught.value.__cause__, pickle.UnpicklingError)
     for content in (
@@ -242,11 +242,11 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         torch.ones(3),
     ):
         torch.save(content, path)
-        with pytest.raises(ValueError, match="no checkpoint"):
+        with pytest.raises(ValueError, match="not a checkpoint"):
             load_surrogate(path)
     for content in (b"", b"nothing of the kind", path.read_bytes()[:200]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="no checkpoint"):
+        with pytest.raises(ValueError, match="not a checkpoint"):
             load_surrogate(path)
 
 

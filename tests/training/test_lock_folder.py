@@ -97,6 +97,7 @@ while taken < 20:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_take_turns_never_hold_it_together(tmp_path):
     """Each makes a file that must not exist; the file of the lock comes and goes."""
     processes = [
@@ -134,6 +135,7 @@ test_fit.run(
 """
 
 
+@pytest.mark.slow
 def test_a_running_training_keeps_its_folder(module, samples, tmp_path):
     folder = tmp_path / "run"
     script = TRAIN.format(tests=str(Path(__file__).parent), folder=str(folder))

@@ -207,9 +207,6 @@ The kind `"paper"` is the full recipe: that of a paper where the model has been
 published on this problem. `"quick"` is that of FLARE with a small network of the
 model's class, on all points where that needs whole samples. A model has the name of its
 class; `"TransolverConv"` is `Transolver` with convolutions. `FNO` is there where
-neuraloperator is installed.
-
-Examples:
-    >>> RECIPES["FLARE", "darcy", "quick"] is FLARE_DARCY_QUICK
-    True
+neuraloperator is installed. So `RECIPES["FLARE", "darcy", "quick"]` is
+`FLARE_DARCY_QUICK`.
 """

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 # What a sample is made of, and names to which PyTorch Geometric gives a meaning.
 _TAKEN = frozenset(
     (
-        *("x", "y", "pos", "area", "normal", "cells", "grid", "group"),
+        *("x", "y", "u", "pos", "area", "normal", "weight", "cells", "grid", "group"),
         *("adj", "adj_t", "e_id", "face", "feat", "n_id", "ptr", "tf"),
     )
 )
