@@ -38,11 +38,14 @@ lint: $(READY)
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
 
-# Runs the notebooks, minutes each, and stores their output in them.
+# Runs the notebooks in a folder of runs, minutes each, and stores their output in them.
 notebooks: $(READY)
 	$(BIN)/pip install --quiet nbconvert ipykernel
-	cd docs/notebooks && ../../$(BIN)/python -m jupyter nbconvert --to notebook \
-		--execute --inplace --ExecutePreprocessor.timeout=-1 *.ipynb
+	mkdir -p runs/notebooks
+	cp docs/notebooks/*.ipynb runs/notebooks
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.timeout=-1 runs/notebooks/*.ipynb
+	cp runs/notebooks/*.ipynb docs/notebooks
 
 test: lint docs
 	$(PYTEST)

@@ -60,7 +60,15 @@ def test_notebook_is_a_small_file_of_version_4_with_one_set_of_parameters(name):
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(ids) == len(set(ids))
     assert sum(map(is_parameters, notebook["cells"])) == 1
-    assert (FOLDER / f"{name}.ipynb").stat().st_size < 100_000
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_notebook_shows_what_came_out(name):
+    outputs = [cell["outputs"] for cell in read(name)["cells"] if "outputs" in cell]
+    kinds = {kind for cell in outputs for out in cell for kind in out.get("data", ())}
+    assert any(out["output_type"] == "stream" for cell in outputs for out in cell)
+    assert "text/plain" in kinds
 
 
 def test_page_of_a_notebook(monkeypatch):
@@ -70,13 +78,15 @@ def test_page_of_a_notebook(monkeypatch):
 
     code = {"cell_type": "code", "source": ["a = 1\n", "print(a)"]}
     output = {"output_type": "stream", "text": ["1\n"]}
+    picture = {"output_type": "execute_result", "data": {"image/png": "iVBO\nRw0K"}}
     notebook = {
         "cells": [
             {"cell_type": "markdown", "source": ["# Title\n", "\n", "Words."]},
-            {**code, "outputs": [output]},
+            {**code, "outputs": [output, picture]},
         ]
     }
     assert markdown(notebook, "a.ipynb") == (
         "# Title\n\nWords.\n\n[This page as a notebook](a.ipynb)\n\n"
-        "```python\na = 1\nprint(a)\n```\n\n```text\n1\n```\n"
+        "```python\na = 1\nprint(a)\n```\n\n```text\n1\n```\n\n"
+        "![](data:image/png;base64,iVBORw0K)\n"
     )

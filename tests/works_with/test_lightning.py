@@ -152,14 +152,15 @@ def test_mlflow(module, data, tmp_path):
     store = "mlflow.store.tracking.sqlalchemy_store"
     pytest.importorskip(store, exc_type=ImportError)
     server = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    logger = MLFlowLogger(tracking_uri=server)
+    artifacts = (tmp_path / "run" / "mlruns").as_uri()
+    logger = MLFlowLogger(tracking_uri=server, artifact_location=artifacts)
     fit(module, data, tmp_path / "run", logger=logger, **QUIET)
     client = mlflow.MlflowClient(server)
     (experiment,) = client.search_experiments(filter_string="name = 'lightning_logs'")
     (run,) = client.search_runs(experiment.experiment_id)
     assert run.data.metrics["val_loss"] > 0
     assert float(run.data.params["learning_rate"]) == module.recipe.learning_rate
-    assert experiment.artifact_location == (tmp_path / "run" / "mlruns").as_uri()
+    assert experiment.artifact_location == artifacts
 
 
 @row("EarlyStopping")

@@ -260,9 +260,13 @@ def _make_logger(name: str | None, folder: Path) -> Logger | None:
         if name == "wandb":
             return WandbLogger(name=folder.name, save_dir=folder)
         if name == "mlflow":
-            database = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-            server = os.environ.get("MLFLOW_TRACKING_URI", database)
-            return MLFlowLogger(tracking_uri=server, run_name=folder.name)
+            server = os.environ.get("MLFLOW_TRACKING_URI")
+            place = folder.resolve()
+            return MLFlowLogger(
+                tracking_uri=server or f"sqlite:///{place / 'mlflow.db'}",
+                artifact_location=None if server else (place / "mlruns").as_uri(),
+                run_name=folder.name,
+            )
     except ModuleNotFoundError as error:
         raise ValueError(
             f"logger is {name!r}, which needs a package that is not installed: pip "
