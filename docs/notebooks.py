@@ -6,6 +6,7 @@ notebook itself, which is copied beside it. `make notebooks` runs them again.
 
 import json
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,6 +24,11 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
+def _wrapped(line: str) -> list[str]:
+    """Return a line of output in pieces that fit on a page."""
+    return wrap(line, 80, subsequent_indent="    ", drop_whitespace=False) or [""]
+
+
 def markdown(notebook: dict[str, Any], name: str) -> str:
     """Return a notebook as a page that links to the file of that name."""
     parts = []
@@ -38,8 +44,9 @@ def markdown(notebook: dict[str, Any], name: str) -> str:
                 picture = "".join("".join(data["image/png"]).split())
                 parts.append(f"![](data:image/png;base64,{picture})")
                 continue
-            text = output.get("text") or data.get("text/plain", "")
-            parts.append(f"```text\n{''.join(text).rstrip()}\n```")
+            text = "".join(output.get("text") or data.get("text/plain", "")).rstrip()
+            lines = [part for line in text.splitlines() for part in _wrapped(line)]
+            parts.append("\n".join(["```text", *lines, "```"]))
     title, _, rest = parts[0].partition("\n")
     link = f"[This page as a notebook]({name})"
     return "\n\n".join([title, rest.strip(), link, *parts[1:]]) + "\n"

@@ -14,14 +14,27 @@ def test_normals_and_areas_of_a_sample_are_features():
 
 
 @pytest.mark.parametrize(
-    "name", ["speed", "time", "temperature", "surface_distance", "u", "p"]
+    "name", ["speed", "time", "temperature", "surface_distance", "v", "p"]
 )
 def test_features_have_their_own_names(name):
     assert feature_key(name) == name
 
 
 RULED = [
-    *("x", "y", "pos", "area", "normal", "batch", "ptr", "face", "num_nodes", "size"),
+    *(
+        "x",
+        "y",
+        "u",
+        "weight",
+        "pos",
+        "area",
+        "normal",
+        "batch",
+        "ptr",
+        "face",
+        "num_nodes",
+        "size",
+    ),
     *("wall_index", "mini_batch_age", "num_layers", "edge_length", "node_kind", "grid"),
     *("keys", "to", "group", "cells", "is_cuda", "_hidden", "batch_size", "index"),
 ]
