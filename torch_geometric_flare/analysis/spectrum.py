@@ -129,9 +129,10 @@ def spectrum(
     if isinstance(conv, PhysicsAttention):
         attention = conv.slice_attention(conv.tokens(encode(conv, ()))).double()
         pooled = conv.tokens(encode(_Overlap(conv), ()), torch.float64)
-        _check_finite(attention @ pooled)
-        found = torch.linalg.eigvals(attention @ pooled).abs()
-        return Spectrum(found.sort(descending=True).values)
+        matrix = attention @ pooled
+        _check_finite(matrix)
+        sizes = torch.linalg.eigvals(matrix).abs()
+        return Spectrum(sizes.sort(descending=True).values)
     latents: Latents = ()
     for _ in range(conv.num_encodes - 1):
         latents = conv.process(encode(conv, latents), latents)

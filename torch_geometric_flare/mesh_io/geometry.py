@@ -140,10 +140,24 @@ def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
     areas = np.linalg.norm(area_vectors(surface)[1], axis=1)
     if not cells:
         offsets, points = _polygons(surface)
-        corners = np.diff(offsets)
-        shares = np.repeat(areas / corners, corners)
-        areas = np.bincount(points, shares, minlength=surface.n_points)
+        areas = share_sizes(areas, offsets, points, surface.n_points)
     return torch.tensor(areas, dtype=torch.float32).unsqueeze(1)
+
+
+def share_sizes(
+    sizes: npt.NDArray[np.float64], offsets: Any, points: Any, num_points: int
+) -> npt.NDArray[np.float64]:
+    """Hand the size of each cell to its corners in equal parts.
+
+    Args:
+        sizes: Size of each cell.
+        offsets: Where the corners of each cell begin in `points`, and where all end.
+        points: Corners of all cells.
+        num_points: Points of the mesh.
+    """
+    corners = np.diff(offsets)
+    shares = np.repeat(sizes / np.maximum(corners, 1), corners)
+    return np.bincount(points, shares, minlength=num_points).astype(np.float64)
 
 
 def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

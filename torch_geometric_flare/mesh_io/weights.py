@@ -7,7 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from torch_geometric_flare.mesh_io.geometry import is_surface, mesh_areas
+from torch_geometric_flare.mesh_io.geometry import (
+    is_surface,
+    mesh_areas,
+    share_sizes,
+)
 from torch_geometric_flare.mesh_io.read import as_mesh
 
 _SIZES = ("Volume", "Area", "Length")
@@ -52,11 +56,8 @@ def _cell_sizes(mesh: Any) -> npt.NDArray[np.float64]:
 
 
 def _at_points(mesh: Any, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Hand the size of each cell to its corners in equal parts."""
+    """Hand the size of each cell to its corners."""
     cells = mesh.cast_to_unstructured_grid().GetCells()
-    corners = np.diff(np.asarray(cells.GetOffsetsArray()))
+    offsets = np.asarray(cells.GetOffsetsArray())
     points = np.asarray(cells.GetConnectivityArray())
-    shares = np.repeat(sizes / np.maximum(corners, 1), corners)
-    at_points: npt.NDArray[np.float64] = np.zeros(mesh.n_points)
-    np.add.at(at_points, points, shares)
-    return at_points
+    return share_sizes(sizes, offsets, points, mesh.n_points)

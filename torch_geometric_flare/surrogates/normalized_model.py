@@ -153,8 +153,8 @@ class NormalizedModel(nn.Module):
         if edges is not None:
             data = edges(data)
         arguments = forward_arguments(self.model, data)
-        if not self.weighted and supports_weights(self.model):
-            arguments.pop("weight", None)
+        if "weight" in arguments and not self.weighted and supports_weights(self.model):
+            del arguments["weight"]
         if self.conditions:
             arguments["u"] = self._encode_conditions(data)
         if isinstance(arguments.get("pos"), Tensor):

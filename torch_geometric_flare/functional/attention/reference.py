@@ -47,6 +47,11 @@ def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) ->
     return scores.masked_fill(~mask, -torch.inf)
 
 
+def seen_keys(mask: Tensor) -> Tensor:
+    """Return where a mask of `attention_scores` lets a key be seen."""
+    return mask if mask.dtype == torch.bool else mask > -torch.inf
+
+
 def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Return the softmax of `attention_scores` over keys; zero for a row without any.
 
@@ -65,7 +70,7 @@ def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> 
     if mask is None:
         return attention_scores(q, k, None, scale).softmax(dim=-1)
     # Finite in a row without keys, whose softmax would be NaN, backward too.
-    seen = mask if mask.dtype == torch.bool else mask > -torch.inf
+    seen = seen_keys(mask)
     scores = attention_scores(q, k, mask, scale)
     scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
     return (scores.softmax(dim=-1) * seen).to(q.dtype)

@@ -19,6 +19,7 @@ from torch_geometric_flare.functional.attention.reference import (
     attention_scores,
     key_mask,
     reference_encode,
+    seen_keys,
     softmax_attention,
 )
 from torch_geometric_flare.functional.autograd import (
@@ -160,8 +161,7 @@ def _fused_state(
         return SoftmaxState(*_flash_on_cpu(q, k, v, None, scale))
     keys = _added(key_mask(mask), q)
     value, lse = _flash_on_cpu(q, k, v, keys, scale)
-    seen = mask if mask.dtype == torch.bool else mask > -torch.inf
-    nothing = ~seen.any(dim=-1)[:, None, None]
+    nothing = ~seen_keys(mask).any(dim=-1)[:, None, None]
     return SoftmaxState(value, lse.masked_fill(nothing, -torch.inf))
 
 

@@ -181,14 +181,19 @@ def _why_unsupported(call: AttentionCall) -> str | None:
 
 def _inputs(
     call: AttentionCall, q: Tensor, k: Tensor, v: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, and points as rows [N, H, D]; in float32 under autocast."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return queries, points as rows [N, H, D] and their log weights [N].
+
+    In float32 under autocast.
+    """
+    log_weight = call.log_weight
     if call.layout is None:
+        log_weight = None if log_weight is None else log_weight.flatten()
         k = k.transpose(1, 2).flatten(0, 1)
         v = v if call.verb == "decode" else v.transpose(1, 2).flatten(0, 1)
     if call.autocast is None or torch.float64 in call.dtypes:
-        return q, k, v
-    return q.float(), k.float(), v.float()
+        return q, k, v, log_weight
+    return q.float(), k.float(), v.float(), log_weight
 
 
 def _output(call: AttentionCall, y: Tensor) -> Tensor:
@@ -202,28 +207,23 @@ def _output(call: AttentionCall, y: Tensor) -> Tensor:
 
 
 def _attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = _inputs(call, q, k, v)
+    q, k, v, log_weight = _inputs(call, q, k, v)
     if call.tracing == "none":
-        weight = (
-            call.log_weight if call.log_weight is None else call.log_weight.flatten()
-        )
-        y = shared_attention(q, k, v, call.tasks, call.scale, weight)
+        y = shared_attention(q, k, v, call.tasks, call.scale, log_weight)
         return _output(call, y)
     assert call.layout is not None
     sizes = [call.layout.sizes[graph] for graph in call.layout.sequence]
-    inputs = q, k, v, sizes, call.scale, call.log_weight
-    return _output(call, attention(*inputs)[0])
+    return _output(call, attention(q, k, v, sizes, call.scale, log_weight)[0])
 
 
 def _encode(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> SoftmaxState:
-    weight = call.log_weight if call.log_weight is None else call.log_weight.flatten()
-    inputs = _inputs(call, q, k, v)
-    return shared_encode(*inputs, call.tasks, call.scale, weight)
+    q, k, v, log_weight = _inputs(call, q, k, v)
+    return shared_encode(q, k, v, call.tasks, call.scale, log_weight)
 
 
 def _decode(call: AttentionCall, q: Tensor, k: Tensor, z: Tensor) -> Tensor:
-    inputs = _inputs(call, q, k, z)
-    return _output(call, shared_decode(*inputs, call.tasks, call.scale))
+    q, k, z, _ = _inputs(call, q, k, z)
+    return _output(call, shared_decode(q, k, z, call.tasks, call.scale))
 
 
 SHARED_SCORES = Backend("shared_scores", _why_unsupported, _attention, _encode, _decode)

@@ -57,15 +57,19 @@ _CONTIGUOUS = torch.contiguous_format
 
 
 def _with_graph(
-    ctx: Any, function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor
+    ctx: Any,
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor],
+    grad: Tensor,
+    log_weight: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
     """Return gradients of a formula that can themselves be differentiated."""
 
     def again(*inputs: Tensor) -> Tensor:
         q, k, v = inputs
-        sizes, log_weight = ctx.tasks.sizes, getattr(ctx, "log_weight", None)
+        sizes, scale = ctx.tasks.sizes, ctx.scale
         return torch.cat(
-            reference_by_graph(function, q, k, v, sizes, ctx.scale, log_weight)
+            reference_by_graph(function, q, k, v, sizes, scale, log_weight)
         )
 
     wanted = ctx.needs_input_grad[:3]
@@ -178,7 +182,9 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         if needs_reference(*grads):
-            found = _with_graph(ctx, _attention_of_graph, (q, k, v), grads[0])
+            found = _with_graph(
+                ctx, _attention_of_graph, (q, k, v), grads[0], ctx.log_weight
+            )
             return *found, None, None, None
         inputs = q, k, v, Attended(*kept), grads[0], ctx.tasks, ctx.scale
         return *attention_backward(*inputs, ctx.log_weight), None, None, None
@@ -238,7 +244,7 @@ class _Encode(torch.autograd.Function):
         grad_value, grad_lse = grads
         if needs_reference(*grads):
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
-            found = _with_graph(ctx, _encode_of_graph, (q, k, v), grad)
+            found = _with_graph(ctx, _encode_of_graph, (q, k, v), grad, ctx.log_weight)
             return *found, None, None, None
         k, v = contiguous_rows(k), contiguous_rows(v)
         offset = grad_lse - (grad_value * value).sum(dim=-1)
