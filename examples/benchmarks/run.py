@@ -3,7 +3,7 @@
     python examples/benchmarks/run.py
 
 Nothing is timed that differs from its definition. Times are of float32, of runs in
-turns; memory is that of its own process. Everything goes to runs/benchmarks, and
+turns; memory is that of a separate process. Everything goes to runs/benchmarks, and
 takes less than ten minutes on two cores. `--device cuda` is untested.
 """
 

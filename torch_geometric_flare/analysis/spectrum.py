@@ -184,13 +184,13 @@ class _Decoder(nn.Module):
         *queries, values = latents
         q, k = self.conv.queries_and_keys(x, tuple(queries))
         _, scatter = ragged_flare_weights(q, k, layout, scale=self.conv.score_scale)
-        found = [
+        blocks = [
             torch.einsum("bnhm,bhmk->bnhk", shares, values[list(dense.graphs)])
             for dense, shares in zip(
                 layout.dense_batches, layout.split(scatter), strict=True
             )
         ]
-        return layout.join(found)
+        return layout.join(blocks)
 
 
 def _symmetric(overlap: SoftmaxState) -> tuple[Tensor, Tensor]:
@@ -274,16 +274,16 @@ def spectra(
     check_positive(chunk_size=chunk_size)
     size = chunk_size or max(1, len(rows))
     rows = map_points(model.lift, model.input_rows(rows, layout), size)
-    found = []
+    values = []
     for block in blocks:
         given = (layout,) if block.condition_channels else ()
         inside = block.mixer_norm(layout.sort(rows), *given)
         of_block = spectrum(
             block.mixer, inside, layout, chunk_size=chunk_size, group=group
         )
-        found.append(of_block.values)
+        values.append(of_block.values)
         rows = run_in_chunks(block, rows, layout, size, group)
-    return found
+    return values
 
 
 def stable_rank(values: Tensor) -> Tensor:

@@ -223,9 +223,9 @@ def _weigh(
         surrogate.weighted = weighted
     if not weighted and (weight is not None or not supported):
         return surrogate, "none"
-    found = mesh_io.mesh_weights(mesh, cells=cells)
+    measure = mesh_io.mesh_weights(mesh, cells=cells)
     if not weighted:
-        spread = _spread(found)
+        spread = _spread(measure)
         if spread > _LARGEST_SPREAD:
             warnings.warn(
                 f"the {'cells' if cells else 'points'} of {name} stand for areas that "
@@ -235,8 +235,8 @@ def _weigh(
                 stacklevel=5,
             )
         return surrogate, "none"
-    if found is not None:
-        data.weight = found
+    if measure is not None:
+        data.weight = measure
         return surrogate, "from the cells of the mesh"
     data.weight = quadrature_weights(data.pos, surface=data.pos.size(1) == 3).float()
     return surrogate, "estimated from the nearest neighbours of each point"
