@@ -109,7 +109,7 @@ def main(argv=None):
     short = {"epochs": args.epochs, "batch_size": 1, "learning_rate": 2e-3}
     recipe = Recipe(model_class=FLARE, model=sizes, **short)
     module = SurrogateModule(
-        recipe.build(train[0].pos.size(1), train[0].y.size(1)),
+        recipe.build_for(train),
         recipe=recipe,
         training_data=kind,
         **train.surrogate_arguments(),

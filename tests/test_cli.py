@@ -13,7 +13,8 @@ from torch_geometric_flare.cli import main
 from torch_geometric_flare.experiments import RunConfig, Selection, find_benchmark
 from torch_geometric_flare.experiments.config import CONFIG
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.mesh_io import mesh_weights
+from torch_geometric_flare.metrics import area_weighted_relative_l2, relative_l2
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
 from torch_geometric_flare.training import evaluate
@@ -97,7 +98,7 @@ def test_evaluate_on_meshes(capsys):
         fields=(Field("pressure"),),
     )
     save_surrogate(surrogate, "last.ckpt")
-    expected = []
+    expected, weighted = [], []
     for number in range(2):
         body = pv.Sphere(theta_resolution=6, phi_resolution=5 + number)
         body["pressure"] = np.cos(body.points[:, 0]).astype(np.float32)
@@ -105,8 +106,12 @@ def test_evaluate_on_meshes(capsys):
         true = torch.from_numpy(np.array(body["pressure"]))[:, None]
         predicted = surrogate.predict(torch.from_numpy(np.array(body.points)))
         expected.append(relative_l2(predicted, true).item())
+        weighted.append(
+            area_weighted_relative_l2(predicted, true, mesh_weights(body)).item()
+        )
     assert main(["evaluate", "last.ckpt", "body_0.vtp", "body_1.vtp"]) == 0
-    first, second, _, mean = capsys.readouterr().out.splitlines()
+    first, second, _, mean, area_weighted = capsys.readouterr().out.splitlines()
+    assert f"{sum(weighted) / 2:.4g}" in area_weighted
     assert f"{expected[0]:.4g}" in first and f"{expected[1]:.4g}" in second
     assert f"{sum(expected) / 2:.4g}" in mean
     body["pressure"][:] = 0  # measured in units of the scale, 2
@@ -115,7 +120,7 @@ def test_evaluate_on_meshes(capsys):
     output = capsys.readouterr().out
     absolute = predicted.square().mean().sqrt().item() / 2
     assert f"'still.vtp': {absolute:.6g}"[:18] in output
-    assert f"{(expected[0] + absolute) / 2:.4g}" in output.splitlines()[-2]
+    assert f"{(expected[0] + absolute) / 2:.4g}" in output.splitlines()[-3]
     pv.Sphere().save("bare.vtp")
     assert "bare.vtp" in refused(capsys, "evaluate", "last.ckpt", "bare.vtp")
     assert "--fields" in refused(capsys, "evaluate", "last.ckpt", *TINY)

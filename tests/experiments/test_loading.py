@@ -1,3 +1,4 @@
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -5,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from torch_geometric_flare.experiments import Selection, load_simulated
+from torch_geometric_flare.experiments import Benchmark, Selection, load_simulated
 from torch_geometric_flare.experiments.loading import (
     first_samples,
     number_of_points,
     train_and_val,
 )
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.transforms import quadrature_weights
 
 FIELDS = (Field("stress", 1, "MPa"), Field("displacement", 2, "mm"))
 
@@ -37,6 +39,58 @@ class Plate:
 def load(tmp_path, **change):
     selection = Selection(root=str(tmp_path), **change)
     return load_simulated(Plate(), selection, num_train=4, num_test=2)
+
+
+class Shell(Plate):
+    """A plate whose points have normals."""
+
+    name: ClassVar[str] = "simulated_shell"
+
+    def sample(self, rng):
+        return {**super().sample(rng), "normal": rng.normal(size=(40, 2))}
+
+
+def plates(selection):
+    return load_simulated(Shell(), selection, num_train=4, num_test=2)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+
+
+PLATE = Benchmark(name="plate", sample="plate", load_simulated=plates, recipes={})
+
+
+def test_features_of_choice_follow_those_of_the_benchmark(tmp_path, in_this_process):
+    options = {"root": str(tmp_path), "num_val": 1}
+    plain = PLATE.load(Selection(**options))
+    for names in ("normal", ("normal",)):
+        splits = PLATE.load(Selection(**options, features=names))
+        assert splits.features == (*Plate.features, Field("normal", 2))
+        given, x = (torch.cat([d.x for d in s.train]) for s in (plain, splits))
+        assert torch.equal(x[:, :3], given)
+        added = torch.cat([data.normal for data in splits.train])
+        assert torch.equal(x[:, 3:], added)
+        assert splits.val[0].x.size(1) == splits.test[0].x.size(1) == 5
+        normalizer = splits.input_normalizer
+        assert torch.equal(normalizer.shift[:3], plain.input_normalizer.shift)
+        torch.testing.assert_close(normalizer.scale[3:], added.std(0))
+    with pytest.raises(ValueError, match="features has 'area'"):
+        PLATE.load(Selection(**options, features="area"))
+    mirrored = dataclasses.replace(plain, train_transform=torch.nn.Identity())
+    with pytest.raises(ValueError, match="features is .*normal"):
+        mirrored.with_features(["normal"])
+
+
+def test_points_of_a_benchmark_count_by_what_they_stand_for(tmp_path, in_this_process):
+    splits = PLATE.load(Selection(root=str(tmp_path), weighted=True))
+    assert splits.weighted and not PLATE.load(Selection(root=str(tmp_path))).weighted
+    for data in (*splits.train, *splits.test):
+        expected = quadrature_weights(data.pos, surface=True)
+        torch.testing.assert_close(data.weight, expected / expected.mean())
 
 
 def test_simulated_splits(tmp_path, monkeypatch):

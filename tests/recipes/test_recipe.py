@@ -6,10 +6,12 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 from torch import nn
+from torch_geometric.data import Data
 
 from torch_geometric_flare import recipes
-from torch_geometric_flare.nn import FLARE
-from torch_geometric_flare.recipes import FLARE_PAPER, Recipe
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.nn import FLARE, Linformer
+from torch_geometric_flare.recipes import FLARE_PAPER, INFER, Recipe
 
 
 # heads, latents, epochs, batch size, weight decay: arXiv 2508.12594, appendix.
@@ -178,3 +180,29 @@ def test_values_out_of_range_are_refused(name, value):
 def test_betas_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"betas\[1\] must lie in \[0, 1\), got 1.0"):
         Recipe(model_class=FLARE, betas=(0.9, 1.0))
+
+
+SIZES = {"hidden_channels": 8, "num_layers": 1, "heads": 2, "num_latents": 4}
+LINFORMER = {"hidden_channels": 8, "num_layers": 1, "heads": 2, "num_points": INFER}
+
+
+def test_build_for_a_data_set():
+    class Samples(list):
+        features = (Field("speed"), Field("normal", 3))
+
+    recipe = Recipe(model_class=FLARE, model=SIZES, fourier_octaves=2)
+    x, y = torch.rand(5, 7), torch.rand(5, 2)
+    # Three coordinates, of which there are sines and cosines of two octaves.
+    for dataset in (
+        Samples([Data(x=x, y=y)]),
+        [Data(x=x, pos=x[:, :3], y=y)],
+    ):
+        model = recipe.build_for(dataset)
+        assert (model.in_channels, model.out_channels) == (7 + 2 * 2 * 3, 2)
+    model = recipe.build_for([Data(pos=x[:, :2], y=y[:, 0])])
+    assert (model.in_channels, model.out_channels) == (2 + 2 * 2 * 2, 1)
+    bound = replace(recipe, model=LINFORMER, model_class=Linformer)
+    assert bound.build_for([Data(x=x, y=y)])(torch.rand(5, 7 + 28)).shape == (5, 2)
+    for dataset, match in (([], "dataset is empty"), ([Data(x=x)], "'x'")):
+        with pytest.raises(ValueError, match=match):
+            recipe.build_for(dataset)

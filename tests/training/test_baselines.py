@@ -55,6 +55,31 @@ def test_samples_are_left_as_they_are(pointwise):
         compare_with_baselines(surrogate, [Data(y=torch.ones(1, 1))], test)
 
 
+def test_points_weigh_what_they_stand_for_and_gaps_are_left_out(pointwise):
+    train = [shifted(0.0, 10.0), shifted(5.0, 30.0)]
+    surrogate = Surrogate(
+        pointwise(), Normalizer([20.0] * 1, [1.0]), fields=(Field("pressure", 1),)
+    )
+    for parameter in surrogate.model.parameters():
+        torch.nn.init.zeros_(parameter)  # predicts 20 everywhere
+    data = Data(x=torch.zeros(3, 3), y=torch.tensor([[10.0], [40.0], [torch.nan]]))
+    data.area = torch.tensor([[3.0], [1.0], [7.0]])
+    with pytest.warns(UserWarning, match="pressure.* 1 values"):
+        found = compare_with_baselines(surrogate, train, [data])
+    plain = ((10**2 + 20**2) / (10**2 + 40**2)) ** 0.5
+    weighted = ((3 * 10**2 + 20**2) / (3 * 10**2 + 40**2)) ** 0.5
+    errors = found.mean_errors()
+    assert errors["relative_l2"] == pytest.approx(plain)
+    assert errors["area_weighted_relative_l2"] == pytest.approx(weighted)
+    still = Data(x=torch.zeros(2, 3), y=torch.zeros(2, 1), weight=torch.ones(2))
+    with pytest.warns(UserWarning):
+        found = compare_with_baselines(surrogate, train, [data, still])
+    assert found.mean_errors()["area_weighted_relative_l2"] == pytest.approx(weighted)
+    with pytest.warns(UserWarning, match="zero at every point"):
+        found = compare_with_baselines(surrogate, train, [still])
+    assert "area_weighted_relative_l2" not in found.mean_errors()
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_predicts_where_the_surrogate_is(pointwise):

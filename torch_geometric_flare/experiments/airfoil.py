@@ -12,7 +12,6 @@ from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     number_of_points,
-    transform_splits,
 )
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.recipes import RECIPES
@@ -42,10 +41,8 @@ def simulated_airfoils(selection: Selection) -> Splits:
     """
     stride = GridStride(_step(selection, 2))  # refuses before anything is simulated
     wall = WallFeatures(_UNIT, reach=2.0)
-    splits = transform_splits(
-        load_simulated(AirfoilFlow(), selection, num_train=60, num_test=10),
-        Compose([stride, wall]),
-    )
+    splits = load_simulated(AirfoilFlow(), selection, num_train=60, num_test=10)
+    splits = splits.transform(Compose([stride, wall]))
     features = wall.fields(dimension=2)
     return replace(
         splits,

@@ -1,18 +1,24 @@
 """What a benchmark problem is."""
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments.published import Published
-from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.transforms import (
+    Normalizer,
+    get_feature,
+    quadrature_weights,
+)
 from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
 # Models that are a variant of a class, under their own name.
@@ -38,10 +44,14 @@ class Selection:
             5 simulated ones, or none of the official.
         fields: Names of the targets, separated by commas; by default the benchmark's
             own.
+        features: What the network sees of each point beside the benchmark's own inputs,
+            separated by commas: quantities that the samples hold, such as normal.
+        weighted: Let points count by what they stand for: the area or the volume that
+            `transforms.quadrature_weights` gives them.
 
     Raises:
         ValueError: If `data` is neither, a number is below one (`num_val`: negative),
-            or `fields` is empty.
+            or `fields` or `features` has an empty name.
     """
 
     data: Literal["simulated", "official"] = "simulated"
@@ -53,6 +63,10 @@ class Selection:
     fields: tuple[str, ...] | None = field(
         default=None, metadata={"accepts": str | tuple[str, ...] | None}
     )
+    features: tuple[str, ...] = field(
+        default=(), metadata={"accepts": str | tuple[str, ...]}
+    )
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         if self.data not in ("simulated", "official"):
@@ -66,24 +80,26 @@ class Selection:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.num_val < 0:
             raise ValueError(f"num_val must not be negative, got {self.num_val}")
-        if self.fields is not None and not all(self.fields):
-            raise ValueError(
-                f"fields is {self.fields}, expected names such as pressure"
-            )
+        for name, example in (("fields", "pressure"), ("features", "normal")):
+            if not all(getattr(self, name) or ()):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, expected names such as {example}"
+                )
 
     def _convert(self) -> None:
         """Take what a command line or a YAML file gives."""
         number: Any = self.num_val
         if number is None:
             number = _NUM_VAL if self.data == "simulated" else 0
-        names: Any = self.fields
-        if isinstance(names, str):
-            names = names.split(",")
         values: dict[str, Any] = {
             "num_points": None if self.num_points is None else str(self.num_points),
             "num_val": number,
-            "fields": None if names is None else tuple(names),
         }
+        for name in ("fields", "features"):
+            names: Any = getattr(self, name)
+            if isinstance(names, str):
+                names = names.split(",") if names or name == "fields" else ()
+            values[name] = None if names is None else tuple(names)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -120,6 +136,75 @@ class Splits:
     val: Sequence[Data] | None = None
     location: str | None = None
     weighted: bool = False
+
+    def transform(self, transform: Callable[[Data], Data]) -> "Splits":
+        """Return splits whose samples have passed a transform, held in memory.
+
+        Args:
+            transform: Applied once to a copy of each sample.
+        """
+        train, val, test = (
+            None if split is None else [transform(copy.copy(data)) for data in split]
+            for split in (self.train, self.val, self.test)
+        )
+        assert train is not None and test is not None
+        return replace(self, train=train, val=val, test=test)
+
+    def with_features(self, names: Sequence[str]) -> "Splits":
+        """Return splits whose input has further features.
+
+        They are normalised by their mean and deviation over the training split.
+
+        Args:
+            names: Quantities that the samples hold per point, such as `"normal"`.
+
+        Raises:
+            ValueError: If the samples lack one, or training makes their input anew.
+        """
+        if self.train_transform is not None:
+            raise ValueError(
+                f"features is {tuple(names)}, but {self.train_transform} makes the "
+                "input of this benchmark anew for each step: leave features out"
+            )
+        sample, added = self.train[0], []
+        for name in names:
+            value = get_feature(sample, name)
+            if not isinstance(value, Tensor) or len(value) != sample.num_nodes:
+                raise ValueError(
+                    f"features has {name!r}, but the samples hold {sample.keys()}"
+                )
+            added.append(Field(name, value[0].numel()))
+
+        def add(data: Data) -> Data:
+            columns = [get_feature(data, name).view(len(data.x), -1) for name in names]
+            data.x = torch.cat([data.x, *columns], dim=1)
+            return data
+
+        splits, width = self.transform(add), sample.x.size(1)
+        given = self.input_normalizer or Normalizer.identity(width)
+        of_added = Normalizer.gaussian(data.x[:, width:] for data in splits.train)
+        return replace(
+            splits,
+            features=(*self.features, *added),
+            input_normalizer=Normalizer.cat([given, of_added]),
+        )
+
+    def with_weights(self) -> "Splits":
+        """Return splits whose points count by the area or volume they stand for."""
+
+        def add(data: Data) -> Data:
+            weight = quadrature_weights(
+                data.pos,
+                data.get("area"),
+                data.get("grid"),
+                data.get("cells"),
+                surface="normal" in data,
+            )
+            # Ones on average: the ratios alone have a meaning.
+            data.weight = weight / weight.mean()
+            return data
+
+        return replace(self.transform(add), weighted=True)
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
@@ -236,11 +321,17 @@ class Benchmark:
             selection: Which data.
 
         Raises:
-            ValueError: If the data do not exist or have no such fields.
+            ValueError: If the data do not exist, or have no such fields or features.
             OSError: If the files are missing and cannot be fetched.
         """
-        if selection.data == "simulated":
-            return self.load_simulated(selection)
-        if self.load_official is None:
-            raise ValueError(f"{self.name} has no official data: take simulated ones")
-        return self.load_official(selection)
+        load = self.load_simulated
+        if selection.data == "official":
+            if self.load_official is None:
+                raise ValueError(
+                    f"{self.name} has no official data: take simulated ones"
+                )
+            load = self.load_official
+        splits = load(selection)
+        if selection.features:
+            splits = splits.with_features(selection.features)
+        return splits.with_weights() if selection.weighted else splits

@@ -16,7 +16,11 @@ from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_ben
 from torch_geometric_flare.experiments.options import Options, parse
 from torch_geometric_flare.experiments.quantities import extra_metrics
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
-from torch_geometric_flare.training.errors import errors_per_field, zero_fields
+from torch_geometric_flare.training.errors import (
+    area_weighted_error,
+    errors_per_field,
+    zero_fields,
+)
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +174,9 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
             for kind, name in (("prediction", field.name), ("y", f"{field.name}_true")):
                 values = torch.as_tensor(mesh.get_array(name, preference=location))
                 columns[kind].append(values.reshape(len(values), -1))
-        samples.append(Data(**{k: torch.cat(v, dim=1) for k, v in columns.items()}))
+        sample = Data(**{k: torch.cat(v, dim=1) for k, v in columns.items()})
+        sample.weight = mesh_io.mesh_weights(mesh, cells=location == "cell")
+        samples.append(sample)
     scale = surrogate.target_normalizer.scale.cpu()
     errors: dict[str, list[float]] = {}
     absolute: dict[str, Any] = {}
@@ -186,6 +192,12 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
                 absolute.setdefault(name, {})[str(path)] = error.item()
                 kind = "zero everywhere, absolute error in units of the scale"
             log.info("%s: %s, %s %.4g", path, name, kind, error)
+        true = surrogate.split(data.y)
+        for name, predicted in surrogate.split(data.prediction).items():
+            weighted = area_weighted_error(predicted, true[name], data)
+            if weighted is not None:
+                key = f"area_weighted_relative_l2_{name}"
+                errors.setdefault(key, []).append(weighted.item())
     means = {name: sum(values) / len(values) for name, values in errors.items()}
     extra = {"absolute_errors": absolute} if absolute else {}
     return {"num_meshes": len(meshes), **means, **extra}

@@ -3,7 +3,6 @@
 import copy
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -125,21 +124,6 @@ def load_official(
         ),
         location="point",
     )
-
-
-def transform_splits(splits: Splits, transform: Callable[[Data], Data]) -> Splits:
-    """Return splits whose samples have passed a transform.
-
-    Args:
-        splits: The splits, held in memory.
-        transform: Applied once to a copy of each sample.
-    """
-    train, val, test = (
-        None if split is None else [transform(copy.copy(data)) for data in split]
-        for split in (splits.train, splits.val, splits.test)
-    )
-    assert train is not None and test is not None
-    return replace(splits, train=train, val=val, test=test)
 
 
 def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:

@@ -13,7 +13,6 @@ from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     refuse_number_of_points,
-    transform_splits,
 )
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.fields import Fields, num_channels
@@ -39,16 +38,9 @@ def simulated_parts(selection: Selection) -> Splits:
     """
     refuse_number_of_points(selection, _FIXED)
     distance = SurfaceDistance()
-    splits = transform_splits(
-        load_simulated(
-            PrintedPart(),
-            selection,
-            num_train=600,
-            num_test=50,
-            default_fields=_FIELDS,
-        ),
-        distance,
-    )
+    splits = load_simulated(
+        PrintedPart(), selection, num_train=600, num_test=50, default_fields=_FIELDS
+    ).transform(distance)
     features = distance.fields(dimension=3)
     return replace(
         splits,

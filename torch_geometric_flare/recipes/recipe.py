@@ -1,7 +1,7 @@
 """A model class and its training hyperparameters."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_integers, check_kind, check_numbers
+from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.nn import models
 
 Value = int | float | str | bool | tuple[int, ...]
@@ -211,6 +212,40 @@ class Recipe:
                 f"{self.model_class.__name__} cannot be built from {arguments}: {error}"
             ) from error
         return self.model_class(**arguments)
+
+    def build_for(self, dataset: Sequence[Data]) -> nn.Module:
+        """Build the model for the samples of a data set, with new parameters.
+
+        Args:
+            dataset: Samples with their fields `y`, and with `x` or else `pos` as the
+                input. Its attribute `features`, if it has one as `datasets.MeshFolder`
+                has, says which columns of `x` follow the coordinates; otherwise they
+                follow those of `pos`.
+
+        Returns:
+            A module of `model_class`.
+
+        Raises:
+            ValueError: If there is no sample, it has no input or no fields, or as by
+                `build`.
+        """
+        if len(dataset) == 0:
+            raise ValueError("dataset is empty: pass at least one sample")
+        sample = dataset[0]
+        x, y = sample.get("x"), sample.get("y")
+        x = sample.get("pos") if x is None else x
+        if x is None or y is None:
+            raise ValueError(
+                f"dataset has samples of {sorted(sample.keys())}: they need fields y, "
+                "and x or pos"
+            )
+        features = getattr(dataset, "features", None)
+        if features is not None:
+            coordinates = x.size(1) - num_channels(features)
+        else:
+            coordinates = x.size(1) if sample.pos is None else sample.pos.size(1)
+        recipe = resolve_recipe(self, sample)
+        return recipe.build(x.size(1), y.view(len(x), -1).size(1), coordinates)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, the class by its name.

@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import (
+    area_weighted_relative_l2,
     relative_l2,
     relative_l2_of_derivatives,
     relative_l2_per_field,
@@ -131,6 +132,34 @@ def _errors_where(
             prediction[known], target[known], rank[left], zero_scale=scale
         ).to(errors)
     return errors
+
+
+def area_weighted_error(
+    prediction: Tensor, target: Tensor, data: Data
+) -> Tensor | None:
+    """Return the relative error of a field of a sample, every point weighted by area.
+
+    Args:
+        prediction: The decoded field.
+        target: The true field; points where it is not finite are left out.
+        data: The sample. It says what its points stand for by `area`, or else by
+            `weight`.
+
+    Shapes:
+        - `prediction`, `target`: $[N, C]$
+
+    Returns:
+        One error; `None` if the sample says nothing of areas, or the field is zero
+        wherever there is area.
+    """
+    area = data.get("area") if data.get("area") is not None else data.get("weight")
+    if area is None:
+        return None
+    known = target.isfinite().all(1)
+    area, target = area.view(-1)[known], target[known]
+    if not bool((target.abs().amax(1) * area > 0).any()):
+        return None
+    return area_weighted_relative_l2(prediction[known], target, area)[0]
 
 
 def mean_over_fields(errors: Mapping[str, Tensor]) -> Tensor:

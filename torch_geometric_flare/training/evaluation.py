@@ -13,6 +13,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric_flare.datasets import MeanSample, NearestSample
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.training.errors import (
+    area_weighted_error,
     errors_per_field,
     graphs_of,
     mean_over_fields,
@@ -133,6 +134,10 @@ class Comparison:
         absolute: For each field by its name, the samples in which it is zero at every
             point. Their errors are absolute, in units of the surrogate's scale.
         scale: The scale of each channel, by the name of the field.
+        area_weighted: For each field by its name, the error of the surrogate on each
+            sample with every point weighted by its `area` or `weight`
+            (`metrics.area_weighted_relative_l2`); nan where the field is zero. Empty if
+            samples have neither.
     """
 
     predictions: list[Tensor]
@@ -142,18 +147,30 @@ class Comparison:
     per_field: Mapping[str, Mapping[str, Tensor]]
     absolute: Mapping[str, list[int]] = field(default_factory=dict)
     scale: Mapping[str, list[float]] = field(default_factory=dict)
+    area_weighted: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mean_errors(self) -> dict[str, float]:
-        """Return the three errors by their names, averaged over the samples.
+        """Return the errors by their names, averaged over the samples.
 
-        With several fields those of each follow, such as `relative_l2_pressure`.
+        These are the three, then `area_weighted_relative_l2` where samples say what
+        their points stand for. With several fields those of each follow, such as
+        `relative_l2_pressure`.
         """
         means = {name: getattr(self, name).mean().item() for name in _KINDS}
+        weighted = {
+            name: error.nanmean().item() for name, error in self.area_weighted.items()
+        }
+        if weighted:
+            means["area_weighted_relative_l2"] = sum(weighted.values()) / len(weighted)
         if len(self.per_field) > 1:
             means |= {
                 f"{name}_{of}": error.mean().item()
                 for of, errors in self.per_field.items()
                 for name, error in errors.items()
+            }
+            means |= {
+                f"area_weighted_relative_l2_{of}": error
+                for of, error in weighted.items()
             }
         return means
 
@@ -206,7 +223,8 @@ def compare_with_baselines(
 
     Warns:
         UserWarning: If a field is zero at every point of a sample of `test`, whose
-            errors are then absolute, in units of the scale of `target_normalizer`.
+            errors are then absolute, in units of the scale of `target_normalizer`; or
+            if a true value is not finite, which leaves its point out.
     """
     if len(test) == 0:
         raise ValueError("test is empty: pass at least one sample")
@@ -221,7 +239,7 @@ def compare_with_baselines(
 
     def errors(predictions: Sequence[Tensor]) -> dict[str, Tensor]:
         found = [
-            errors_per_field(prediction, data, surrogate.fields, scale)
+            errors_per_field(prediction, data, surrogate.fields, scale, skip_gaps=True)
             for prediction, data in zip(predictions, test, strict=True)
         ]
         return {
@@ -247,8 +265,14 @@ def compare_with_baselines(
     for number, data in enumerate(test):
         for name in zero_fields(data.y, data, surrogate.fields):
             absolute.setdefault(name, []).append(number)
+    gaps: dict[str, dict[int, int]] = {}
+    for number, data in enumerate(test):
+        for name, (count,) in count_gaps(data, surrogate.fields).items():
+            if count:
+                gaps.setdefault(name, {})[number] = count
     scales = surrogate.split(surrogate.target_normalizer.scale[None])
     warn_absolute(absolute, scales)
+    warn_gaps(gaps)
     return Comparison(
         predictions,
         **{name: mean_over_fields(errors) for name, errors in measured.items()},
@@ -258,4 +282,19 @@ def compare_with_baselines(
         },
         absolute=absolute,
         scale={name: columns.flatten().tolist() for name, columns in scales.items()},
+        area_weighted=_area_weighted(surrogate, predictions, test),
     )
+
+
+def _area_weighted(
+    surrogate: Surrogate, predictions: Sequence[Tensor], test: Sequence[Data]
+) -> dict[str, Tensor]:
+    """Return area-weighted errors by field, nan where there is none; maybe empty."""
+    errors: dict[str, list[Tensor]] = {each.name: [] for each in surrogate.fields}
+    for prediction, data in zip(predictions, test, strict=True):
+        true = surrogate.split(data.y)
+        for name, predicted in surrogate.split(prediction).items():
+            error = area_weighted_error(predicted, true[name], data)
+            errors[name].append(torch.tensor(torch.nan) if error is None else error)
+    stacked = {name: torch.stack(parts) for name, parts in errors.items()}
+    return {name: values for name, values in stacked.items() if values.isfinite().any()}
