@@ -2,6 +2,7 @@
 
     python examples/resolution.py                  # simulated Darcy flow, an hour
     python examples/resolution.py --models FLARE,FLAREHybrid --seeds 1 --epochs 4
+    python examples/resolution.py --models FLARE --weighted   # points count by area
 
 Surrogates learn simulated Darcy flow on 16 x 16 points. They are tested on other flows
 there, and on the same ones on 31 x 31 points, which they have never seen. Prints the
@@ -68,6 +69,7 @@ def parse_args(argv=None):
     add("--num-test", type=int, default=100)
     add("--epochs", type=int, default=40)
     add("--seeds", type=int, default=3, help="trainings of each model")
+    add("--weighted", action="store_true", help="points count by their areas")
     add_threads_option(parser)
     args = parser.parse_args(argv)
     args.models = args.models.split(",")
@@ -97,6 +99,7 @@ def run(recipe, splits, seed, folder):
         fields=splits.fields,
         features=splits.features,
         input_normalizer=splits.input_normalizer,
+        weighted=splits.weighted,
     )
     coarsen = GridStride((FINE - 1) // (COARSE - 1))
     train, test = (list(map(coarsen, split)) for split in (splits.train, splits.test))
@@ -124,7 +127,10 @@ def main(argv=None):
     args = parse_args(argv)
     splits = DARCY.load(
         Selection(
-            num_points=str(FINE**2), num_train=args.num_train, num_test=args.num_test
+            num_points=str(FINE**2),
+            num_train=args.num_train,
+            num_test=args.num_test,
+            weighted=args.weighted,
         )
     )
     folder = run_folder(Path("runs", "resolution-simulated"))
