@@ -19,6 +19,7 @@ from torch_geometric_flare.nn.conv import (
     MeshGraphConv,
 )
 from torch_geometric_flare.nn.dense import ConditionedNorm, ResidualMLP
+from torch_geometric_flare.nn.geometry_state import GeometryState
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
@@ -28,6 +29,7 @@ from torch_geometric_flare.nn.models import (
     LNO,
     DeepONet,
     FLAREHybrid,
+    FLAREQuery,
     Linformer,
     MeshGraphNet,
     Nystromformer,
@@ -48,9 +50,11 @@ __all__ = [
     "FLAREHybrid",
     "FLAREPP",
     "FLAREPPConv",
+    "FLAREQuery",
     "FNO",
     "GNOT",
     "GPSFLAREConv",
+    "GeometryState",
     "GridPhysicsAttention",
     "LNO",
     "LSHAttention",
