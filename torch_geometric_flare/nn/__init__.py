@@ -40,6 +40,10 @@ from torch_geometric_flare.nn.models import (
 )
 from torch_geometric_flare.nn.readout import LatentReadout
 from torch_geometric_flare.nn.streaming.predict_stream import predict_stream
+from torch_geometric_flare.nn.streaming.query_stream import (
+    decode_stream,
+    encode_stream,
+)
 
 __all__ = [
     "Backbone",
@@ -77,5 +81,7 @@ __all__ = [
     "SoftmaxAttention",
     "Transformer",
     "Transolver",
+    "decode_stream",
+    "encode_stream",
     "predict_stream",
 ]

@@ -245,17 +245,15 @@ def test_weights(law, chunk_size):
     law(BothStreams(model.double()), 3, (2, 20, 0, 30))
 
 
-def shares(model, rank):
-    """Every third source point and every second query, but none on the last rank."""
-    x, q, _ = points(model)
-    rows = torch.arange(len(x)) % 2 == rank % 2
-    queries = torch.arange(len(q)) % 2 == rank
-    return x, q, rows & (rank < 2), queries
+def shares(rank):
+    """All source points on the first process, some queries on each."""
+    rows = torch.full(BATCH.shape, rank == 0)
+    return rows, torch.arange(len(QUERY_BATCH)) % 2 == rank
 
 
 def on_a_process(model):
     group = torch.distributed.group.WORLD
-    x, q, rows, queries = shares(model, group.rank())
+    (x, q, _), (rows, queries) = points(model), shares(group.rank())
     y, f = model(x[rows], q[queries], BATCH[rows], QUERY_BATCH[queries], group=group)
     state = model.encode(x[rows], BATCH[rows], 4, group)
     return [y.detach(), f.detach(), *state.to_dict().values()]
@@ -263,12 +261,12 @@ def on_a_process(model):
 
 def test_processes_with_other_points_and_with_none():
     model = network()
-    results = run_processes(on_a_process, 3, model)
-    x, q, *_ = shares(model, 0)
+    results = run_processes(on_a_process, 2, model)
+    x, q, _ = points(model)
     y, f = model(x, q, BATCH, QUERY_BATCH)
     state = model.encode(x, BATCH, 4).to_dict().values()
     for rank, result in enumerate(results):
-        _, _, rows, queries = shares(model, rank)
+        rows, queries = shares(rank)
         for found, expected in zip(result, [y[rows], f[queries], *state], strict=True):
             torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
