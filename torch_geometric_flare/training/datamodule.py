@@ -263,6 +263,7 @@ class SurrogateDataModule(LightningDataModule):
             sampler=sampler,
             in_order=isinstance(sampler, EpochSampler) and not sampler.shuffle,
             num_workers=self.num_workers,
+            follow_batch=["query_pos", "query_x"],  # which graph each point is of
             persistent_workers=self.num_workers > 0,
             # A loader without one draws from the global generator whenever it is
             # iterated, which would shift the random numbers of the training.
