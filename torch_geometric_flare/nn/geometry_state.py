@@ -1,14 +1,12 @@
 """What a network of two streams keeps of a geometry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
-
-from torch_geometric_flare.functional import SoftmaxState
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +33,7 @@ class GeometryState:
         - `u`: $[B, G]$
 
     Examples:
+        >>> from torch_geometric_flare.nn import FLAREQuery
         >>> model = FLAREQuery(3, 16, 1, 3, 2, num_layers=2, heads=2, num_latents=8)
         >>> state = model.encode(torch.rand(500, 3))
         >>> state.value.shape
@@ -49,11 +48,11 @@ class GeometryState:
     u: Tensor | None = None
 
     @classmethod
-    def stack(cls, states: Sequence[SoftmaxState], u: Tensor | None) -> Self:
+    def stack(cls, states: Iterable[Any], u: Tensor | None) -> Self:
         """Join the states of all blocks.
 
         Args:
-            states: One for each block.
+            states: One `SoftmaxState` for each block.
             u: Conditions of each graph.
         """
         values, lses = zip(*states, strict=True)
@@ -90,20 +89,20 @@ class GeometryState:
             ValueError: If they are not the tensors of a state.
         """
         value, lse, u = (tensors.get(name) for name in ("value", "lse", "u"))
-        shapes = {
+        if (
+            isinstance(value, Tensor)
+            and isinstance(lse, Tensor)
+            and isinstance(u, Tensor | None)
+            and value.dim() == 5
+            and lse.shape == value.shape[:-1]
+            and (u is None or (u.dim() == 2 and u.size(0) == value.size(0)))
+        ):
+            return cls(value, lse, u)
+        found = {
             name: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
             for name, t in tensors.items()
         }
-        whole = (
-            isinstance(value, Tensor) and isinstance(lse, Tensor) and value.dim() == 5
+        raise ValueError(
+            f"tensors holds {found}, expected value [B, L, H, M, D], lse [B, L, H, M] "
+            "and perhaps u [B, G], as GeometryState.to_dict returns"
         )
-        if (
-            not whole
-            or lse.shape != value.shape[:-1]
-            or (u is not None and shapes["u"][:-1] != value.shape[:1])
-        ):
-            raise ValueError(
-                f"tensors holds {shapes}, expected value [B, L, H, M, D], lse "
-                "[B, L, H, M] and perhaps u [B, G], as GeometryState.to_dict returns"
-            )
-        return cls(value, lse, u)

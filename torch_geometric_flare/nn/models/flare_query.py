@@ -1,6 +1,6 @@
 """FLARE with a second stream: fields at points that the geometry does not hold."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -332,7 +332,8 @@ class _QueryStream(BlockNetwork):
 
     def __init__(self, source: FLARE, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        width, layers, act = source.hidden_channels, source.lift_layers, source.act
+        width, layers = source.hidden_channels, source.lift_layers
+        act: Any = source.act
         self.in_channels = in_channels
         self.hidden_channels = width
         self.out_channels = out_channels
@@ -395,8 +396,9 @@ class _LatentReader(PointMixer):
         self.latents = nn.Parameter(
             torch.empty(self.heads, source.num_latents, head_channels)
         )
+        act: Any = source.act
         self.key_mlp = ResidualMLP(
-            width, width, width, source.kv_layers, source.act, init=source.init
+            width, width, width, source.kv_layers, act, init=source.init
         )
         self.latent_norm: nn.Module = nn.Identity()
         self.key_norm: nn.Module = nn.Identity()
