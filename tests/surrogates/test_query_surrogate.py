@@ -196,9 +196,13 @@ def test_folders(tmp_path):
     assert torch.equal(loaded.predict(data)[1], surrogate.predict(data)[1])
     with pytest.raises(ValueError, match="QuerySurrogate"):
         Surrogate.from_pretrained(tmp_path)
-    surrogate.source().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="Surrogate"):
-        QuerySurrogate.from_pretrained(tmp_path)
+    source = surrogate.source()
+    source.save_pretrained(tmp_path)
+    flare = FLARE(2, 8, 1, 2, 2, 5, 1, 1, condition_channels=1)
+    found = Surrogate.from_pretrained(tmp_path, flare).predict(data)
+    assert torch.equal(found, source.predict(data))
+    with pytest.raises(ValueError, match="load it as a Surrogate"):
+        QuerySurrogate.from_pretrained(tmp_path, surrogate.model)
 
 
 def test_the_card_names_the_fields_of_both():

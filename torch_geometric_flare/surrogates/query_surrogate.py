@@ -203,7 +203,11 @@ class QuerySurrogate(Surrogate):
         return self.query.target_normalizer.decode(f)
 
     def source(self) -> Surrogate:
-        """Return the surrogate of the source points alone, which shares all weights."""
+        """Return the surrogate of the source points alone, which shares all weights.
+
+        Loaded from a file, its network is a `nn.FLARE` of the same sizes, to be passed
+        as `model`.
+        """
         model: Any = unwrap(self.model)
         return Surrogate(
             model.source,

@@ -107,9 +107,10 @@ def test_source_fields_are_those_of_flare(chunk_size, qk_norm):
     x, q, _ = points(model)
     weight = torch.rand(len(x), dtype=torch.float64)
     y, _ = model(x, q, BATCH, QUERY_BATCH, 4, weight=weight)
-    assert isinstance(model.source, FLARE)
+    flare = FLARE(3, 8, 2, 3, 2, 5, kv_layers=1, qk_norm=qk_norm).double()
+    flare.load_state_dict(model.source.state_dict())
     torch.testing.assert_close(
-        y, model.source(x, BATCH, 4, weight=weight), atol=1e-12, rtol=1e-12
+        y, flare(x, BATCH, 4, weight=weight), atol=1e-12, rtol=1e-12
     )
 
 
@@ -302,6 +303,8 @@ def test_sizes():
         FLAREQuery(3, 8, 2, 0, 3)
     with pytest.raises(ValueError, match="^query_out_channels is 0"):
         FLAREQuery(3, 8, 2, 3, 0)
+    with pytest.raises(ValueError, match="^chunk_size is 0"):
+        FLAREQuery(3, 8, 2, 3, 3, chunk_size=0)
 
 
 def test_the_start_carries_queries():

@@ -1,25 +1,10 @@
 """The FLARE network."""
 
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor, nn
-
-from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import MixerBackbone
 from torch_geometric_flare.nn.checks import check_layers
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
 from torch_geometric_flare.nn.initialization import Init
-from torch_geometric_flare.nn.streaming.chunks import (
-    decode_in_chunks,
-    encode_in_chunks,
-    in_chunks,
-    map_points,
-)
-from torch_geometric_flare.nn.streaming.recompute import gathered
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 
 class FLARE(MixerBackbone):
@@ -120,35 +105,3 @@ class FLARE(MixerBackbone):
         self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
         self.lift_layers = lift_layers
-
-    def run_with_states(
-        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
-    ) -> tuple[Tensor, list[State]]:
-        r"""Compute the fields, and the state that each block makes of all points.
-
-        Args:
-            x: Features of the points, in the order of the batch.
-            layout: The graphs.
-            group: Processes that hold the other points of these graphs.
-
-        Shapes:
-            - `x`: $[N, C_\text{in}]$
-
-        Returns:
-            The fields, $[N, C_\text{out}]$, and one state for each block.
-        """
-        size, states = self.chunk_size, []
-        blocks: Any = self.blocks
-        if size is None or not in_chunks(size):
-            x = self.lift(layout.sort(x))
-            for block in blocks:
-                x, state = block.run_with_state(x, layout, group)
-                states.append(state)
-            return layout.unsort(self.head(self.norm(x))), states
-        x = map_points(self.lift, x, size)
-        for block in blocks:
-            with gathered(block):
-                state = encode_in_chunks(block, x, layout, size, group)
-                x = decode_in_chunks(block, block.process(state), x, layout, size)
-            states.append(state)
-        return map_points(nn.Sequential(self.norm, self.head), x, size), states

@@ -1,31 +1,28 @@
 """FLARE with a second stream: fields at points that the geometry does not hold."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from torch_geometric_flare.functional import PointBatch, ragged_flare_decode
-from torch_geometric_flare.nn.backbone import BlockNetwork
-from torch_geometric_flare.nn.block import ResidualBlock
+from torch_geometric_flare.functional import PointBatch
 from torch_geometric_flare.nn.checks import (
     check_conditions,
     check_double,
+    check_layers,
     check_points,
     check_positive,
 )
-from torch_geometric_flare.nn.dense.residual_mlp import (
-    Activation,
-    ResidualMLP,
-    reset_linear,
-)
+from torch_geometric_flare.nn.dense.residual_mlp import Activation
 from torch_geometric_flare.nn.geometry_state import GeometryState
-from torch_geometric_flare.nn.initialization import Init, reset_latents
+from torch_geometric_flare.nn.initialization import Init
 from torch_geometric_flare.nn.layout import count_graphs, point_layout
-from torch_geometric_flare.nn.mixer import PointMixer
-from torch_geometric_flare.nn.models.flare import FLARE
 from torch_geometric_flare.nn.streaming.chunks import decode_in_chunks, in_chunks
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.two_streams import (
+    QueryStream,
+    SourceStream,
+    StreamSizes,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -112,12 +109,15 @@ class FLAREQuery(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(
-            query_channels=query_channels, query_out_channels=query_out_channels
+            query_channels=query_channels,
+            query_out_channels=query_out_channels,
+            chunk_size=chunk_size,
         )
-        self.source = FLARE(
-            in_channels,
+        check_layers(
+            kv_layers=kv_layers, mlp_layers=mlp_layers, lift_layers=lift_layers
+        )
+        sizes = StreamSizes(
             hidden_channels,
-            out_channels,
             num_layers,
             heads,
             num_latents,
@@ -126,12 +126,13 @@ class FLAREQuery(nn.Module):
             scale,
             act,
             qk_norm,
-            chunk_size,
             lift_layers,
             init,
             condition_channels,
         )
-        self.query = _QueryStream(self.source, query_channels, query_out_channels)
+        self.source = SourceStream(in_channels, out_channels, sizes)
+        self.query = QueryStream(query_channels, query_out_channels, sizes)
+        self.chunk_size = chunk_size
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
@@ -321,107 +322,3 @@ class FLAREQuery(nn.Module):
             f"num_layers={self.num_layers}, heads={self.heads}, "
             f"num_latents={self.num_latents})"
         )
-
-
-class _QueryStream(BlockNetwork):
-    """The network of query points, given the states of the source's blocks.
-
-    Its blocks read and never encode, so that it is pointwise as a whole: each chunk of
-    queries passes through all blocks before the next, forward and backward.
-    """
-
-    def __init__(self, source: FLARE, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        width, layers = source.hidden_channels, source.lift_layers
-        act: Any = source.act
-        self.in_channels = in_channels
-        self.hidden_channels = width
-        self.out_channels = out_channels
-        self.condition_channels = source.condition_channels
-        self.init = source.init
-        self.lift = ResidualMLP(
-            in_channels,
-            width,
-            width,
-            layers,
-            act,
-            input_residual=False,
-            output_residual=layers >= 0,
-        )
-        self.blocks = nn.ModuleList(
-            ResidualBlock(
-                width,
-                _LatentReader(source),
-                ResidualMLP(width, width, width, source.mlp_layers, act),
-                condition_channels=source.condition_channels,
-            )
-            for _ in range(source.num_layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(
-            width, width, out_channels, layers, act, output_residual=False
-        )
-        self._reset_lift()
-
-    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return the fields at query points, from the values of all blocks."""
-        values = latents[0].unbind(1)
-        x = self.lift(x)
-        for block, value in zip(self.blocks, values, strict=True):
-            assert isinstance(block, ResidualBlock)
-            x = block.decode_rows((value,), x, layout)
-        y: Tensor = self.head(self.norm(x))
-        return y
-
-
-class _LatentReader(PointMixer):
-    """Scatters the values of given latents to points.
-
-    Keys and latents are parameters beside those of the source's `FLAREConv`. The lifts
-    of the two streams put different inputs at different places of the hidden space, so
-    that keys which are good for one stream are not for the other. With maps apart, the
-    fields of the queries also cannot pull at what the source gathers by, which would
-    change every answer at once.
-    """
-
-    no_weight_decay = ("latents",)
-
-    def __init__(self, source: FLARE) -> None:
-        super().__init__()
-        self.in_channels = width = source.hidden_channels
-        self.heads = source.heads
-        self.scale = source.scale
-        self.init = source.init
-        head_channels = width // self.heads
-        self.latents = nn.Parameter(
-            torch.empty(self.heads, source.num_latents, head_channels)
-        )
-        act: Any = source.act
-        self.key_mlp = ResidualMLP(
-            width, width, width, source.kv_layers, act, init=source.init
-        )
-        self.latent_norm: nn.Module = nn.Identity()
-        self.key_norm: nn.Module = nn.Identity()
-        if source.qk_norm:
-            self.latent_norm = nn.LayerNorm(head_channels)
-            self.key_norm = nn.LayerNorm(head_channels)
-        self.out = nn.Linear(width, width)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Reset parameters."""
-        reset_latents(self.latents, self.scale, self.init)
-        self.key_mlp.reset_parameters()
-        reset_linear(self.out)
-        for norm in (self.latent_norm, self.key_norm):
-            if isinstance(norm, nn.LayerNorm):
-                norm.reset_parameters()
-
-    def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Scatter the values of the latents to points."""
-        k = self.key_mlp(x).unflatten(-1, (self.heads, -1))
-        k = self.key_norm(k).to(k.dtype)  # under autocast norms give float32
-        q = self.latent_norm(self.latents).to(k.dtype)
-        y = ragged_flare_decode(q, k, latents[0].to(k.dtype), layout, scale=self.scale)
-        out: Tensor = self.out(y.flatten(-2))
-        return out
