@@ -10,6 +10,8 @@ from torch_geometric_flare.surrogates import QueryPoints, QuerySurrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    evaluate,
+    evaluate_per_field,
     fit,
     read_history,
 )
@@ -92,6 +94,29 @@ def test_fit(tmp_path, optimizer):
     assert y.shape == (12, 1) and f.shape == (9, 3)
     again = SurrogateModule.load_from_checkpoint(tmp_path / "last.ckpt")
     torch.testing.assert_close(again.surrogate.predict(samples[0]), (y, f))
+
+
+def test_evaluate():
+    surrogate = make_module().surrogate
+    samples = [sample(i) for i in range(3)]
+    samples[1].query_y[4, 0] = torch.nan
+    with pytest.warns(UserWarning, match="'query_velocity' has 1"):
+        errors = evaluate_per_field(surrogate, samples, batch_size=2)
+    assert list(errors) == ["pressure", "query_velocity", "query_pressure"]
+    for number, data in enumerate(samples):
+        y, f = surrogate.predict(data)
+        known = data.query_y[:, :2].isfinite().all(1)
+        for name, found, expected in (
+            ("pressure", y, data.y),
+            ("query_velocity", f[known, :2], data.query_y[known, :2]),
+            ("query_pressure", f[:, 2:], data.query_y[:, 2:]),
+        ):
+            torch.testing.assert_close(
+                errors[name][number], relative_l2(found, expected)[0]
+            )
+    mean = torch.stack(list(errors.values())).mean(0)
+    with pytest.warns(UserWarning, match="query_velocity"):
+        torch.testing.assert_close(evaluate(surrogate, samples), mean)
 
 
 def test_derivatives_need_a_grid():

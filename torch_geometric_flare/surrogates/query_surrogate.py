@@ -20,6 +20,9 @@ from torch_geometric_flare.surrogates.normalized_points import (
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
+# What a loader must know to say which graph each query point is of.
+FOLLOW_BATCH = ["query_pos", "query_x"]
+
 _PREFIX = "query_"
 # Vectors that PyTorch Geometric makes of `follow_batch`, each as good as the others.
 _BATCHES = ("pos_batch", "x_batch", "y_batch")
@@ -289,7 +292,7 @@ def query_points(data: Data) -> Data:
     elif "batch" in data and graphs > 1:
         raise ValueError(
             "the data is a batch without query_pos_batch: make the loader with "
-            "follow_batch=['query_pos', 'query_x']"
+            f"follow_batch={FOLLOW_BATCH}"
         )
     return points
 

@@ -272,6 +272,30 @@ def test_processes_with_other_points_and_with_none():
             torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
+def kept_bytes(model, queries):
+    """Bytes that forward keeps for backward, each storage once."""
+    x = torch.rand(40, 3).double()
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(x, torch.rand(queries, 4).double())[1].sum()
+    loss.backward()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("num_layers", [1, 4])
+def test_backward_in_chunks_keeps_only_the_input_of_queries(num_layers):
+    model = network(num_layers=num_layers, chunk_size=50)
+    more = kept_bytes(model, 1000) - kept_bytes(model, 200)
+    assert more == 800 * 4 * 8  # rows, channels, bytes of a number
+    model.chunk_size = None
+    assert kept_bytes(model, 1000) - kept_bytes(model, 200) > 10 * more
+
+
 def test_no_points_at_all():
     model = network()
     x, q, _ = points(model)
