@@ -165,10 +165,8 @@ class LatentReader(PointMixer):
     """Scatters the values of given latents to points.
 
     Keys and latents are parameters beside those of the source's `FLAREConv`. The lifts
-    of the two streams put different inputs at different places of the hidden space, so
-    that keys which are good for one stream are not for the other. With maps apart, the
-    fields of the queries also cannot pull at what the source gathers by, which would
-    change every answer at once.
+    of the two streams map different inputs, such as coordinates with normals and
+    coordinates alone, so that one map to keys would have to suit both.
     """
 
     no_weight_decay = ("latents",)

@@ -106,9 +106,10 @@ def evaluate_per_field(
     first = 0  # number of the batch's first sample in the data set
     for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
-        predictions = surrogate.predict(batch)
+        predictions: Any = surrogate.predict(batch)
         found = streams(surrogate, batch)
-        predictions = predictions if len(found) > 1 else (predictions,)
+        if len(found) == 1:
+            predictions = (predictions,)
         for (prefix, points, known), prediction in zip(found, predictions, strict=True):
             scale = known.target_normalizer.scale
             measured = errors_per_field(
