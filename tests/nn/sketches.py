@@ -137,3 +137,22 @@ class AlongEdges(nn.Module):
             data.edge_weight = torch.cat([s.edge_weight for s in samples])
         names = inspect.signature(self.model.forward).parameters
         return self.model(**{name: data.get(name) for name in names})
+
+
+class BothStreams(nn.Module):
+    """Calls a network of two streams with the same points as source and as queries."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.in_channels = model, model.in_channels
+
+    @property
+    def chunk_size(self):
+        return self.model.chunk_size
+
+    @chunk_size.setter
+    def chunk_size(self, chunk_size):
+        self.model.chunk_size = chunk_size
+
+    def forward(self, x, batch=None, batch_size=None, **arguments):
+        return torch.cat(self.model(x, x, batch, batch, batch_size, **arguments), 1)

@@ -19,6 +19,7 @@ from torch_geometric_flare.nn.conv import (
     MeshGraphConv,
 )
 from torch_geometric_flare.nn.dense import ConditionedNorm, ResidualMLP
+from torch_geometric_flare.nn.geometry_state import GeometryState
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
@@ -28,6 +29,7 @@ from torch_geometric_flare.nn.models import (
     LNO,
     DeepONet,
     FLAREHybrid,
+    FLAREQuery,
     Linformer,
     MeshGraphNet,
     Nystromformer,
@@ -38,6 +40,10 @@ from torch_geometric_flare.nn.models import (
 )
 from torch_geometric_flare.nn.readout import LatentReadout
 from torch_geometric_flare.nn.streaming.predict_stream import predict_stream
+from torch_geometric_flare.nn.streaming.query_stream import (
+    decode_stream,
+    encode_stream,
+)
 
 __all__ = [
     "Backbone",
@@ -48,9 +54,11 @@ __all__ = [
     "FLAREHybrid",
     "FLAREPP",
     "FLAREPPConv",
+    "FLAREQuery",
     "FNO",
     "GNOT",
     "GPSFLAREConv",
+    "GeometryState",
     "GridPhysicsAttention",
     "LNO",
     "LSHAttention",
@@ -73,5 +81,7 @@ __all__ = [
     "SoftmaxAttention",
     "Transformer",
     "Transolver",
+    "decode_stream",
+    "encode_stream",
     "predict_stream",
 ]

@@ -170,6 +170,24 @@ class ResidualBlock(nn.Module):
         mixed = mixer(self.mixer_norm(x, *given), batch, **shared)
         return self._update(x, mixed, given)
 
+    def run_with_state(
+        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
+    ) -> tuple[Tensor, Any]:
+        """Return what `forward` returns, and the state that the mixer made.
+
+        Args:
+            x: Features, in the order of the layout.
+            layout: The graphs.
+            group: Processes that hold the other points of these graphs.
+
+        Shapes:
+            - `x`: $[N, C]$
+        """
+        given = (layout,) if self.condition_channels else ()
+        mixer: Any = self.mixer
+        mixed, state = mixer.mix_with_state(self.mixer_norm(x, *given), layout, group)
+        return self._update(x, mixed, given), state
+
     def _update(self, x: Tensor, mixed: Tensor, given: tuple[Any, ...]) -> Tensor:
         """Both residual steps, given what the mixer and the norm get."""
         x = x + mixed

@@ -7,10 +7,16 @@ from torch_geometric_flare.surrogates.arguments import (
 )
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
+from torch_geometric_flare.surrogates.query_surrogate import (
+    QueryPoints,
+    QuerySurrogate,
+)
 from torch_geometric_flare.surrogates.rollout import rollout
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 __all__ = [
+    "QueryPoints",
+    "QuerySurrogate",
     "Surrogate",
     "describe_model",
     "edge_transform",

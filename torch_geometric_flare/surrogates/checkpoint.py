@@ -19,6 +19,7 @@ from torch_geometric_flare.surrogates.description import (
     describe_surrogate,
     rebuild_surrogate,
 )
+from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 # The attribute of a folder in a zip archive.
@@ -89,7 +90,7 @@ def load_surrogate(
         device: Where to put the surrogate.
 
     Returns:
-        The surrogate, in evaluation mode.
+        The surrogate, in evaluation mode; a `QuerySurrogate` if it was one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -101,7 +102,8 @@ def load_surrogate(
     path = Path(path).expanduser()
     checkpoint = read_checkpoint(path)
     described, state = checkpoint["surrogate"], checkpoint["state_dict"]
-    return rebuild_surrogate(Surrogate, path, described, state, model, device)
+    kind = QuerySurrogate if "query" in described else Surrogate
+    return rebuild_surrogate(kind, path, described, state, model, device)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._random import keep_random_state
-from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.nn import models
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
-from torch_geometric_flare.transforms import Normalizer
+from torch_geometric_flare.surrogates.normalized_points import (
+    read_fields,
+    read_normalizer,
+)
 
 S = TypeVar("S", bound=NormalizedModel)
 
@@ -52,7 +54,7 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         `model` and `arguments` as `describe_model`, `training_data`, `location`,
         `fourier_octaves`, `weighted`, `feature_bounds`, and `fields`, `features` and
         `conditions`, each a list of `name`, `channels`, `unit` and, where a field has
-        one, `source`.
+        one, `source`; of a `QuerySurrogate` also `query`.
     """
     return {
         **describe_model(surrogate.model),
@@ -66,6 +68,7 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "feature_bounds": (
             None if surrogate.feature_bounds is None else list(surrogate.feature_bounds)
         ),
+        **surrogate.describe_more(),
     }
 
 
@@ -135,24 +138,25 @@ def build_surrogate(
             if name.startswith("model.") and value.is_floating_point():
                 model.to(value.dtype)
                 break
-    target = _read_normalizer(state, "target_normalizer")
+    target = read_normalizer(state, "target_normalizer")
     if target is None:
         raise ValueError("the file holds no target_normalizer")
     fields = description.get("fields")
     surrogate = kind(
         model,
         target,
-        _read_normalizer(state, "coordinate_normalizer"),
+        read_normalizer(state, "coordinate_normalizer"),
         description.get("training_data"),
-        fields=None if fields is None else _read_fields(fields),
-        features=_read_fields(description.get("features", [])),
-        input_normalizer=_read_normalizer(state, "input_normalizer"),
+        fields=None if fields is None else read_fields(fields),
+        features=read_fields(description.get("features", [])),
+        input_normalizer=read_normalizer(state, "input_normalizer"),
         fourier_octaves=description.get("fourier_octaves", 0),
         location=description.get("location"),
         weighted=description.get("weighted", False),
-        conditions=_read_fields(description.get("conditions", [])),
-        condition_normalizer=_read_normalizer(state, "condition_normalizer"),
+        conditions=read_fields(description.get("conditions", [])),
+        condition_normalizer=read_normalizer(state, "condition_normalizer"),
         feature_bounds=description.get("feature_bounds"),
+        **kind.read_more(description, state),
     )
     try:
         surrogate.load_state_dict(state)
@@ -186,16 +190,6 @@ def _build_model(description: dict[str, Any]) -> nn.Module:
     # The weights come from the file; the initial ones must not use up random numbers.
     with keep_random_state():
         return known(**arguments)
-
-
-def _read_fields(described: list[dict[str, Any]]) -> Fields:
-    return tuple(Field(**entry) for entry in described)
-
-
-def _read_normalizer(state: dict[str, Tensor], name: str) -> Normalizer | None:
-    if f"{name}.shift" not in state:
-        return None
-    return Normalizer(state[f"{name}.shift"], state[f"{name}.scale"])
 
 
 def _is_plain(value: object) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
+from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.transforms import Normalizer
 
 _HEAD = """---
@@ -31,7 +32,7 @@ def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
         surrogate: The surrogate.
         metrics: Measured errors by name.
     """
-    network = type(surrogate.model).__name__
+    network, kind = type(surrogate.model).__name__, type(surrogate).__name__
     parts = [
         _HEAD,
         f"# {network} surrogate of {_names(surrogate.fields)}",
@@ -41,14 +42,15 @@ def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
         _table(("Predicted", "Channels", "Unit"), _rows(surrogate.fields)),
         "## Input",
         _inputs(surrogate.features, surrogate.conditions),
+        *_query(surrogate),
         "## Where it holds",
         _box(surrogate.coordinate_normalizer),
         "## Errors",
         _metrics(metrics),
         "## Use",
         "```python\n"
-        "from torch_geometric_flare.surrogates import Surrogate\n\n"
-        'surrogate = Surrogate.from_pretrained("this folder, or owner/name")\n'
+        f"from torch_geometric_flare.surrogates import {kind}\n\n"
+        f'surrogate = {kind}.from_pretrained("this folder, or owner/name")\n'
         "fields = surrogate.predict(data)  # in the units above\n"
         "```",
     ]
@@ -87,6 +89,20 @@ def _inputs(features: Fields, conditions: Fields) -> str:
         table = _table(("Condition", "Channels", "Unit"), _rows(conditions))
         text += f"\n\nFor each sample as a whole:\n\n{table}"
     return text
+
+
+def _query(surrogate: NormalizedModel) -> list[str]:
+    """Return the section on query points, of a surrogate that has any."""
+    query = getattr(surrogate, "query", None)
+    if not isinstance(query, NormalizedPoints):
+        return []
+    rows = _rows(query.fields)
+    return [
+        "## Query points",
+        "Beside the points above, which carry the geometry, it predicts at any others.",
+        _table(("Predicted there", "Channels", "Unit"), rows),
+        _inputs(query.features, ()),
+    ]
 
 
 def _box(normalizer: Normalizer | None) -> str:

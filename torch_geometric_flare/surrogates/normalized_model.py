@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from torch_geometric_flare._arguments import check_integers, check_kind
+from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (
@@ -18,13 +18,17 @@ from torch_geometric_flare.surrogates.arguments import (
     forward_arguments,
     supports_weights,
 )
-from torch_geometric_flare.transforms import Normalizer, fourier_features, make_input
+from torch_geometric_flare.surrogates.normalized_points import (
+    NormalizedPoints,
+    names_of,
+)
+from torch_geometric_flare.transforms import Normalizer
 
 # Extents of the box between it and the origin that cost a coordinate too many digits.
 _FAR = 2**10
 
 
-class NormalizedModel(nn.Module):
+class NormalizedModel(NormalizedPoints):
     r"""The numerical part of a `Surrogate`, which documents its arguments."""
 
     def __init__(
@@ -44,76 +48,56 @@ class NormalizedModel(nn.Module):
         condition_normalizer: Normalizer | None = None,
         feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            target_normalizer,
+            coordinate_normalizer,
+            fields=fields,
+            features=features,
+            input_normalizer=input_normalizer,
+            fourier_octaves=fourier_octaves,
+        )
         if location not in ("cell", "point", None):
             raise ValueError(f"location must be 'cell' or 'point', got {location!r}")
         check_kind(nn.Module, "a torch.nn.Module", model=model)
-        what = "a transforms.Normalizer"
-        check_kind(Normalizer, what, target_normalizer=target_normalizer)
         check_kind(
             (Normalizer, NoneType),
-            f"{what} or None",
-            coordinate_normalizer=coordinate_normalizer,
-            input_normalizer=input_normalizer,
+            "a transforms.Normalizer or None",
             condition_normalizer=condition_normalizer,
         )
-        channels = target_normalizer.num_channels
         self.model = model
-        self.target_normalizer = target_normalizer
-        self.coordinate_normalizer = coordinate_normalizer
-        self.input_normalizer = input_normalizer
         self.condition_normalizer = condition_normalizer
         self.training_data = training_data
         self.location = location
-        check_integers(0, fourier_octaves=fourier_octaves)
-        self.fourier_octaves = fourier_octaves
         check_kind(bool, "True or False", weighted=weighted)
         self.weighted = weighted and supports_weights(model)
-        self.fields: Fields = (
-            (Field("field", channels),) if fields is None else tuple(fields)
-        )
-        self.features: Fields = tuple(features)
         self.conditions: Fields = tuple(conditions)
         # Raises if two have the same name.
         channel_slices((*self.features, *self.conditions))
         self.feature_bounds = _check_bounds(feature_bounds, self.features)
-        channel_slices(self.fields)
-        if num_channels(self.fields) != channels:
-            raise ValueError(
-                f"fields are {_names(self.fields)} of {num_channels(self.fields)} "
-                f"channels together, but target_normalizer has {channels}"
-            )
         self._check_conditions()
-        if coordinate_normalizer is not None and input_normalizer is not None:
-            made = coordinate_normalizer.num_channels + num_channels(self.features)
-            if made != input_normalizer.num_channels:
-                raise ValueError(
-                    f"input_normalizer has {input_normalizer.num_channels} channels, "
-                    f"but coordinates and features have {made} together"
-                )
 
     def _check_conditions(self) -> None:
         """Raise `ValueError` unless model, names and normaliser of `u` agree."""
-        number = num_channels(self.conditions)
+        names, number = names_of(self.conditions), num_channels(self.conditions)
         normalizer = self.condition_normalizer
         if normalizer is not None and normalizer.num_channels != number:
             raise ValueError(
                 f"condition_normalizer has {normalizer.num_channels} channels, but "
-                f"conditions are {_names(self.conditions) or 'none'}, {number} channels"
+                f"conditions are {names or 'none'}, {number} channels"
             )
         if number == 0:
             return
         name = type(unwrap(self.model)).__name__
         if "u" not in forward_parameters(self.model):
             raise ValueError(
-                f"conditions are {_names(self.conditions)}, but the forward of {name} "
+                f"conditions are {names}, but the forward of {name} "
                 "takes no u: leave them out, or take a model such as FLARE with "
                 f"condition_channels={number}"
             )
         built = getattr(unwrap(self.model), "condition_channels", number)
         if built != number:
             raise ValueError(
-                f"conditions are {_names(self.conditions)}, {number} channels, but "
+                f"conditions are {names}, {number} channels, but "
                 f"{name} was built with condition_channels={built}: build it with "
                 f"condition_channels={number}"
             )
@@ -142,6 +126,24 @@ class NormalizedModel(nn.Module):
                 names, or its `x` has another number of channels than
                 `input_normalizer`, or its `u` is not as `conditions` say.
         """
+        arguments = self.model_arguments(data)
+        if _has_other_width(self.model, arguments.get("x")):
+            encoded = self._name_channels(arguments)
+        else:
+            encoded = self.model(**arguments)
+        # In the precision of the normaliser, where the model's is less.
+        decoded: Tensor = self.target_normalizer.decode(encoded)
+        return decoded
+
+    def model_arguments(self, data: Data | Tensor) -> dict[str, Any]:
+        """Return the encoded arguments of the model's forward for a sample or a batch.
+
+        Args:
+            data: As for `forward`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
         if isinstance(data, Tensor):
             data = Data(pos=data)
         check_kind(Data, "a torch_geometric.data.Data or positions", data=data)
@@ -159,14 +161,31 @@ class NormalizedModel(nn.Module):
             arguments["u"] = self._encode_conditions(data)
         if isinstance(arguments.get("pos"), Tensor):
             arguments["pos"] = self._near_origin(arguments["pos"])
-        arguments = _as_floating(arguments, self.model)
-        if _has_other_width(self.model, arguments.get("x")):
-            encoded = self._name_channels(arguments)
-        else:
-            encoded = self.model(**arguments)
-        # In the precision of the normaliser, where the model's is less.
-        decoded: Tensor = self.target_normalizer.decode(encoded)
-        return decoded
+        return _as_floating(arguments, self.model)
+
+    def describe_more(self) -> dict[str, Any]:
+        """Return what a checkpoint says of a subclass, in plain values."""
+        return {}
+
+    @classmethod
+    def read_more(
+        cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Return further arguments of a subclass, from a checkpoint.
+
+        Args:
+            description: With what `describe_more` has returned.
+            state: Tensors by name, as of `state_dict`.
+
+        Raises:
+            ValueError: If the checkpoint is of another class.
+        """
+        if "query" in description:
+            raise ValueError(
+                f"the file holds a surrogate with query points, not a {cls.__name__}: "
+                "load it as a QuerySurrogate"
+            )
+        return {}
 
     def _encode_conditions(self, data: Data) -> Tensor:
         """Return the encoded conditions of each sample, $[B, G]$."""
@@ -174,13 +193,13 @@ class NormalizedModel(nn.Module):
         width = num_channels(self.conditions)
         if u is None:
             raise ValueError(
-                f"data lacks u, the conditions {_names(self.conditions)}: add it to "
+                f"data lacks u, the conditions {names_of(self.conditions)}: add it to "
                 f"each sample, u of shape [1, {width}]"
             )
         if u.dim() != 2 or u.size(1) != width:
             raise ValueError(
                 f"u has shape {tuple(u.shape)}, expected [B, {width}], a row for each "
-                f"sample: {_names(self.conditions)}"
+                f"sample: {names_of(self.conditions)}"
             )
         normalizer = self.condition_normalizer
         return u if normalizer is None else normalizer.encode(u)
@@ -216,80 +235,6 @@ class NormalizedModel(nn.Module):
                 f"{network.in_channels}: build it with in_channels={found}, or name "
                 "other features"
             ) from error
-
-    def encode_input(self, data: Data) -> Tensor | None:
-        """Return the input of the model, its `x`, for a sample or a batch.
-
-        Args:
-            data: With `x`, or with `pos` and the named features.
-
-        Returns:
-            The encoded input, $[N, C_in]$; `None` if `data` has no `x` and it cannot be
-            made: `pos` is missing, or the surrogate knows neither coordinates nor
-            features nor inputs.
-
-        Raises:
-            ValueError: If `data` lacks a feature, or its `x` has another number of
-                channels than `input_normalizer`.
-        """
-        x: Tensor | None = data.get("x")
-        if x is None:
-            # Samples of a surrogate that knows none of the three bring their own x,
-            # and what it was made of is not known here.
-            makes_input = (
-                self.coordinate_normalizer is not None
-                or self.input_normalizer is not None
-                or bool(self.features)
-            )
-            if "pos" not in data or not makes_input:
-                return None
-            x = make_input(data, self.features, self.coordinate_normalizer)
-        return self._add_fourier_features(self._normalize(x))
-
-    def _add_fourier_features(self, x: Tensor) -> Tensor:
-        """Append the Fourier features of the coordinates, the first columns."""
-        if not self.fourier_octaves:
-            return x
-        coordinates = x[:, : x.size(1) - num_channels(self.features)]
-        return torch.cat([x, fourier_features(coordinates, self.fourier_octaves)], 1)
-
-    def _normalize(self, x: Tensor) -> Tensor:
-        if self.input_normalizer is None:
-            return x
-        expected = self.input_normalizer.num_channels
-        if x.dim() != 2 or x.size(1) != expected:
-            named = f"the coordinates and {_names(self.features)}"
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}, expected [N, {expected}]: "
-                f"{named if self.features else 'the coordinates'}"
-            )
-        return self.input_normalizer.encode(x)
-
-    def split(self, prediction: Tensor) -> dict[str, Tensor]:
-        """Return the columns of each field.
-
-        Args:
-            prediction: What `forward` or `predict` returned, or a target.
-
-        Shapes:
-            - `prediction`: $[N, C]$
-
-        Returns:
-            The fields by name, $[N, C_f]$ each, views of `prediction`.
-
-        Raises:
-            ValueError: If `prediction` has another number of channels.
-        """
-        channels = num_channels(self.fields)
-        if prediction.dim() != 2 or prediction.size(1) != channels:
-            raise ValueError(
-                f"prediction has shape {tuple(prediction.shape)}, expected "
-                f"[N, {channels}]: {_names(self.fields)}"
-            )
-        return {
-            name: prediction[:, columns]
-            for name, columns in channel_slices(self.fields).items()
-        }
 
     @torch.no_grad()
     def predict(self, data: Data | Tensor) -> Tensor:
@@ -328,10 +273,6 @@ def _check_bounds(
             f"value of each of the {num_channels(features)} channels of features"
         )
     return lower, upper
-
-
-def _names(fields: Fields) -> str:
-    return ", ".join(str(field) for field in fields)
 
 
 def _as_floating(arguments: dict[str, Any], model: nn.Module) -> dict[str, Any]:

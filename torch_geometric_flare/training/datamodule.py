@@ -19,6 +19,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric_flare._arguments import brief, check_integers, describe
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import edge_transform
+from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
 from torch_geometric_flare.training.flags import NUMBER
 from torch_geometric_flare.training.sampling import (
     EpochSampler,
@@ -263,6 +264,7 @@ class SurrogateDataModule(LightningDataModule):
             sampler=sampler,
             in_order=isinstance(sampler, EpochSampler) and not sampler.shuffle,
             num_workers=self.num_workers,
+            follow_batch=FOLLOW_BATCH,
             persistent_workers=self.num_workers > 0,
             # A loader without one draws from the global generator whenever it is
             # iterated, which would shift the random numbers of the training.

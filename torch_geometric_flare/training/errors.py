@@ -16,6 +16,9 @@ from torch_geometric_flare.metrics import (
 )
 from torch_geometric_flare.metrics.graph_sum import widen
 from torch_geometric_flare.metrics.squared_error import sum_over_graphs
+from torch_geometric_flare.surrogates import QuerySurrogate, Surrogate
+from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
+from torch_geometric_flare.surrogates.query_surrogate import query_points
 
 
 def errors_per_field(
@@ -79,6 +82,55 @@ def errors_per_field(
         group=data.get("group"),
         zero_scale=scale,
     )
+
+
+def streams(
+    surrogate: Surrogate, data: Data
+) -> list[tuple[str, Data, NormalizedPoints]]:
+    """Return the sets of points that a surrogate predicts at.
+
+    Args:
+        surrogate: The surrogate; of a `QuerySurrogate` there are two sets.
+        data: The sample or batch.
+
+    Returns:
+        For each what stands before the names of its fields, the points with their true
+        fields as `y`, and what is known of them.
+    """
+    found: list[tuple[str, Data, NormalizedPoints]] = [("", data, surrogate)]
+    if isinstance(surrogate, QuerySurrogate):
+        points = query_points(data)
+        points.group = data.get("group")
+        found.append(("query_", points, surrogate.query))
+    return found
+
+
+def surrogate_errors(
+    surrogate: Surrogate, prediction: Any, data: Data
+) -> dict[str, Tensor]:
+    """Return the relative error of each field and sample, of all streams.
+
+    Args:
+        surrogate: The surrogate.
+        prediction: What it returned for `data`.
+        data: The sample or batch with the true fields as `y`, and as `query_y` where
+            the surrogate has query points.
+
+    Returns:
+        Errors by the field's name, $[B]$ each; the names of fields at query points
+        have `query_` before them.
+
+    Raises:
+        ValueError: As `errors_per_field`.
+    """
+    found = streams(surrogate, data)
+    predictions = prediction if len(found) > 1 else (prediction,)
+    errors: dict[str, Tensor] = {}
+    for (prefix, points, known), values in zip(found, predictions, strict=True):
+        scale = known.target_normalizer.scale
+        measured = errors_per_field(values, points, known.fields, scale)
+        errors |= {prefix + name: error for name, error in measured.items()}
+    return errors
 
 
 def graphs_of(data: Data) -> tuple[Tensor | None, int]:

@@ -1,6 +1,7 @@
 """The errors of a surrogate on a data set, alone and beside two baselines."""
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,13 @@ from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.datasets import MeanSample, NearestSample
 from torch_geometric_flare.surrogates import Surrogate
+from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
 from torch_geometric_flare.training.errors import (
     area_weighted_error,
     errors_per_field,
     graphs_of,
     mean_over_fields,
+    streams,
     zero_fields,
 )
 from torch_geometric_flare.training.flags import (
@@ -31,7 +34,12 @@ def host_batches(dataset: Sequence[Data], batch_size: int) -> Iterator[Data]:
     with torch.device("cpu"):
         # Without its own generator, a loader draws a seed from the global one.
         generator = torch.Generator("cpu")
-        loader = DataLoader(dataset, batch_size=batch_size, generator=generator)
+        loader = DataLoader(
+            dataset,
+            batch_size=batch_size,
+            generator=generator,
+            follow_batch=FOLLOW_BATCH,
+        )
         batches = iter(loader)
     while True:
         with torch.device("cpu"):
@@ -78,7 +86,8 @@ def evaluate_per_field(
 
     Returns:
         By the name of the field, one relative $L_2$ error per sample, in the order of
-        `dataset`, on the CPU.
+        `dataset`, on the CPU. Of a `QuerySurrogate`, the names of fields at query
+        points have `query_` before them.
 
     Raises:
         ValueError: If `dataset` is empty or a field is missing.
@@ -91,28 +100,39 @@ def evaluate_per_field(
     if len(dataset) == 0:
         raise ValueError("dataset is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
-    scale = surrogate.target_normalizer.scale
-    errors: dict[str, list[Tensor]] = {field.name: [] for field in surrogate.fields}
-    zeros: dict[str, list[int]] = {field.name: [] for field in surrogate.fields}
-    gaps: dict[str, dict[int, int]] = {field.name: {} for field in surrogate.fields}
+    errors: dict[str, list[Tensor]] = defaultdict(list)
+    zeros: dict[str, list[int]] = defaultdict(list)
+    gaps: dict[str, dict[int, int]] = defaultdict(dict)
+    scales: dict[str, Tensor] = {}
     first = 0  # number of the batch's first sample in the data set
     for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
-        prediction = surrogate.predict(batch)
-        measured = errors_per_field(
-            prediction, batch, surrogate.fields, scale, skip_gaps=True
-        )
-        for name, error in measured.items():
-            errors[name].append(error.cpu())
-        for name, counts in count_gaps(batch, surrogate.fields).items():
-            found = {first + graph: count for graph, count in enumerate(counts)}
-            gaps[name] |= {number: count for number, count in found.items() if count}
-        for name, graphs in zero_fields(batch.y, batch, surrogate.fields).items():
-            zeros[name] += [
-                first + graph for graph in graphs if measured[name][graph].isfinite()
-            ]
+        predictions: Any = surrogate.predict(batch)
+        found = streams(surrogate, batch)
+        if len(found) == 1:
+            predictions = (predictions,)
+        for (prefix, points, known), prediction in zip(found, predictions, strict=True):
+            scale = known.target_normalizer.scale
+            measured = errors_per_field(
+                prediction, points, known.fields, scale, skip_gaps=True
+            )
+            zero = zero_fields(points.y, points, known.fields)
+            counts = count_gaps(points, known.fields)
+            for name, columns in known.split(scale.unsqueeze(0)).items():
+                scales[prefix + name] = columns
+                errors[prefix + name].append(measured[name].cpu())
+                zeros[prefix + name] += [
+                    first + graph
+                    for graph in zero.get(name, ())
+                    if measured[name][graph].isfinite()
+                ]
+                gaps[prefix + name] |= {
+                    first + graph: count
+                    for graph, count in enumerate(counts.get(name, ()))
+                    if count
+                }
         first += graphs_of(batch)[1]
-    warn_absolute(zeros, surrogate.split(scale.unsqueeze(0)))
+    warn_absolute(zeros, scales)
     warn_gaps(gaps)
     return {name: torch.cat(parts) for name, parts in errors.items()}
 

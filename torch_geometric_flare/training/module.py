@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import is_
 from pathlib import Path
 from types import NoneType
@@ -21,14 +22,21 @@ from typing_extensions import Self
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.surrogates import Surrogate, load_surrogate, unwrap
+from torch_geometric_flare.surrogates import (
+    QueryPoints,
+    QuerySurrogate,
+    Surrogate,
+    load_surrogate,
+    unwrap,
+)
 from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.surrogates.description import describe_surrogate
 from torch_geometric_flare.training.errors import (
     derivative_errors,
-    errors_per_field,
     graphs_of,
     mean_over_fields,
+    streams,
+    surrogate_errors,
     zero_fields,
 )
 from torch_geometric_flare.training.flags import (
@@ -52,6 +60,7 @@ _DESCRIBED = {
     "conditions": "conditions",
     "fourier_octaves": "recipe",
     "weighted": "weighted",
+    "query": "query",
 }
 
 
@@ -88,6 +97,10 @@ class SurrogateModule(LightningModule):
         condition_normalizer: Encodes `u`.
         feature_bounds: The least and the largest value of each channel of `features`
             over the training split, see `transforms.channel_bounds`.
+        query: Names, units and normalisers of query points, for a model such as
+            `nn.FLAREQuery`: the surrogate is then a `surrogates.QuerySurrogate`, and
+            the errors of the fields at query points count like the others. Their names
+            have `query_` before them.
 
     All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
 
@@ -112,6 +125,7 @@ class SurrogateModule(LightningModule):
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
         feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        query: QueryPoints | None = None,
     ) -> None:
         super().__init__()
         check_kind(nn.Module, "a torch.nn.Module", model=model)
@@ -124,7 +138,13 @@ class SurrogateModule(LightningModule):
                 f"{recipe.model_class.__name__}: build the model by "
                 "recipe.build(in_channels, out_channels)"
             )
-        self.surrogate = Surrogate(
+        if query is not None and recipe.derivative_weight:
+            raise ValueError(
+                f"derivative_weight is {recipe.derivative_weight}, but query is given, "
+                "whose points lie on no grid: set derivative_weight=0 in the recipe"
+            )
+        kind = Surrogate if query is None else partial(QuerySurrogate, query=query)
+        self.surrogate: Surrogate = kind(
             model,
             target_normalizer,
             coordinate_normalizer,
@@ -186,6 +206,8 @@ class SurrogateModule(LightningModule):
         if "recipe" not in arguments:
             kind = type(surrogate.model)
             arguments["recipe"] = Recipe(**{**described, "model_class": kind})
+        if isinstance(surrogate, QuerySurrogate):
+            arguments["query"] = surrogate.query
         module = cls(
             surrogate.model,
             surrogate.target_normalizer,
@@ -238,7 +260,7 @@ class SurrogateModule(LightningModule):
             )
 
     def forward(self, data: Data) -> Tensor:
-        """Predict all fields in their own units, $[N, C]$."""
+        """Predict all fields in their own units, $[N, C]$; with `query` a pair."""
         prediction: Tensor = self.surrogate(data)
         return prediction
 
@@ -370,7 +392,7 @@ class SurrogateModule(LightningModule):
         """
         theirs, ours = checkpoint["surrogate"], self._description()
         for name, what in _DESCRIBED.items():
-            check_same(theirs.get(name), ours[name], what)
+            check_same(theirs.get(name), ours.get(name), what)
         for schedule in checkpoint.get("lr_schedulers", ()):
             # The schedule spans the steps of this training, not those of another one.
             self._resumed_steps = schedule.pop("total_steps", None)
@@ -395,8 +417,7 @@ class SurrogateModule(LightningModule):
 
     def _compute_errors(self, prediction: Tensor, data: Data) -> Any:
         """Return the relative error of each sample by the name of the field."""
-        scale = self.surrogate.target_normalizer.scale
-        return errors_per_field(prediction, data, self.surrogate.fields, scale)
+        return surrogate_errors(self.surrogate, prediction, data)
 
     def _num_steps(self) -> int:
         """Return the steps of the training, for the schedule of the learning rate."""
@@ -421,14 +442,16 @@ class SurrogateModule(LightningModule):
         trainer = self._trainer
         stage = None if trainer is None else trainer.state.stage
         split = "" if stage is None else stage.dataloader_prefix or ""
-        fields = self.surrogate.fields
-        for name, graphs in zero_fields(data.y, data, fields).items():
-            if (split, name) in self._flagged:
-                continue
-            self._flagged.add((split, name))
-            numbers = numbers_of(data, graphs)
-            columns = self.surrogate.split(self.surrogate.target_normalizer.scale[None])
-            warn_absolute({name: graphs if numbers is None else numbers}, columns)
+        for prefix, points, known in streams(self.surrogate, data):
+            scales = known.split(known.target_normalizer.scale[None])
+            zeros = zero_fields(points.y, points, known.fields)
+            for name, graphs in zeros.items():
+                if (split, prefix + name) in self._flagged:
+                    continue
+                self._flagged.add((split, prefix + name))
+                numbers = numbers_of(data, graphs)
+                samples = {name: graphs if numbers is None else numbers}
+                warn_absolute(samples, scales)
 
     def _measure(self, stage: str, batch: Data) -> Tensor:
         """Log the measures of a batch, and return its loss."""

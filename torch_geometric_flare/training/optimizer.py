@@ -11,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.adamw import adamw
 from torch_geometric import nn as geometric
 
+from torch_geometric_flare.nn.backbone import BlockNetwork
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import unwrap
 
@@ -62,9 +63,10 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """List the trainable matrices that map hidden features to hidden features.
 
     These are the weights of linear maps, of torch or of PyG, inside a `nn.ModuleList`
-    that is a child of the network, such as its `blocks`. The first and last layers
-    stand outside of it. A module inside that also maps the network's input names the
-    children that do so in a class attribute, and they are left out:
+    that is a child of the network, such as its `blocks`, or of a network in it, such as
+    a stream of `FLAREQuery`. The first and last layers stand outside of it. A module
+    inside that also maps the network's input names the children that do so in a class
+    attribute, and they are left out:
 
         class Block(nn.Module):
             input_maps = ("gate",)
@@ -76,7 +78,13 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
         Each matrix once, in the order of `model.parameters()`.
     """
     model = unwrap(model)
-    stacks = [child for child in model.children() if isinstance(child, nn.ModuleList)]
+    inside = [child for child in model.children() if isinstance(child, BlockNetwork)]
+    stacks = [
+        child
+        for network in (model, *inside)
+        for child in network.children()
+        if isinstance(child, nn.ModuleList)
+    ]
     hidden = {weight for stack in stacks for weight in _weights(stack)}
     return [p for p in model.parameters() if p in hidden and p.requires_grad]
 

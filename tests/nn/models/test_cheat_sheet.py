@@ -13,6 +13,7 @@ from .test_laws import (
     IN_ORDER,
     MODELS,
     WITH_EDGES,
+    WITH_QUERIES,
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "cheat_sheet.md"
@@ -42,6 +43,8 @@ def obeys(name, law):
         return name not in EXEMPT[law]
     if name in WITH_EDGES:
         return law in ("sizes", "permutation")
+    if name in WITH_QUERIES:
+        return True
     return law == "sizes" and name not in EXEMPT_IN_ORDER["sizes"]
 
 
@@ -51,7 +54,9 @@ def test_every_model_has_a_row():
         "Transolver on a grid",
     } == set(models.__all__)
     assert set(EXEMPT_WITH_EDGES) == {"chunk_size", "group"}
-    assert {*MODELS, *WITH_EDGES, *IN_ORDER} >= {name for name, _ in rows()}
+    assert {*MODELS, *WITH_EDGES, *WITH_QUERIES, *IN_ORDER} >= {
+        name for name, _ in rows()
+    }
 
 
 @pytest.mark.parametrize(("name", "row"), list(rows()), ids=lambda x: str(x)[:20])

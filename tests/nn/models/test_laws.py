@@ -22,6 +22,7 @@ from torch_geometric_flare.nn import (
     FNO,
     DeepONet,
     FLAREHybrid,
+    FLAREQuery,
     Linformer,
     MeshGraphNet,
     Nystromformer,
@@ -37,7 +38,7 @@ from torch_geometric_flare.testing import (
 )
 from torch_geometric_flare.transforms import KNNEdges, RadiusEdges
 
-from ..sketches import AlongEdges
+from ..sketches import AlongEdges, BothStreams
 
 GRID = (5, 4)
 MODELS = {
@@ -93,6 +94,12 @@ WITH_EDGES = {
     ),
 }
 EXEMPT_WITH_EDGES = {"chunk_size": MESSAGES, "group": MESSAGES}
+# A model of another forward, which takes a second set of points; it obeys all laws.
+WITH_QUERIES = {
+    "FLAREQuery": lambda: BothStreams(
+        FLAREQuery(3, 8, 2, 3, 2, num_layers=2, heads=2, num_latents=5)
+    ),
+}
 # Models of whole graphs alone: rows that mean the same place in each, and a forward
 # without parts.
 IN_ORDER = {
@@ -128,7 +135,7 @@ def in_order(law=None):
 
 def model_of(name):
     """In double precision, with parameters that matter."""
-    model = (MODELS | WITH_EDGES | IN_ORDER)[name]()
+    model = (MODELS | WITH_EDGES | WITH_QUERIES | IN_ORDER)[name]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.3)
@@ -140,25 +147,25 @@ def sizes_of(name):
     return (20, 0, 20, 20) if whole else (1, 2, 63, 0, 400)
 
 
-@pytest.mark.parametrize("name", [*MODELS, *WITH_EDGES, *in_order()])
+@pytest.mark.parametrize("name", [*MODELS, *WITH_EDGES, *WITH_QUERIES, *in_order()])
 def test_batch_mates_change_nothing(name):
     atol = ATOL.get(name, 1e-9)
     assert_batch_invariant(model_of(name), 3, sizes_of(name), atol=atol, rtol=atol)
 
 
-@pytest.mark.parametrize("name", obeying("sizes"))
+@pytest.mark.parametrize("name", [*obeying("sizes"), *WITH_QUERIES])
 def test_batch_mates_change_nothing_in_other_layouts(name):
     assert_batch_invariant(model_of(name), 3, (10, 700, 20, 705), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", obeying("chunks"))
+@pytest.mark.parametrize("name", [*obeying("chunks"), *WITH_QUERIES])
 @pytest.mark.parametrize("chunk_size", [7, 45])
 def test_chunks_change_nothing(name, chunk_size):
     sizes = (20, 0, 20, 20) if name in EXEMPT["sizes"] else (0, 0, 63, 3, 4, 60)
     assert_chunk_invariant(model_of(name), 3, chunk_size, sizes, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", obeying("group"))
+@pytest.mark.parametrize("name", [*obeying("group"), *WITH_QUERIES])
 @pytest.mark.parametrize(
     ("sizes", "shards", "chunk_size"),
     [((1, 40, 0, 60), None, None), ((0, 2, 0, 30), (20, 0, 12), 8)],
@@ -179,7 +186,7 @@ def test_from_file_to_file(name):
     torch.testing.assert_close(y, model(x), atol=1e-11, rtol=1e-11)
 
 
-@pytest.mark.parametrize("name", [*obeying("permutation"), *WITH_EDGES])
+@pytest.mark.parametrize("name", [*obeying("permutation"), *WITH_EDGES, *WITH_QUERIES])
 def test_the_order_of_points_is_that_of_the_output(name):
     x = torch.randn(100, 3, dtype=torch.float64)
     assert_permutation_equivariant(model_of(name), x, torch.arange(100) // 60)

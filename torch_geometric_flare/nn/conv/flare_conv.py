@@ -193,6 +193,17 @@ class FLAREConv(PointMixer):
         y = ragged_flare_decode(self._queries(k), k, z, layout, scale=self.scale)
         return self._merge_heads(y)
 
+    def mix_with_state(
+        self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
+    ) -> tuple[Tensor, SoftmaxState]:
+        """Return what `mix_rows` returns, and the state of all points."""
+        k, v = self._keys(x), self._values(x)
+        q = self._queries(k)
+        state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
+        state = distributed_merge(state, group)
+        y = ragged_flare_decode(q, k, state.value.to(k.dtype), layout, scale=self.scale)
+        return self._merge_heads(y), state
+
     def mix_rows(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
     ) -> Tensor:

@@ -3,6 +3,7 @@
 from torch_geometric_flare.nn.models.deeponet import DeepONet
 from torch_geometric_flare.nn.models.flare import FLARE
 from torch_geometric_flare.nn.models.flare_hybrid import FLAREHybrid
+from torch_geometric_flare.nn.models.flare_query import FLAREQuery
 from torch_geometric_flare.nn.models.flarepp import FLAREPP
 from torch_geometric_flare.nn.models.fno import FNO
 from torch_geometric_flare.nn.models.gnot import GNOT
@@ -22,6 +23,7 @@ __all__ = [
     "FLARE",
     "FLAREHybrid",
     "FLAREPP",
+    "FLAREQuery",
     "FNO",
     "GNOT",
     "LNO",

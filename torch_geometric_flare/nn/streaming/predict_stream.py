@@ -1,20 +1,30 @@
 """Predict past memory: points from a file, fields to a file."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.functional import PointBatch, State
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_conditions, check_points, is_positive
+from torch_geometric_flare.nn.checks import check_conditions, check_points
+from torch_geometric_flare.nn.streaming.arrays import (
+    FileResidual,
+    MemoryResidual,
+    Residual,
+    check_sink,
+    check_source,
+    evaluating,
+    read_rows,
+    row_chunks,
+    write_rows,
+)
 from torch_geometric_flare.nn.streaming.chunks import cast_state, merge_into
 from torch_geometric_flare.nn.streaming.recompute import gathered, sharded_parts
 from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
@@ -31,51 +41,6 @@ _PARTS = (
     "head",
     "why_unsupported",
 )
-
-
-class _Residual(Protocol):
-    """The features of all points, between two blocks over them."""
-
-    def read(self, rows: slice) -> Tensor: ...
-
-    def write(self, rows: slice, features: Tensor) -> None: ...
-
-
-class _MemoryResidual:
-    def __init__(self, points: int, channels: int, dtype: torch.dtype) -> None:
-        self.features = torch.empty(points, channels, dtype=dtype)
-
-    def read(self, rows: slice) -> Tensor:
-        return self.features[rows]
-
-    def write(self, rows: slice, features: Tensor) -> None:
-        self.features[rows] = features
-
-
-class _FileResidual:
-    """Read and written, not mapped: mapped pages count as memory of the process."""
-
-    def __init__(self, file: Any, channels: int, dtype: torch.dtype) -> None:
-        self.file = file
-        self.channels = channels
-        self.dtype = dtype
-
-    def _at(self, rows: slice) -> Any:
-        self.file.seek(rows.start * self.channels * self.dtype.itemsize)
-        return self.file
-
-    def read(self, rows: slice) -> Tensor:
-        features = torch.empty(rows.stop - rows.start, self.channels, dtype=self.dtype)
-        self._at(rows).readinto(_bytes(features))
-        return features
-
-    def write(self, rows: slice, features: Tensor) -> None:
-        features = features.to("cpu", self.dtype).contiguous()
-        self._at(rows).write(_bytes(features))
-
-
-def _bytes(features: Tensor) -> Any:
-    return features.view(torch.uint8).numpy()  # NumPy has no bfloat16
 
 
 def predict_stream(
@@ -137,12 +102,35 @@ def predict_stream(
         True
     """
     _check_model(model)
-    if not is_positive(chunk_size):
-        raise ValueError(
-            f"chunk_size is {chunk_size!r}, expected a positive integer; for all "
-            "points at once call the model"
-        )
-    _check_arrays(model, source, sink)
+    check_sink(sink, check_source(source, model.in_channels), model.out_channels)
+    stream_states(
+        model, source, sink, chunk_size, weight, u, residual_dir, residual_dtype
+    )
+
+
+def stream_states(
+    model: Backbone,
+    source: Any,
+    sink: Any,
+    chunk_size: int,
+    weight: Any,
+    u: Any,
+    residual_dir: str | PathLike[str] | None,
+    residual_dtype: torch.dtype | None,
+) -> list[State]:
+    """Return the state that each block makes of all points.
+
+    Args:
+        model: As for `predict_stream`, as all others.
+        source: Features of the points.
+        sink: Where the fields go; `None` to leave out what only they need.
+        chunk_size: Points of a chunk.
+        weight: What each point stands for.
+        u: Conditions of the graph.
+        residual_dir: Folder of a temporary file.
+        residual_dtype: Precision of the features between two blocks.
+    """
+    chunks = row_chunks(source, chunk_size)
     if weight is not None and tuple(getattr(weight, "shape", ())) != source.shape[:1]:
         raise ValueError(
             f"weight is {brief(weight)}, expected an array of shape "
@@ -157,71 +145,73 @@ def predict_stream(
         )
     if residual_dir is not None and not Path(residual_dir).is_dir():
         raise FileNotFoundError(f"residual_dir={str(residual_dir)!r} is not a folder")
-    points = source.shape[0]
-    chunks = [
-        slice(start, min(start + chunk_size, points))
-        for start in range(0, points, chunk_size)
-    ]
-    if not chunks:
-        return
     like = next(model.parameters())
     with ExitStack() as stack:
         # Sharded weights are gathered in place, which inference tensors do not allow.
         stack.enter_context(
             torch.no_grad() if sharded_parts(model) else torch.inference_mode()
         )
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         # Under autocast not the precision of the parameters.
         probe = model.lift(like.new_empty(0, model.in_channels))
         width, dtype = probe.size(1), probe.dtype
         stored = residual_dtype or dtype
-        residual: _Residual
+        residual: Residual
         if residual_dir is None:
-            residual = _MemoryResidual(points, width, stored)
+            residual = MemoryResidual(source.shape[0], width, stored)
         else:
             file = stack.enter_context(TemporaryFile(dir=residual_dir))
-            residual = _FileResidual(file, width, stored)
+            residual = FileResidual(file, width, stored)
 
         def lifted(rows: slice) -> Tensor:
-            x = _read(source, rows, like)
+            x = read_rows(source, rows, like)
             check_points(x, model.in_channels, "source")
             y: Tensor = model.lift(x)
             return y
 
-        conditions = None if u is None else _read(u, slice(None), like)
+        conditions = None if u is None else read_rows(u, slice(None), like)
         check_conditions(model, conditions)
 
         def layout(x: Tensor, rows: slice | None = None) -> PointBatch:
             # Decoding names no rows: only encoding depends on weights.
             share = None
             if weight is not None and rows is not None:
-                share = _read(weight, rows, like)
+                share = read_rows(weight, rows, like)
             return PointBatch.from_batch(x, weight=share, u=conditions)
 
         features: Features = lifted
+        states = []
         for block in model.blocks:
-            features = _run_block(
+            features, state = _run_block(
                 block, features, residual, chunks, like, dtype, layout
             )
-        for rows in chunks:
-            _write(sink, rows, model.head(model.norm(features(rows))))
+            states.append(state)
+        for rows in chunks if sink is not None else ():
+            write_rows(sink, rows, model.head(model.norm(features(rows))))
+    return states
 
 
 def _run_block(
     block: Any,
     features: Features,
-    residual: _Residual,
+    residual: Residual,
     chunks: list[slice],
     like: Tensor,
     dtype: torch.dtype,
     layout: Callable[..., PointBatch],
-) -> Features:
-    """Store the features that enter a block; return those that leave it."""
+) -> tuple[Features, State]:
+    """Store the features that enter a block; return those that leave it.
+
+    Returns:
+        They, and the last state that the block made.
+    """
+    whole: State
 
     def stored(rows: slice) -> Tensor:
         return residual.read(rows).to(like.device, dtype)
 
     def encode(latents: Latents) -> State:
+        nonlocal whole
         total: State | None = None
         for rows in chunks:
             if latents:
@@ -231,7 +221,7 @@ def _run_block(
                 residual.write(rows, x)
             part = block.encode_rows(x, layout(x, rows), latents)
             total = merge_into(total, [part], slice(1), 1)
-        whole: State = cast_state(total, part)
+        whole = cast_state(total, part)
         return whole
 
     def decode(latents: Latents) -> Features:
@@ -244,7 +234,7 @@ def _run_block(
         return leaving
 
     with gathered(block):
-        return run_stage(block.num_encodes, encode, block.process, decode)
+        return run_stage(block.num_encodes, encode, block.process, decode), whole
 
 
 def _check_model(model: Backbone) -> None:
@@ -268,60 +258,3 @@ def _check_model(model: Backbone) -> None:
             f"model is a {type(model).__name__}, which predict_stream does not "
             f"support, since {reason}: call the model on all points"
         )
-
-
-def _check_arrays(model: Backbone, source: Any, sink: Any) -> None:
-    for name, array in (("source", source), ("sink", sink)):
-        if not hasattr(array, "shape"):
-            raise TypeError(
-                f"{name} is a {type(array).__name__}, expected an array with a shape, "
-                "such as a tensor or a NumPy array"
-            )
-    shape = tuple(source.shape)
-    if len(shape) != 2 or shape[1] != model.in_channels:
-        raise ValueError(
-            f"source has shape {shape}, expected [N, {model.in_channels}]: one graph"
-        )
-    wanted = (shape[0], model.out_channels)
-    if tuple(sink.shape) != wanted:
-        raise ValueError(
-            f"sink has shape {tuple(sink.shape)}, expected {wanted}: as many rows as "
-            "source, and a column for each field of the model"
-        )
-    floating = (
-        sink.dtype.is_floating_point
-        if isinstance(sink, Tensor)
-        else np.issubdtype(getattr(sink, "dtype", float), np.floating)
-    )
-    if not floating:
-        raise ValueError(f"sink has dtype {sink.dtype}, expected a floating-point type")
-    if isinstance(sink, np.ndarray) and not sink.flags.writeable:
-        raise ValueError("sink is read-only: open a memory map with mode='r+' or 'w+'")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards each module in its own mode again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _read(source: Any, rows: slice, like: Tensor) -> Tensor:
-    part = source[rows]
-    if not isinstance(part, Tensor):
-        exact = np.float64 if like.dtype == torch.float64 else np.float32
-        # A copy, since tensors cannot share read-only or byte-swapped memory.
-        part = torch.from_numpy(np.array(part, dtype=exact, order="C"))
-    return part.to(like).contiguous()
-
-
-def _write(sink: Any, rows: slice, y: Tensor) -> None:
-    if not isinstance(sink, Tensor):
-        wide = torch.promote_types(y.dtype, torch.float32)
-        y = y.to("cpu", wide).numpy()  # type: ignore[assignment]
-    sink[rows] = y

@@ -1,0 +1,310 @@
+"""A model of two streams with its normalisers."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from typing_extensions import Self
+
+from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare.nn.geometry_state import GeometryState
+from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
+from torch_geometric_flare.surrogates.normalized_points import (
+    NormalizedPoints,
+    read_fields,
+    read_normalizer,
+)
+from torch_geometric_flare.surrogates.surrogate import Surrogate
+from torch_geometric_flare.transforms import Normalizer
+
+# What a loader must know to say which graph each query point is of.
+FOLLOW_BATCH = ["query_pos", "query_x"]
+
+_PREFIX = "query_"
+# Vectors that PyTorch Geometric makes of `follow_batch`, each as good as the others.
+_BATCHES = ("pos_batch", "x_batch", "y_batch")
+
+
+class QueryPoints(NormalizedPoints):
+    """What a `QuerySurrogate` knows of its query points: names, units, normalisers.
+
+    Args:
+        target_normalizer: Decodes the fields at query points.
+        coordinate_normalizer: Encodes `query_pos` of a sample without `query_x`.
+        fields: Names and units of the columns of the prediction; `None` for one field
+            called `field` that takes all of them.
+        features: Names and units of the columns of `query_x` after the coordinates. A
+            sample without `query_x` brings each feature as `query_<name>`.
+        input_normalizer: Encodes all channels of `query_x`.
+        fourier_octaves: Octaves of `transforms.fourier_features` of the coordinates.
+
+    Raises:
+        ValueError: If two fields or two features have the same name, or the channels of
+            `fields`, or of the coordinates and `features`, are not as many as those of
+            their normaliser.
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the tensors as plain values."""
+        return {
+            "fields": [field.to_dict() for field in self.fields],
+            "features": [field.to_dict() for field in self.features],
+            "fourier_octaves": self.fourier_octaves,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, description: Mapping[str, Any], state: Mapping[str, Tensor], prefix: str
+    ) -> Self:
+        """Rebuild it from plain values and tensors.
+
+        Args:
+            description: As of `to_dict`.
+            state: Tensors by name.
+            prefix: What stands before the names.
+
+        Raises:
+            ValueError: If the normaliser of the fields is missing, or the values are
+                malformed.
+        """
+        target, coordinates, inputs = (
+            read_normalizer(state, f"{prefix}{name}_normalizer")
+            for name in ("target", "coordinate", "input")
+        )
+        if target is None:
+            raise ValueError(f"the file holds no {prefix}target_normalizer")
+        return cls(
+            target,
+            coordinates,
+            fields=read_fields(description["fields"]),
+            features=read_fields(description["features"]),
+            input_normalizer=inputs,
+            fourier_octaves=description["fourier_octaves"],
+        )
+
+
+class QuerySurrogate(Surrogate):
+    r"""A `Surrogate` of a model such as `nn.FLAREQuery`, which predicts anywhere.
+
+    A sample holds the geometry as that of a `Surrogate` does, in `pos`, `x` and so on,
+    and beside it the query points under the same names with `query_` before them:
+    `query_pos` or `query_x`, `query_y`, and features. Each stream has its normalisers
+    and its fields.
+
+    `predict` gives both fields of a sample. `encode` keeps the geometry, and
+    `predict_at` predicts at any points from what was kept. As a file of `predict_mesh`,
+    a mesh is the geometry: it gets the fields of the source points.
+
+    Args:
+        model: The network, whose forward takes `query_x`.
+        target_normalizer: As all others but `query`, for the source points, see
+            `Surrogate`.
+        query: Names, units and normalisers of the query points.
+
+    Raises:
+        ValueError: As `Surrogate`; also if the forward of `model` takes no `query_x`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target_normalizer: Normalizer,
+        *arguments: Any,
+        query: QueryPoints,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(model, target_normalizer, *arguments, **keywords)
+        check_kind(QueryPoints, "a surrogates.QueryPoints", query=query)
+        if "query_x" not in forward_parameters(model):
+            raise ValueError(
+                f"query is given, but the forward of {type(unwrap(model)).__name__} "
+                "takes no query_x: leave it out, or take a model such as FLAREQuery"
+            )
+        self.query = query
+
+    def forward(self, data: Data | Tensor) -> Any:
+        """Predict the fields of both streams in their own units, differentiably.
+
+        Args:
+            data: A sample or a batch of samples with query points. A loader makes
+                batches with `follow_batch=["query_pos", "query_x"]`, as that of
+                `SurrogateDataModule` does.
+
+        Returns:
+            The fields at source points, $[N, C]$, and at query points, $[N_q, C_q]$.
+
+        Raises:
+            ValueError: As `Surrogate.forward`; also if there are no query points.
+        """
+        check_kind(Data, "a torch_geometric.data.Data", data=data)
+        y, f = self.model(**self.model_arguments(data))
+        return self.target_normalizer.decode(y), self.query.target_normalizer.decode(f)
+
+    def model_arguments(self, data: Data | Tensor) -> dict[str, Any]:
+        """Return the encoded arguments of the model's forward for a sample or a batch.
+
+        Args:
+            data: As for `forward`.
+        """
+        if isinstance(data, Data):
+            points = query_points(data)
+            data = copy.copy(data)
+            data.query_x = self._encode_query(points)
+            data.query_batch = points.get("batch")
+        return super().model_arguments(data)
+
+    @torch.no_grad()
+    def encode(self, data: Data | Tensor) -> GeometryState:
+        """Keep all that `predict_at` needs of a geometry.
+
+        Runs in evaluation mode and without gradients.
+
+        Args:
+            data: A sample or a batch of samples, or the positions of one sample. Query
+                points are not looked at.
+        """
+        self.eval()
+        arguments = super().model_arguments(_without_queries(data))
+        model: Any = unwrap(self.model)
+        names = ("x", "batch", "batch_size", "group", "weight", "u")
+        state: GeometryState = model.encode(
+            **{name: arguments[name] for name in names if name in arguments}
+        )
+        return state
+
+    @torch.no_grad()
+    def predict_at(self, state: GeometryState, query: Data | Tensor) -> Tensor:
+        """Predict at points of an encoded geometry.
+
+        Runs in evaluation mode and without gradients, in chunks where the model has a
+        `chunk_size`.
+
+        Args:
+            state: From `encode`.
+            query: The positions of the points; or a sample that has them as
+                `query_pos` or `query_x`, with the features beside them.
+
+        Shapes:
+            - positions: $[N_q, D]$, in the units of the training data
+
+        Returns:
+            The fields at query points, $[N_q, C_q]$, in their own units.
+
+        Raises:
+            ValueError: If the sample lacks a feature, or the state is of another model.
+        """
+        self.eval()
+        points = query_points(
+            Data(query_pos=query) if isinstance(query, Tensor) else query
+        )
+        model: Any = unwrap(self.model)
+        x = self._encode_query(points).to(next(model.parameters()).dtype)
+        f: Tensor = model.decode(state, x, points.get("batch"))
+        return self.query.target_normalizer.decode(f)
+
+    def source(self) -> Surrogate:
+        """Return the surrogate of the source points alone, which shares all weights.
+
+        Loaded from a file, its network is a `nn.FLARE` of the same sizes, to be passed
+        as `model`.
+        """
+        model: Any = unwrap(self.model)
+        return Surrogate(
+            model.source,
+            self.target_normalizer,
+            self.coordinate_normalizer,
+            self.training_data,
+            fields=self.fields,
+            features=self.features,
+            input_normalizer=self.input_normalizer,
+            location=self.location,
+            fourier_octaves=self.fourier_octaves,
+            weighted=self.weighted,
+            conditions=self.conditions,
+            condition_normalizer=self.condition_normalizer,
+            feature_bounds=self.feature_bounds,
+        )
+
+    def predict_mesh(self, mesh: Any, **options: Any) -> Any:
+        """Predict the fields of the source points on a mesh, as `Surrogate` does.
+
+        Args:
+            mesh: The geometry.
+            **options: Those of `Surrogate.predict_mesh`.
+        """
+        return self.source().predict_mesh(mesh, **options)
+
+    def describe_more(self) -> dict[str, Any]:
+        """Return what a checkpoint says of the query points."""
+        return {"query": self.query.to_dict()}
+
+    @classmethod
+    def read_more(
+        cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Return the query points that a checkpoint holds, as an argument."""
+        if "query" not in description:
+            raise ValueError(
+                "the file holds a surrogate without query points: load it as a "
+                "Surrogate"
+            )
+        query = QueryPoints.from_dict(description["query"], state, "query.")
+        return {"query": query}
+
+    def _encode_query(self, points: Data) -> Tensor:
+        x = self.query.encode_input(points)
+        if x is None:
+            raise ValueError(
+                "query points have no x, and it cannot be made without query_pos and a "
+                "coordinate_normalizer of QueryPoints: add query_x to each sample"
+            )
+        return x
+
+
+def query_points(data: Data) -> Data:
+    """Return the query points of a sample or a batch as a sample by themselves.
+
+    Args:
+        data: With `query_pos`, `query_y` and so on.
+
+    Returns:
+        A sample with `pos`, `y` and so on; of a batch with `batch` and `num_graphs`.
+
+    Raises:
+        ValueError: If there are no query points, or `data` is a batch that does not say
+            which graph they belong to.
+    """
+    points = Data()
+    for name in _query_names(data):
+        points[name.removeprefix(_PREFIX)] = data[name]
+    if points.get("pos") is None and points.get("x") is None:
+        raise ValueError(
+            f"the data has neither query_pos nor query_x, only {sorted(data.keys())}: "
+            "add the points to predict at in the dataset or by a transform"
+        )
+    found = [points[name] for name in _BATCHES if name in points]
+    graphs = getattr(data, "num_graphs", 1)
+    if found:
+        points.batch, points.num_graphs = found[0], graphs
+    elif "batch" in data and graphs > 1:
+        raise ValueError(
+            "the data is a batch without query_pos_batch: make the loader with "
+            f"follow_batch={FOLLOW_BATCH}"
+        )
+    return points
+
+
+def _without_queries(data: Data | Tensor) -> Data:
+    """Return a copy without query points, but with a place for the argument."""
+    data = Data(pos=data) if isinstance(data, Tensor) else copy.copy(data)
+    for name in _query_names(data):
+        del data[name]
+    data.query_x = torch.empty(0)
+    return data
+
+
+def _query_names(data: Data) -> list[str]:
+    return sorted(name for name in data.keys() if name.startswith(_PREFIX))  # noqa: SIM118
