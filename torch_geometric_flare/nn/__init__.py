@@ -19,6 +19,7 @@ from torch_geometric_flare.nn.conv import (
     MeshGraphConv,
 )
 from torch_geometric_flare.nn.dense import ConditionedNorm, ResidualMLP
+from torch_geometric_flare.nn.growth import grow_latents
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
@@ -73,5 +74,6 @@ __all__ = [
     "SoftmaxAttention",
     "Transformer",
     "Transolver",
+    "grow_latents",
     "predict_stream",
 ]
