@@ -20,6 +20,7 @@ from torch_geometric_flare.nn.conv import (
 )
 from torch_geometric_flare.nn.dense import ConditionedNorm, ResidualMLP
 from torch_geometric_flare.nn.geometry_state import GeometryState
+from torch_geometric_flare.nn.growth import grow_latents
 from torch_geometric_flare.nn.mixer import PointMixer
 from torch_geometric_flare.nn.models import (
     FLARE,
@@ -83,5 +84,6 @@ __all__ = [
     "Transolver",
     "decode_stream",
     "encode_stream",
+    "grow_latents",
     "predict_stream",
 ]

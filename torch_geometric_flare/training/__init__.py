@@ -23,6 +23,7 @@ from torch_geometric_flare.training.evaluation import (
     evaluate,
     evaluate_per_field,
 )
+from torch_geometric_flare.training.growth import GrowLatents, grow_training
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.optimizer import (
     MuonAdamW,
@@ -42,6 +43,7 @@ __all__ = [
     "Comparison",
     "EpochCheckpoint",
     "EpochSeed",
+    "GrowLatents",
     "MuonAdamW",
     "PointParallelStrategy",
     "RolloutModule",
@@ -55,6 +57,7 @@ __all__ = [
     "evaluate_per_field",
     "evaluate_rollout",
     "fit",
+    "grow_training",
     "hidden_matrices",
     "parameter_groups",
     "quiet_lightning",

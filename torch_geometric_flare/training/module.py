@@ -45,6 +45,7 @@ from torch_geometric_flare.training.flags import (
     numbers_of,
     warn_absolute,
 )
+from torch_geometric_flare.training.growth import GrowLatents
 from torch_geometric_flare.training.optimizer import build_optimizer
 from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer
@@ -390,6 +391,9 @@ class SurrogateModule(LightningModule):
             ValueError: If the checkpoint's recipe, model, fields, features or
                 description of the data is not this one.
         """
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GrowLatents):
+                callback.restore(self, checkpoint)
         theirs, ours = checkpoint["surrogate"], self._description()
         for name, what in _DESCRIBED.items():
             check_same(theirs.get(name), ours.get(name), what)
