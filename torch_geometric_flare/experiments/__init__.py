@@ -11,11 +11,7 @@ with needs_extra("train,data,simulation,viz", __name__):
     import skfem  # noqa: F401
 
 from torch_geometric_flare.experiments.airfoil import AIRFOIL
-from torch_geometric_flare.experiments.benchmark import (
-    Benchmark,
-    Selection,
-    Splits,
-)
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.command_line import (
     run_command_line,
     run_comparison,
@@ -47,6 +43,7 @@ from torch_geometric_flare.experiments.quantities import (
     quantity_errors,
 )
 from torch_geometric_flare.experiments.run import run_benchmark
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.experiments.tables import QuantityRow, Row
 
 __all__ = [

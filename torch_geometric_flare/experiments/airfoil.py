@@ -6,7 +6,7 @@ from functools import partial
 from torch_geometric.transforms import Compose
 
 from torch_geometric_flare.datasets import Airfoil
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     coordinate_statistics,
     load_official,
@@ -14,6 +14,7 @@ from torch_geometric_flare.experiments.loading import (
     number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import AirfoilFlow
 from torch_geometric_flare.transforms import GridStride, RandomMirror, WallFeatures

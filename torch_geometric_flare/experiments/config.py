@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch_geometric_flare._arguments import check_integers
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.options import Options
+from torch_geometric_flare.experiments.splits import Selection
 
 CONFIG = "config.yaml"
 """The file in the folder of a run or a comparison that holds its options."""

@@ -3,13 +3,14 @@
 import math
 
 from torch_geometric_flare.datasets import Darcy
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import DarcyFlow
 from torch_geometric_flare.transforms import Normalizer

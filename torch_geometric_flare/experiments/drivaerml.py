@@ -10,11 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import DrivAerML, sample_rng
-from torch_geometric_flare.experiments.benchmark import (
-    Benchmark,
-    Selection,
-    Splits,
-)
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     first_samples,
     load_simulated,
@@ -22,6 +18,7 @@ from torch_geometric_flare.experiments.loading import (
     train_and_val,
 )
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.recipes import RECIPES

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from torch_geometric_flare.datasets import Elasticity
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import Hyperelastic
 from torch_geometric_flare.transforms import Normalizer

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare import mesh_io, training
-from torch_geometric_flare.experiments.benchmark import Selection
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_benchmark
 from torch_geometric_flare.experiments.options import Options, parse
 from torch_geometric_flare.experiments.quantities import extra_metrics
+from torch_geometric_flare.experiments.splits import Selection
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training.errors import (
     area_weighted_error,

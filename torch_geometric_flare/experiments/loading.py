@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import SimulatedDataset, Simulator
-from torch_geometric_flare.experiments.benchmark import Selection, Splits
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.fields import (
     Fields,
     channel_slices,

@@ -8,13 +8,14 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare import datasets
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.fields import Fields, num_channels
 from torch_geometric_flare.metrics import legacy_lpbf_error
 from torch_geometric_flare.recipes import RECIPES

@@ -1,7 +1,7 @@
 """Flow through curved pipes: simulated, or the official set."""
 
 from torch_geometric_flare.datasets import Pipe
-from torch_geometric_flare.experiments.benchmark import Benchmark, Selection, Splits
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     coordinate_statistics,
     load_official,
@@ -9,6 +9,7 @@ from torch_geometric_flare.experiments.loading import (
     refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import PipeFlow
 

@@ -24,12 +24,12 @@ from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
 
 from torch_geometric_flare import training
 from torch_geometric_flare._random import keep_random_state
-from torch_geometric_flare.experiments.benchmark import Selection, Splits
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig
 from torch_geometric_flare.experiments.loading import fit_input_normalizer
 from torch_geometric_flare.experiments.output import plot_history, plot_sample
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.quantities import extra_metrics
+from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.experiments.timing import (
     StepTimer,
     TimeEstimate,

@@ -1,0 +1,200 @@
+"""Which data a run takes, and the samples that come of it."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.transforms import (
+    Normalizer,
+    get_feature,
+    quadrature_weights,
+)
+
+# Enough for a curve, and quick: five hundredths of the default cars.
+_NUM_VAL = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which data to train and to test on.
+
+    Args:
+        data: `"simulated"` or `"official"`.
+        root: Folder of the data sets.
+        num_points: Points of a sample, such as `4000`, `"10k"` or `"1m"`; by default
+            the benchmark's own number.
+        num_train: Samples to train on; by default the benchmark's own number of
+            simulated ones, or all official ones.
+        num_test: Samples to test on, likewise.
+        num_val: Samples to validate on. Simulated ones are further samples; official
+            ones are the last of the training split, which loses them. `None` stands for
+            5 simulated ones, or none of the official.
+        fields: Names of the targets, separated by commas; by default the benchmark's
+            own.
+        features: What the network sees of each point beside the benchmark's own inputs,
+            separated by commas: quantities that the samples hold, such as normal.
+        weighted: Let points count by what they stand for: the area or the volume that
+            `transforms.quadrature_weights` gives them.
+
+    Raises:
+        ValueError: If `data` is neither, a number is below one (`num_val`: negative),
+            or `fields` or `features` has an empty name.
+    """
+
+    data: Literal["simulated", "official"] = "simulated"
+    root: str = "data"
+    num_points: str | None = field(default=None, metadata={"accepts": int | str | None})
+    num_train: int | None = None
+    num_test: int | None = None
+    num_val: int = field(default=0, metadata={"accepts": int | None})
+    fields: tuple[str, ...] | None = field(
+        default=None, metadata={"accepts": str | tuple[str, ...] | None}
+    )
+    features: tuple[str, ...] = field(
+        default=(), metadata={"accepts": str | tuple[str, ...]}
+    )
+    weighted: bool = False
+
+    def __post_init__(self) -> None:
+        if self.data not in ("simulated", "official"):
+            raise ValueError(
+                f"data is {self.data!r}, expected 'simulated' or 'official'"
+            )
+        self._convert()
+        for name in ("num_train", "num_test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.num_val < 0:
+            raise ValueError(f"num_val must not be negative, got {self.num_val}")
+        for name, example in (("fields", "pressure"), ("features", "normal")):
+            if not all(getattr(self, name) or ()):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, expected names such as {example}"
+                )
+
+    def _convert(self) -> None:
+        """Take what a command line or a YAML file gives."""
+        number: Any = self.num_val
+        if number is None:
+            number = _NUM_VAL if self.data == "simulated" else 0
+        values: dict[str, Any] = {
+            "num_points": None if self.num_points is None else str(self.num_points),
+            "num_val": number,
+        }
+        for name in ("fields", "features"):
+            names: Any = getattr(self, name)
+            if isinstance(names, str):
+                names = names.split(",") if names or name == "fields" else ()
+            values[name] = None if names is None else tuple(names)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Samples to train, to validate and to test on, and what normalises them.
+
+    Args:
+        train: Training split; samples with `x`, `pos` and `y`.
+        test: Test split.
+        fields: What the columns of `y` are.
+        features: What the columns of `x` after the coordinates are.
+        target_normalizer: Of `y`, from published statistics or the training split.
+        coordinate_normalizer: That with which `x` was made of `pos`; `None` if the
+            coordinates in `x` are raw.
+        input_normalizer: Of all columns of `x`; `None` if the model takes `x` as it is.
+        train_transform: Applied to each training sample in each epoch, before points
+            are drawn from it.
+        val: Validation split, if there is one.
+        location: Where on a mesh the samples lie, `"cell"` or `"point"`.
+        weighted: Whether points count by what they stand for, see `Surrogate`; samples
+            without `weight` have points that were spread evenly.
+    """
+
+    train: Sequence[Data]
+    test: Sequence[Data]
+    fields: Fields
+    target_normalizer: Normalizer
+    features: Fields = ()
+    coordinate_normalizer: Normalizer | None = None
+    input_normalizer: Normalizer | None = None
+    train_transform: Callable[[Data], Data] | None = None
+    val: Sequence[Data] | None = None
+    location: str | None = None
+    weighted: bool = False
+
+    def transform(self, transform: Callable[[Data], Data]) -> "Splits":
+        """Return splits whose samples have passed a transform, held in memory.
+
+        Args:
+            transform: Applied once to a copy of each sample.
+        """
+        train, val, test = (
+            None if split is None else [transform(copy.copy(data)) for data in split]
+            for split in (self.train, self.val, self.test)
+        )
+        assert train is not None and test is not None
+        return replace(self, train=train, val=val, test=test)
+
+    def with_features(self, names: Sequence[str]) -> "Splits":
+        """Return splits whose input has further features.
+
+        They are normalised by their mean and deviation over the training split.
+
+        Args:
+            names: Quantities that the samples hold per point, such as `"normal"`.
+
+        Raises:
+            ValueError: If the samples lack one, or training makes their input anew.
+        """
+        if self.train_transform is not None:
+            raise ValueError(
+                f"features is {tuple(names)}, but {self.train_transform} makes the "
+                "input of this benchmark anew for each step: leave features out"
+            )
+        sample, added = self.train[0], []
+        for name in names:
+            value = get_feature(sample, name)
+            if not isinstance(value, Tensor) or len(value) != sample.num_nodes:
+                raise ValueError(
+                    f"features has {name!r}, but the samples hold {sample.keys()}"
+                )
+            added.append(Field(name, value[0].numel()))
+
+        def add(data: Data) -> Data:
+            columns = [get_feature(data, name).view(len(data.x), -1) for name in names]
+            data.x = torch.cat([data.x, *columns], dim=1)
+            return data
+
+        splits, width = self.transform(add), sample.x.size(1)
+        given = self.input_normalizer or Normalizer.identity(width)
+        of_added = Normalizer.gaussian(data.x[:, width:] for data in splits.train)
+        return replace(
+            splits,
+            features=(*self.features, *added),
+            input_normalizer=Normalizer.cat([given, of_added]),
+        )
+
+    def with_weights(self) -> "Splits":
+        """Return splits whose points count by the area or volume they stand for."""
+
+        def add(data: Data) -> Data:
+            weight = quadrature_weights(
+                data.pos,
+                data.get("area"),
+                data.get("grid"),
+                data.get("cells"),
+                surface="normal" in data,
+            )
+            # Ones on average: the ratios alone have a meaning.
+            data.weight = weight / weight.mean()
+            return data
+
+        return replace(self.transform(add), weighted=True)
