@@ -125,14 +125,9 @@ def run(recipe, splits, seed, folder):
 def main(argv=None):
     """Train each model with each seed, and print a table."""
     args = parse_args(argv)
-    splits = DARCY.load(
-        Selection(
-            num_points=str(FINE**2),
-            num_train=args.num_train,
-            num_test=args.num_test,
-            weighted=args.weighted,
-        )
-    )
+    numbers = {"num_train": args.num_train, "num_test": args.num_test}
+    points = {"num_points": str(FINE**2), "weighted": args.weighted}
+    splits = DARCY.load(Selection(**numbers, **points))
     folder = run_folder(Path("runs", "resolution-simulated"))
     results = {"data": "simulated", **vars(args), "runs": {}}
     for name in args.models:
