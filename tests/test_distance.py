@@ -1,4 +1,4 @@
-"""Data goes in, down and out: how far a forward travels through the package."""
+"""Data goes in, down and out: how far a call travels through the package."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,9 @@ from torch_geometric.data import Batch, Data
 
 import torch_geometric_flare
 from torch_geometric_flare import FLARE, FLAREConv
+from torch_geometric_flare.experiments import RunConfig
+from torch_geometric_flare.experiments.command_line import run_parser
+from torch_geometric_flare.experiments.options import parse
 from torch_geometric_flare.kernels.llvm import is_available
 from torch_geometric_flare.training import SurrogateModule
 from torch_geometric_flare.transforms import Normalizer
@@ -66,3 +69,14 @@ def test_a_training_step_is_short():
     step()
     found = travel(step)
     assert all(a <= b for a, b in zip(found, (300, 31, 150), strict=True)), found
+
+
+def test_a_command_line_is_short():
+    def read():
+        given = ["--problem=pipe", "--model=GNOT", "--num-train=3", "--steps=2"]
+        config = RunConfig.from_options(parse(run_parser(None, "Train."), given))
+        assert config.benchmark.recipe(config.model, config.recipe)
+
+    read()
+    found = travel(read)
+    assert all(a <= b for a, b in zip(found, (87, 6, 4), strict=True)), found
