@@ -73,11 +73,11 @@ def test_the_steps_of_a_prediction():
     y, f = surrogate.model(
         x, (query_x - 0.5) / 0.25, u=(data.u - 3) / 2, weight=data.weight
     )
-    found = surrogate.predict(data)
-    torch.testing.assert_close(found[0], y * 7 + 20)
+    actual = surrogate.predict(data)
+    torch.testing.assert_close(actual[0], y * 7 + 20)
     scale, shift = torch.tensor([4.0, 5.0, 6.0]), torch.tensor([1.0, 2.0, 30.0])
-    torch.testing.assert_close(found[1], f * scale + shift)
-    assert list(surrogate.query.split(found[1])) == ["velocity", "pressure"]
+    torch.testing.assert_close(actual[1], f * scale + shift)
+    assert list(surrogate.query.split(actual[1])) == ["velocity", "pressure"]
     assert "query_x" not in data and "query_batch" not in data
 
 
@@ -182,10 +182,10 @@ def test_files(tmp_path):
     assert type(loaded) is QuerySurrogate
     assert loaded.query.fields == surrogate.query.fields
     assert loaded.query.features == surrogate.query.features
-    for found, expected in zip(
+    for actual, expected in zip(
         loaded.predict(data), surrogate.predict(data), strict=True
     ):
-        assert torch.equal(found, expected)
+        assert torch.equal(actual, expected)
 
 
 def test_folders(tmp_path):
@@ -199,8 +199,8 @@ def test_folders(tmp_path):
     source = surrogate.source()
     source.save_pretrained(tmp_path)
     flare = FLARE(2, 8, 1, 2, 2, 5, 1, 1, condition_channels=1)
-    found = Surrogate.from_pretrained(tmp_path, flare).predict(data)
-    assert torch.equal(found, source.predict(data))
+    actual = Surrogate.from_pretrained(tmp_path, flare).predict(data)
+    assert torch.equal(actual, source.predict(data))
     with pytest.raises(ValueError, match="load it as a Surrogate"):
         QuerySurrogate.from_pretrained(tmp_path, surrogate.model)
 

@@ -106,13 +106,13 @@ def test_evaluate():
     for number, data in enumerate(samples):
         y, f = surrogate.predict(data)
         known = data.query_y[:, :2].isfinite().all(1)
-        for name, found, expected in (
+        for name, actual, expected in (
             ("pressure", y, data.y),
             ("query_velocity", f[known, :2], data.query_y[known, :2]),
             ("query_pressure", f[:, 2:], data.query_y[:, 2:]),
         ):
             torch.testing.assert_close(
-                errors[name][number], relative_l2(found, expected)[0]
+                errors[name][number], relative_l2(actual, expected)[0]
             )
     mean = torch.stack(list(errors.values())).mean(0)
     with pytest.warns(UserWarning, match="query_velocity"):

@@ -17,7 +17,7 @@ from torch_geometric_flare.experiments.quantities import extra_metrics
 from torch_geometric_flare.experiments.splits import Selection
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training.errors import (
-    area_weighted_error,
+    area_weighted_errors,
     errors_per_field,
     zero_fields,
 )
@@ -192,12 +192,10 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
                 absolute.setdefault(name, {})[str(path)] = error.item()
                 kind = "zero everywhere, absolute error in units of the scale"
             log.info("%s: %s, %s %.4g", path, name, kind, error)
-        true = surrogate.split(data.y)
-        for name, predicted in surrogate.split(data.prediction).items():
-            weighted = area_weighted_error(predicted, true[name], data)
-            if weighted is not None:
-                key = f"area_weighted_relative_l2_{name}"
-                errors.setdefault(key, []).append(weighted.item())
+        weighted = area_weighted_errors(data.prediction, data, surrogate.fields)
+        for name, error in weighted.items():
+            key = f"area_weighted_relative_l2_{name}"
+            errors.setdefault(key, []).append(error.item())
     means = {name: sum(values) / len(values) for name, values in errors.items()}
     extra = {"absolute_errors": absolute} if absolute else {}
     return {"num_meshes": len(meshes), **means, **extra}

@@ -19,7 +19,8 @@ from torch_geometric_flare.nn.checks import (
 )
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
-    ResidualMLP,
+    head_mlp,
+    lift_mlp,
     pointwise_mlp,
 )
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
@@ -284,15 +285,7 @@ class MixerBackbone(Backbone):
             return pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init)
 
         def embed() -> nn.Module:
-            return ResidualMLP(
-                in_channels,
-                width,
-                width,
-                lift_layers,
-                act,
-                input_residual=False,
-                output_residual=lift_layers >= 0,
-            )
+            return lift_mlp(in_channels, width, lift_layers, act)
 
         if feed_forward is None:
             check_positive(mlp_ratio=mlp_ratio)
@@ -309,9 +302,7 @@ class MixerBackbone(Backbone):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(
-            width, width, out_channels, lift_layers, act, output_residual=False
-        )
+        self.head = head_mlp(width, out_channels, lift_layers, act)
         self._reset_lift()
         self._check_supported(chunk_size=chunk_size)
 

@@ -98,11 +98,11 @@ class GeometryState:
             and (u is None or (u.dim() == 2 and u.size(0) == value.size(0)))
         ):
             return cls(value, lse, u)
-        found = {
+        given = {
             name: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
             for name, t in tensors.items()
         }
         raise ValueError(
-            f"tensors holds {found}, expected value [B, L, H, M, D], lse [B, L, H, M] "
+            f"tensors holds {given}, expected value [B, L, H, M, D], lse [B, L, H, M] "
             "and perhaps u [B, G], as GeometryState.to_dict returns"
         )

@@ -95,24 +95,24 @@ def latents_of(model: nn.Module) -> list[nn.Parameter]:
     Raises:
         ValueError: If there are none, or latents of other parts of the network.
     """
-    found: list[nn.Parameter] = []
+    latents: list[nn.Parameter] = []
     for module in model.modules():
         if isinstance(module, FLAREConv):
-            found.append(module.latents)
+            latents.append(module.latents)
         elif isinstance(module, FLAREPPConv):
-            found += [module.seeds, module.latents]
+            latents += [module.seeds, module.latents]
         elif isinstance(module, LatentReadout) or "latents" in module._parameters:
             raise ValueError(
                 f"model has a {type(module).__name__}, whose latents cannot be "
                 "repeated without changing the result: grow networks whose latents "
                 "are all of FLAREConv or FLAREPPConv"
             )
-    if not found:
+    if not latents:
         raise ValueError(
             f"model is a {type(model).__name__} without FLAREConv or FLAREPPConv: "
             "there are no latents to grow"
         )
-    return found
+    return latents
 
 
 def _paired_noise(

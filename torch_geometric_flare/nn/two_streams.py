@@ -13,6 +13,8 @@ from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
     ResidualMLP,
+    head_mlp,
+    lift_mlp,
     reset_linear,
 )
 from torch_geometric_flare.nn.initialization import Init, reset_latents
@@ -126,15 +128,7 @@ class QueryStream(BlockNetwork):
         self.out_channels = out_channels
         self.condition_channels = sizes.condition_channels
         self.init = sizes.init
-        self.lift = ResidualMLP(
-            in_channels,
-            width,
-            width,
-            layers,
-            sizes.act,
-            input_residual=False,
-            output_residual=layers >= 0,
-        )
+        self.lift = lift_mlp(in_channels, width, layers, sizes.act)
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 width,
@@ -145,9 +139,7 @@ class QueryStream(BlockNetwork):
             for _ in range(sizes.num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(
-            width, width, out_channels, layers, sizes.act, output_residual=False
-        )
+        self.head = head_mlp(width, out_channels, layers, sizes.act)
         self._reset_lift()
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:

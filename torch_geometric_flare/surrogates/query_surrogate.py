@@ -285,10 +285,10 @@ def query_points(data: Data) -> Data:
             f"the data has neither query_pos nor query_x, only {sorted(data.keys())}: "
             "add the points to predict at in the dataset or by a transform"
         )
-    found = [points[name] for name in _BATCHES if name in points]
+    vectors = [points[name] for name in _BATCHES if name in points]
     graphs = getattr(data, "num_graphs", 1)
-    if found:
-        points.batch, points.num_graphs = found[0], graphs
+    if vectors:
+        points.batch, points.num_graphs = vectors[0], graphs
     elif "batch" in data and graphs > 1:
         raise ValueError(
             "the data is a batch without query_pos_batch: make the loader with "

@@ -97,12 +97,30 @@ def streams(
         For each what stands before the names of its fields, the points with their true
         fields as `y`, and what is known of them.
     """
-    found: list[tuple[str, Data, NormalizedPoints]] = [("", data, surrogate)]
+    sets: list[tuple[str, Data, NormalizedPoints]] = [("", data, surrogate)]
     if isinstance(surrogate, QuerySurrogate):
         points = query_points(data)
         points.group = data.get("group")
-        found.append(("query_", points, surrogate.query))
-    return found
+        sets.append(("query_", points, surrogate.query))
+    return sets
+
+
+def predicted_streams(
+    surrogate: Surrogate, prediction: Any, data: Data
+) -> list[tuple[str, Tensor, Data, NormalizedPoints]]:
+    """Return what `streams` returns, with the predicted fields of each set.
+
+    Args:
+        surrogate: The surrogate.
+        prediction: What it returned for `data`.
+        data: The sample or batch.
+    """
+    sets = streams(surrogate, data)
+    predictions = prediction if len(sets) > 1 else (prediction,)
+    return [
+        (prefix, values, points, known)
+        for (prefix, points, known), values in zip(sets, predictions, strict=True)
+    ]
 
 
 def surrogate_errors(
@@ -123,10 +141,8 @@ def surrogate_errors(
     Raises:
         ValueError: As `errors_per_field`.
     """
-    found = streams(surrogate, data)
-    predictions = prediction if len(found) > 1 else (prediction,)
     errors: dict[str, Tensor] = {}
-    for (prefix, points, known), values in zip(found, predictions, strict=True):
+    for prefix, values, points, known in predicted_streams(surrogate, prediction, data):
         scale = known.target_normalizer.scale
         measured = errors_per_field(values, points, known.fields, scale)
         errors |= {prefix + name: error for name, error in measured.items()}
@@ -186,32 +202,36 @@ def _errors_where(
     return errors
 
 
-def area_weighted_error(
-    prediction: Tensor, target: Tensor, data: Data
-) -> Tensor | None:
-    """Return the relative error of a field of a sample, every point weighted by area.
+def area_weighted_errors(
+    prediction: Tensor, data: Data, fields: Fields
+) -> dict[str, Tensor]:
+    """Return the relative error of each field of a sample, points weighted by area.
 
     Args:
-        prediction: The decoded field.
-        target: The true field; points where it is not finite are left out.
-        data: The sample. It says what its points stand for by `area`, or else by
-            `weight`.
+        prediction: The decoded fields side by side.
+        data: The sample with the true fields as `y`; points where one is not finite are
+            left out of its error. It says what its points stand for by `area`, or else
+            by `weight`.
+        fields: What the columns of both are.
 
     Shapes:
-        - `prediction`, `target`: $[N, C]$
+        - `prediction`: $[N, C]$
 
     Returns:
-        One error; `None` if the sample says nothing of areas, or the field is zero
-        wherever there is area.
+        One error by the field's name. Fields that are zero wherever there is area are
+        left out, and all fields if the sample says nothing of areas.
     """
     area = data.get("area") if data.get("area") is not None else data.get("weight")
-    if area is None:
-        return None
-    known = target.isfinite().all(1)
-    area, target = area.view(-1)[known], target[known]
-    if not bool((target.abs().amax(1) * area > 0).any()):
-        return None
-    return area_weighted_relative_l2(prediction[known], target, area)[0]
+    errors: dict[str, Tensor] = {}
+    for name, columns in channel_slices(fields).items() if area is not None else ():
+        true = data.y[:, columns]
+        known = true.isfinite().all(1)
+        share, true = area.view(-1)[known], true[known]
+        if bool((true.abs().amax(1) * share > 0).any()):
+            (errors[name],) = area_weighted_relative_l2(
+                prediction[known][:, columns], true, share
+            )
+    return errors
 
 
 def mean_over_fields(errors: Mapping[str, Tensor]) -> Tensor:

@@ -15,11 +15,11 @@ from torch_geometric_flare.datasets import MeanSample, NearestSample
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
 from torch_geometric_flare.training.errors import (
-    area_weighted_error,
+    area_weighted_errors,
     errors_per_field,
     graphs_of,
     mean_over_fields,
-    streams,
+    predicted_streams,
     zero_fields,
 )
 from torch_geometric_flare.training.flags import (
@@ -107,11 +107,8 @@ def evaluate_per_field(
     first = 0  # number of the batch's first sample in the data set
     for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
-        predictions: Any = surrogate.predict(batch)
-        found = streams(surrogate, batch)
-        if len(found) == 1:
-            predictions = (predictions,)
-        for (prefix, points, known), prediction in zip(found, predictions, strict=True):
+        predicted = predicted_streams(surrogate, surrogate.predict(batch), batch)
+        for prefix, prediction, points, known in predicted:
             scale = known.target_normalizer.scale
             measured = errors_per_field(
                 prediction, points, known.fields, scale, skip_gaps=True
@@ -282,11 +279,10 @@ def compare_with_baselines(
         )
     )
     absolute: dict[str, list[int]] = {}
+    gaps: dict[str, dict[int, int]] = {}
     for number, data in enumerate(test):
         for name in zero_fields(data.y, data, surrogate.fields):
             absolute.setdefault(name, []).append(number)
-    gaps: dict[str, dict[int, int]] = {}
-    for number, data in enumerate(test):
         for name, (count,) in count_gaps(data, surrogate.fields).items():
             if count:
                 gaps.setdefault(name, {})[number] = count
@@ -310,11 +306,13 @@ def _area_weighted(
     surrogate: Surrogate, predictions: Sequence[Tensor], test: Sequence[Data]
 ) -> dict[str, Tensor]:
     """Return area-weighted errors by field, nan where there is none; maybe empty."""
-    errors: dict[str, list[Tensor]] = {each.name: [] for each in surrogate.fields}
-    for prediction, data in zip(predictions, test, strict=True):
-        true = surrogate.split(data.y)
-        for name, predicted in surrogate.split(prediction).items():
-            error = area_weighted_error(predicted, true[name], data)
-            errors[name].append(torch.tensor(torch.nan) if error is None else error)
-    stacked = {name: torch.stack(parts) for name, parts in errors.items()}
-    return {name: values for name, values in stacked.items() if values.isfinite().any()}
+    errors = [
+        area_weighted_errors(prediction, data, surrogate.fields)
+        for prediction, data in zip(predictions, test, strict=True)
+    ]
+    none = torch.tensor(torch.nan)
+    by_field = {
+        each.name: torch.stack([sample.get(each.name, none) for sample in errors])
+        for each in surrogate.fields
+    }
+    return {name: each for name, each in by_field.items() if each.isfinite().any()}

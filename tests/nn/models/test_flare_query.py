@@ -129,16 +129,16 @@ def test_gradients_depend_on_no_other_query():
     model = network()
     x, q, u = points(model, requires_grad=True)
     for chosen in (slice(5, 6), slice(2, 9)):
-        found = []
+        results = []
         for rows in (slice(None), chosen):
             f = model(x, q[rows], BATCH, QUERY_BATCH[rows], 4)[1]
             f = f[chosen] if rows == slice(None) else f
-            found.append(
+            results.append(
                 torch.autograd.grad(
                     f.cos().sum(), [x, q, *model.parameters()], allow_unused=True
                 )
             )
-        torch.testing.assert_close(*found, atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(*results, atol=1e-10, rtol=1e-10)
 
 
 def test_no_query_reaches_a_source_point_or_another_query():
@@ -161,17 +161,17 @@ def test_encode_once(encoded_in, decoded_in):
     assert state.value.shape == (4, 3, 2, 5, 4) and state.num_graphs == 4
     assert (state.lse[2] == -torch.inf).all()
     model.chunk_size = decoded_in
-    found = torch.cat(
+    results = torch.cat(
         [
             model.decode(state, q[rows], QUERY_BATCH[rows])
             for rows in (slice(0, 5), slice(5, 5), slice(5, 17))
         ]
     )
-    torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(results, expected, atol=1e-10, rtol=1e-10)
     leaves = [x, q, *model.parameters()]
     gradients = [
         torch.autograd.grad(f.cos().sum(), leaves, allow_unused=True)
-        for f in (found, expected)
+        for f in (results, expected)
     ]
     torch.testing.assert_close(*gradients, atol=1e-10, rtol=1e-10)
 
@@ -268,8 +268,8 @@ def test_processes_with_other_points_and_with_none():
     state = model.encode(x, BATCH, 4).to_dict().values()
     for rank, result in enumerate(results):
         rows, queries = shares(rank)
-        for found, expected in zip(result, [y[rows], f[queries], *state], strict=True):
-            torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+        for part, expected in zip(result, [y[rows], f[queries], *state], strict=True):
+            torch.testing.assert_close(part, expected, atol=1e-10, rtol=1e-10)
 
 
 def kept_bytes(model, queries):

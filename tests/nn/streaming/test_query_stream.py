@@ -41,14 +41,14 @@ def test_from_memory_maps_to_memory_maps(chunk_size, tmp_path):
     decode_stream(model, state, files["q"], files["f"], chunk_size)
     y, f = model(x, q, weight=weight, u=u)
     whole = model.encode(x, weight=weight, u=u)
-    for found, expected in (
+    for actual, expected in (
         (torch.from_numpy(files["y"]), y),
         (torch.from_numpy(files["f"]), f),
         (state.value, whole.value),
         (state.lse, whole.lse),
         (state.u, u),
     ):
-        torch.testing.assert_close(found, expected.detach(), atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(actual, expected.detach(), atol=1e-10, rtol=1e-10)
     assert model.training
 
 
@@ -65,10 +65,10 @@ def test_a_streamed_state_takes_part_in_training():
 def test_empty_files():
     model = network()
     x, q = torch.rand(50, 3).double(), torch.rand(20, 4).double()
-    found = torch.empty(20, 3).double()
-    decode_stream(model, encode_stream(model, x[:0], 16), q, found, 7)
-    torch.testing.assert_close(found, model(x[:0], q)[1].detach())
-    decode_stream(model, encode_stream(model, x, 16), q[:0], found[:0], 7)
+    actual = torch.empty(20, 3).double()
+    decode_stream(model, encode_stream(model, x[:0], 16), q, actual, 7)
+    torch.testing.assert_close(actual, model(x[:0], q)[1].detach())
+    decode_stream(model, encode_stream(model, x, 16), q[:0], actual[:0], 7)
 
 
 @pytest.mark.parametrize(

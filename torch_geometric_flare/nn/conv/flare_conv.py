@@ -208,15 +208,11 @@ class FLAREConv(PointMixer):
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
     ) -> Tensor:
         """Gather and scatter with the same keys."""
+        if group is not None or x.size(0) == 0:
+            return self.mix_with_state(x, layout, group)[0]
         k, v = self._keys(x), self._values(x)
-        q = self._queries(k)
-        if group is None and x.size(0) > 0:
-            y = compute("attention", q[None], k, v, self.scale, layout)
-        else:
-            state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
-            z = distributed_merge(state, group).value.to(k.dtype)
-            y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
-        return self._merge_heads(y)
+        q = self._queries(k)[None]
+        return self._merge_heads(compute("attention", q, k, v, self.scale, layout))
 
     def mix_padded(self, x: Tensor, mask: Tensor) -> Tensor:
         r"""Mix padded graphs by operations whose shapes depend on theirs alone.

@@ -265,3 +265,41 @@ def pointwise_mlp(
         output_residual=False,
         init=init,
     )
+
+
+def lift_mlp(
+    in_channels: int, width: int, num_layers: int, act: Activation = "gelu"
+) -> ResidualMLP:
+    """Return the first map of a network, from its input to hidden features.
+
+    Args:
+        in_channels: Width of the input.
+        width: Width of the hidden features.
+        num_layers: Residual hidden layers; -1 makes it a single linear map.
+        act: Activation.
+    """
+    return ResidualMLP(
+        in_channels,
+        width,
+        width,
+        num_layers,
+        act,
+        input_residual=False,
+        output_residual=num_layers >= 0,
+    )
+
+
+def head_mlp(
+    width: int, out_channels: int, num_layers: int, act: Activation = "gelu"
+) -> ResidualMLP:
+    """Return the last map of a network, from hidden features to the fields.
+
+    Args:
+        width: Width of the hidden features.
+        out_channels: Fields to predict.
+        num_layers: Residual hidden layers; -1 makes it a single linear map.
+        act: Activation.
+    """
+    return ResidualMLP(
+        width, width, out_channels, num_layers, act, output_residual=False
+    )

@@ -16,7 +16,12 @@ from torch_geometric_flare.nn.checks import (
 )
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 from torch_geometric_flare.nn.conv.local_conv import LocalConv
-from torch_geometric_flare.nn.dense.residual_mlp import Activation, ResidualMLP
+from torch_geometric_flare.nn.dense.residual_mlp import (
+    Activation,
+    ResidualMLP,
+    head_mlp,
+    lift_mlp,
+)
 from torch_geometric_flare.nn.initialization import Init, check_init
 from torch_geometric_flare.nn.layout import Batch, point_layout
 
@@ -131,7 +136,7 @@ class FLAREHybrid(BlockNetwork):
         self.condition_channels = check_condition_channels(condition_channels)
 
         width = hidden_channels
-        self.lift = ResidualMLP(in_channels, width, width, 2, act, input_residual=False)
+        self.lift = lift_mlp(in_channels, width, 2, act)
         self.blocks = nn.ModuleList(
             ResidualBlock(
                 width,
@@ -152,9 +157,7 @@ class FLAREHybrid(BlockNetwork):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(
-            width, width, out_channels, 2, act, output_residual=False
-        )
+        self.head = head_mlp(width, out_channels, 2, act)
         self._reset_lift()
 
     def forward(

@@ -305,11 +305,11 @@ class FLAREQuery(nn.Module):
         width = self.hidden_channels // self.heads
         expected = (self.num_layers, self.heads, self.num_latents, width)
         conditions = 0 if state.u is None else state.u.size(1)
-        found = tuple(state.value.shape[1:])
-        if (found, conditions) != (expected, self.condition_channels):
+        given = tuple(state.value.shape[1:])
+        if (given, conditions) != (expected, self.condition_channels):
             raise ValueError(
                 f"state is of a model of other sizes: its blocks, heads, latents and "
-                f"channels of a head are {found}, with {conditions} conditions; this "
+                f"channels of a head are {given}, with {conditions} conditions; this "
                 f"model has {expected} and condition_channels="
                 f"{self.condition_channels}: encode the geometry by this model"
             )

@@ -19,7 +19,7 @@ from torch_geometric_flare.nn.checks import (
 )
 from torch_geometric_flare.nn.dense.conditioned_norm import layer_norm
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
-from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP, reset_linear
+from torch_geometric_flare.nn.dense.residual_mlp import head_mlp, lift_mlp, reset_linear
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_carrying
 from torch_geometric_flare.nn.streaming.stage import Latents, run_whole
 
@@ -109,7 +109,7 @@ class PerceiverIO(Backbone):
         self.init = check_init(init)
         self.condition_channels = check_condition_channels(condition_channels)
 
-        self.lift = ResidualMLP(in_channels, width, width, 2, input_residual=False)
+        self.lift = lift_mlp(in_channels, width, 2)
         self.blocks = nn.ModuleList(
             [
                 _LatentStage(
@@ -124,7 +124,7 @@ class PerceiverIO(Backbone):
             ]
         )
         self.norm = nn.LayerNorm(width)
-        self.head = ResidualMLP(width, width, out_channels, 2, output_residual=False)
+        self.head = head_mlp(width, out_channels, 2)
         self._reset_lift()
 
     def __repr__(self) -> str:
