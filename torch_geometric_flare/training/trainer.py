@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -34,9 +35,12 @@ from torch_geometric_flare.training.run_folder import lock_folder
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How a training runs: what `fit` takes beside module, data and folder.
+    """How a training runs: devices, precision, validation and logs.
 
-    Attributes:
+    `fit` and `build_trainer` take it; `fit` also takes its fields as keywords. What is
+    trained, and for how long, is in the `Recipe` of the module.
+
+    Args:
         accelerator: `cpu`, `gpu` and so on, as Lightning names them.
         devices: Number of them. They take turns in the order of every epoch, shares
             made equal by repeating samples, and the batch size is that of one device.
@@ -210,23 +214,15 @@ def _own_callbacks(
     return own
 
 
-def fit(  # noqa: D417 TrainerConfig documents its fields
+def fit(
     module: SurrogateModule,
     data: SurrogateDataModule,
     folder: str | Path,
+    config: TrainerConfig | None = None,
     *,
     resume: bool = False,
-    accelerator: str = "auto",
-    devices: int = 1,
-    strategy: str | Strategy = "auto",
-    precision: str = "32-true",
-    deterministic: bool = False,
-    validate_every: int = 1,
-    keep_best: bool = False,
-    patience: int | None = None,
-    logger: Logger | Sequence[Logger] | None = None,
-    progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    **options: Any,
 ) -> Surrogate:
     """Train a surrogate, or carry on where a killed training stopped.
 
@@ -244,15 +240,15 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
     While it runs, the folder is locked: a second call for the same folder, in this or
     another process, is refused. The lock ends with its process, however that ends.
 
-    All keywords but `resume` and `callbacks` are those of `TrainerConfig`, which has
-    their meaning.
-
     Args:
         module: The training, with its recipe.
         data: The splits.
         folder: Where checkpoint and logs go; `~` is the home folder.
+        config: How the training runs; by default `TrainerConfig()`.
         resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
         callbacks: Further callbacks.
+        **options: Fields of `TrainerConfig`, in place of those of `config`, such as
+            `accelerator="cpu"`, `precision="bf16-mixed"` or `patience=3`.
 
     Returns:
         The surrogate of `last.ckpt`, or with `keep_best` of `best.ckpt`, with averaged
@@ -264,22 +260,12 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
             another training uses the folder; if the checkpoint is damaged or was
             trained with another recipe, model, precision, on other devices or other
             data; or if the samples lack a field.
+        TypeError: If an option is not a field of `TrainerConfig`.
         RuntimeError: If the loss is not finite.
         SystemExit: With status 143, after the batch at hand, where the process gets
             SIGTERM.
     """
-    config = TrainerConfig(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-        precision=precision,
-        deterministic=deterministic,
-        validate_every=validate_every,
-        keep_best=keep_best,
-        patience=patience,
-        logger=logger,
-        progress=progress,
-    )
+    config = replace(TrainerConfig() if config is None else config, **options)
     folder = as_path(folder)
     module.train()  # An earlier prediction has left it in evaluation mode.
     with keep_random_state(), quiet_lightning():
@@ -292,9 +278,9 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
             )
             # Where a folder is named by the time, only that of the first process has
             # the file.
-            name = "best.ckpt" if keep_best else "last.ckpt"
+            name = "best.ckpt" if config.keep_best else "last.ckpt"
             written = trainer.strategy.broadcast(folder / name)
-            if keep_best and not written.exists():
+            if config.keep_best and not written.exists():
                 raise ValueError(
                     f"{str(folder)!r} holds no best.ckpt: the training had ended "
                     "without keep_best, or no val_loss was finite"
