@@ -42,16 +42,15 @@ class TrainerConfig:
 
     Args:
         accelerator: `cpu`, `gpu` and so on, as Lightning names them.
-        devices: Number of them. They take turns in the order of every epoch, shares
-            made equal by repeating samples, and the batch size is that of one device.
-            With a `PointParallelStrategy` all of this holds for each group of devices
-            that share the points of a sample.
+        devices: Number of devices. They take turns in the order of every epoch, and
+            samples are repeated to make shares equal; the batch size is that of one
+            device. With a `PointParallelStrategy` all of this holds for each group of
+            devices that share the points of a sample.
         strategy: How devices work together, as Lightning names it, or a strategy of
             Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
         precision: Arithmetic, as Lightning names it.
-        deterministic: Let the operations of a GPU be repeatable too, as on a CPU they
-            are anyway; needed there for a resumed training to equal an uninterrupted
-            one.
+        deterministic: Make operations on a GPU repeatable, as they are on a CPU;
+            without it a resumed training on a GPU differs from an uninterrupted one.
         validate_every: Epochs from one validation to the next.
         keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`, beside
             `last.ckpt`.
@@ -131,8 +130,8 @@ def build_trainer(
     Raises:
         ValueError: If the config asks for `keep_best` or `patience` without a
             validation split or for `16-true` on a CPU, or `data` has another batch size
-            than the recipe. That of the recipe does not count where `data` limits the
-            points of a batch alone.
+            than the recipe. The recipe's does not count if `data` limits only the
+            points of a batch.
     """
     config = TrainerConfig() if config is None else config
     if data.val is None and (config.keep_best or config.patience is not None):
@@ -228,11 +227,10 @@ def fit(
 
     A training that was killed at any moment and resumed gives, bit by bit, the weights
     of an uninterrupted one (on a GPU, with `deterministic`; on a CPU, with as many
-    threads): order, augmentation and
-    random numbers of an epoch depend on the seed of `data` and on the epoch alone, and
-    an unfinished epoch starts again. The initial weights are the caller's: seed them
-    with `torch.manual_seed`. The random numbers of the caller (of torch, numpy and
-    `random`) go on after the training as if there had been none.
+    threads): order, augmentation and random numbers of an epoch depend only on the seed
+    of `data` and on the epoch, and an unfinished epoch starts again. The initial
+    weights are the caller's: seed them with `torch.manual_seed`. The training leaves
+    the random state of the caller (of torch, numpy and `random`) as it was.
 
     With several devices the first process writes the files, and every process returns
     the surrogate of its checkpoint.
@@ -267,7 +265,7 @@ def fit(
     """
     config = replace(TrainerConfig() if config is None else config, **options)
     folder = as_path(folder)
-    module.train()  # An earlier prediction has left it in evaluation mode.
+    module.train()  # A prediction may have left it in evaluation mode.
     with keep_random_state(), quiet_lightning():
         trainer = build_trainer(module, data, folder, config, callbacks)
         # The first process locks for all that train together.
