@@ -185,7 +185,8 @@ class Backend:
     verb satisfies:
 
     - It may be differentiated any number of times, except where `torch.compile` traces.
-    - A query that sees no key gets zero, and its log-sum-exp is minus infinity.
+    - A query that sees no key gets zero, its log-sum-exp is minus infinity, and all
+      gradients stay finite.
     - `decode` ignores the mask: all latents are seen, and rows of padding are dropped.
     - `encode` computes in float32 at least (`state_dtype`), under autocast too.
     - The result for a graph does not depend on the other graphs of the batch.
