@@ -72,6 +72,18 @@ def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_bands_of_cars(checkpoint, monkeypatch, capsys):
+    module = load("benchmarks/bands")
+    cars = Notchback(num_points=300, panels_along=16, panels_around=6)
+    monkeypatch.setattr(module, "CARS", cars)
+    module.main([*[str(checkpoint)] * 2, "--calibration", "9", "--new", "2"])
+    alone, together = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (alone["members"], together["members"]) == (0, 1)
+    # The member is the same network: what both spare is the floor of the spread.
+    assert together["half width"] == pytest.approx(alone["half width"], rel=1e-4)
+    assert 0 <= alone["points held"] <= 1 and alone["drag"] > 0
+
+
 def test_orders_of_refinement(capsys, monkeypatch):
     module = load("benchmarks/refinement")
     monkeypatch.setattr(module, "SIDES", (5, 9, 17))

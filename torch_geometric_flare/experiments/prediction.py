@@ -214,8 +214,11 @@ def _predict(
     log.info(verdict)
     for field in surrogate.fields:
         values = mesh.get_array(field.name, preference=location)
-        low, high = values.min(), values.max()
-        log.info(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
+        text = f"{values.min():g} to {values.max():g}"
+        if surrogate.calibration is not None:
+            band = mesh.get_array(f"{field.name}_band", preference=location)
+            text += f", ± {np.mean(band):.3g} ({surrogate.calibration.level:.0%})"
+        log.info(f"{field} at {len(values):,} {location}s: {text}")
     log.info(f"wrote {mesh_io.save_dataset(mesh, output)}")
     for field in surrogate.fields if args.png else ():
         picture = output.with_name(f"{output.stem}_{field.name}.png")
