@@ -23,7 +23,7 @@ Kind = Literal["marginal", "simultaneous"]
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
 """Named numbers of a sample and its fields, such as drag and lift."""
 
-# Of the scale of a field: where members agree by chance, a smaller one makes bands wide.
+# Of the scale of a field. Members agree somewhere by chance: less would widen bands.
 _FLOOR = 0.03
 
 
