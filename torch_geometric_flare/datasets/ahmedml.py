@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from torch_geometric_flare.datasets.arrays import Array
+from torch_geometric_flare.datasets.drivaerml import DrivAerML
 from torch_geometric_flare.datasets.surface_runs import SurfaceRuns, read_row
 from torch_geometric_flare.fields import Field, Fields
 
@@ -83,10 +84,7 @@ class AhmedML(SurfaceRuns):
     coefficient_names = ("cd", "cl")
     published_sizes: ClassVar[dict[str, int]] = {"train": 400, "val": 50, "test": 50}
 
-    available_fields: ClassVar[Fields] = (
-        Field("pressure", 1, "m²/s²"),
-        Field("wall_shear_stress", 3, "m²/s²"),
-    )
+    available_fields: ClassVar[Fields] = DrivAerML.available_fields
     """The targets that `fields` chooses from."""
     conditions: ClassVar[Fields] = (
         Field("body_length", unit="mm", source="body-length"),

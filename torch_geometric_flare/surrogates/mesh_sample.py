@@ -3,7 +3,7 @@
 import copy
 import os
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import (
+    Field,
     Fields,
     channel_slices,
     choose_arrays,
@@ -69,11 +70,11 @@ def read_sample(
     surrogate: NormalizedModel,
     mesh: str | os.PathLike[str] | Any,
     *,
-    location: str | None,
-    constants: Mapping[str, Sequence[float]] | None,
-    scale: float,
-    arrays: Fields,
-    weight: str | None,
+    location: str | None = None,
+    constants: Mapping[str, Sequence[float]] | None = None,
+    scale: float = 1.0,
+    arrays: Iterable[Field] = (),
+    weight: str | None = None,
 ) -> MeshSample:
     """Return the sample of a mesh; arguments and errors of `Surrogate.predict_mesh`."""
     # Meshes need pyvista, which a surrogate can do without.
@@ -90,7 +91,7 @@ def read_sample(
         )
     location = location or trained or "point"
     named = surrogate.fields, surrogate.features, surrogate.conditions
-    chosen = iter(choose_arrays(sum(named, ()), arrays))
+    chosen = iter(choose_arrays(sum(named, ()), tuple(arrays)))
     fields, features, conditions = (tuple(islice(chosen, len(n))) for n in named)
     if not 0 < scale < float("inf"):
         raise ValueError(f"scale must be finite and above zero, got {scale}")

@@ -1,7 +1,7 @@
 """The prediction of a surrogate around a mesh, as arrays of a slice, box or cloud."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
-from torch_geometric_flare.fields import Field
 from torch_geometric_flare.surrogates.mesh_sample import (
     LEAST_SHARE,
     check_range,
@@ -40,11 +39,9 @@ def predict_around(
     mesh: Any,
     at: Any,
     *,
-    location: str | None = None,
     constants: Mapping[str, Sequence[float]] | None = None,
     scale: float = 1.0,
-    arrays: Iterable[Field] = (),
-    weight: str | None = None,
+    **options: Any,
 ) -> Any:
     """Return the fields around a mesh; see `QuerySurrogate.predict_around`."""
     from torch_geometric_flare import mesh_io
@@ -57,15 +54,7 @@ def predict_around(
         {key: value for key, value in constants.items() if key in {f.name for f in fs}}
         for fs in (of_body, query.features)
     )
-    sample = read_sample(
-        surrogate,
-        mesh,
-        location=location,
-        constants=body,
-        scale=scale,
-        arrays=tuple(arrays),
-        weight=weight,
-    )
+    sample = read_sample(surrogate, mesh, constants=body, scale=scale, **options)
     site = find_site(surrogate, at, scale)
     # A grid stays one: as an unstructured mesh it would be many times as large.
     is_grid = hasattr(site, "dimensions")

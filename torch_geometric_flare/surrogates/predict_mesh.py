@@ -1,8 +1,7 @@
 """The prediction of a surrogate on a mesh, as arrays of that mesh."""
 
-import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,26 +14,9 @@ from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 _PREDICTED = "predicted by"
 
 
-def predict_mesh(
-    surrogate: NormalizedModel,
-    mesh: str | os.PathLike[str] | Any,
-    *,
-    location: str | None,
-    constants: Mapping[str, Sequence[float]] | None,
-    scale: float,
-    arrays: Fields,
-    weight: str | None,
-) -> Any:
+def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
-    sample = read_sample(
-        surrogate,
-        mesh,
-        location=location,
-        constants=constants,
-        scale=scale,
-        arrays=arrays,
-        weight=weight,
-    )
+    sample = read_sample(surrogate, mesh, **options)
     device = surrogate.target_normalizer.shift.device
     predicted = sample.surrogate.predict(sample.data.to(device))
     if not predicted.isfinite().all():

@@ -132,7 +132,7 @@ class Surrogate(NormalizedModel):
                 location=location,
                 constants=constants,
                 scale=scale,
-                arrays=tuple(arrays),
+                arrays=arrays,
                 weight=weight,
             )
 
