@@ -25,7 +25,7 @@ def write_fields(
     png: bool = False,
     html: bool = False,
 ) -> None:
-    """Write a mesh with predicted fields, and log their ranges and the files.
+    """Write a mesh with predicted fields; log the verdict, their ranges, the files.
 
     Pictures and pages, one for each field, lie beside the mesh. They show the outer
     surface of a mesh, and of a grid in space the planes through its middle.
@@ -44,23 +44,26 @@ def write_fields(
         ValueError: If all of a field is NaN, or it cannot be drawn.
         OSError: If a file cannot be written.
     """
+    verdict = f"guard: {mesh.field_data['guard'][0]}"
+    log.info(verdict)
     for field in fields:
         values = np.asarray(mesh.get_array(field.name, preference=location))
         known = values[np.isfinite(values)]
         if not known.size:
             raise ValueError(f"no point lies outside of the mesh: {field} is NaN")
-        gaps = len(values) - int(
-            np.isfinite(values.reshape(len(values), -1))[:, 0].sum()
-        )
-        inside = f", NaN at {gaps:,} inside of the mesh" if gaps else ""
-        log.info(
-            f"{field} at {len(values):,} {location}s: {known.min():g} to "
-            f"{known.max():g}{inside}"
-        )
+        text = f"{known.min():g} to {known.max():g}"
+        gaps = int(np.isnan(values.reshape(len(values), -1)[:, 0]).sum())
+        if gaps:
+            text += f", NaN at {gaps:,} inside of the mesh"
+        if f"{field.name}_band" in mesh.array_names:
+            band = mesh.get_array(f"{field.name}_band", preference=location)
+            level = float(mesh.field_data["band_level"][0])
+            text += f", ± {np.mean(band):.3g} ({level:.0%})"
+        log.info(f"{field} at {len(values):,} {location}s: {text}")
     log.info(f"wrote {mesh_io.save_dataset(mesh, path)}")
     if not png and not html:
         return
-    note = str(mesh.field_data["provenance"][0])
+    note = f"{mesh.field_data['provenance'][0]}; {verdict}"
     drawn = mesh
     if isinstance(mesh, pv.ImageData) and min(mesh.dimensions) > 1:
         drawn = mesh.slice_orthogonal().combine()

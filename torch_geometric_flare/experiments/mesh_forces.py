@@ -13,12 +13,17 @@ import pyvista as pv
 from torch_geometric_flare import mesh_io
 from torch_geometric_flare.experiments.quantities import ForceRow
 from torch_geometric_flare.metrics import mesh_forces
+from torch_geometric_flare.surrogates import Surrogate
 
 log = logging.getLogger(__name__)
 
 
 def force_rows(
-    args: argparse.Namespace, mesh: Any, path: Path, location: str
+    args: argparse.Namespace,
+    surrogate: Surrogate,
+    mesh: Any,
+    path: Path,
+    location: str,
 ) -> list[ForceRow]:
     """Print the coefficients of a body, and return them as rows of the table."""
     if not mesh_io.is_surface(mesh):
@@ -41,6 +46,13 @@ def force_rows(
             log.info(f"coefficients, {source}, without friction{without}: {text}")
             left_out = {"values_left_out": gaps} if gaps else {}
             rows.append({"mesh": str(path), "source": source, **found, **left_out})
+    calibration = surrogate.calibration
+    if rows and calibration is not None:
+        for name, width in calibration.quantities.items():
+            log.info(
+                f"{name}: ± {width:.4f} with probability {calibration.level:.0%}, by "
+                "the reference values of the training"
+            )
     return rows
 
 

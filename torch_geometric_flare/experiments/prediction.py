@@ -116,6 +116,8 @@ def _parse(
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
     what = "count points by their areas, or alike; by default as it was trained"
     add("--weight", choices=("area", "none"), help=what)
+    what = "what to do with a mesh that is not like the training samples"
+    add("--guard", choices=("warn", "error", "off"), default="warn", help=what)
     add("--chunk", type=int, metavar="POINTS", help="predict so many at a time")
     add("--device", default="cpu", help="where to predict: cpu, cuda")
     add("--png", action="store_true", help="draw each field beside the mesh written")
@@ -208,6 +210,7 @@ def _predict(
         "location": args.location,
         "arrays": args.fields or (),
         "weight": args.weight,
+        "guard": args.guard,
     }
     location, fields, site = _location(args, surrogate), surrogate.fields, None
     predict, title = surrogate.predict_mesh, path.name
@@ -238,7 +241,7 @@ def _predict(
         png=args.png,
         html=args.html,
     )
-    return force_rows(args, mesh, path, location) if args.forces else []
+    return force_rows(args, surrogate, mesh, path, location) if args.forces else []
 
 
 def _output_file(args: argparse.Namespace, mesh: Any, output: Path, path: Path) -> Path:

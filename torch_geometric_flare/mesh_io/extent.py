@@ -38,7 +38,7 @@ def check_extent(
     near = (low - lower) / size > -_MARGIN
     near &= (high - lower) / size < 1 + _MARGIN
     if near.all() and ((high - low) / size).max() > _LEAST:
-        return share_inside(pos, lower, upper)
+        return float(inside_box(pos, lower, upper).double().mean())
     ratio = float(size.max() / (high - low).max())
     hints = [
         f"{option}{factor} if the mesh is in {unit}"
@@ -53,13 +53,12 @@ def check_extent(
     )
 
 
-def share_inside(pos: Tensor, lower: Tensor, upper: Tensor) -> float:
-    """Return the share of points, [N, D], that lie in a box, [D] and [D]."""
+def inside_box(pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return which points, [N, D], lie in a box, [D] and [D], as booleans, [N]."""
     # A box in single precision has its own corners a little outside.
     size = upper - lower
     margin = _ROUNDING * torch.maximum(lower.abs(), upper.abs()).maximum(size)
-    inside = (pos >= lower - margin) & (pos <= upper + margin)
-    return float(inside.all(1).double().mean())
+    return ((pos >= lower - margin) & (pos <= upper + margin)).all(dim=1)
 
 
 def describe_box(lower: Tensor, upper: Tensor) -> str:

@@ -50,9 +50,11 @@ class MeshSample:
     Args:
         mesh: A copy of the mesh without hidden parts.
         name: What messages call it.
-        data: The sample.
+        data: The sample, on the device of the surrogate.
+        outside: Which points lie outside of the box of the training, [N].
         surrogate: What predicts it, with or without weights as was asked for.
         weights: Where the weights are from, for the notes.
+        verdict: What the guard says, for the notes.
         location: Where the points of the sample lie: `"cell"` or `"point"`.
         fields: The fields of the surrogate, with the names of arrays on this mesh.
     """
@@ -60,8 +62,10 @@ class MeshSample:
     mesh: Any
     name: str
     data: Data
+    outside: Tensor
     surrogate: NormalizedModel
     weights: str
+    verdict: str
     location: str
     fields: Fields
 
@@ -75,12 +79,15 @@ def read_sample(
     scale: float = 1.0,
     arrays: Iterable[Field] = (),
     weight: str | None = None,
+    guard: str = "warn",
 ) -> MeshSample:
     """Return the sample of a mesh; arguments and errors of `Surrogate.predict_mesh`."""
     # Meshes need pyvista, which a surrogate can do without.
     from torch_geometric_flare import mesh_io
 
     mesh_io.check_location(location)
+    if guard not in ("warn", "error", "off"):
+        raise ValueError(f"guard is {guard!r}, expected 'warn', 'error' or 'off'")
     constants = constants or {}
     trained = surrogate.location
     if None not in (location, trained) and location != trained:
@@ -107,7 +114,7 @@ def read_sample(
             f"{name} has no cells: predict at its points, location='point'"
         )
     points = (mesh.cell_centers() if cells else mesh).points
-    pos = _check_place(
+    pos, outside = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
     )
     data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
@@ -138,7 +145,11 @@ def read_sample(
     for feature, column in inputs.items():
         data[feature_key(feature)] = column
     surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
-    return MeshSample(mesh, name, data, surrogate, weights, location, fields)
+    data = data.to(surrogate.target_normalizer.shift.device)
+    verdict = _judge(surrogate, data, guard, name)
+    return MeshSample(
+        mesh, name, data, outside, surrogate, weights, verdict, location, fields
+    )
 
 
 def _surface_distance(
@@ -254,10 +265,28 @@ def _spread(weights: Tensor | None) -> float:
     return (ordered[ends[1]] / ordered[ends[0]]).item()
 
 
+def _judge(surrogate: NormalizedModel, data: Data, guard: str, name: str) -> str:
+    """Return what the guard says of a mesh, and warn or raise if it is not inside."""
+    if guard == "off":
+        return "off"
+    if surrogate.guard is None:
+        return "none: the checkpoint holds no guard"
+    verdict = surrogate.judge(data)
+    if verdict.label != "inside":
+        text = f"{name} is {verdict}"
+        if guard == "error":
+            raise ValueError(f"{text}: guard='warn' predicts all the same")
+        warnings.warn(text, stacklevel=5)
+    return str(verdict)
+
+
 def _check_place(
     pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
-) -> Tensor:
-    """Return the coordinates that the model takes; refuse a mesh far from its box."""
+) -> tuple[Tensor, Tensor]:
+    """Return the coordinates that the model takes, and which lie outside of its box.
+
+    Raises `ValueError` for a mesh far from the box.
+    """
     from torch_geometric_flare import mesh_io
 
     box = surrogate.coordinate_normalizer
@@ -277,4 +306,6 @@ def _check_place(
             "on: expect large errors outside of it",
             stacklevel=5,
         )
-    return pos
+    slack = _ROUNDING * size
+    inside = (pos >= lower - slack) & (pos <= lower + size + slack)
+    return pos, ~inside.all(dim=1)

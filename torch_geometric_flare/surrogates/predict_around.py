@@ -15,7 +15,7 @@ from torch_geometric_flare.surrogates.mesh_sample import (
     read_sample,
 )
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
-from torch_geometric_flare.surrogates.predict_mesh import add_fields, provenance
+from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
 from torch_geometric_flare.transforms import feature_key
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def predict_around(
     # A grid stays one: as an unstructured mesh it would be many times as large.
     is_grid = hasattr(site, "dimensions")
     where = (site if is_grid else mesh_io.as_mesh(site, "at")).copy()
-    pos = _check_site(torch.tensor(where.points, dtype=torch.float64) * scale, query)
+    pos, outside = _check_site(
+        torch.tensor(where.points, dtype=torch.float64) * scale, query
+    )
     inputs = mesh_io.find_features(where, query.features, around, scale=scale)
     if query.features:
         check_range(None, query.input_normalizer, query.features, inputs, name)
@@ -68,21 +70,21 @@ def predict_around(
         points[f"query_{feature_key(feature)}"] = column
     device = surrogate.target_normalizer.shift.device
     encoder = cast("QuerySurrogate", sample.surrogate)  # the same, or with weights
-    state = encoder.encode(sample.data.to(device))
+    state = encoder.encode(sample.data)
     predicted = surrogate.predict_at(state, points.to(device)).cpu()
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values at {name} that are not finite")
     inside = mesh_io.points_inside(sample.mesh, where.points)
     if inside is not None:
         predicted[torch.from_numpy(inside)] = torch.nan
-    notes = {
-        "provenance": provenance(surrogate),
-        "weights": sample.weights,
-        "points_inside": "not known: the body is not a closed surface"
+    notes = sample_notes(sample)
+    notes["points_inside"] = (
+        "not known: the body is not a closed surface"
         if inside is None
-        else str(inside.sum()),
-    }
-    add_fields(where, query.fields, query.split(predicted), "point", notes, name)
+        else str(inside.sum())
+    )
+    values = query.split(predicted)
+    add_fields(where, query.fields, values, "point", notes, name, outside=outside)
     return where
 
 
@@ -98,9 +100,9 @@ def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
     return lower, lower + size
 
 
-def _check_site(pos: Tensor, query: NormalizedPoints) -> Tensor:
-    """Return the coordinates that the model takes; refuse points far from its box."""
-    from torch_geometric_flare.mesh_io.extent import describe_box, share_inside
+def _check_site(pos: Tensor, query: NormalizedPoints) -> tuple[Tensor, Tensor]:
+    """Return the coordinates that the model takes, and which lie outside of its box."""
+    from torch_geometric_flare.mesh_io.extent import describe_box, inside_box
 
     lower, upper = _box(query)
     if (pos != pos[0])[:, len(lower) :].any():
@@ -108,17 +110,18 @@ def _check_site(pos: Tensor, query: NormalizedPoints) -> Tensor:
             "the place is not flat, but the model was trained in the plane"
         )
     pos = pos[:, : len(lower)]
-    share = share_inside(pos, lower, upper)
-    if share == 0:
+    inside = inside_box(pos, lower, upper)
+    if not inside.any():
         raise ValueError(
             f"the place extends over {describe_box(pos.amin(0), pos.amax(0))}, but the "
             f"model was trained on {describe_box(lower, upper)}: give points in that "
             "box, or scale=FACTOR for other units of length"
         )
+    share = inside.double().mean().item()
     if share < LEAST_SHARE:
         warnings.warn(
             f"only {share:.0%} of the place lies in the box that the model was trained "
             "on: expect large errors outside of it",
             stacklevel=4,
         )
-    return pos
+    return pos, ~inside

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare.fields import Fields
-from torch_geometric_flare.surrogates.mesh_sample import read_sample
+from torch_geometric_flare.surrogates.calibration import band
+from torch_geometric_flare.surrogates.mesh_sample import MeshSample, read_sample
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _PREDICTED = "predicted by"
@@ -17,16 +18,37 @@ _PREDICTED = "predicted by"
 def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
     sample = read_sample(surrogate, mesh, **options)
-    device = surrogate.target_normalizer.shift.device
-    predicted = sample.surrogate.predict(sample.data.to(device))
+    surrogate, data = sample.surrogate, sample.data
+    predicted = surrogate.predict(data)
     if not predicted.isfinite().all():
         raise ValueError(
             f"the model predicts values on {sample.name} that are not finite"
         )
-    notes = {"provenance": provenance(surrogate), "weights": sample.weights}
-    values = surrogate.split(predicted)
-    add_fields(sample.mesh, sample.fields, values, sample.location, notes, sample.name)
+    values, bands = surrogate.split(predicted), {}
+    notes = sample_notes(sample)
+    if surrogate.calibration is not None:
+        bands = surrogate.split(band(surrogate, data, predicted, "marginal"))
+        notes["band_level"] = f"{surrogate.calibration.level:g}"
+    add_fields(
+        sample.mesh,
+        sample.fields,
+        values,
+        sample.location,
+        notes,
+        sample.name,
+        outside=sample.outside,
+        bands=bands,
+    )
     return sample.mesh
+
+
+def sample_notes(sample: MeshSample) -> dict[str, str]:
+    """Return what the field data say of any prediction by a mesh."""
+    return {
+        "provenance": _provenance(sample.surrogate),
+        "weights": sample.weights,
+        "guard": sample.verdict,
+    }
 
 
 def add_fields(
@@ -36,6 +58,9 @@ def add_fields(
     location: str,
     notes: Mapping[str, str],
     name: str,
+    *,
+    outside: Tensor,
+    bands: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Put predicted fields, and their errors where the truth is known, on a mesh.
 
@@ -46,11 +71,15 @@ def add_fields(
         location: Where they lie: `"cell"` or `"point"`.
         notes: Texts for the field data.
         name: What warnings call the mesh.
+        outside: Which points lie outside of the box of the training, [N].
+        bands: Half widths about the predictions by name, [N, C].
     """
     from torch_geometric_flare import mesh_io
 
     there = mesh.cell_data if location == "cell" else mesh.point_data
-    notes = dict(notes)
+    notes, bands = dict(notes), bands or {}
+    if outside.any():
+        there["outside_box"] = outside.numpy().astype("uint8")
     # Of a mesh that was predicted on before, the truth has its other name already.
     suffix = "_true" if _is_predicted(mesh) else ""
     for field in fields:
@@ -63,6 +92,8 @@ def add_fields(
                 there[f"{field.name}_error"] = predicted - truth
                 _count_gaps(f"{field.name}_true", truth, name)
         there[field.name] = predicted
+        if field.name in bands:
+            there[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
         notes[f"{field.name}_unit"] = field.unit
         notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
@@ -87,7 +118,7 @@ def _is_predicted(mesh: Any) -> bool:
     return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
 
 
-def provenance(surrogate: NormalizedModel) -> str:
+def _provenance(surrogate: NormalizedModel) -> str:
     """Say where the numbers come from."""
     data = surrogate.training_data or "data that it does not name"
     return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"
