@@ -93,6 +93,7 @@ def test_a_slice(files, surrogate, capsys):
     assert "FLAREQuery from checkpoint run/last.ckpt" in str(
         result.field_data["provenance"][0]
     )
+    assert str(result.field_data["guard"][0]).startswith("none")
     assert not list(files.glob("*predicted*"))
 
 
@@ -257,6 +258,17 @@ def test_what_lies_outside_of_the_box_of_the_training(files, surrogate, capsys):
     (files / "p.csv").write_text("3,0,0\n5,0,0\n6,0,0\n7,0,0\n")
     assert main(["predict", "run/last.ckpt", "body.stl", "--at=p.csv"]) == 0
     assert "25%" in capsys.readouterr().err
+    assert pv.read("body_stl_p_csv.vtp")["outside_box"].tolist() == [0, 1, 1, 1]
+
+
+def test_the_guard_judges_the_body(surrogate):
+    spheres = [body(radius) for radius in (0.9, 0.92, 0.94, 0.96, 0.98, 1.0)]
+    surrogate.fit_guard([Data(pos=torch.tensor(s.points)) for s in spheres])
+    result = surrogate.predict_around(spheres[2], "slice:y=0:0.5", guard="error")
+    assert str(result.field_data["guard"][0]).startswith("inside")
+    flat = body().scale((1.0, 1.0, 0.05))
+    with pytest.raises(ValueError, match="outside"):
+        surrogate.predict_around(flat, "slice:y=0:0.5", guard="error")
 
 
 def test_a_single_point(surrogate):
