@@ -18,6 +18,7 @@ from torch_geometric_flare.surrogates.normalized_points import (
     read_fields,
     read_normalizer,
 )
+from torch_geometric_flare.surrogates.predict_around import predict_around
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
@@ -272,6 +273,43 @@ class QuerySurrogate(Surrogate):
             **options: Those of `Surrogate.predict_mesh`.
         """
         return self.source().predict_mesh(mesh, **options)
+
+    def predict_around(self, mesh: Any, at: Any, **options: Any) -> Any:
+        """Encode a mesh and predict the fields of query points in a place around it.
+
+        Points inside of the mesh get NaN where it is a closed surface in space; the
+        field data of the result count them, as `points_inside`. Otherwise these say
+        what those of `Surrogate.predict_mesh` do.
+
+        Needs PyVista: `pip install ".[viz]"`. Write the result with
+        `mesh_io.save_dataset`.
+
+        Args:
+            mesh: The geometry, as for `Surrogate.predict_mesh`.
+            at: Where to predict, in the unit of the mesh: a `mesh_io.QuerySite`, its
+                text, such as `"slice:y=0"`, or a PyVista mesh, for its points. Features
+                of query points are arrays of it, or computed from it, as of
+                `mesh_io.find_features`.
+            **options: Those of `Surrogate.predict_mesh`; `location` is that of the
+                source points, and `constants` may hold features of query points.
+
+        Returns:
+            A copy of the place with one array at the points per field: a
+            `pyvista.ImageData` for a slice or a box, a `pyvista.PolyData` for a table,
+            or a mesh as that given.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            TypeError: If `mesh` or `at` is neither a file nor one mesh.
+            ValueError: As `Surrogate.predict_mesh`, for either; also if `at` is no
+                place, does not fit the dimension or lies far from the box of the
+                training.
+
+        Warns:
+            UserWarning: As `Surrogate.predict_mesh`, for either.
+        """
+        with torch.device("cpu"):  # where meshes are, whatever torch's default device
+            return predict_around(self, mesh, at, **options)
 
     def describe_more(self) -> dict[str, Any]:
         """Return what a checkpoint says of the query points."""

@@ -148,7 +148,7 @@ class Surrogate(NormalizedModel):
                 location=location,
                 constants=constants,
                 scale=scale,
-                arrays=tuple(arrays),
+                arrays=arrays,
                 weight=weight,
                 guard=guard,
             )
