@@ -8,6 +8,8 @@ has seen so far, which never decreases: none can overflow, and no range of score
 excluded.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -18,7 +20,7 @@ from torch_geometric_flare.functional.attention.dense import check_dense, flare_
 from torch_geometric_flare.functional.autograd import any_requires_grad
 from torch_geometric_flare.functional.checks import check_given
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
-from torch_geometric_flare.functional.torch_internals import no_autocast
+from torch_geometric_flare.functional.torch_internals import no_autocast, tracing
 
 # Blocks that run in parallel, and whose intermediate results are in memory together.
 _BLOCKS = 64
@@ -31,7 +33,7 @@ def causal_flare_attention(
     *,
     scale: float = 1.0,
     state: SoftmaxState | None = None,
-    block_size: int = 32,
+    block_size: int = 64,
 ) -> Tensor:
     r"""Compute FLARE attention in which step $i$ sees the steps $j \le i$.
 
@@ -132,7 +134,7 @@ def _attend(
             SoftmaxState(*(part.unflatten(0, sizes) for part in blocks)), before
         )
     before = SoftmaxState(*(part.flatten(0, 1) for part in before))
-    y = _attend_block(q, k, v, before, scale)
+    y = _attend_blocks(q, k, v, before, scale)
     y = y.unflatten(0, (num_blocks, graphs)).movedim(0, 2)
     return y.flatten(2, 3)[:, :, :num_steps]
 
@@ -152,7 +154,7 @@ def _prefixes(states: SoftmaxState, first: SoftmaxState) -> SoftmaxState:
     return SoftmaxState(*(torch.stack(p, dim=1).flatten(0, 1)[:num] for p in pairs))
 
 
-def _attend_block(
+def _attend_blocks(
     q: Tensor, k: Tensor, v: Tensor, before: SoftmaxState, scale: float
 ) -> Tensor:
     """Compute the steps of each block.
@@ -164,10 +166,39 @@ def _attend_block(
         before: The state before each block.
         scale: Factor on the scores.
     """
-    num_steps, latents, channels = k.size(2), q.size(1), v.size(-1)
-    width = 1 << (num_steps - 1).bit_length()
-    k, v = (pad(x, (0, 0, 0, width - num_steps)) for x in (k, v))
     scores = scale * k @ q.mT  # [B, H, n, M]
+    if tracing() != "none":
+        return _attend_by_halves(scores, v, before)
+    # How much the largest score so far grows within a block.
+    seen = scores.detach()
+    growth = seen.amax(dim=2) - torch.maximum(before.lse.detach(), seen[:, :, 0])
+    steep = (growth > math.log(torch.finfo(v.dtype).max) / 4).flatten(1).any(dim=1)
+    y = torch.empty_like(v)
+    for attend, chosen in ((_attend_by_mask, ~steep), (_attend_by_halves, steep)):
+        rows = chosen.nonzero().squeeze(-1)
+        if len(rows) == len(v):
+            return attend(scores, v, before)
+        if len(rows) > 0:
+            own = SoftmaxState(*(part[rows] for part in before))
+            y = y.index_copy(0, rows, attend(scores[rows], v[rows], own))
+    return y
+
+
+def _attend_by_mask(scores: Tensor, v: Tensor, before: SoftmaxState) -> Tensor:
+    """Compute blocks with one reference for all steps, as masked attention."""
+    reference = torch.maximum(scores.amax(dim=2), before.lse).detach()
+    weight = (scores - reference.unsqueeze(2)).exp()
+    carried = (before.lse - reference).exp()
+    share = scores.softmax(dim=-1) / (weight.cumsum(dim=2) + carried.unsqueeze(2))
+    seen = (share @ weight.mT).tril()
+    return seen @ v + share @ (carried.unsqueeze(-1) * before.value)
+
+
+def _attend_by_halves(scores: Tensor, v: Tensor, before: SoftmaxState) -> Tensor:
+    """Compute blocks for scores of any range."""
+    num_steps, latents, channels = *scores.shape[2:], v.size(-1)
+    width = 1 << (num_steps - 1).bit_length()
+    scores, v = (pad(x, (0, 0, 0, width - num_steps)) for x in (scores, v))
     # The largest score so far; no result depends on it, so it needs no gradient.
     earlier = before.lse.unsqueeze(2)
     top = torch.maximum(scores.detach().cummax(dim=2).values, earlier.detach())
