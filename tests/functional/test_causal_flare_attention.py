@@ -44,16 +44,19 @@ def test_any_block_size_equals_the_reference(steps, block_size, scale):
     )
 
 
-@pytest.mark.parametrize("steep", [False, True])
-def test_both_ways_equal_the_reference(monkeypatch, steep):
-    """Where the scores of a block lie far apart, its steps are halved."""
-    wrong, right = "_attend_by_mask", "_attend_by_halves"
-    if not steep:
-        wrong, right = right, wrong
-    monkeypatch.setattr(causal, wrong, None)
+def test_halves_for_scores_of_any_range(monkeypatch):
+    """The way of steep blocks, taken by all."""
+    monkeypatch.setattr(causal, "_attend_by_mask", causal._attend_by_halves)
+    assert_same_function(
+        lambda q, k, v: causal_flare_attention(q, k, v, block_size=13),
+        reference(1.0),
+        draw(100),
+    )
+
+
+def test_ordinary_scores_take_the_masked_form(monkeypatch):
+    monkeypatch.setattr(causal, "_attend_by_halves", None)
     q, k, v = draw(100)
-    if steep:
-        k = k * 1000
     y = causal_flare_attention(q, k, v, block_size=16)
     torch.testing.assert_close(y, reference_causal_flare_attention(q, k, v))
 
