@@ -25,8 +25,7 @@ from torch_geometric_flare.nn import CausalFLAREConv, ResidualMLP
 from torch_geometric_flare.simulation import AdvectionDiffusion
 from torch_geometric_flare.training import add_threads_option, user_errors
 
-LINE = torch.tensor([0.25, 0.5, 0.75])
-PROBES = torch.cartesian_prod(LINE, LINE)
+PROBES = torch.cartesian_prod(*[torch.tensor([0.25, 0.5, 0.75])] * 2)
 
 
 class CausalNetwork(nn.Module):
@@ -41,28 +40,23 @@ class CausalNetwork(nn.Module):
             self.mixers.append(CausalFLAREConv(width, None, 4, 16, kv_layers=1))
             self.mlps.append(ResidualMLP(width, width, width, 1))
 
-    def run(self, x, mix):
-        """The network, with `mix(layer, x)` as its attention."""
-        x = self.lift(x)
-        for i, mlp in enumerate(self.mlps):
-            x = x + mix(i, self.norms[2 * i](x))
-            x = x + mlp(self.norms[2 * i + 1](x))
-        return self.head(self.norms[-1](x))
-
     def forward(self, x):
         """All steps of histories [B, T, C]."""
         batch = torch.arange(x.size(0)).repeat_interleave(x.size(1))
-        y = self.run(x.flatten(0, 1), lambda i, h: self.mixers[i](h, batch))
-        return y.unflatten(0, x.shape[:2])
+        return self.step(x.flatten(0, 1), batch=batch).unflatten(0, x.shape[:2])
 
-    def step(self, x, states):
+    def step(self, x, states=None, batch=None):
         """One step [B, C] of each history; replaces the `states`, one per layer."""
-
-        def mix(i, h):
-            y, states[i] = self.mixers[i].step(h, states[i])
-            return y
-
-        return self.run(x, mix)
+        x = self.lift(x)
+        for i, (mixer, mlp) in enumerate(zip(self.mixers, self.mlps, strict=True)):
+            h = self.norms[2 * i](x)
+            if batch is not None:
+                h = mixer(h, batch)
+            else:
+                h, states[i] = mixer.step(h, states[i])
+            x = x + h
+            x = x + mlp(self.norms[2 * i + 1](x))
+        return self.head(self.norms[-1](x))
 
 
 class RecurrentNetwork(nn.Module):
@@ -84,7 +78,6 @@ def parse_args(argv=None):
     add = parser.add_argument
     add("--num-train", type=int, default=200)
     add("--num-test", type=int, default=50)
-    add("--resolution", type=int, default=12, help="cells along a side of the box")
     add("--steps", type=int, default=100, help="steps of a history")
     add("--ahead", type=int, default=20, help="steps to predict")
     add("--epochs", type=int, default=60)
@@ -115,7 +108,7 @@ def train(model, x, y, epochs):
     """Minimise the mean squared error over all steps."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
     total = epochs * -(-len(x) // 20)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total)
     for _ in range(epochs):
         for chosen in torch.randperm(len(x)).split(20):
             found = model(x[chosen]).view_as(y[chosen])
@@ -130,11 +123,9 @@ def train(model, x, y, epochs):
 def main(argv=None):
     """Simulate, train, compare, step."""
     args = parse_args(argv)
-    simulator = AdvectionDiffusion(args.resolution, args.steps, step=0.05, substeps=2)
+    simulator = AdvectionDiffusion(12, args.steps, step=0.05, substeps=2)
     training, test = (
-        torch.stack(
-            [read_probes(s) for s in SimulatedDataset("data", simulator, n, split)]
-        )
+        torch.stack([*map(read_probes, SimulatedDataset("data", simulator, n, split))])
         for split, n in (("train", args.num_train), ("test", args.num_test))
     )
     mean, std = training.mean(), training.std()
@@ -143,12 +134,11 @@ def main(argv=None):
     errors = {"the last reading": [y.square().mean((0, 1, 3)).sqrt()]}
     for seed in range(args.seeds):
         torch.manual_seed(seed)
-        sizes = x.size(2), y[0, 0].numel()
-        models = {
-            "CausalFLAREConv": CausalNetwork(*sizes),
-            "GRU": RecurrentNetwork(*sizes),
-        }
-        for name, model in models.items():
+        causal, gru = (
+            CausalNetwork(19, 9 * args.ahead),
+            RecurrentNetwork(19, 9 * args.ahead),
+        )
+        for name, model in (("CausalFLAREConv", causal), ("GRU", gru)):
             train(model, *fit, args.epochs)
             with torch.no_grad():
                 error = (model(x).view_as(y) - y).square().mean((0, 1, 3)).sqrt()
@@ -162,10 +152,10 @@ def main(argv=None):
         rows = torch.stack(runs)[:, [h - 1 for h in ahead]]  # [seeds, steps]
         cells = [f"{c.mean():.3f} ({c.min():.3f}–{c.max():.3f})" for c in rows.T]
         print(f"| {name} | {' | '.join(cells)} |")
-    model, states = models["CausalFLAREConv"], [None, None]
+    states = [None, None]
     with torch.no_grad():
-        apart = torch.stack([model.step(row, states) for row in x.unbind(1)], dim=1)
-        difference = float((apart - model(x)).abs().max())
+        apart = torch.stack([causal.step(row, states) for row in x.unbind(1)], dim=1)
+        difference = float((apart - causal(x)).abs().max())
     print(f"One step at a time differs from all at once by at most {difference:.1e}")
     return errors, difference
 
