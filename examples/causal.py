@@ -1,7 +1,6 @@
 """Predict what probes in a stirred box will read, from what they have read.
 
-    python examples/causal.py                       # simulated, minutes
-    python examples/causal.py --seeds 3             # mean and spread of three trainings
+    python examples/causal.py --seeds 3             # simulated, minutes
 
 Each simulated history is a substance in a box with a flow of its own, which no model
 sees; nine probes read the concentration. After every step, networks predict the next
@@ -26,14 +25,15 @@ from torch_geometric_flare.simulation import AdvectionDiffusion
 from torch_geometric_flare.training import add_threads_option, user_errors
 
 PROBES = torch.cartesian_prod(*[torch.tensor([0.25, 0.5, 0.75])] * 2)
+INPUTS = 2 * len(PROBES) + 1  # the readings, their last change, the clock
 
 
 class CausalNetwork(nn.Module):
     """Pre-norm blocks of causal attention and an MLP."""
 
-    def __init__(self, inputs, outputs, width=48, layers=2):
+    def __init__(self, outputs, width=48, layers=2):
         super().__init__()
-        self.lift, self.head = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.lift, self.head = nn.Linear(INPUTS, width), nn.Linear(width, outputs)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * layers + 1))
         self.mixers, self.mlps = nn.ModuleList(), nn.ModuleList()
         for _ in range(layers):
@@ -50,7 +50,7 @@ class CausalNetwork(nn.Module):
         x = self.lift(x)
         for i, (mixer, mlp) in enumerate(zip(self.mixers, self.mlps, strict=True)):
             h = self.norms[2 * i](x)
-            if batch is not None:
+            if states is None:
                 h = mixer(h, batch)
             else:
                 h, states[i] = mixer.step(h, states[i])
@@ -59,12 +59,12 @@ class CausalNetwork(nn.Module):
         return self.head(self.norms[-1](x))
 
 
-class RecurrentNetwork(nn.Module):
+class GRUNetwork(nn.Module):
     """A GRU on the same input."""
 
-    def __init__(self, inputs, outputs, width=64, layers=2):
+    def __init__(self, outputs, width=64, layers=2):
         super().__init__()
-        self.gru = nn.GRU(inputs, width, layers, batch_first=True)
+        self.gru = nn.GRU(INPUTS, width, layers, batch_first=True)
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x):
@@ -93,10 +93,7 @@ def read_probes(sample):
 
 
 def inputs_and_targets(c, ahead):
-    """What is known at each step, and the changes from there to the steps ahead.
-
-    Of readings [B, T, P]: [B, T - ahead, 2 P + 1] and [B, T - ahead, ahead, P].
-    """
+    """Inputs [B, t, 2 P + 1] of readings [B, T, P], and changes [B, t, ahead, P]."""
     targets = c[:, 1:].unfold(1, ahead, 1).mT
     now = c[:, : targets.size(1)]
     change = 10 * torch.cat([torch.zeros_like(c[:, :1]), now.diff(dim=1)], dim=1)
@@ -107,14 +104,13 @@ def inputs_and_targets(c, ahead):
 def train(model, x, y, epochs):
     """Minimise the mean squared error over all steps."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
-    total = epochs * -(-len(x) // 20)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total)
+    num_steps = epochs * -(-len(x) // 20)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, num_steps)
     for _ in range(epochs):
         for chosen in torch.randperm(len(x)).split(20):
             found = model(x[chosen]).view_as(y[chosen])
-            loss = (found - y[chosen]).square().mean()
             optimizer.zero_grad()
-            loss.backward()
+            (found - y[chosen]).square().mean().backward()
             optimizer.step()
             rate.step()
 
@@ -123,6 +119,8 @@ def train(model, x, y, epochs):
 def main(argv=None):
     """Simulate, train, compare, step."""
     args = parse_args(argv)
+    if not 0 < args.ahead < args.steps:
+        raise ValueError(f"--ahead is {args.ahead}, expected 1 to {args.steps - 1}")
     simulator = AdvectionDiffusion(12, args.steps, step=0.05, substeps=2)
     training, test = (
         torch.stack([*map(read_probes, SimulatedDataset("data", simulator, n, split))])
@@ -134,25 +132,22 @@ def main(argv=None):
     errors = {"the last reading": [y.square().mean((0, 1, 3)).sqrt()]}
     for seed in range(args.seeds):
         torch.manual_seed(seed)
-        causal, gru = (
-            CausalNetwork(19, 9 * args.ahead),
-            RecurrentNetwork(19, 9 * args.ahead),
-        )
+        causal, gru = (kind(9 * args.ahead) for kind in (CausalNetwork, GRUNetwork))
         for name, model in (("CausalFLAREConv", causal), ("GRU", gru)):
             train(model, *fit, args.epochs)
             with torch.no_grad():
                 error = (model(x).view_as(y) - y).square().mean((0, 1, 3)).sqrt()
             errors.setdefault(name, []).append(error)
-            count = sum(p.numel() for p in model.parameters())
+            count = sum(map(torch.numel, model.parameters()))
             print(f"seed {seed}: {name} of {count:,} parameters", flush=True)
     ahead = sorted({1, -(-args.ahead // 4), -(-args.ahead // 2), args.ahead})
     print("Root mean square error of simulated readings, in standard deviations")
     print(f"| steps ahead | {' | '.join(map(str, ahead))} |")
     for name, runs in errors.items():
-        rows = torch.stack(runs)[:, [h - 1 for h in ahead]]  # [seeds, steps]
-        cells = [f"{c.mean():.3f} ({c.min():.3f}–{c.max():.3f})" for c in rows.T]
+        columns = torch.stack(runs)[:, [h - 1 for h in ahead]].T
+        cells = [f"{c.mean():.3f} ({c.min():.3f}–{c.max():.3f})" for c in columns]
         print(f"| {name} | {' | '.join(cells)} |")
-    states = [None, None]
+    states = [None] * len(causal.mixers)
     with torch.no_grad():
         apart = torch.stack([causal.step(row, states) for row in x.unbind(1)], dim=1)
         difference = float((apart - causal(x)).abs().max())

@@ -2,10 +2,10 @@
 
     python examples/benchmarks/causal.py                  # 1,000 to 100,000 steps
 
-Each line compares `causal_flare_attention` with PyTorch's
-`scaled_dot_product_attention(is_causal=True)` of the same heads and width, forward and
-training, and one `CausalFLAREConv.step` after that many steps with one after a thousand.
-Nothing is timed before it agrees with its definition. Times are medians of runs in turn.
+Compares `causal_flare_attention` with `scaled_dot_product_attention(is_causal=True)` of
+the same heads and width, forward and training, and a `CausalFLAREConv.step` after many
+steps with one after few. Nothing is timed before it agrees with its definition. Ratios
+are medians over runs in turn.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-r"""FLARE attention in which a step sees itself and earlier steps, at linear cost.
+"""FLARE attention in which a step sees itself and earlier steps, at linear cost.
 
 Blocks of steps are encoded at once; a prefix scan of their states by the merge law
-gives the exact state before each. Within a block, the first half of the steps is
+gives the exact state before each. Within a block, attention is a masked matrix of rank
+M. Where scores grow too much within a block for that, the first half of its steps is
 gathered into the latents and passed to the second half, and so in each half, down to
-single steps. Every exponential is taken relative to the largest score that its latent
-has seen so far, which never decreases: none can overflow, and no range of scores is
-excluded.
+single steps, relative to the largest score so far: nothing overflows, whatever the
+scores.
 """
 
 import math
@@ -41,10 +41,10 @@ def causal_flare_attention(
       \frac{\sum_{j \le i} e^{s\,q_m \cdot k_j} v_j}
            {\sum_{j \le i} e^{s\,q_m \cdot k_j}}$$
 
-    The last step gets what `flare_attention` gives it. The cost is
-    $O(NM(D + \log B))$ for blocks of $B$ steps. More than 64 blocks are computed 64 at a
-    time, and again in backward, so memory grows with the inputs alone. May be
-    differentiated any number of times.
+    The last step gets what `flare_attention` gives it. The cost is $O(NM(D + n))$ for
+    blocks of $n$ steps. More than 64 blocks are computed 64 at a time, and again in
+    backward, so that memory grows with the inputs alone. May be differentiated any
+    number of times.
 
     Args:
         q: Latent queries.
@@ -53,7 +53,7 @@ def causal_flare_attention(
         scale: Factor $s$ on the scores, both times.
         state: The state of earlier steps, from `flare_encode` with the same queries;
             `None` where there are none.
-        block_size: Steps $B$ of a block; it does not change the result.
+        block_size: Steps $n$ of a block; it does not change the result.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
