@@ -56,7 +56,7 @@ def causal_flare_attention(
         block_size: Steps $n$ of a block; it does not change the result.
 
     Shapes:
-        - `q`: $[H, M, D]$ or $[B, H, M, D]$
+        - `q`: $[H, M, D]$
         - `k`, `v`: $[B, H, N, D]$; $N$ may be zero
         - `state`: value $[B, H, M, D]$, log-sum-exp $[B, H, M]$
 
@@ -88,6 +88,7 @@ def causal_flare_attention(
     if k.size(2) == 0:
         return v
     q, k, values = q.to(dtype), k.to(dtype), v.to(dtype)
+    state = SoftmaxState(*(part.to(dtype) for part in state))
     steps, parts = _BLOCKS * block_size, []
     again = k.size(2) > steps and any_requires_grad(q, k, values, *state)
     with no_autocast(v.device.type):
