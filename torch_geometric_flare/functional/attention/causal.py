@@ -136,7 +136,7 @@ def _attend(
         )
     before = SoftmaxState(*(part.flatten(0, 1) for part in before))
     y = _attend_blocks(q, k, v, before, scale)
-    y = y.unflatten(0, (num_blocks, graphs)).movedim(0, 2)
+    y = y.reshape(num_blocks, graphs, *y.shape[1:]).movedim(0, 2)
     return y.flatten(2, 3)[:, :, :num_steps]
 
 
