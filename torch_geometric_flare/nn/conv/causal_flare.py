@@ -57,7 +57,7 @@ class CausalFLAREConv(nn.Module):
 
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594) for the operator without
-        order; [Theory](../../theory.md#steps-in-order) for this one.
+        order; the page Theory derives this one.
 
     Examples:
         >>> conv, x = CausalFLAREConv(16, heads=4, num_latents=32), torch.randn(100, 16)
