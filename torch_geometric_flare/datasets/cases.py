@@ -137,7 +137,11 @@ def _columns_of(
     condition: Field, header: Sequence[str], path: Path
 ) -> list[str | None]:
     """Return the column of each channel of a condition; `None` where there is none."""
-    marks = [""] if condition.channels == 1 else map("[{}]".format, range(condition.channels))
+    marks = (
+        [""]
+        if condition.channels == 1
+        else map("[{}]".format, range(condition.channels))
+    )
     found = [_column_of(condition, mark, header, path) for mark in marks]
     if None in found and any(found):
         raise ValueError(
@@ -151,7 +155,9 @@ def _column_of(
     condition: Field, mark: str, header: Sequence[str], path: Path
 ) -> str | None:
     names = {condition.array + mark, condition.name + mark}
-    found = [name for name in header if _without_unit(name)[0] in names or name in names]
+    found = [
+        name for name in header if _without_unit(name)[0] in names or name in names
+    ]
     if len(found) > 1:
         raise ValueError(f"'{path}' has the columns {found} for {condition}: keep one")
     if not found:
@@ -179,7 +185,5 @@ def _number(text: str, column: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(
-            f"{where}: {column!r} is {text!r}, expected a finite number"
-        )
+        raise ValueError(f"{where}: {column!r} is {text!r}, expected a finite number")
     return value

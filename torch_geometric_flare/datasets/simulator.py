@@ -21,7 +21,18 @@ _OPTIONAL = ("normal", "area", "cells", "edge_index", "grid")
 _STANDARD = ("x", "pos", "y", "u", *_OPTIONAL)
 REDRAWS = "redraws"
 """Name of the array that counts draws without a solution in a sample's file."""
-RESERVED = ("x", "y", "u", "pos", "batch", "ptr", "cells", "edge_index", "grid", REDRAWS)
+RESERVED = (
+    "x",
+    "y",
+    "u",
+    "pos",
+    "batch",
+    "ptr",
+    "cells",
+    "edge_index",
+    "grid",
+    REDRAWS,
+)
 """Names that no field or feature may have."""
 
 

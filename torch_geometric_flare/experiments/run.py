@@ -300,10 +300,13 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         in_channels=channels,
         out_channels=num_channels(splits.fields),
         num_coordinates=coordinates,
+        condition_channels=num_channels(splits.conditions),
     )
-    bounds = None
+    bounds = condition_bounds = None
     if splits.features:
         bounds = channel_bounds(data.x[:, coordinates:] for data in splits.train)
+    if splits.conditions:
+        condition_bounds = channel_bounds(data.u for data in splits.train)
     return training.SurrogateModule(
         network,
         splits.target_normalizer,
@@ -316,4 +319,7 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         location=splits.location,
         weighted=splits.weighted,
         feature_bounds=bounds,
+        conditions=splits.conditions,
+        condition_normalizer=splits.condition_normalizer,
+        condition_bounds=condition_bounds,
     )

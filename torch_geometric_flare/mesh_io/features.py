@@ -155,9 +155,7 @@ def _array_name(feature: Field, *places: Any) -> str:
     return feature.array if there else feature.name
 
 
-def _same_everywhere(
-    field_data: Any, name: str, feature: Field, number: int
-) -> Tensor:
+def _same_everywhere(field_data: Any, name: str, feature: Field, number: int) -> Tensor:
     """Return the numbers of field data at every place."""
     given = np.asarray(field_data[name])
     if given.dtype.kind not in "fiu" or given.size != feature.channels:

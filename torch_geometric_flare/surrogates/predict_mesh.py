@@ -108,7 +108,8 @@ def predict_mesh(
         raise ValueError(f"{prefix}{error}") from error
     bounds = surrogate.feature_bounds
     _check_range(bounds, surrogate.input_normalizer, features, inputs, name)
-    _check_range(None, surrogate.condition_normalizer, conditions, numbers, name)
+    bounds = surrogate.condition_bounds
+    _check_range(bounds, surrogate.condition_normalizer, conditions, numbers, name)
     if conditions:
         data.u = torch.cat(list(numbers.values()), dim=1)
     for feature, column in inputs.items():

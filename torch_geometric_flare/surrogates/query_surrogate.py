@@ -226,6 +226,7 @@ class QuerySurrogate(Surrogate):
             conditions=self.conditions,
             condition_normalizer=self.condition_normalizer,
             feature_bounds=self.feature_bounds,
+            condition_bounds=self.condition_bounds,
         )
 
     def predict_mesh(self, mesh: Any, **options: Any) -> Any:
