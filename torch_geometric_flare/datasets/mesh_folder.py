@@ -212,10 +212,10 @@ class MeshFolder(ConvertedFiles):
 
     @property
     def _converted_name(self) -> str:
+        whole = [self._whole] if self._whole else []
         arrays = [
             [(field.name, field.channels, field.source) for field in group]
-            for group in (self.fields, self._arrays_at_points, self._whole)
-            if group is not self._whole or group
+            for group in (self.fields, self._arrays_at_points, *whole)
         ]
         chosen = [self.part] if self.part else []
         return f"{self.location}s_{_digest(_FORMAT, arrays, *chosen)}"
@@ -338,7 +338,8 @@ class MeshFolder(ConvertedFiles):
         """Return fields, inputs and what is measured on the training split.
 
         Coordinates are mapped from their bounds to 0 and 1, features, conditions and
-        fields to zero mean and unit deviation. All samples are read, without `transform`.
+        fields to zero mean and unit deviation. All samples are read, without
+        `transform`.
 
         Returns:
             Arguments of `SurrogateModule` and `Surrogate`, by name.

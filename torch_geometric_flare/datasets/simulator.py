@@ -212,8 +212,8 @@ def _checked(simulator: Simulator, raw: object) -> dict[str, Array]:
     if unknown:
         raise ValueError(
             f"{_listed(unknown)} is neither a field nor a feature nor a condition of "
-            f"the simulator nor one of {_listed(_OPTIONAL)}; x, y and u are made by the "
-            "data set"
+            f"the simulator nor one of {_listed(_OPTIONAL)}; x, y and u are made by "
+            "the data set"
         )
     arrays = {}
     for name, array in raw.items():

@@ -36,8 +36,8 @@ def load_simulated(
     """Return simulated splits, held in memory.
 
     Targets, features and conditions are normalised by their mean and deviation over the
-    training split, coordinates by the simulator's box. Samples lie at the points of a mesh or
-    grid.
+    training split, coordinates by the simulator's box. Samples lie at the points of a
+    mesh or grid.
 
     Args:
         simulator: The physics.

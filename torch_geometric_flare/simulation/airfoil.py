@@ -140,8 +140,9 @@ class AirfoilFlow:
             NotConverged: As `solve` does.
         """
         shape = AirfoilShape.sample(rng, self.deformation)
-        drawn = {name: draw(rng, getattr(self, name)) for name in ("mach", "incidence")}
-        flow = self.solve(shape, **drawn)
+        mach, incidence = draw(rng, self.mach), draw(rng, self.incidence)
+        flow = self.solve(shape, mach=mach, incidence=incidence)
+        drawn = {"mach": mach, "incidence": incidence}
         return {
             "pos": flow.nodes.reshape(-1, 2),
             "mach_number": flow.mach_number.reshape(-1, 1),

@@ -30,9 +30,9 @@ class CGridEuler:
     w = (\rho, \rho v_x, \rho v_y, \rho E),$$
 
     for a perfect gas, $p = (\gamma - 1)(\rho E - \tfrac12 \rho |v|^2)$, with $p = \rho
-    = 1$ in the free stream, which blows along +x at zero incidence. Unknowns are means of cells. Fluxes
-    take the mean state of two cells, plus the dissipation of Jameson, Schmidt and
-    Turkel,
+    = 1$ in the free stream, which blows along +x at zero incidence. Unknowns are means
+    of cells. Fluxes take the mean state of two cells, plus the dissipation of Jameson,
+    Schmidt and Turkel,
 
     $$d = \lambda \big( \varepsilon_2\, \delta w - \varepsilon_4\, \delta^3 w \big),
     \qquad \varepsilon_2 = \tfrac12 \max \nu, \qquad \varepsilon_4 = \max(0,
