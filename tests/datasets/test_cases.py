@@ -41,7 +41,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def read(folder, split="train", conditions=(SPEED, ANGLE), **options):
-    options = {"fractions": (0.5, 0, 0.5), "fields": ["pressure"], **options}
+    given = {"fractions": (0.5, 0, 0.5), "seed": 3, "fields": ["pressure"]}
+    options = {**given, **options}
     return MeshFolder(folder, split, conditions=conditions, **options)
 
 
@@ -97,10 +98,10 @@ def test_broadcast_makes_them_features(folder):
 
 
 def test_no_conditions_leave_all_as_it_was(folder):
-    plain = read(folder, conditions=())
+    plain = read(folder, conditions=(), seed=0)
     put(folder, "not a table")
-    again = read(folder, conditions=())
-    assert again.name == plain.name == "cells_9cb8bee4_b1eb1d46"
+    again = read(folder, conditions=(), seed=0)
+    assert again.name == plain.name == "cells_f7885fca_4b6815fb"
     assert "u" not in again[0] and again.surrogate_arguments()["conditions"] == ()
 
 
@@ -216,7 +217,6 @@ def test_a_checkpoint_and_its_command(folder, trained, tmp_path, capsys):
     for options, message in (
         ((), "lacks the condition speed (m/s)"),
         (("--set=speed=30 km/h",), "'km/h'"),
-        (("--set=speed=30 ",), "set speed"),
         (("--set=sped=30",), "'sped' is set"),
     ):
         status, said = run(*options)

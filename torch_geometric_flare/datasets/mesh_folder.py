@@ -281,22 +281,20 @@ class MeshFolder(ConvertedFiles):
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
         """Return the mesh made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
+        if self._whole:
+            tensors["u"] = torch.from_numpy(self._case(name, arrays))
         for key in self._in_double:  # in all samples, as they meet in batches
             tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
         for feature, columns in channel_slices(self._arrays_at_points).items():
             data[feature_key(feature)] = features[:, columns]
-        if not self._whole:
-            return data
-        u = torch.from_numpy(self._case(name, arrays))
-        u = u.double() if "u" in self._in_double else u
-        if not self.broadcast:
-            data.u = u
+        if not (self.broadcast and self._whole):
             return data
         for condition, columns in channel_slices(self._whole).items():
-            rows = u[:, columns].expand(len(data.pos), -1)
+            rows = data.u[:, columns].expand(len(data.pos), -1)
             data[feature_key(condition)] = rows.contiguous()
+        del data.u
         return data
 
     def _case(self, name: str, arrays: Mapping[str, Array]) -> Array:
