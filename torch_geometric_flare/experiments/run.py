@@ -86,7 +86,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if splits.val is not None:
         counts.insert(1, f"{len(splits.val)} to validate on")
     log.info("%s; %s", ", ".join(counts), network)
-    data = _make_data(splits, recipe, config.seed)
+    data = make_data(splits, recipe, config.seed)
     recipe = module.recipe = _fit_budget(config, module, data, folder)
     timer = StepTimer()
     surrogate = training.fit(
@@ -208,9 +208,16 @@ def _choose_recipe(config: RunConfig) -> Recipe:
     )
 
 
-def _make_data(
+def make_data(
     splits: Splits, recipe: Recipe, seed: int
 ) -> training.SurrogateDataModule:
+    """Return the batches that a recipe trains on.
+
+    Args:
+        splits: The data.
+        recipe: Its `batch_size` and `num_points`.
+        seed: Seed of their order and of the points.
+    """
     transforms = [] if splits.train_transform is None else [splits.train_transform]
     if recipe.num_points is not None:
         transforms += [_PointsAlone(), FixedPoints(recipe.num_points, replace=False)]
