@@ -66,7 +66,7 @@ def test_what_may_come_with_it():
         ({"stress": None}, "'stress' is missing among 'flow', 'modulus', 'pos'"),
         ({"pos": None, "modulus": None}, "'modulus', 'pos' is missing"),
         ({"velocity": np.ones(SIZE)}, "'velocity' is neither a field nor a feature"),
-        ({"y": np.ones(SIZE)}, "'y' is neither .* x and y are made by the data set"),
+        ({"y": np.ones(SIZE)}, "'y' is neither .* x, y and u are made by the data set"),
         ({"stress": [0.0] * SIZE}, "'stress' must be a numeric array, got list"),
         ({"stress": np.full(SIZE, "a")}, "a numeric array, got an array of <U1"),
         ({"stress": np.full(SIZE, None)}, "a numeric array, got an array of object"),

@@ -159,14 +159,14 @@ class MeshFolder(ConvertedFiles):
             raise ValueError(f"location must be 'cell' or 'point', got {location!r}.")
         self.fields = _as_fields("fields", fields)
         self.features = _as_fields("features", features)
-        self._arrays_at_points = self.features
-        self._whole = _as_fields("conditions", conditions)
+        self._inputs = self.features
+        self._conditions = _as_fields("conditions", conditions)
         # Raises on equal names.
-        channel_slices((*self.fields, *self.features, *self._whole))
+        channel_slices((*self.fields, *self.features, *self._conditions))
         self.broadcast = broadcast
-        self.conditions = () if broadcast else self._whole
+        self.conditions = () if broadcast else self._conditions
         if broadcast:
-            self.features += self._whole
+            self.features += self._conditions
         self.location = location
         self.seed = seed
         self.fractions = _check_fractions(fractions)
@@ -177,8 +177,8 @@ class MeshFolder(ConvertedFiles):
         folder = as_path(root)
         self._mesh_names = _find_meshes(folder, suffixes)
         self._cases: dict[str, Case] = {}
-        if self._whole and (folder / TABLE).is_file():
-            self._cases = read_cases(folder / TABLE, self._whole, self._mesh_names)
+        if self._conditions and (folder / TABLE).is_file():
+            self._cases = read_cases(folder / TABLE, self._conditions, self._mesh_names)
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
         _check_writable(self._cache_dir, folder)
@@ -212,10 +212,12 @@ class MeshFolder(ConvertedFiles):
 
     @property
     def _converted_name(self) -> str:
-        whole = [self._whole] if self._whole else []
+        groups = [self.fields, self._inputs]
+        if self._conditions:
+            groups.append(self._conditions)
         arrays = [
             [(field.name, field.channels, field.source) for field in group]
-            for group in (self.fields, self._arrays_at_points, *whole)
+            for group in groups
         ]
         chosen = [self.part] if self.part else []
         return f"{self.location}s_{_digest(_FORMAT, arrays, *chosen)}"
@@ -250,8 +252,8 @@ class MeshFolder(ConvertedFiles):
         cells = self.location == "cell"
         data = mesh.cell_data if cells else mesh.point_data
         try:
-            inputs = mesh_io.find_features(mesh, self._arrays_at_points, cells=cells)
-            case = field_data_case(mesh, self._whole)
+            inputs = mesh_io.find_features(mesh, self._inputs, cells=cells)
+            case = field_data_case(mesh, self._conditions)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}. {_found(mesh, path)}") from error
         pos = narrow((mesh.cell_centers() if cells else mesh).points)
@@ -275,23 +277,23 @@ class MeshFolder(ConvertedFiles):
             "normal": normal,
             "area": area,
             "weight": np.empty(0, np.float32) if weight is None else weight.numpy(),
-            **({"case": case} if self._whole else {}),
+            **({"case": case} if self._conditions else {}),
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
         """Return the mesh made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
-        if self._whole:
+        if self._conditions:
             tensors["u"] = torch.from_numpy(self._case(name, arrays))
         for key in self._in_double:  # in all samples, as they meet in batches
             tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
-        for feature, columns in channel_slices(self._arrays_at_points).items():
+        for feature, columns in channel_slices(self._inputs).items():
             data[feature_key(feature)] = features[:, columns]
-        if not (self.broadcast and self._whole):
+        if not (self.broadcast and self._conditions):
             return data
-        for condition, columns in channel_slices(self._whole).items():
+        for condition, columns in channel_slices(self._conditions).items():
             rows = data.u[:, columns].expand(len(data.pos), -1)
             data[feature_key(condition)] = rows.contiguous()
         del data.u
@@ -300,7 +302,7 @@ class MeshFolder(ConvertedFiles):
     def _case(self, name: str, arrays: Mapping[str, Array]) -> Array:
         """Return the conditions of a mesh, [1, G]."""
         case, path = self._cases.get(name), Path(self.root, name)
-        return narrow(join_case(case, arrays["case"], self._whole, path))
+        return narrow(join_case(case, arrays["case"], self._conditions, path))
 
     def _changed_samples(self) -> set[str]:
         samples = read_json(self.processed_paths[0]).get("samples")
@@ -326,7 +328,7 @@ class MeshFolder(ConvertedFiles):
     def _notes(self, name: str, arrays: Mapping[str, Array]) -> dict[str, Any]:
         double = [k for k in self.array_names if arrays[k].dtype == np.float64]
         notes = {**super()._notes(name, arrays), "in_double": double}
-        if self._whole:
+        if self._conditions:
             if self._case(name, arrays).dtype == np.float64:
                 double.append("u")
             notes["case"] = self._cases.get(name)
