@@ -102,7 +102,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if splits.val is not None:
         counts.insert(1, f"{len(splits.val)} to validate on")
     log.info("%s; %s", ", ".join(counts), network)
-    data = _make_data(splits, recipe, config.seed)
+    data = make_data(splits, recipe, config.seed)
     trainer = training.TrainerConfig(
         accelerator=config.device, **config.values_of(training.TrainerConfig)
     )
@@ -247,9 +247,16 @@ def _measure_trust(
         add_trust(folder / name, surrogate)
 
 
-def _make_data(
+def make_data(
     splits: Splits, recipe: Recipe, seed: int
 ) -> training.SurrogateDataModule:
+    """Return the batches that a recipe trains on.
+
+    Args:
+        splits: The data.
+        recipe: Its `batch_size` and `num_points`.
+        seed: Seed of their order and of the points.
+    """
     transforms = [] if splits.train_transform is None else [splits.train_transform]
     if recipe.num_points is not None:
         transforms += [_PointsAlone(), FixedPoints(recipe.num_points, replace=False)]
@@ -340,10 +347,13 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         in_channels=channels,
         out_channels=num_channels(splits.fields),
         num_coordinates=coordinates,
+        condition_channels=num_channels(splits.conditions),
     )
-    bounds = None
+    bounds = condition_bounds = None
     if splits.features:
         bounds = channel_bounds(data.x[:, coordinates:] for data in splits.train)
+    if splits.conditions:
+        condition_bounds = channel_bounds(data.u for data in splits.train)
     return training.SurrogateModule(
         network,
         splits.target_normalizer,
@@ -356,4 +366,7 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         location=splits.location,
         weighted=splits.weighted,
         feature_bounds=bounds,
+        conditions=splits.conditions,
+        condition_normalizer=splits.condition_normalizer,
+        condition_bounds=condition_bounds,
     )
