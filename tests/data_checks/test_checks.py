@@ -33,8 +33,10 @@ def only(report, *, mesh=ODD):
 def rebuilt(car, change, points=None):
     """A car with other faces: `change` gets and returns them as lists."""
     faces = change([list(cell.point_ids) for cell in car.cell])
-    made = pv.PolyData(points if points is not None else car.points)
-    made.faces = sum(([len(f), *f] for f in faces), [])
+    made = pv.PolyData(
+        car.points if points is None else points,
+        faces=np.concatenate([[len(face), *face] for face in faces]),
+    )
     made.cell_data["pressure"] = np.resize(car["pressure"], len(faces))
     made.field_data["speed"] = car.field_data["speed"]
     return made

@@ -186,7 +186,7 @@ def _check_constants(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
 def _check_statistics(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
     """Compare each statistic of each array over the meshes."""
     conditions = {name for mesh in meshes for name in mesh.conditions}
-    varied = any(len(set(_values(meshes, name).tolist())) > 1 for name in conditions)
+    varied = any(len(set(map(tuple, _values(meshes, n)))) > 1 for n in conditions)
     for location, name in _all_places(meshes):
         found = [mesh.arrays.get((location, name)) for mesh in meshes]
         having = [m for m, one in zip(meshes, found, strict=True) if one is not None]

@@ -12,11 +12,16 @@ from torch_geometric_flare.surrogates.query_surrogate import (
     QuerySurrogate,
 )
 from torch_geometric_flare.surrogates.rollout import rollout
+from torch_geometric_flare.surrogates.sensitivity import Flow, Sensitivity
+from torch_geometric_flare.surrogates.surface_geometry import SurfaceGeometry
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 __all__ = [
+    "Flow",
     "QueryPoints",
     "QuerySurrogate",
+    "Sensitivity",
+    "SurfaceGeometry",
     "Surrogate",
     "describe_model",
     "edge_transform",

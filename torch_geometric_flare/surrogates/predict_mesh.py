@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence, Set
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,7 +42,30 @@ _LARGEST_SPREAD = 10
 _FEWEST = 20  # points that have a distribution
 
 
-def predict_mesh(
+class MeshSample(NamedTuple):
+    """A mesh as a sample of a surrogate.
+
+    Attributes:
+        mesh: A copy of the mesh, without what is hidden.
+        data: The sample.
+        surrogate: What predicts on it; the one asked, or a copy that weighs points
+            otherwise.
+        fields: Fields of the surrogate, with the arrays of this mesh as sources.
+        location: Where it predicts, `"cell"` or `"point"`.
+        weights: Where the weights of points come from, in words.
+        name: What messages call the mesh.
+    """
+
+    mesh: Any
+    data: Data
+    surrogate: NormalizedModel
+    fields: Fields
+    location: str
+    weights: str
+    name: str
+
+
+def mesh_sample(
     surrogate: NormalizedModel,
     mesh: str | os.PathLike[str] | Any,
     *,
@@ -51,8 +74,8 @@ def predict_mesh(
     scale: float,
     arrays: Fields,
     weight: str | None,
-) -> Any:
-    """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
+) -> MeshSample:
+    """Return what a surrogate sees of a mesh; see `Surrogate.predict_mesh`."""
     # Meshes need pyvista, which a surrogate can do without.
     from torch_geometric_flare import mesh_io
 
@@ -63,7 +86,7 @@ def predict_mesh(
         warnings.warn(
             f"predicting at the {location}s of the mesh, but the model was trained at "
             f"the {trained}s",
-            stacklevel=3,
+            stacklevel=4,
         )
     location = location or trained or "point"
     named = surrogate.fields, surrogate.features, surrogate.conditions
@@ -114,6 +137,18 @@ def predict_mesh(
     for feature, column in inputs.items():
         data[feature_key(feature)] = column
     surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
+    return MeshSample(mesh, data, surrogate, fields, location, weights, name)
+
+
+def predict_mesh(
+    surrogate: NormalizedModel, mesh: str | os.PathLike[str] | Any, **options: Any
+) -> Any:
+    """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
+    from torch_geometric_flare import mesh_io
+
+    sample = mesh_sample(surrogate, mesh, **options)
+    mesh, data, surrogate, fields, location, weights, name = sample
+    cells = location == "cell"
     predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")
@@ -194,7 +229,7 @@ def _check_range(
                 f"{feature.name}{of} of {name} is {found}{unit}, but the model was "
                 f"trained on {low[columns][channel]:.4g} to "
                 f"{high[columns][channel]:.4g}{unit}{rule}: expect large errors",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
@@ -291,7 +326,7 @@ def _check_place(
         warnings.warn(
             f"only {share:.0%} of {name} lies in the box that the model was trained "
             "on: expect large errors outside of it",
-            stacklevel=4,
+            stacklevel=5,
         )
     return pos
 
