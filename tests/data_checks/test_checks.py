@@ -63,7 +63,7 @@ def test_a_hole_is_an_error_where_the_others_are_closed(cars):
 
 def test_a_crack_is_told_from_a_hole(cars):
     car = cars[ODD]
-    points, corners = car.points.copy(), list(car.cell[40].point_ids)
+    points, corners = car.points.copy(), list(car.get_cell(40).point_ids)
     points = np.vstack([points, points[corners] + 1e-7])
     new = [car.n_points + k for k in range(len(corners))]
     cars[ODD] = rebuilt(car, lambda faces: [*faces[:40], new, *faces[41:]], points)
@@ -76,7 +76,9 @@ def test_a_face_that_is_there_twice(cars):
     findings = check(cars).findings
     assert [f.what for f in findings] == ["duplicated cells", "edges"]
     assert findings[0].severity == "error" and findings[0].detail.startswith("1 of ")
-    assert findings[1].detail.startswith(f"{len(cars[ODD].cell[50].point_ids)} edges")
+    assert findings[1].detail.startswith(
+        f"{len(cars[ODD].get_cell(50).point_ids)} edges"
+    )
     # A thin plate has two faces back to back, which differ.
     cars[ODD] = rebuilt(cars["car_04.vtp"], lambda faces: [*faces, faces[50][::-1]])
     assert [f.what for f in check(cars).findings] == ["edges"]
@@ -114,7 +116,7 @@ def test_winding(cars):
         cars[ODD], lambda faces: [*faces[:70], faces[70][::-1], *faces[71:]]
     )
     finding = only(check(cars))
-    corners = len(cars[ODD].cell[70].point_ids)
+    corners = len(cars[ODD].get_cell(70).point_ids)
     assert (finding.what, finding.severity) == ("winding", "warning")
     assert f" at {corners} of " in finding.detail
     cars[ODD] = rebuilt(cars["car_04.vtp"], lambda faces: [f[::-1] for f in faces])
@@ -151,7 +153,7 @@ def test_normals_of_the_file(cars, location):
         assert f"{areas[front].sum() / areas.sum():.1%}" in finding.detail
 
 
-def test_normals_around_a_cavity_may_point_inward(cars):
+def test_normals_around_a_cavity_may_point_inward():
     outer = pv.Sphere(radius=2.0)
     inner = pv.Sphere(radius=1.0)
     outer.compute_normals(point_normals=False, inplace=True)
@@ -159,7 +161,10 @@ def test_normals_around_a_cavity_may_point_inward(cars):
     inner.cell_data["Normals"] *= -1
     both = outer.merge(inner)
     both.point_data.clear()
-    assert {f.what for f in check({"a.vtp": both}).findings} <= {"winding"}
+    assert {f.what for f in run_alone(both)} <= {"winding"}
+    both.cell_data["Normals"][: outer.n_cells] *= -1
+    (finding,) = (f for f in run_alone(both) if f.what == "normals")
+    assert f"{4 / 5:.0%}"[:2] in finding.detail
 
 
 def test_units_and_place(cars):
@@ -178,7 +183,8 @@ def test_the_unit_of_a_field(cars):
     cars[ODD].cell_data["pressure"] /= 1000.0
     finding = only(check(cars))
     assert (finding.what, finding.severity) == ("units", "error")
-    cars["car_05.vtp"].field_data["speed"] = 40.0  # may be the reason
+    for number, car in enumerate(cars.values()):  # may be the reason
+        car.field_data["speed"] = 38.0 + 0.1 * number
     assert only(check(cars)).severity == "warning"
     cars[ODD].cell_data["pressure"] *= 200.0
     assert check(cars).findings == ()
@@ -313,7 +319,7 @@ def test_duplicates(cars):
     assert [f.severity for f in findings if f.what == "duplicates"] != []
     cars["car_13.vtp"] = cars["car_02.vtp"].copy()
     cars["car_13.vtp"].field_data["speed"] = 30.0
-    finding = only(check(cars), mesh="car_13.vtp")
+    finding = only(check(cars, ignore=["outliers"]), mesh="car_13.vtp")
     assert finding.severity == "warning" and "other conditions" in finding.detail
 
 

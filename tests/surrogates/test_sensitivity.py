@@ -29,7 +29,7 @@ def make_surrogate(location="cell", features=FEATURES, dtype=torch.float64, **op
     surrogate = Surrogate(
         model,
         Normalizer([0.5, 0.1], [2.0, 1.0]),
-        Normalizer.from_bounds([-1.5] * 3, [1.5] * 3),
+        Normalizer.from_bounds([-1.2] * 3, [1.2] * 3),
         fields=[Field("pressure"), Field("other")],
         features=features,
         location=location,
@@ -118,18 +118,19 @@ def test_each_part_of_the_derivative_counts():
 
 def test_derivative_by_conditions():
     surrogate, mesh = make_surrogate(), body()
-    found = surrogate.sensitivity(mesh, "lift", "u", flow=FLOW, constants=SPEED)
+    options = {"flow": FLOW, "constants": {"speed": [1.25]}}
+    found = surrogate.sensitivity(mesh, "lift", "u", **options)
     assert found.mesh is None
 
     def measure(step):
-        constants = {"speed": [1.3 + step]}
+        constants = {"speed": [1.25 + step]}
         again = surrogate.sensitivity(mesh, "lift", "u", flow=FLOW, constants=constants)
         return again.value
 
-    # Conditions of a mesh are in single precision: a step that it holds.
+    # Conditions of a mesh are in single precision, which holds this step.
     expected = central_difference(measure, 2.0**-6)
     assert found.conditions["speed"].shape == (1,)
-    assert found.conditions["speed"].item() == pytest.approx(expected, rel=1e-5)
+    assert found.conditions["speed"].item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("location", ["cell", "point"])
@@ -208,7 +209,7 @@ def test_known_derivatives_of_a_ball(location):
         found = surrogate.sensitivity(ball, quantity, constants=SPEED, smoothing=0.3)
         name = quantity.__name__
         per_area = found.mesh[f"{name}_normal_gradient"]
-        np.testing.assert_allclose(per_area, expected, rtol=0.1)
+        np.testing.assert_allclose(per_area, expected, rtol=0.2)
         assert per_area.mean() == pytest.approx(expected, rel=0.02)
         smooth = found.mesh[f"{name}_smooth_gradient"]
         np.testing.assert_allclose(smooth, expected, rtol=0.05)
@@ -252,6 +253,8 @@ def test_refusals():
     )
     with pytest.raises(ValueError, match="conditions"):
         plain.sensitivity(mesh, wrt="u", flow=FLOW)
-    grid = pv.ImageData(dimensions=(3, 3, 3)).cast_to_unstructured_grid()
+    grid = pv.ImageData(
+        dimensions=(3, 3, 3), spacing=[0.5] * 3
+    ).cast_to_unstructured_grid()
     with pytest.raises(ValueError, match="faces"):
         plain.sensitivity(grid, flow=FLOW)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from torch_geometric_flare.data_checks.facts import MeshFacts, Place
+from torch_geometric_flare.data_checks.facts import NORMALS, MeshFacts, Place
 from torch_geometric_flare.data_checks.findings import Finding
 
 Floats = npt.NDArray[np.float64]
@@ -188,6 +188,8 @@ def _check_statistics(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
     conditions = {name for mesh in meshes for name in mesh.conditions}
     varied = any(len(set(map(tuple, _values(meshes, n)))) > 1 for n in conditions)
     for location, name in _all_places(meshes):
+        if name.lower() in NORMALS:
+            continue
         found = [mesh.arrays.get((location, name)) for mesh in meshes]
         having = [m for m, one in zip(meshes, found, strict=True) if one is not None]
         known = [one for one in found if one is not None]
@@ -205,7 +207,10 @@ def _check_statistics(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
             spread = float(np.median(deviation))
             seen = _check_scales(having, deviation, what, varied)
             yield from seen
-            named = {finding.mesh for finding in seen}
+            still = [
+                m.name for m, one in zip(having, deviation, strict=True) if one == 0
+            ]
+            named = {finding.mesh for finding in seen} | set(still)
             numbers = {"mean": mean, "least value": low, "largest value": high}
             for label, values in (*numbers.items(), ("deviation", deviation)):
                 if len(values) < _FEWEST_FOR_OUTLIERS or spread == 0:

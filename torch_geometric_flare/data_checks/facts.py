@@ -18,7 +18,8 @@ Place = tuple[str, str]
 
 # Arrays that VTK and this package add.
 _OTHERS = ("vtkOriginalCellIds", "vtkOriginalPointIds", "vtkGhostType", "provenance")
-_NORMALS = ("normals", "normal")
+NORMALS = ("normals", "normal")
+"""Names of arrays of normals, in small letters."""
 # Digits that single precision must leave of a deviation.
 _DIGITS = 1e-3
 # Beyond the central 98 % of the values, in their range, from where a value is a spike.
@@ -140,7 +141,7 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
                 "remove these cells, or compute the field again",
                 where[~known],
             )
-        if values.dtype.kind != "f" or array.lower() in _NORMALS or not known.any():
+        if values.dtype.kind != "f" or array.lower() in NORMALS or not known.any():
             continue
         found = FieldStatistics.of(values)
         rounding = np.spacing(np.abs(values[known]).max(axis=0)).astype(np.float64)

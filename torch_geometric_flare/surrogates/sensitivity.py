@@ -95,12 +95,16 @@ def mesh_sensitivity(
         data.u = data.u.double().requires_grad_()
     model = _in_chunks(sample.surrogate, chunk_size).eval()
     with torch.enable_grad():
-        predicted = model(data)
+        predicted: Tensor = model(data)
         fields = {
             name: predicted[:, columns]
             for name, columns in channel_slices(sample.fields).items()
         }
         value = measure(fields, geometry)
+    if not predicted.isfinite().all():
+        raise ValueError(
+            f"the model predicts values on {sample.name} that are not finite"
+        )
     if value.numel() != 1:
         raise ValueError(
             f"quantity returned the shape {tuple(value.shape)}, expected one number"
@@ -153,7 +157,8 @@ def _in_chunks(surrogate: NormalizedModel, size: int | None) -> NormalizedModel:
     if not hasattr(unwrap(surrogate.model), "chunk_size"):
         raise ValueError("chunk_size is given, but this model has no chunk_size")
     # Shares all parameters: modules keep them in a dictionary of their own.
-    copied, model = copy.copy(surrogate), copy.copy(unwrap(surrogate.model))
+    copied = copy.copy(surrogate)
+    model: Any = copy.copy(unwrap(surrogate.model))
     model.chunk_size = size
     copied._modules = {**surrogate._modules, "model": model}
     return copied
@@ -181,16 +186,19 @@ def _measure(
             f"{[field.name for field in fields]}"
         )
 
+    given = flow
+
     def force(found: Mapping[str, Tensor], geometry: SurfaceGeometry) -> Tensor:
-        pressure = found[flow.pressure].double().squeeze(1) / (flow.density or 1.0)
+        pressure = found[given.pressure].double().squeeze(1) / (given.density or 1.0)
         coefficients = force_coefficients(
             geometry.on_triangles(pressure),
             geometry.fans * scale**2,
             torch.ones_like(geometry.fans[:, 0]),
-            speed=flow.speed,
-            reference_area=flow.reference_area,
+            speed=given.speed,
+            reference_area=given.reference_area,
         )
-        return getattr(coefficients, quantity)[0]
+        coefficient: Tensor = coefficients._asdict()[quantity][0]
+        return coefficient
 
     return force
 
