@@ -23,6 +23,7 @@ Integers = npt.NDArray[np.int64]
 # Shares of the diagonal: borders nearer to each other than this are a crack, and cells
 # smaller than the square of this have no area.
 _CRACK, _NO_AREA = 1e-5, 1e-9
+_MOST_PARTS = 2000
 # Share of the area whose normals may point the wrong way: slivers turn at random.
 _TURNED = 1e-3
 
@@ -255,14 +256,12 @@ def _check_normals(faces: Faces, name: str) -> Iterator[Finding]:
     area = np.linalg.norm(vectors, axis=1)
     against = (own * vectors).sum(axis=1) < 0
     closed = not len(faces.open_edges)
-    parts = np.unique(faces.parts)
-    for part in parts:
-        inside = faces.parts == part
-        share = area[inside & against].sum() / (area[inside].sum() or 1.0)
-        # No side of an open surface is the outer one, and normals around a cavity
-        # inside of another part point inward.
-        if (not closed or len(parts) > 1) and share > 0.5:
-            against[inside] = ~against[inside]
+    _, part = np.unique(faces.parts, return_inverse=True)
+    wrong = np.bincount(part, area * against) > np.bincount(part, area) / 2
+    # No side of an open surface is the outer one, and normals around a cavity inside of
+    # another part point inward.
+    either_way = _nested(centers, part) if closed else np.ones(len(wrong), bool)
+    against ^= (wrong & either_way)[part]
     share = area[against].sum() / (area.sum() or 1.0)
     if share > _TURNED:
         inverted = "all normals point inward" if share > 1 - _TURNED else ""
@@ -275,3 +274,16 @@ def _check_normals(faces: Faces, name: str) -> Iterator[Finding]:
             "outward, from the body into the fluid",
             centers[against],
         )
+
+
+def _nested(centers: Floats, part: Integers) -> npt.NDArray[np.bool_]:
+    """Return which parts lie in the box around another one."""
+    number = int(part.max()) + 1
+    if number > _MOST_PARTS:
+        return np.ones(number, bool)
+    low, high = np.full((2, number, 3), np.inf) * [[[1.0]], [[-1.0]]]
+    np.minimum.at(low, part, centers)
+    np.maximum.at(high, part, centers)
+    within = (low[:, None] >= low[None]).all(-1) & (high[:, None] <= high[None]).all(-1)
+    nested: npt.NDArray[np.bool_] = within.sum(axis=1) > 1
+    return nested
