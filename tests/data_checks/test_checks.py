@@ -186,7 +186,7 @@ def test_the_unit_of_a_field(cars):
     for number, car in enumerate(cars.values()):  # may be the reason
         car.field_data["speed"] = 38.0 + 0.1 * number
     assert only(check(cars)).severity == "warning"
-    cars[ODD].cell_data["pressure"] *= 200.0
+    cars[ODD].cell_data["pressure"] *= 900.0
     assert check(cars).findings == ()
 
 
