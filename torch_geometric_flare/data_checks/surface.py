@@ -112,7 +112,8 @@ class Faces:
         total = number + int(self.corner.max()) + 1
         links = (np.ones(len(owner), bool), (owner, number + start))
         _, part = connected_components(coo_array(links, shape=(total, total)), False)
-        return part[:number].astype(np.int64)
+        parts: Integers = part[:number].astype(np.int64)
+        return parts
 
     def middle(self, sides: Integers) -> Floats:
         """Return the middles of some sides."""

@@ -38,11 +38,13 @@ class SurfaceGeometry:
             cells: Whether values lie at the polygons; else at the vertices.
         """
         polygons = mesh.GetPolys()
-        sizes = np.diff(np.asarray(polygons.GetOffsetsArray()).astype(np.int64))
-        corner = np.asarray(polygons.GetConnectivityArray()).astype(np.int64)
-        face = np.repeat(np.arange(len(sizes)), sizes)
-        corner, face = (torch.from_numpy(a).to(points.device) for a in (corner, face))
-        return cls(points, corner, face, cells)
+        offsets, corners = (
+            torch.from_numpy(np.asarray(array).astype(np.int64)).to(points.device)
+            for array in (polygons.GetOffsetsArray(), polygons.GetConnectivityArray())
+        )
+        sizes = offsets.diff()
+        numbers = torch.arange(len(sizes), device=points.device)
+        return cls(points, corners, numbers.repeat_interleave(sizes), cells)
 
     @cached_property
     def sizes(self) -> Tensor:
@@ -60,13 +62,15 @@ class SurfaceGeometry:
     @cached_property
     def centers(self) -> Tensor:
         """Mean of the corners of each polygon, $[F, 3]$."""
-        return self._over_faces(self.points[self.corner]) / self.sizes[:, None]
+        corners = self.points[self.corner]
+        return self._over_faces(corners).div(self.sizes.unsqueeze(1))
 
     @cached_property
     def fans(self) -> Tensor:
         """Area vector of each triangle of a side and the mean, $[K, 3]$."""
         arm = self.points[self.corner] - self.centers[self.face]
-        return torch.linalg.cross(arm, arm[self.following]) / 2
+        vectors: Tensor = torch.linalg.cross(arm, arm[self.following]) / 2
+        return vectors
 
     @cached_property
     def vectors(self) -> Tensor:

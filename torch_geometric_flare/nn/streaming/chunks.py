@@ -100,7 +100,8 @@ def encode_in_chunks(
         function, layout, x, latents = _carry(step, layout, x, latents)
     chunks = _chunks(function, layout, size)
     if not chunks:
-        return distributed_merge(function(layout, x, *latents), group)
+        empty: State = function(layout, x, *latents)
+        return distributed_merge(empty, group)
     context = Context(stage, x)
     inputs = (x, *latents)
     tensors = _EncodeChunks.apply(  # type: ignore[no-untyped-call]
