@@ -49,7 +49,7 @@ def plot_sensitivity(
     bound = float(np.percentile(np.abs(values), 99)) or 1.0
     panel = Panel(
         f"lower {quantity}: red pull out, blue push in",
-        f"change of {quantity} per area and length, negative",
+        f"negative derivative of {quantity} per area",
         values,
         (-bound, bound),
         "coolwarm",
