@@ -12,8 +12,9 @@ from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.metrics.forces import ForceCoefficients
 from torch_geometric_flare.nn.wrappers import unwrap
+from torch_geometric_flare.surrogates.mesh_sample import MeshSample, read_sample
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
-from torch_geometric_flare.surrogates.predict_mesh import MeshSample, mesh_sample
+from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
 from torch_geometric_flare.surrogates.surface_geometry import SurfaceGeometry
 from torch_geometric_flare.transforms import feature_key
 
@@ -85,9 +86,9 @@ def mesh_sensitivity(
     if smoothing is not None and not smoothing > 0:
         raise ValueError(f"smoothing must be a length above zero, got {smoothing}")
     measure = _measure(quantity, flow, surrogate.fields, scale)
-    sample = mesh_sample(surrogate, mesh, scale=scale, **options)
+    sample = read_sample(surrogate, mesh, scale=scale, guard="off", **options)
     geometry = _geometry(sample)
-    data = sample.data.to(surrogate.target_normalizer.shift.device)
+    data = sample.data
     points = geometry.points.requires_grad_(wrt == "pos")
     if wrt == "pos":
         _attach(data, geometry, scale)
@@ -220,9 +221,15 @@ def _write(
     from torch_geometric_flare import mesh_io
 
     mesh = sample.mesh
-    there = mesh.cell_data if geometry.cells else mesh.point_data
-    for field, values in fields.items():
-        there[field] = values.detach().squeeze(1).cpu().numpy()
+    add_fields(
+        mesh,
+        sample.fields,
+        {field: values.detach() for field, values in fields.items()},
+        sample.location,
+        sample_notes(sample),
+        sample.name,
+        outside=sample.outside,
+    )
     at_points = SurfaceGeometry(
         geometry.points.detach(), geometry.corner, geometry.face, cells=False
     )
