@@ -77,6 +77,12 @@ def _evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _check(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments.check import check_command_line
+
+    return check_command_line(arguments, "tgflare check")
+
+
 def _simulate(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments.evaluation import simulate_command_line
 
@@ -126,6 +132,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "compare": (_compare, "train several models under one budget, with a report"),
     "predict": (_predict, "predict fields on meshes of your own"),
     "evaluate": (_evaluate, "measure a checkpoint on a test split or on meshes"),
+    "check": (_check, "check a folder of meshes, each against the others"),
     "simulate": (_simulate, "make a simulated data set"),
     "info": (_info, "describe this machine or a checkpoint"),
 }

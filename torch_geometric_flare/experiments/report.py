@@ -27,7 +27,7 @@ from torch_geometric_flare.experiments.tables import (
     write_csv,
 )
 
-_STYLE = """
+PAGE_STYLE = """
 body { font-family: sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
 table { border-collapse: collapse; margin-bottom: 1em; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: right; }
@@ -123,25 +123,29 @@ def to_html_page(report: Report, plot: Figure) -> str:
     plot.savefig(drawn, format="png", dpi=120)
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-        f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head>",
+        f"<title>{html.escape(report.title)}</title><style>{PAGE_STYLE}</style></head>",
         f"<body><h1>{html.escape(report.title)}</h1>",
-        _table(*table_cells(report.rows)),
-        _table(*quantity_cells(report.quantities)) if report.quantities else "",
+        html_table(*table_cells(report.rows)),
+        html_table(*quantity_cells(report.quantities)) if report.quantities else "",
         *(f"<p>{html.escape(note)}</p>" for note in report.notes),
-        _image("Error against cost", drawn.getvalue()),
+        html_image("Error against cost", drawn.getvalue()),
         "<h2>What the figures depend on</h2><ul>",
         *(
             f"<li>{html.escape(name)}: {html.escape(value)}</li>"
             for name, value in report.facts.items()
         ),
         "</ul><h2>Predictions</h2>",
-        *(_image(text, path.read_bytes()) for text, path in report.pictures.items()),
+        *(
+            html_image(text, path.read_bytes())
+            for text, path in report.pictures.items()
+        ),
         "</body></html>\n",
     ]
     return "\n".join(parts)
 
 
-def _table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def html_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a table in HTML."""
     lines = [_line("th", headings), *(_line("td", line) for line in cells)]
     return "\n".join(["<table>", *lines, "</table>"])
 
@@ -151,7 +155,8 @@ def _line(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{inside}</tr>"
 
 
-def _image(caption: str, png: bytes) -> str:
+def html_image(caption: str, png: bytes) -> str:
+    """Return a picture with its caption in HTML, the file within."""
     text = html.escape(caption)
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return f'<figure><img alt="{text}" src="{source}"><figcaption>{text}</figcaption>\
