@@ -82,8 +82,8 @@ def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any
         except (dialects.Malformed, parts.NoSuchPart) as reason:
             raise Refused(str(reason)) from reason
         except (RuntimeError, ValueError, OSError, LookupError, TypeError) as error:
-            reason = _reason(error, path.suffix)
-            raise Refused(f"cannot be read: broken?{reason}") from error
+            said = _reason(error, path.suffix)
+            raise Refused(f"cannot be read: broken?{said}") from error
     if isinstance(mesh, pv.DataSet) and not isinstance(mesh, pv.PolyData):
         return mesh.cast_to_unstructured_grid()  # grids too
     return mesh

@@ -105,7 +105,8 @@ def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:
     # A folder of our own: a file from `mkstemp` would keep its private mode.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         written = Path(folder) / path.name
-        with escaped_names(dataset) if path.suffix in _XML else nullcontext():
+        xml = path.suffix.lower() in _XML and isinstance(dataset, pv.DataSet)
+        with escaped_names(dataset) if xml else nullcontext():
             dataset.save(written)
         if not written.is_file():  # VTK reports failures on stderr only
             raise OSError(f"VTK could not write {str(path)!r}")
