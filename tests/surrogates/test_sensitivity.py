@@ -45,7 +45,7 @@ def body(kind="quads"):
     ball = pv.Sphere(theta_resolution=9, phi_resolution=8)
     if kind == "quads":
         ball = pv.ImageData(dimensions=(4, 3, 4), spacing=(0.3, 0.4, 0.25))
-        ball = ball.extract_surface(algorithm="dataset_surface")
+        ball = ball.extract_surface(algorithm="dataset_surface").clean()
         ball.points -= ball.center
     ball.clear_data()
     points = np.asarray(ball.points, np.float64)
