@@ -5,6 +5,7 @@ import torch
 
 from torch_geometric_flare import FLAREConv, PointBatch
 from torch_geometric_flare.functional import (
+    SoftmaxState,
     causal_flare_attention,
     reference_causal_flare_attention,
 )
@@ -149,6 +150,15 @@ def test_lower_precision(dtype):
     assert y.dtype == stepped.dtype == dtype and state.value.dtype == torch.float32
     for found in (y, stepped):
         torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=0)
+
+
+def test_a_state_in_double_precision_stays_so():
+    conv, x = conv_of(8).float(), torch.randn(30, 8)
+    _, state = conv.prefill(x[:20])
+    y, after = by_stepping(conv, x[20:], SoftmaxState(*(t.double() for t in state)))
+    assert y.dtype == torch.float32
+    assert after.value.dtype == after.lse.dtype == torch.float64
+    torch.testing.assert_close(y, conv(x)[20:])
 
 
 def test_autocast():

@@ -165,6 +165,10 @@ class CausalFLAREConv(nn.Module):
     ) -> tuple[Tensor, SoftmaxState]:
         """Compute one more step of each sequence, in time that is always the same.
 
+        A state in single precision collects rounding errors over very many steps; one
+        in double precision, `SoftmaxState(*(t.double() for t in state))`, stays double
+        whatever the precision of `x`.
+
         Args:
             x: Features of the step, a row for each sequence.
             state: What earlier steps have left; `None` where this is the first.
@@ -189,7 +193,7 @@ class CausalFLAREConv(nn.Module):
             scores = self.conv.scale * torch.einsum("hmd,bhd->bhm", q, k)
             value = values.unsqueeze(2).expand(*scores.shape, -1)
             state = state.merge(SoftmaxState(value, scores))
-            y = scores.softmax(dim=-1).unsqueeze(2) @ state.value
+            y = scores.softmax(dim=-1).unsqueeze(2).to(state.value.dtype) @ state.value
         return self._out(y.squeeze(2).to(v.dtype)), state
 
     def _run(
