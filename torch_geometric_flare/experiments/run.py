@@ -37,13 +37,29 @@ from torch_geometric_flare.experiments.timing import (
     steps_within,
 )
 from torch_geometric_flare.fields import num_channels
+from torch_geometric_flare.nn.pooled_states import why_no_states
 from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.surrogates import Surrogate, unwrap
+from torch_geometric_flare.surrogates.checkpoint import add_trust
+from torch_geometric_flare.surrogates.guard import FEWEST
 from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
 
-# Of all points of a sample, where training sees a few: more would take long.
+# Validations in a training. They measure all points of a sample, so more take long.
 _VALIDATIONS = 10
+# Options in which a run may differ from the one of a published figure.
+_COMPARABLE = (
+    "model",
+    "device",
+    "precision",
+    "seed",
+    "threads",
+    "logger",
+    "folder",
+    "progress",
+)
+_CALIBRATION = 9  # samples for bands of 90 %
 
 
 @keep_random_state()
@@ -87,23 +103,22 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         counts.insert(1, f"{len(splits.val)} to validate on")
     log.info("%s; %s", ", ".join(counts), network)
     data = make_data(splits, recipe, config.seed)
-    recipe = module.recipe = _fit_budget(config, module, data, folder)
-    timer = StepTimer()
-    surrogate = training.fit(
-        module,
-        data,
-        folder,
-        resume=resume,
-        accelerator=config.device,
-        precision=config.precision,
+    trainer = training.TrainerConfig(
+        accelerator=config.device, **config.values_of(training.TrainerConfig)
+    )
+    recipe = module.recipe = _fit_budget(config, trainer, module, data, folder)
+    trainer = replace(
+        trainer,
         validate_every=max(1, recipe.epochs // _VALIDATIONS),
-        keep_best=config.keep_best,
-        patience=config.patience,
         logger=_make_logger(config.logger, folder),
-        progress=config.progress,
-        callbacks=[timer, TimeEstimate()] if config.progress else [timer],
+    )
+    timer = StepTimer()
+    shown = [TimeEstimate()] if config.progress else []
+    surrogate = training.fit(
+        module, data, folder, trainer, resume=resume, callbacks=[timer, *shown]
     )
 
+    _measure_trust(config, splits, surrogate, folder)
     compared = training.compare_with_baselines(surrogate, train, test)
     errors, absolute = compared.relative_l2, compared.absolute_errors()
     worst = int(errors.argmax())
@@ -172,15 +187,18 @@ def published_figures(
         config: The run.
         results: What `run_benchmark` returned, for its `num_train` and `num_test`.
     """
-    benchmark, selection = config.benchmark, config.selection
-    official = selection == Selection(data="official", root=selection.root)
+    benchmark = config.benchmark
+    published_run = RunConfig(
+        problem=config.problem,
+        recipe="paper",
+        selection=Selection(data="official", root=config.selection.root),
+        **{name: getattr(config, name) for name in _COMPARABLE},
+    )
     sizes = benchmark.published_sizes
     complete = not sizes or all(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
-    unchanged = not config.budget and config.optimizer is None and config.init is None
-    comparable = official and complete and config.recipe == "paper" and unchanged
-    return benchmark.published if comparable else ()
+    return benchmark.published if complete and config == published_run else ()
 
 
 def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
@@ -194,18 +212,39 @@ def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
 
 
 def _choose_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe with the run's epochs, optimizer and start."""
+    """Return the recipe with the values that the run gives in place of its own."""
     recipe = config.benchmark.recipe(config.model, config.recipe)
-    model = dict(recipe.model)
-    # Models without a choice of how to start keep their own.
-    if config.init is not None and "init" in signature(recipe.model_class).parameters:
-        model["init"] = config.init
+    arguments = signature(recipe.model_class).parameters
+    model = {
+        name: value
+        for name, value in config.values_of("model").items()
+        if value is not None and name in arguments
+    }
+    given = config.values_of(Recipe).items()
     return replace(
         recipe,
-        model=model,
-        epochs=config.epochs or recipe.epochs,
-        optimizer=config.optimizer or recipe.optimizer,
+        model={**recipe.model, **model},
+        **{name: value for name, value in given if value is not None},
     )
+
+
+def _measure_trust(
+    config: RunConfig, splits: Splits, surrogate: Surrogate, folder: Path
+) -> None:
+    """Give the surrogate and its checkpoint a guard, and bands from held-out samples.
+
+    Validation samples that have chosen weights are not held out.
+    """
+    choosing = config.keep_best or config.patience is not None
+    held_out = None if choosing else splits.val
+    if len(splits.train) >= FEWEST and not why_no_states(unwrap(surrogate.model)):
+        surrogate.fit_guard(splits.train, held_out)
+    if held_out is not None and len(held_out) >= _CALIBRATION:
+        quantities = config.benchmark.quantities_of_interest
+        surrogate.calibrate(held_out, quantities=quantities)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        name = "best.ckpt" if config.keep_best else "last.ckpt"
+        add_trust(folder / name, surrogate)
 
 
 def make_data(
@@ -232,6 +271,7 @@ def make_data(
 
 def _fit_budget(
     config: RunConfig,
+    trainer: training.TrainerConfig,
     module: training.SurrogateModule,
     data: training.SurrogateDataModule,
     folder: Path,
@@ -239,7 +279,7 @@ def _fit_budget(
     """Return the module's recipe with the steps that the run asks for."""
     steps = config.steps
     if config.seconds is not None:
-        steps = steps_within(config.seconds, config, module, data, folder)
+        steps = steps_within(config.seconds, trainer, module, data, folder)
     if steps is None:
         return module.recipe
     epochs = -(-steps // data.num_batches)

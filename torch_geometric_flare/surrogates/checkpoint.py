@@ -17,6 +17,7 @@ from torch_geometric_flare._files import replacing
 from torch_geometric_flare.surrogates.description import (
     PREFIX,
     describe_surrogate,
+    describe_trust,
     rebuild_surrogate,
 )
 from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
@@ -24,7 +25,7 @@ from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 # The attribute of a folder in a zip archive.
 _FOLDER = 0x10
-# Bytes at random make `zipfile` and `torch.load` stumble in many ways.
+# Exceptions of `zipfile` and `torch.load` on random bytes.
 _DAMAGED = (
     AttributeError,
     EOFError,
@@ -64,7 +65,11 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
     if path.is_dir():
         raise ValueError(f"path={str(path)!r} is a folder: name a file in it")
     state = {PREFIX + name: value for name, value in surrogate.state_dict().items()}
-    content = {"surrogate": describe_surrogate(surrogate), "state_dict": state}
+    content = {
+        "surrogate": describe_surrogate(surrogate),
+        "state_dict": state,
+        **describe_trust(surrogate),
+    }
     # The archive would hold the name of a path, which is random here.
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         torch.save(content, file)
@@ -77,8 +82,8 @@ def load_surrogate(
 ) -> Surrogate:
     """Load a surrogate from a file of `save_surrogate` or from a training's checkpoint.
 
-    Of a training, such as its `last.ckpt`, the weights are the averaged ones where it
-    kept an average. The file's checksums are compared with its contents, and it is read
+    From a training's checkpoint, such as `last.ckpt`, it takes the averaged weights if
+    there are any. The file's checksums are compared with its contents, and it is read
     with `torch.load(..., weights_only=True)`, which builds tensors and plain values and
     nothing else. In a file without names of fields, all channels are one field called
     `field`.
@@ -103,7 +108,21 @@ def load_surrogate(
     checkpoint = read_checkpoint(path)
     described, state = checkpoint["surrogate"], checkpoint["state_dict"]
     kind = QuerySurrogate if "query" in described else Surrogate
-    return rebuild_surrogate(kind, path, described, state, model, device)
+    return rebuild_surrogate(kind, path, described, state, model, device, checkpoint)
+
+
+def add_trust(path: Path, surrogate: Surrogate) -> None:
+    """Add guard and calibration to the checkpoint of a training.
+
+    The training can still be resumed from it.
+
+    Args:
+        path: The checkpoint.
+        surrogate: Its surrogate.
+    """
+    content = {**read_checkpoint(path), **describe_trust(surrogate)}
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        torch.save(content, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -117,7 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no checkpoint of a surrogate.
+        ValueError: If the file is damaged or not a checkpoint of a surrogate.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -148,10 +167,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_sums(file: IO[bytes]) -> None:
-    """Compare the checksums of the archive, which `torch.load` does not."""
+    """Verify the checksums of the archive, which `torch.load` does not."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-        # torch leaves the memory of what is marked as a folder as it finds it.
+        # For entries marked as folders torch would return uninitialised memory.
         folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")

@@ -12,19 +12,22 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.nn.pooled_states import pooled_states
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
     forward_arguments,
     supports_weights,
 )
+from torch_geometric_flare.surrogates.calibration import Calibration
+from torch_geometric_flare.surrogates.guard import Guard, Verdict
 from torch_geometric_flare.surrogates.normalized_points import (
     NormalizedPoints,
     names_of,
 )
 from torch_geometric_flare.transforms import Normalizer
 
-# Extents of the box between it and the origin that cost a coordinate too many digits.
+# Distance of a box from the origin, in its extents, at which too many digits are lost.
 _FAR = 2**10
 
 
@@ -78,6 +81,8 @@ class NormalizedModel(NormalizedPoints):
         self.condition_bounds = _check_bounds(
             "condition", condition_bounds, self.conditions
         )
+        self.guard: Guard | None = None
+        self.calibration: Calibration | None = None
         self._check_conditions()
 
     def _check_conditions(self) -> None:
@@ -109,10 +114,10 @@ class NormalizedModel(NormalizedPoints):
     def forward(self, data: Data | Tensor) -> Tensor:
         """Predict all fields in their own units, differentiably.
 
-        Numbers are handed to the model in the dtype of its parameters; `pos`, where its
-        forward names it, relative to the box of the training if that lies more than
-        1,024 times its size away from the origin. Where its
-        forward asks for edges that `data` lacks, they are made, see `edge_transform`.
+        Inputs are cast to the dtype of the model's parameters. If the forward names
+        `pos`, and the box of the training lies farther from the origin than 1,024 times
+        its size, `pos` is relative to that box. Edges that the forward needs and `data`
+        lacks are made, see `edge_transform`.
 
         Args:
             data: A sample or a batch of samples with the fields that the model's
@@ -168,7 +173,7 @@ class NormalizedModel(NormalizedPoints):
         return _as_floating(arguments, self.model)
 
     def describe_more(self) -> dict[str, Any]:
-        """Return what a checkpoint says of a subclass, in plain values."""
+        """Return further plain values that a checkpoint holds for a subclass."""
         return {}
 
     @classmethod
@@ -221,22 +226,22 @@ class NormalizedModel(NormalizedPoints):
         return (pos - torch.where(far, box.shift, 0.0)).to(pos.dtype)
 
     def _name_channels(self, arguments: dict[str, Any]) -> Any:
-        """Predict; say what the channels of `x` are if the model refuses them."""
+        """Call the model; if it refuses `x`, name the channels of `x` in the error."""
         try:
             return self.model(**arguments)
         except (ValueError, RuntimeError) as error:
             network = unwrap(self.model)
             features = num_channels(self.features)
-            found = arguments["x"].size(1)
-            coordinates = (found - features) // (1 + 2 * self.fourier_octaves)
+            width = arguments["x"].size(1)
+            coordinates = (width - features) // (1 + 2 * self.fourier_octaves)
             held = [f"{coordinates} coordinates"]
             held += [f"{field.name} ({field.channels})" for field in self.features]
             if self.fourier_octaves:
-                held += [f"{found - features - coordinates} Fourier features"]
+                held += [f"{width - features - coordinates} Fourier features"]
             raise ValueError(
-                f"x has {found} channels: {', '.join(held)}; but "
+                f"x has {width} channels: {', '.join(held)}; but "
                 f"{type(network).__name__} was built with in_channels="
-                f"{network.in_channels}: build it with in_channels={found}, or name "
+                f"{network.in_channels}: build it with in_channels={width}, or name "
                 "other features"
             ) from error
 
@@ -254,9 +259,83 @@ class NormalizedModel(NormalizedPoints):
         prediction: Tensor = self(data)
         return prediction
 
+    @torch.no_grad()
+    def summary(self, data: Data | Tensor) -> Tensor:
+        """Return what the guard compares: pooled states and encoded conditions.
+
+        Args:
+            data: A sample, a batch of samples, or the positions of one sample.
+
+        Returns:
+            $[B, S]$, a row for each sample; see `nn.pooled_states`.
+
+        Raises:
+            ValueError: If the blocks of the model leave no states, or as `forward`.
+        """
+        self.eval()
+        arguments = self.model_arguments(data)
+        taken = ("batch", "batch_size", "weight", "u")
+        given = {name: arguments[name] for name in taken if name in arguments}
+        network: Any = unwrap(self.model)
+        rows = pooled_states(network, arguments["x"], **given)
+        u = arguments.get("u")
+        return rows if u is None else torch.cat([rows, u.to(rows.dtype)], dim=1)
+
+    def fit_guard(
+        self,
+        train: Sequence[Data],
+        held_out: Sequence[Data] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Guard:
+        """Remember the training samples, so that others can be told from them.
+
+        Sets `guard`, by which `judge` and `predict_mesh` say whether a sample is like
+        those of the training. It travels in checkpoints. Predictions stay as they are.
+
+        Args:
+            train: Samples that the model was trained on, at least 5.
+            held_out: Samples of the same kind that it was not trained on, for the
+                thresholds; 99 or more give both. Without them each training sample is
+                measured against the others, which gives thresholds that are too low.
+            names: Names of the training samples; their numbers by default.
+
+        Returns:
+            The guard.
+
+        Raises:
+            ValueError: If the blocks of the model leave no states, there are too few
+                samples, or a state is not finite.
+        """
+        device = self.target_normalizer.shift.device
+
+        def rows(samples: Sequence[Data]) -> Tensor:
+            made = [self.summary(copy.copy(d).to(device)).cpu() for d in samples]
+            return torch.cat(made) if made else torch.empty(0, 0)
+
+        self.guard = Guard.fit(
+            rows(train),
+            None if held_out is None else rows(held_out),
+            names,
+            num_channels(self.conditions),
+        )
+        return self.guard
+
+    def judge(self, data: Data | Tensor) -> Verdict:
+        """Return whether a sample is like those of the training.
+
+        Args:
+            data: One sample, or its positions.
+
+        Raises:
+            ValueError: If there is no guard, or as `forward`.
+        """
+        if self.guard is None:
+            raise ValueError("the surrogate has no guard: make one by fit_guard")
+        return self.guard.judge(self.summary(data), self.conditions)
+
 
 def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:
-    """Return whether `x` has not as many channels as the model says that it takes."""
+    """Return whether the width of `x` differs from the model's `in_channels`."""
     expected = getattr(unwrap(model), "in_channels", None)
     if x is None or x.dim() != 2 or not isinstance(expected, int) or expected < 1:
         return False

@@ -1,7 +1,7 @@
 """Surrogates in folders and on the Hugging Face hub, without pickled objects.
 
-The mixin of `huggingface_hub` writes configurations of plain arguments alone; a
-surrogate has normalisers, units and checks of its own, so that its client is used here.
+The mixin of `huggingface_hub` writes only plain arguments, and a surrogate also has
+normalisers and units, so the client of `huggingface_hub` is used here.
 """
 
 import json
@@ -21,6 +21,7 @@ from torch_geometric_flare._files import sha256_of, write_atomic
 from torch_geometric_flare.surrogates.description import (
     S,
     describe_surrogate,
+    describe_trust,
     rebuild_surrogate,
 )
 from torch_geometric_flare.surrogates.model_card import model_card
@@ -28,13 +29,15 @@ from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _FORMAT = 1
-_LARGEST_CONFIG = 2**20  # bytes; no honest one comes near
+_TRUST = "trust."  # before the names of tensors that are not the surrogate's own
+_TENSOR = "tensor"
+_LARGEST_CONFIG = 2**20  # bytes; real files are far smaller
 
 
 def save_pretrained(
     surrogate: NormalizedModel, folder: str | Path, metrics: Mapping[str, float] | None
 ) -> None:
-    """Write what `Surrogate.save_pretrained` promises."""
+    """Implement `Surrogate.save_pretrained`."""
     with needs_extra("hub", "Surrogate.save_pretrained"):
         import safetensors.torch
 
@@ -52,6 +55,7 @@ def save_pretrained(
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in surrogate.state_dict().items()
     }
+    trust = _take_tensors(describe_trust(surrogate), _TRUST, state)
     try:
         weights = safetensors.torch.save(state)
     except KeyError as error:
@@ -61,6 +65,7 @@ def save_pretrained(
         "version": torch_geometric_flare.__version__,
         "format": _FORMAT,
         "surrogate": describe_surrogate(surrogate),
+        "trust": trust,
         "metrics": metrics,
         "weights": {
             "size": len(weights),
@@ -109,7 +114,7 @@ def from_pretrained(
     revision: str | None,
     token: str | None,
 ) -> S:
-    """Read what `Surrogate.from_pretrained` promises."""
+    """Implement `Surrogate.from_pretrained`."""
     with needs_extra("hub", "Surrogate.from_pretrained"):
         import safetensors.torch
 
@@ -133,11 +138,15 @@ def from_pretrained(
     if arguments is not None:  # JSON knows no tuples
         arguments = {name: _as_tuple(value) for name, value in arguments.items()}
     described = {**description, "arguments": arguments}
-    return rebuild_surrogate(kind, folder / _CONFIG, described, state, model, device)
+    held = {name: state.pop(name) for name in [*state] if name.startswith(_TRUST)}
+    trust = _put_tensors(config.get("trust", {}), held)
+    return rebuild_surrogate(
+        kind, folder / _CONFIG, described, state, model, device, trust
+    )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read a file that may hold anything."""
+    """Read and check the configuration, which may hold anything."""
     if not path.is_file():
         raise ValueError(
             f"'{path}' is missing: this is not a folder of Surrogate.save_pretrained"
@@ -150,11 +159,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         cause = error
     match config:
-        case {"library": "torch_geometric_flare", "format": int(found)} if (
-            found != _FORMAT
+        case {"library": "torch_geometric_flare", "format": int(number)} if (
+            number != _FORMAT
         ):
             raise ValueError(
-                f"'{path}' has format {found}, expected {_FORMAT}: load it with the "
+                f"'{path}' has format {number}, expected {_FORMAT}: load it with the "
                 f"version that wrote it, {config.get('version')!r}"
             )
         case {
@@ -171,18 +180,18 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
-    """Read the file of the weights, and compare it with what the configuration says."""
+    """Read the file of the weights, and compare it with the configuration."""
     if not path.is_file():
         raise ValueError(
             f"'{path}' is missing: copy or download the whole folder again"
         )
     size = path.stat().st_size
     content = path.read_bytes() if size == expected["size"] else b""
-    found = sha256_of(content)
-    if size != expected["size"] or found != expected["sha256"]:
+    digest = sha256_of(content)
+    if size != expected["size"] or digest != expected["sha256"]:
         raise ValueError(
             f"'{path}' is damaged or not the file that {_CONFIG} is about: found "
-            f"{size} bytes with SHA-256 {found}, expected {expected['size']} with "
+            f"{size} bytes with SHA-256 {digest}, expected {expected['size']} with "
             f"{expected['sha256']}; copy or download the whole folder again"
         )
     return content
@@ -226,6 +235,29 @@ def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
             f"{what}, and the repository of that name has no {_CONFIG} with "
             f"{_WEIGHTS} at revision={revision!r}"
         ) from error
+
+
+def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return nested plain values with names where tensors were, and collect these."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.contiguous()
+        return {_TENSOR: name}
+    if isinstance(value, dict):
+        return {k: _take_tensors(v, f"{name}.{k}", tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_take_tensors(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo `_take_tensors`."""
+    if isinstance(value, dict):
+        if value.keys() == {_TENSOR}:
+            return tensors.get(value[_TENSOR])
+        return {name: _put_tensors(each, tensors) for name, each in value.items()}
+    return (
+        [_put_tensors(v, tensors) for v in value] if isinstance(value, list) else value
+    )
 
 
 def _as_tuple(value: Any) -> Any:
