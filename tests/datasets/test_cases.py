@@ -27,7 +27,8 @@ TABLE = "mesh,speed (m/s),note\n" + "".join(f"{m},{v},x\n" for m, v in SPEEDS.it
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     # VTK itself: a reader process per file would take a second each.
-    monkeypatch.setattr("torch_geometric_flare.mesh_io.read_mesh", pv.read)
+    name = "torch_geometric_flare.mesh_io.read_mesh"
+    monkeypatch.setattr(name, lambda path, **part: pv.read(path))
     root = tmp_path / "wings"
     root.mkdir()
     for number, name in enumerate(MESHES):

@@ -205,6 +205,8 @@ def _predict(
     """Read, predict and write one mesh; return rows for the table of forces."""
     mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
     known = surrogate.features + surrogate.conditions
+    if isinstance(surrogate, QuerySurrogate):
+        known += surrogate.query.features
     options = {
         "constants": dict(_constant(text, known) for text in args.set),
         "scale": args.scale,

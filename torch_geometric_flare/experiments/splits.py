@@ -219,17 +219,15 @@ class Splits:
         of_added = self.condition_normalizer or Normalizer.identity(
             num_channels(self.conditions)
         )
-        added = replace(
+        again = None
+        if self.train_transform is not None:  # may change `u`, and make `x` anew
+            again = Compose([_as_u, self.train_transform, _Broadcast(width)])
+        return replace(
             splits.transform(_Broadcast(width)),
+            train_transform=again,
             features=(*self.features, *self.conditions),
             input_normalizer=Normalizer.cat([given, of_added]),
         )
-        if self.train_transform is None:
-            return added
-        # It may change `u`, and make `x` anew.
-        again = Compose([self.train_transform, _Broadcast(width)])
-        kept = splits.transform(_Broadcast(width, keep=True)).train
-        return replace(added, train=kept, train_transform=again)
 
     def with_weights(self) -> "Splits":
         """Return splits whose points count by the area or volume they stand for."""
@@ -252,19 +250,25 @@ class Splits:
 class _Broadcast(BaseTransform):
     """Makes conditions the columns of `x` from some width on, at all points.
 
+    The conditions are then no longer `u`, which networks ask for, but `conditions`.
+
     Args:
         width: Columns of `x` that stay.
-        keep: Whether the sample keeps its `u`.
     """
 
-    def __init__(self, width: int, keep: bool = False) -> None:
+    def __init__(self, width: int) -> None:
         self.width = width
-        self.keep = keep
 
     def forward(self, data: Data) -> Data:
         rows = data.u.expand(len(data.x), -1)
         data.x = torch.cat([data.x[:, : self.width], rows], dim=1)
-        return data if self.keep else _without_conditions(data)
+        data.conditions = data.u
+        return _without_conditions(data)
+
+
+def _as_u(data: Data) -> Data:
+    data.u = data.conditions
+    return data
 
 
 def _without_conditions(data: Data) -> Data:

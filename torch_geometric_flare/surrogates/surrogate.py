@@ -144,8 +144,8 @@ class Surrogate(NormalizedModel):
         Warns:
             UserWarning: If the mesh is not like the training samples, less than 80 % of
                 the points lie in the box, or have a feature within its bounds over the
-                training, see `feature_bounds`, if a condition is not within its
-                own, if `location` is another one than that of the
+                training, see `feature_bounds`, if a condition is not
+                within its own, if `location` is another one than that of the
                 training, the mesh brings a field that is not finite everywhere, or its
                 cells differ in area more than tenfold and all count alike.
         """
