@@ -77,6 +77,14 @@ def _evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _spectrum(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments import spectrum_command_line
+
+    text = "Draw how many of its latents each block of a checkpoint uses."
+    spectrum_command_line(text, arguments, "tgflare spectrum")
+    return 0
+
+
 def _simulate(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments.evaluation import simulate_command_line
 
@@ -126,6 +134,7 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "compare": (_compare, "train several models under one budget, with a report"),
     "predict": (_predict, "predict fields on meshes of your own"),
     "evaluate": (_evaluate, "measure a checkpoint on a test split or on meshes"),
+    "spectrum": (_spectrum, "draw how many latents each block of a checkpoint uses"),
     "simulate": (_simulate, "make a simulated data set"),
     "info": (_info, "describe this machine or a checkpoint"),
 }

@@ -43,6 +43,7 @@ from torch_geometric_flare.experiments.quantities import (
     quantity_errors,
 )
 from torch_geometric_flare.experiments.run import run_benchmark
+from torch_geometric_flare.experiments.spectra import spectrum_command_line
 from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.experiments.tables import QuantityRow, Row
 
@@ -77,4 +78,5 @@ __all__ = [
     "run_benchmark",
     "run_command_line",
     "run_comparison",
+    "spectrum_command_line",
 ]
