@@ -133,6 +133,7 @@ def test_print_config_and_help(capsys):
         (["compare", "--help"], "--models"),
         (["evaluate", "--help"], "meshes"),
         (["simulate", "--help"], "--num-train"),
+        (["spectrum", "--help"], "--vectors"),
         (["--help"], "simulate"),
         (["--version"], "tgflare"),
     ):

@@ -37,7 +37,7 @@ from torch_geometric_flare.experiments.timing import (
     steps_within,
 )
 from torch_geometric_flare.fields import num_channels
-from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.recipes import Recipe, change_recipe, resolve_recipe
 from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if config.threads is not None:
         training.set_threads(config.threads)
     benchmark, selection = config.benchmark, config.selection
-    recipe = _choose_recipe(config)
+    recipe = choose_recipe(config)
     folder = make_folder(config) if config.folder is None else Path(config.folder)
     _write_config(config, folder, resume)
     torch.manual_seed(config.seed)
@@ -178,8 +178,8 @@ def published_figures(
     complete = not sizes or all(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
-    unchanged = not config.budget and config.optimizer is None and config.init is None
-    comparable = official and complete and config.recipe == "paper" and unchanged
+    changed = config.budget or config.optimizer or config.init or config.changes
+    comparable = official and complete and config.recipe == "paper" and not changed
     return benchmark.published if comparable else ()
 
 
@@ -193,19 +193,27 @@ def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
         replace(config, folder=None).save(path)
 
 
-def _choose_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe with the run's epochs, optimizer and start."""
+def choose_recipe(config: RunConfig) -> Recipe:
+    """Return the recipe of a run, with what the run changes of it.
+
+    Args:
+        config: The run.
+
+    Raises:
+        ValueError: If there is no such recipe, or it has no such option.
+    """
     recipe = config.benchmark.recipe(config.model, config.recipe)
     model = dict(recipe.model)
     # Models without a choice of how to start keep their own.
     if config.init is not None and "init" in signature(recipe.model_class).parameters:
         model["init"] = config.init
-    return replace(
+    recipe = replace(
         recipe,
         model=model,
         epochs=config.epochs or recipe.epochs,
         optimizer=config.optimizer or recipe.optimizer,
     )
+    return change_recipe(recipe, config.changes) if config.changes else recipe
 
 
 def _make_data(
