@@ -104,6 +104,8 @@ def _parse(
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
     what = "count points by their areas, or alike; by default as it was trained"
     add("--weight", choices=("area", "none"), help=what)
+    what = "what to do with a mesh that is not like the training samples"
+    add("--guard", choices=("warn", "error", "off"), default="warn", help=what)
     add("--chunk", type=int, metavar="POINTS", help="predict so many at a time")
     add("--device", default="cpu", help="where to predict: cpu, cuda")
     add("--png", action="store_true", help="draw each field beside the mesh written")
@@ -200,6 +202,7 @@ def _predict(
             location=args.location,
             arrays=args.fields or (),
             weight=args.weight,
+            guard=args.guard,
         )
     for warning in caught:
         log.warning(f"{path}: {warning.message}")
@@ -207,10 +210,15 @@ def _predict(
     note = str(mesh.field_data["provenance"][0])
     note = note.replace(", trained on", f" from checkpoint {checkpoint}, trained on", 1)
     mesh_io.add_notes(mesh, {"provenance": note})
+    verdict = f"guard: {mesh.field_data['guard'][0]}"
+    log.info(verdict)
     for field in surrogate.fields:
         values = mesh.get_array(field.name, preference=location)
-        low, high = values.min(), values.max()
-        log.info(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
+        text = f"{values.min():g} to {values.max():g}"
+        if surrogate.calibration is not None:
+            band = mesh.get_array(f"{field.name}_band", preference=location)
+            text += f", ± {np.mean(band):.3g} ({surrogate.calibration.level:.0%})"
+        log.info(f"{field} at {len(values):,} {location}s: {text}")
     log.info(f"wrote {mesh_io.save_dataset(mesh, output)}")
     for field in surrogate.fields if args.png else ():
         picture = output.with_name(f"{output.stem}_{field.name}.png")
@@ -221,15 +229,19 @@ def _predict(
         log.info(f"wrote {picture}")
     for field in surrogate.fields if args.html else ():
         page = output.with_name(f"{output.stem}_{field.name}.html")
-        title = f"{path.name}: {field.name}"
-        text = mesh_page(mesh, field, title=title, location=location, note=note)
+        title, shown = f"{path.name}: {field.name}", f"{note}; {verdict}"
+        text = mesh_page(mesh, field, title=title, location=location, note=shown)
         page.write_text(text, encoding="utf-8")
         log.info(f"wrote {page}")
-    return _forces(args, mesh, path, location) if args.forces else []
+    return _forces(args, surrogate, mesh, path, location) if args.forces else []
 
 
 def _forces(
-    args: argparse.Namespace, mesh: Any, path: Path, location: str
+    args: argparse.Namespace,
+    surrogate: Surrogate,
+    mesh: Any,
+    path: Path,
+    location: str,
 ) -> list[ForceRow]:
     """Print the coefficients of a body, and return them as rows of the table."""
     if not mesh_io.is_surface(mesh):
@@ -252,6 +264,13 @@ def _forces(
             log.info(f"coefficients, {source}, without friction{without}: {text}")
             left_out = {"values_left_out": gaps} if gaps else {}
             rows.append({"mesh": str(path), "source": source, **found, **left_out})
+    calibration = surrogate.calibration
+    if rows and calibration is not None:
+        for name, width in calibration.quantities.items():
+            log.info(
+                f"{name}: ± {width:.4f} with probability {calibration.level:.0%}, by "
+                "the reference values of the training"
+            )
     return rows
 
 

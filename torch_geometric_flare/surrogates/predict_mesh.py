@@ -20,6 +20,7 @@ from torch_geometric_flare.fields import (
 )
 from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import supports_weights
+from torch_geometric_flare.surrogates.calibration import band
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.transforms import (
     CellsToEdge,
@@ -51,12 +52,15 @@ def predict_mesh(
     scale: float,
     arrays: Fields,
     weight: str | None,
+    guard: str,
 ) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
     # Meshes need pyvista, which a surrogate can do without.
     from torch_geometric_flare import mesh_io
 
     mesh_io.check_location(location)
+    if guard not in ("warn", "error", "off"):
+        raise ValueError(f"guard is {guard!r}, expected 'warn', 'error' or 'off'")
     constants = constants or {}
     trained = surrogate.location
     if None not in (location, trained) and location != trained:
@@ -83,7 +87,7 @@ def predict_mesh(
             f"{name} has no cells: predict at its points, location='point'"
         )
     points = (mesh.cell_centers() if cells else mesh).points
-    pos = _check_place(
+    pos, outside = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
     )
     data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
@@ -114,12 +118,24 @@ def predict_mesh(
     for feature, column in inputs.items():
         data[feature_key(feature)] = column
     surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
-    predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
+    data = data.to(surrogate.target_normalizer.shift.device)
+    verdict = _judge(surrogate, data, guard, name)
+    predicted = surrogate.predict(data)
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")
 
     there = mesh.cell_data if cells else mesh.point_data
-    notes = {"provenance": _provenance(surrogate), "weights": weights}
+    notes = {
+        "provenance": _provenance(surrogate),
+        "weights": weights,
+        "guard": verdict,
+    }
+    bands: dict[str, Tensor] = {}
+    if surrogate.calibration is not None:
+        bands = surrogate.split(band(surrogate, data, predicted, "marginal"))
+        notes["band_level"] = f"{surrogate.calibration.level:g}"
+    if outside.any():
+        there["outside_box"] = outside.numpy().astype("uint8")
     # Of a mesh that was predicted on before, the truth has its other name already.
     suffix = "_true" if _is_predicted(mesh) else ""
     for field in fields:
@@ -132,6 +148,8 @@ def predict_mesh(
                 there[f"{field.name}_error"] = values - truth
                 _count_gaps(f"{field.name}_true", truth, name)
         there[field.name] = values
+        if field.name in bands:
+            there[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
         notes[f"{field.name}_unit"] = field.unit
         notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
@@ -270,10 +288,28 @@ def _is_predicted(mesh: Any) -> bool:
     return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
 
 
+def _judge(surrogate: NormalizedModel, data: Data, guard: str, name: str) -> str:
+    """Return what the guard says of a mesh, and warn or raise if it is not inside."""
+    if guard == "off":
+        return "off"
+    if surrogate.guard is None:
+        return "none: the checkpoint holds no guard"
+    verdict = surrogate.judge(data)
+    if verdict.label != "inside":
+        text = f"{name} is {verdict}"
+        if guard == "error":
+            raise ValueError(f"{text}: guard='warn' predicts all the same")
+        warnings.warn(text, stacklevel=4)
+    return str(verdict)
+
+
 def _check_place(
     pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
-) -> Tensor:
-    """Return the coordinates that the model takes; refuse a mesh far from its box."""
+) -> tuple[Tensor, Tensor]:
+    """Return the coordinates that the model takes, and which lie outside of its box.
+
+    Raises `ValueError` for a mesh far from the box.
+    """
     from torch_geometric_flare import mesh_io
 
     box = surrogate.coordinate_normalizer
@@ -293,7 +329,9 @@ def _check_place(
             "on: expect large errors outside of it",
             stacklevel=4,
         )
-    return pos
+    slack = _ROUNDING * size
+    inside = (pos >= lower - slack) & (pos <= lower + size + slack)
+    return pos, ~inside.all(dim=1)
 
 
 def _provenance(surrogate: NormalizedModel) -> str:

@@ -1,7 +1,7 @@
 """A model of two streams with its normalisers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from typing_extensions import Self
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.nn.geometry_state import GeometryState
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
+from torch_geometric_flare.surrogates.calibration import Calibration, Kind
 from torch_geometric_flare.surrogates.normalized_points import (
     NormalizedPoints,
     read_fields,
@@ -212,7 +213,7 @@ class QuerySurrogate(Surrogate):
         as `model`.
         """
         model: Any = unwrap(self.model)
-        return Surrogate(
+        source = Surrogate(
             model.source,
             self.target_normalizer,
             self.coordinate_normalizer,
@@ -227,6 +228,42 @@ class QuerySurrogate(Surrogate):
             condition_normalizer=self.condition_normalizer,
             feature_bounds=self.feature_bounds,
         )
+        source.guard, source.calibration = self.guard, self.calibration
+        return source
+
+    def summary(self, data: Data | Tensor) -> Tensor:
+        """Return what the guard compares; query points are not looked at.
+
+        Args:
+            data: As for `encode`.
+        """
+        return self.source().summary(data)
+
+    def calibrate(
+        self, data: Sequence[Data], *arguments: Any, **options: Any
+    ) -> Calibration:
+        """Measure bands of the fields at source points, as `Surrogate` does.
+
+        Args:
+            data: Samples with the true fields `y`.
+            *arguments: Those of `Surrogate.calibrate`.
+            **options: Those of `Surrogate.calibrate`.
+        """
+        members = [member.source() for member in options.pop("members", ())]
+        source = self.source()
+        self.calibration = source.calibrate(
+            data, *arguments, members=members, **options
+        )
+        return self.calibration
+
+    def band(self, data: Data | Tensor, kind: Kind = "marginal") -> Tensor:
+        """Return half widths at source points, as `Surrogate` does.
+
+        Args:
+            data: As for `encode`.
+            kind: As for `Surrogate.band`.
+        """
+        return self.source().band(data, kind)
 
     def predict_mesh(self, mesh: Any, **options: Any) -> Any:
         """Predict the fields of the source points on a mesh, as `Surrogate` does.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import find_location
-from torch_geometric_flare.visualization.panels import Panel, make_panels
+from torch_geometric_flare.visualization.panels import Panel, band_panel, make_panels
 from torch_geometric_flare.visualization.pictures import arrange_pictures
 from torch_geometric_flare.visualization.rendering import View, cut_margin, render
 from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
@@ -33,7 +33,8 @@ def plot_mesh(
     The mesh is one of `Surrogate.predict_mesh`: the prediction is the array called as
     the field is, and the truth, where there is one, `<name>_true`. Then the panels are
     truth, prediction and error, as in `plot_surface_comparison`. Where the truth is not
-    finite, it and the error are grey.
+    finite, it and the error are grey. A band, `<name>_band`, has a panel too where its
+    half width varies.
 
     Args:
         mesh: A PyVista mesh.
@@ -72,6 +73,8 @@ def plot_mesh(
 def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     """Return truth, prediction and error on a mesh, or the prediction alone.
 
+    The half width of a band about the prediction follows where it varies.
+
     Args:
         mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
         field: Name, channels and unit.
@@ -91,7 +94,11 @@ def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     if not truth.isfinite().any():
         known, truth = None, predicted
     panels = make_panels(truth, predicted, field, len(predicted))
-    return panels[1:2] if known is None else panels
+    shown: list[Panel] = list(panels[1:2] if known is None else panels)
+    band = data.get(f"{field.name}_band")
+    if band is not None and np.ptp(band) > 0:
+        shown.append(band_panel(band, field))
+    return shown
 
 
 def mesh_triangles(mesh: Any, location: str) -> pv.PolyData:
