@@ -134,6 +134,7 @@ def test_print_config_and_help(capsys):
         (["evaluate", "--help"], "meshes"),
         (["simulate", "--help"], "--num-train"),
         (["spectrum", "--help"], "--vectors"),
+        (["ablate", "--help"], "--over"),
         (["--help"], "simulate"),
         (["--version"], "tgflare"),
     ):

@@ -54,7 +54,7 @@ def share_rank(values: Tensor, share: float = 0.95) -> Tensor:
         ValueError: If `share` is not between 0 and 1.
 
     Examples:
-        >>> share_rank(torch.tensor([1.0, 0.8, 0.2, 0.0]), share=0.9)
+        >>> share_rank(torch.tensor([1.0, 0.8, 0.2, 0.0]), share=0.85)
         tensor(2)
     """
     if not 0 < share < 1:
