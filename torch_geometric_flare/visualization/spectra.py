@@ -66,13 +66,12 @@ def plot_spectra(
         axis.axhline(
             torch.finfo(torch.float32).eps, color="0.5", linestyle=":", linewidth=1
         )
-        axis.set_title(f"block {number}, M = {latents}")
-    for axis in panels[-1]:
         axis.set_xlabel("number of the eigenvalue")
+        axis.set_title(f"block {number}, M = {latents}")
     for axis in panels[:, 0]:
         axis.set_ylabel("eigenvalue")
-    if values[0].size(0) <= 8:
-        panels.flat[0].legend(fontsize=7)
+    heads = panels.flat[0].get_legend_handles_labels()
+    figure.legend(*heads, loc="outside right center", fontsize=8)
     if title is not None:
         figure.suptitle(title)
     return figure
