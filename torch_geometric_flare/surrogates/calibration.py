@@ -23,7 +23,8 @@ Kind = Literal["marginal", "simultaneous"]
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
 """Named numbers of a sample and its fields, such as drag and lift."""
 
-_FLOOR = 1e-3  # of the scale of a field: members that agree are not certain
+# Of the scale of a field. Members agree somewhere by chance: less would widen bands.
+_FLOOR = 0.03
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _spread(
         - `predicted`: $[N, C]$
 
     Returns:
-        $[N, C]$, at least a thousandth of the field's scale; ones without members.
+        $[N, C]$, at least 0.03 of the scale of the field; ones without members.
     """
     if not members:
         return torch.ones_like(predicted)
