@@ -90,7 +90,7 @@ class VerifiedDataset(Dataset, ABC):
     features: Fields = ()
     """What the columns of `x` after the coordinates are."""
     conditions: Fields = ()
-    """What the columns of `u` are."""
+    """What the columns of `u` are; a sample without them has no `u`."""
 
     def __init__(
         self,
