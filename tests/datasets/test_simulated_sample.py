@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from torch_geometric_flare.datasets.simulated_files import read_sample
-from torch_geometric_flare.datasets.simulator import make_arrays
+from torch_geometric_flare.datasets.simulated_arrays import make_arrays
 from torch_geometric_flare.fields import Field
 
 SIZE = 6
