@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from torch_geometric_flare.datasets.simulated_files import read_sample
 from torch_geometric_flare.datasets.simulated_arrays import make_arrays
+from torch_geometric_flare.datasets.simulated_files import read_sample
 from torch_geometric_flare.fields import Field
 
 SIZE = 6

@@ -113,9 +113,7 @@ def _key(name: str) -> str:
     return feature_key(name)
 
 
-def _input_and_target(
-    points: PointSet, arrays: dict[str, Array]
-) -> dict[str, Array]:
+def _input_and_target(points: PointSet, arrays: dict[str, Array]) -> dict[str, Array]:
     """Return `x` and `y` of a set of points, and take the fields out of `arrays`."""
     prefix = points.prefix
     data = Data(pos=torch.from_numpy(arrays[f"{prefix}pos"]))

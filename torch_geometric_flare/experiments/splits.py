@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import (
     Normalizer,
     get_feature,
@@ -116,6 +117,7 @@ class Splits:
         location: Where on a mesh the samples lie, `"cell"` or `"point"`.
         weighted: Whether points count by what they stand for, see `Surrogate`; samples
             without `weight` have points that were spread evenly.
+        query: What normalises the query points, where samples have any.
     """
 
     train: Sequence[Data]
@@ -129,6 +131,7 @@ class Splits:
     val: Sequence[Data] | None = None
     location: str | None = None
     weighted: bool = False
+    query: QueryPoints | None = None
 
     def transform(self, transform: Callable[[Data], Data]) -> "Splits":
         """Return splits whose samples have passed a transform, held in memory.

@@ -57,6 +57,11 @@ class NotchbackFlow:
             corners = corners[:, ::-1]
         return np.concatenate([corners, corners[:, ::-1] * MIRROR])
 
+    def outline(self) -> Array:
+        """Return the outline of the body in the plane of symmetry, x and z, [K, 2]."""
+        keel, crest = self.lattice[:, 0], self.lattice[::-1, -1]
+        return np.concatenate([keel, crest])[:, [0, 2]]
+
 
 @dataclass(frozen=True)
 class Notchback:

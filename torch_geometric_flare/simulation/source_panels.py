@@ -204,8 +204,7 @@ class SourcePanels:
         where = np.asarray(points, dtype=np.float64)
         if where.ndim != 2 or where.shape[1] != 3 or not np.isfinite(where).all():
             raise ValueError(
-                "`points` must be finite and of shape [N, 3], got "
-                f"{list(where.shape)}"
+                f"`points` must be finite and of shape [N, 3], got {list(where.shape)}"
             )
         total = np.zeros_like(where)
         step = max(1, _PAIRS_AT_A_TIME // len(self.areas))

@@ -48,8 +48,8 @@ class FixedQueryPoints(BaseTransform):
         sizes = {name: len(value) for name, value in tensors.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(
-                f"query points have these numbers of rows: {sizes or 'none'}; they need "
-                "query_pos or query_x, and one row in each"
+                f"query points have the rows {sizes}; give the sample query_pos or "
+                "query_x, and every tensor of theirs one row for each point"
             )
         choice = torch.randperm(next(iter(sizes.values())))[: self.num]
         for name, value in tensors.items():
