@@ -62,7 +62,7 @@ def test_sides_of_a_thin_wedge():
         [a, b, d],
         [a, d, c],
     ]
-    surface = TriangleSurface(np.array(triangles))
+    surface = TriangleSurface(np.array(triangles)[:, ::-1])
     angle = np.linspace(0.05 * np.pi, 1.95 * np.pi, 200)
     points = tip + 0.2 * np.stack([np.cos(angle), 0 * angle, np.sin(angle)], axis=1)
     distance, _ = surface.signed_distance(points)
