@@ -99,4 +99,4 @@ def _closest_points(points: Array, corners: Array, normals: Array) -> Array:
     over = (np.einsum("qki,qki->qk", away, inward) >= 0.0).all(axis=1)
     height = np.einsum("qi,qi->q", away[:, 0], normals)
     foot = points - height[:, None] * normals
-    return np.where(over[:, None], foot, closest)
+    return np.asarray(np.where(over[:, None], foot, closest))
