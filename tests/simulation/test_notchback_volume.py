@@ -71,13 +71,14 @@ def test_the_air_meets_the_surface(flow):
     panels = flow.potential.panels
     off = panels.centers + 1e-4 * panels.normals
     fields = CARS.fields_at(flow, off)
-    surface = 0.5 * CARS.speed**2 * flow.pressure_coefficient.reshape(-1)
-    scale = 0.5 * CARS.speed**2
-    difference = np.abs(fields["pressure"][:, 0] - surface) / scale
-    assert np.quantile(difference, 0.98) < 0.02
+    # Panels are flat, and some of them lie a little inside the surface of triangles.
+    outside = fields["signed_distance"][:, 0] > 0
+    assert outside.mean() > 0.7
+    found = fields["pressure"][:, 0] / (0.5 * CARS.speed**2)
+    difference = np.abs(found - flow.pressure_coefficient.reshape(-1))[outside]
+    assert difference.max() < 0.005
     through = (fields["velocity"] * panels.normals).sum(axis=1) / CARS.speed
-    assert np.quantile(np.abs(through), 0.98) < 0.02
-    np.testing.assert_allclose(fields["signed_distance"], 1e-4, atol=0.01)
+    assert np.abs(through[outside]).max() < 0.002
 
 
 def test_nothing_crosses_the_road_and_the_plane_of_symmetry(flow):
@@ -86,8 +87,9 @@ def test_nothing_crosses_the_road_and_the_plane_of_symmetry(flow):
     for axis in (1, 2):
         on_it = points.copy()
         on_it[:, axis] = 0.0
-        velocity = CARS.fields_at(flow, on_it)["velocity"]
-        assert np.abs(velocity[:, axis]).max() < 1e-10
+        fields = CARS.fields_at(flow, on_it)
+        outside = fields["signed_distance"][:, 0] > 0
+        assert np.abs(fields["velocity"][outside, axis]).max() < 1e-10
     mirrored = CARS.fields_at(flow, points * [1, -1, 1])
     for name, values in CARS.fields_at(flow, points).items():
         factors = [1, -1, 1] if values.shape[1] == 3 else 1
