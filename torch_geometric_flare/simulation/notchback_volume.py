@@ -196,10 +196,9 @@ class NotchbackVolume(Notchback):
 
 
 def _surface(flow: NotchbackFlow) -> TriangleSurface:
-    corners = flow.corners()
-    return TriangleSurface(
-        np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
-    )
+    corners = flow.corners()[: flow.areas.size]
+    half = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
+    return TriangleSurface(np.concatenate([half, half[:, ::-1] * MIRROR]))
 
 
 def _wake_weight(flow: NotchbackFlow, points: Array) -> Array:
