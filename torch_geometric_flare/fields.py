@@ -143,6 +143,15 @@ def num_channels(fields: Iterable[Field]) -> int:
     return sum(field.channels for field in fields)
 
 
+def channel_names(fields: Iterable[Field]) -> list[str]:
+    """Return a name for each channel: the field's, with a number if it has several."""
+    return [
+        f"{field.name}[{channel}]" if field.channels > 1 else field.name
+        for field in fields
+        for channel in range(field.channels)
+    ]
+
+
 def channel_slices(fields: Iterable[Field]) -> dict[str, slice]:
     """Return the columns of each field where all stand side by side, in order.
 

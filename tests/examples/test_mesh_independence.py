@@ -54,6 +54,36 @@ def test_six_meshes_with_weights_and_without(checkpoint):
     assert spread["area"] < spread["none"]
 
 
+@pytest.mark.slow
+def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    module = load("benchmarks/guard")
+    cars = Notchback(num_points=400, panels_along=16, panels_around=6)
+    monkeypatch.setattr(module, "CARS", cars)
+    options = f"--root {tmp_path} --num-train 5 --held-out 9 --cars 1"
+    module.main([str(checkpoint), *options.split(), "--output", str(tmp_path / "g")])
+    rows = json.loads((tmp_path / "g.json").read_text())
+    told = {row["kind"]: row for row in rows}
+    assert set(told) == set(module.KINDS)
+    assert told["in millimetres"]["box"] == told["in millimetres"]["guard"] == 1
+    assert told["fastbacks"]["mean_error"] > 0
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bands_of_cars(checkpoint, monkeypatch, capsys):
+    module = load("benchmarks/bands")
+    cars = Notchback(num_points=300, panels_along=16, panels_around=6)
+    monkeypatch.setattr(module, "CARS", cars)
+    module.main([*[str(checkpoint)] * 2, "--calibration", "9", "--new", "2"])
+    alone, together = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (alone["members"], together["members"]) == (0, 1)
+    # The member is the same network: what both spare is the floor of the spread.
+    assert together["half width"] == pytest.approx(alone["half width"], rel=1e-4)
+    assert 0 <= alone["points held"] <= 1 and alone["drag"] > 0
+
+
 def test_orders_of_refinement(capsys, monkeypatch):
     module = load("benchmarks/refinement")
     monkeypatch.setattr(module, "SIDES", (5, 9, 17))

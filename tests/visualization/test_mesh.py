@@ -41,6 +41,21 @@ def test_truth_and_error_stand_beside_it():
     assert (truth != prediction).any()
 
 
+@pytest.mark.parametrize("arrays", [{}, {"heat_true": 1.5}])
+def test_a_band_that_varies_has_a_panel(arrays):
+    plain = mesh_panels(box("point", heat=1.0, **arrays), HEAT, "point")
+    mesh = box("point", heat=1.0, heat_band=0.5, **arrays)
+    *others, band = mesh_panels(mesh, HEAT, "point")
+    assert len(others) == len(plain)
+    np.testing.assert_allclose(band.values, mesh["heat_band"])
+    figure = plot_mesh(mesh, HEAT, title="box")
+    assert len(images(figure)) == 2 * len(others) + 2
+    labels = [axis.get_xlabel() for axis in figure.axes if not axis.images]
+    assert labels[-1] == "± [K]" and len(labels) == (3 if arrays else 2)
+    mesh["heat_band"][:] = 0.5
+    assert len(mesh_panels(mesh, HEAT, "point")) == len(plain)
+
+
 def test_a_cell_has_one_colour():
     mesh = pv.Plane(i_resolution=2, j_resolution=1)
     mesh.clear_data()

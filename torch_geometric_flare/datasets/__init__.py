@@ -1,5 +1,6 @@
 """Data sets: official formats, simulated stand-ins, and the copy-a-sample baseline."""
 
+from torch_geometric_flare.datasets.ahmedml import AhmedML
 from torch_geometric_flare.datasets.airfoil import Airfoil
 from torch_geometric_flare.datasets.airfrans import AirfRANS
 from torch_geometric_flare.datasets.baselines import MeanSample, NearestSample
@@ -22,6 +23,7 @@ from torch_geometric_flare.datasets.stored import MeshData
 from torch_geometric_flare.datasets.verified import VerifiedDataset
 
 __all__ = [
+    "AhmedML",
     "AirfRANS",
     "Airfoil",
     "ConvertedFiles",

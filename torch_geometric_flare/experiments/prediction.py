@@ -2,27 +2,32 @@
 
 import argparse
 import csv
+import functools
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
 from torch_geometric_flare._arguments import OneLineParser
+from torch_geometric_flare.experiments.field_files import write_fields
+from torch_geometric_flare.experiments.mesh_forces import force_rows, mean_forces
 from torch_geometric_flare.experiments.quantities import (
     ForceRow,
     describe_errors,
     force_errors,
 )
 from torch_geometric_flare.fields import Fields, read_fields
-from torch_geometric_flare.metrics import mesh_forces
-from torch_geometric_flare.surrogates import Surrogate, load_surrogate
+from torch_geometric_flare.surrogates import (
+    QuerySurrogate,
+    Surrogate,
+    load_surrogate,
+)
+from torch_geometric_flare.surrogates.predict_around import find_site
 from torch_geometric_flare.training import add_threads_option, show_log
-from torch_geometric_flare.visualization import mesh_page, plot_mesh
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +57,11 @@ def predict_command_line(
     try:
         surrogate = _load(args)
         location = _location(args, surrogate)
-        trained = _training_forces(args, location) if args.train_meshes else {}
+        trained = (
+            mean_forces(args, _meshes_in(args.train_meshes), location)
+            if args.train_meshes
+            else {}
+        )
         for path, output in _find_jobs(args.mesh, args.output):
             table = output.with_name(table.name)
             try:
@@ -87,6 +96,9 @@ def _parse(
     add("mesh", type=Path, help=f"a mesh ({kinds}), or a folder of the first six kinds")
     add("--block", metavar="NAME", help="one of several blocks or patches of the file")
     add("--time", type=float, help="one of several time steps of the file")
+    places = "slice:y=0", "box:X0,X1,Y0,Y1,Z0,Z1[:SPACING]", "points.csv", "mesh.vtu"
+    what = f"predict there, by a checkpoint with query points: {', '.join(places)}"
+    add("--at", metavar="PLACE", type=_site, help=what)
     add("--output", type=Path, help="file or folder to write; by default beside it")
     where = parser.add_mutually_exclusive_group()
     for location in ("cell", "point"):
@@ -104,6 +116,8 @@ def _parse(
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
     what = "count points by their areas, or alike; by default as it was trained"
     add("--weight", choices=("area", "none"), help=what)
+    what = "what to do with a mesh that is not like the training samples"
+    add("--guard", choices=("warn", "error", "off"), default="warn", help=what)
     add("--chunk", type=int, metavar="POINTS", help="predict so many at a time")
     add("--device", default="cpu", help="where to predict: cpu, cuda")
     add("--png", action="store_true", help="draw each field beside the mesh written")
@@ -125,6 +139,8 @@ def _parse(
     args = parser.parse_args(argv)
     if args.forces and (args.speed is None or args.area is None):
         parser.error("--forces needs --speed and --area")
+    if args.forces and args.at is not None:
+        parser.error("--at predicts around the mesh, --forces on it: give one of them")
     if args.train_meshes is not None and not args.forces:
         parser.error("--train-meshes is the baseline of --forces: give that too")
     return args
@@ -135,6 +151,12 @@ def _load(args: argparse.Namespace) -> Surrogate:
     if not 0 < args.scale < float("inf"):
         raise ValueError(f"--scale {args.scale}: give a finite factor above 0")
     surrogate = load_surrogate(args.checkpoint, device=args.device)
+    if args.at is not None and not isinstance(surrogate, QuerySurrogate):
+        raise ValueError(
+            f"--at {args.at.text}: {args.checkpoint} holds "
+            f"{type(surrogate.model).__name__}, which predicts on the mesh alone: give "
+            "a checkpoint with query points, such as of FLAREQuery"
+        )
     if args.chunk is not None:
         if not hasattr(surrogate.model, "chunk_size"):
             raise ValueError("--chunk: this model cannot be computed in chunks")
@@ -173,8 +195,8 @@ def _meshes_in(folder: Path) -> list[Path]:
     return found
 
 
-def _stem(path: Path) -> str:
-    return f"{path.stem}_{path.suffix[1:].lower()}_predicted"
+def _stem(path: Path, what: str = "predicted") -> str:
+    return f"{path.stem}_{path.suffix[1:].lower()}_{what}"
 
 
 def _predict(
@@ -182,103 +204,63 @@ def _predict(
 ) -> list[ForceRow]:
     """Read, predict and write one mesh; return rows for the table of forces."""
     mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-    suffix = ".vtp" if isinstance(mesh, pv.PolyData) else ".vtu"
-    if output != args.output:
-        output = output.with_name(output.name + suffix)
-    if output.suffix.lower() not in (suffix, ".vtk"):  # others would drop the field
-        raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
-    if output.exists() and output.samefile(path):
-        raise ValueError(f"--output {output} is the mesh itself: choose another file")
-    location = _location(args, surrogate)
-    constants = dict(_constant(text) for text in args.set)
+    options = {
+        "constants": dict(_constant(text) for text in args.set),
+        "scale": args.scale,
+        "location": args.location,
+        "arrays": args.fields or (),
+        "weight": args.weight,
+        "guard": args.guard,
+    }
+    location, fields, site = _location(args, surrogate), surrogate.fields, None
+    predict, title = surrogate.predict_mesh, path.name
+    if isinstance(surrogate, QuerySurrogate) and args.at is not None:
+        location, fields = "point", surrogate.query.fields
+        site = find_site(surrogate, args.at, args.scale)
+        predict = functools.partial(surrogate.predict_around, at=site)
+        title = f"{path.name}, {args.at.text}"
+        if output != args.output:
+            output = output.with_name(_stem(path, args.at.name))
+    output = _output_file(args, mesh if site is None else site, output, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        mesh = surrogate.predict_mesh(
-            mesh,
-            constants=constants,
-            scale=args.scale,
-            location=args.location,
-            arrays=args.fields or (),
-            weight=args.weight,
-        )
+        mesh = predict(mesh, **options)
     for warning in caught:
         log.warning(f"{path}: {warning.message}")
     checkpoint = Path(*args.checkpoint.resolve().parts[-2:])
     note = str(mesh.field_data["provenance"][0])
     note = note.replace(", trained on", f" from checkpoint {checkpoint}, trained on", 1)
     mesh_io.add_notes(mesh, {"provenance": note})
-    for field in surrogate.fields:
-        values = mesh.get_array(field.name, preference=location)
-        low, high = values.min(), values.max()
-        log.info(f"{field} at {len(values):,} {location}s: {low:g} to {high:g}")
-    log.info(f"wrote {mesh_io.save_dataset(mesh, output)}")
-    for field in surrogate.fields if args.png else ():
-        picture = output.with_name(f"{output.stem}_{field.name}.png")
-        flow = _FLOW if args.forces else None
-        plot_mesh(mesh, field, title=path.name, location=location, flow=flow).savefig(
-            picture, dpi=150
-        )
-        log.info(f"wrote {picture}")
-    for field in surrogate.fields if args.html else ():
-        page = output.with_name(f"{output.stem}_{field.name}.html")
-        title = f"{path.name}: {field.name}"
-        text = mesh_page(mesh, field, title=title, location=location, note=note)
-        page.write_text(text, encoding="utf-8")
-        log.info(f"wrote {page}")
-    return _forces(args, mesh, path, location) if args.forces else []
+    write_fields(
+        mesh,
+        fields,
+        output,
+        title=title,
+        location=location,
+        flow=_FLOW if args.forces else None,
+        png=args.png,
+        html=args.html,
+    )
+    return force_rows(args, surrogate, mesh, path, location) if args.forces else []
 
 
-def _forces(
-    args: argparse.Namespace, mesh: Any, path: Path, location: str
-) -> list[ForceRow]:
-    """Print the coefficients of a body, and return them as rows of the table."""
-    if not mesh_io.is_surface(mesh):
-        raise ValueError("--forces needs a surface: extract that of the body")
-    if isinstance(mesh, pv.PolyData) and mesh.n_open_edges:
-        log.warning(f"{path} is open: normals may point inward")
-    rows: list[ForceRow] = []
-    for name, source in (("pressure", "predicted"), ("pressure_true", "truth")):
-        if name in mesh.array_names:
-            values = mesh.get_array(name, preference=location)
-            gaps = len(values) - int(np.isfinite(values).sum())
-            if gaps == len(values):
-                continue
-            with warnings.catch_warnings():
-                # The prediction has said how many values are not finite.
-                warnings.filterwarnings("ignore", ".*is not finite", UserWarning)
-                found = mesh_forces(mesh, name, **_flow(args), location=location)
-            text = ", ".join(f"{key} {value:.4f}" for key, value in found.items())
-            without = f", without {gaps} of {len(values)} values" if gaps else ""
-            log.info(f"coefficients, {source}, without friction{without}: {text}")
-            left_out = {"values_left_out": gaps} if gaps else {}
-            rows.append({"mesh": str(path), "source": source, **found, **left_out})
-    return rows
-
-
-def _flow(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `mesh_forces` that the command line gives."""
-    return {
-        "speed": args.speed,
-        "reference_area": args.area,
-        "reference_length": args.length,
-        "density": args.density,
-        "scale": args.scale,
-        "reference_point": _point(args.moments_about),
-    }
+def _output_file(args: argparse.Namespace, mesh: Any, output: Path, path: Path) -> Path:
+    """Return the file to write, with the suffix of this kind of mesh."""
+    kinds = {pv.PolyData: ".vtp", pv.ImageData: ".vti"}
+    suffix = kinds.get(type(mesh), ".vtu")
+    if output != args.output:
+        output = output.with_name(output.name + suffix)
+    if output.suffix.lower() not in (suffix, ".vtk"):  # others would drop the field
+        raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
+    inputs = [path] if args.at is None else [path, Path(args.at.text)]
+    if output.exists() and any(p.exists() and output.samefile(p) for p in inputs):
+        raise ValueError(f"--output {output} is the mesh itself: choose another file")
+    return output
 
 
 def _location(args: argparse.Namespace, surrogate: Surrogate) -> str:
     """Return where fields lie: as the command line says, or as in the training."""
     return args.location or surrogate.location or "point"
-
-
-def _training_forces(args: argparse.Namespace, location: str) -> dict[str, float]:
-    """Return the mean true coefficients of the meshes of the training."""
-    found = []
-    for path in _meshes_in(args.train_meshes):
-        mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-        found.append(mesh_forces(mesh, **_flow(args), location=location))
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
 def _write(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -299,21 +281,20 @@ def _constant(text: str) -> tuple[str, list[float]]:
         raise ValueError(f"--set {text}: give NAME=VALUE, or NAME=X,Y,Z") from None
 
 
+def _site(text: str) -> mesh_io.QuerySite:
+    """Read what `--at` was given."""
+    try:
+        return mesh_io.QuerySite.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _arrays(text: str) -> Fields:
     """Read what `--fields` was given."""
     try:
         return read_fields(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _point(text: str) -> list[float]:
-    """Read what `--moments-about` was given."""
-    try:
-        x, y, z = (float(value) for value in text.split(","))
-    except ValueError:
-        raise ValueError(f"--moments-about {text}: give X,Y,Z in metres") from None
-    return [x, y, z]
 
 
 def _report(error: Exception, path: Path | None = None) -> int:

@@ -37,13 +37,18 @@ from torch_geometric_flare.experiments.timing import (
     steps_within,
 )
 from torch_geometric_flare.fields import num_channels
+from torch_geometric_flare.nn.pooled_states import why_no_states
 from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.surrogates import Surrogate, unwrap
+from torch_geometric_flare.surrogates.checkpoint import add_trust
+from torch_geometric_flare.surrogates.guard import FEWEST
 from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
 
 # Of all points of a sample, where training sees a few: more would take long.
 _VALIDATIONS = 10
+_CALIBRATION = 9  # samples for bands of 90 %
 
 
 @keep_random_state()
@@ -104,6 +109,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         callbacks=[timer, TimeEstimate()] if config.progress else [timer],
     )
 
+    _measure_trust(config, splits, surrogate, folder)
     compared = training.compare_with_baselines(surrogate, train, test)
     errors, absolute = compared.relative_l2, compared.absolute_errors()
     worst = int(errors.argmax())
@@ -206,6 +212,25 @@ def _choose_recipe(config: RunConfig) -> Recipe:
         epochs=config.epochs or recipe.epochs,
         optimizer=config.optimizer or recipe.optimizer,
     )
+
+
+def _measure_trust(
+    config: RunConfig, splits: Splits, surrogate: Surrogate, folder: Path
+) -> None:
+    """Give the surrogate and its checkpoint a guard, and bands from held-out samples.
+
+    Validation samples that have chosen weights are not held out.
+    """
+    choosing = config.keep_best or config.patience is not None
+    held_out = None if choosing else splits.val
+    if len(splits.train) >= FEWEST and not why_no_states(unwrap(surrogate.model)):
+        surrogate.fit_guard(splits.train, held_out)
+    if held_out is not None and len(held_out) >= _CALIBRATION:
+        quantities = config.benchmark.quantities_of_interest
+        surrogate.calibrate(held_out, quantities=quantities)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        name = "best.ckpt" if config.keep_best else "last.ckpt"
+        add_trust(folder / name, surrogate)
 
 
 def _make_data(

@@ -18,6 +18,7 @@ from torch_geometric_flare.mesh_io.geometry import (
     mesh_normals,
     oriented_faces,
 )
+from torch_geometric_flare.mesh_io.inside import points_inside
 from torch_geometric_flare.mesh_io.location import check_location, find_location
 from torch_geometric_flare.mesh_io.polygons import polygon_fans, polygon_vectors
 from torch_geometric_flare.mesh_io.read import (
@@ -26,6 +27,7 @@ from torch_geometric_flare.mesh_io.read import (
     as_mesh,
     read_mesh,
 )
+from torch_geometric_flare.mesh_io.site import QuerySite
 from torch_geometric_flare.mesh_io.visible import visible_part
 from torch_geometric_flare.mesh_io.weights import mesh_weights
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
@@ -33,6 +35,7 @@ from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_p
 __all__ = [
     "FURTHER_SUFFIXES",
     "MESH_SUFFIXES",
+    "QuerySite",
     "add_notes",
     "as_mesh",
     "check_constants",
@@ -46,6 +49,7 @@ __all__ = [
     "mesh_normals",
     "mesh_weights",
     "oriented_faces",
+    "points_inside",
     "polygon_fans",
     "polygon_vectors",
     "read_mesh",

@@ -38,10 +38,7 @@ def check_extent(
     near = (low - lower) / size > -_MARGIN
     near &= (high - lower) / size < 1 + _MARGIN
     if near.all() and ((high - low) / size).max() > _LEAST:
-        # A box in single precision has its own corners a little outside.
-        margin = _ROUNDING * torch.maximum(lower.abs(), upper.abs()).maximum(size)
-        inside = (pos >= lower - margin) & (pos <= upper + margin)
-        return float(inside.all(1).double().mean())
+        return float(inside_box(pos, lower, upper).double().mean())
     ratio = float(size.max() / (high - low).max())
     hints = [
         f"{option}{factor} if the mesh is in {unit}"
@@ -49,14 +46,22 @@ def check_extent(
         if 0.5 < ratio / factor < 2
     ]
     raise ValueError(
-        f"the mesh extends over {_describe(low, high)}, but the model was trained on "
-        f"{_describe(lower, upper)}. "
+        f"the mesh extends over {describe_box(low, high)}, but the model was trained "
+        f"on {describe_box(lower, upper)}. "
         f"Give {' or '.join(hints) or f'{option}FACTOR for other units of length'}, "
         "or move and turn the mesh to stand as those of the training do"
     )
 
 
-def _describe(lower: Tensor, upper: Tensor) -> str:
+def inside_box(pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Return which points, [N, D], lie in a box, [D] and [D], as booleans, [N]."""
+    # A box in single precision has its own corners a little outside.
+    size = upper - lower
+    margin = _ROUNDING * torch.maximum(lower.abs(), upper.abs()).maximum(size)
+    return ((pos >= lower - margin) & (pos <= upper + margin)).all(dim=1)
+
+
+def describe_box(lower: Tensor, upper: Tensor) -> str:
     """Return a box as intervals."""
     names = "xyz"[: len(lower)]
     pairs = zip(names, lower.tolist(), upper.tolist(), strict=True)

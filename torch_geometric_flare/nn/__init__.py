@@ -39,6 +39,7 @@ from torch_geometric_flare.nn.models import (
     Transformer,
     Transolver,
 )
+from torch_geometric_flare.nn.pooled_states import pooled_states
 from torch_geometric_flare.nn.readout import LatentReadout
 from torch_geometric_flare.nn.streaming.predict_stream import predict_stream
 from torch_geometric_flare.nn.streaming.query_stream import (
@@ -85,5 +86,6 @@ __all__ = [
     "decode_stream",
     "encode_stream",
     "grow_latents",
+    "pooled_states",
     "predict_stream",
 ]

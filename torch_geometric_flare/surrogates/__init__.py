@@ -5,8 +5,10 @@ from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
     forward_arguments,
 )
+from torch_geometric_flare.surrogates.calibration import Calibration
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
+from torch_geometric_flare.surrogates.guard import Guard, Verdict
 from torch_geometric_flare.surrogates.query_surrogate import (
     QueryPoints,
     QuerySurrogate,
@@ -15,9 +17,12 @@ from torch_geometric_flare.surrogates.rollout import rollout
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 __all__ = [
+    "Calibration",
+    "Guard",
     "QueryPoints",
     "QuerySurrogate",
     "Surrogate",
+    "Verdict",
     "describe_model",
     "edge_transform",
     "forward_arguments",

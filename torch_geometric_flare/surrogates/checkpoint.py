@@ -17,6 +17,7 @@ from torch_geometric_flare._files import replacing
 from torch_geometric_flare.surrogates.description import (
     PREFIX,
     describe_surrogate,
+    describe_trust,
     rebuild_surrogate,
 )
 from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
@@ -64,7 +65,11 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
     if path.is_dir():
         raise ValueError(f"path={str(path)!r} is a folder: name a file in it")
     state = {PREFIX + name: value for name, value in surrogate.state_dict().items()}
-    content = {"surrogate": describe_surrogate(surrogate), "state_dict": state}
+    content = {
+        "surrogate": describe_surrogate(surrogate),
+        "state_dict": state,
+        **describe_trust(surrogate),
+    }
     # The archive would hold the name of a path, which is random here.
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         torch.save(content, file)
@@ -103,7 +108,21 @@ def load_surrogate(
     checkpoint = read_checkpoint(path)
     described, state = checkpoint["surrogate"], checkpoint["state_dict"]
     kind = QuerySurrogate if "query" in described else Surrogate
-    return rebuild_surrogate(kind, path, described, state, model, device)
+    return rebuild_surrogate(kind, path, described, state, model, device, checkpoint)
+
+
+def add_trust(path: Path, surrogate: Surrogate) -> None:
+    """Add guard and calibration to the checkpoint of a training.
+
+    The training can still be resumed from it.
+
+    Args:
+        path: The checkpoint.
+        surrogate: Its surrogate.
+    """
+    content = {**read_checkpoint(path), **describe_trust(surrogate)}
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        torch.save(content, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a checkpoint says of a surrogate in plain values, and the way back."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.nn import models
+from torch_geometric_flare.surrogates.calibration import Calibration
+from torch_geometric_flare.surrogates.guard import Guard
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.surrogates.normalized_points import (
     read_fields,
@@ -72,6 +75,19 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
     }
 
 
+def describe_trust(surrogate: NormalizedModel) -> dict[str, Any]:
+    """Return what the surrogate knows of its limits, in tensors and plain values.
+
+    Args:
+        surrogate: The surrogate.
+
+    Returns:
+        `guard` and `calibration`, where it has them.
+    """
+    held = {"guard": surrogate.guard, "calibration": surrogate.calibration}
+    return {name: each.to_dict() for name, each in held.items() if each is not None}
+
+
 def rebuild_surrogate(
     kind: type[S],
     path: Path,
@@ -79,6 +95,7 @@ def rebuild_surrogate(
     state: dict[str, Tensor],
     model: nn.Module | None,
     device: torch.device | str,
+    trust: Mapping[str, Any],
 ) -> S:
     """Build a surrogate of what a file said, which may be malformed.
 
@@ -89,6 +106,7 @@ def rebuild_surrogate(
         state: As of `Surrogate.state_dict`, or of a module that holds the surrogate.
         model: As for `load_surrogate`.
         device: Where to put the surrogate.
+        trust: With what `describe_trust` has returned.
 
     Returns:
         The surrogate, in evaluation mode.
@@ -99,6 +117,11 @@ def rebuild_surrogate(
     try:
         state = {name.removeprefix(PREFIX): value for name, value in state.items()}
         surrogate = build_surrogate(kind, description, state, model)
+        if trust.get("guard") is not None:
+            surrogate.guard = Guard.read(trust["guard"])
+        if trust.get("calibration") is not None:
+            channels = surrogate.target_normalizer.num_channels
+            surrogate.calibration = Calibration.read(trust["calibration"], channels)
     except ValueError as error:
         raise ValueError(f"path={str(path)!r}: {error}") from error
     except (AttributeError, LookupError, RuntimeError, TypeError) as error:

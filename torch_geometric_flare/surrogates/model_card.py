@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.fields import Fields, channel_names
+from torch_geometric_flare.surrogates.guard import Guard
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.transforms import Normalizer
@@ -45,6 +46,8 @@ def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
         *_query(surrogate),
         "## Where it holds",
         _box(surrogate.coordinate_normalizer),
+        _guard(surrogate.guard),
+        *_calibration(surrogate),
         "## Errors",
         _metrics(metrics),
         "## Use",
@@ -119,6 +122,44 @@ def _box(normalizer: Normalizer | None) -> str:
         "Points in the box of the training data, in their unit of length. Outside of "
         f"it, and for other kinds of shapes, nothing was measured.\n\n{table}"
     )
+
+
+def _guard(guard: Guard | None) -> str:
+    if guard is None:
+        return "It has no guard: nothing says whether a sample is like those of it."
+    return (
+        f"Its guard compares a sample with {len(guard.names)} of the training, with "
+        f"thresholds {guard.basis}."
+    )
+
+
+def _calibration(surrogate: NormalizedModel) -> list[str]:
+    made = surrogate.calibration
+    if made is None:
+        return []
+    rows = [
+        (name, f"{width:.4g}", f"{everywhere:.4g}")
+        for name, width, everywhere in zip(
+            channel_names(surrogate.fields),
+            made.marginal.tolist(),
+            made.simultaneous.tolist(),
+            strict=True,
+        )
+    ]
+    unit = "in units of the members' deviation" if made.members else "in its unit"
+    bounds = made.relative_l2 | made.quantities
+    table = _table(("Field", "Half width at a point", "At all points at once"), rows)
+    return [
+        "## Bands",
+        f"Calibrated on {made.num_samples} held-out samples: with probability "
+        f"{made.level:g} the truth of a new sample of this kind lies in the band of a "
+        f"field, {unit}.",
+        table,
+        _table(
+            ("Error that is exceeded as rarely", "Value"),
+            [(name, f"{value:.4g}") for name, value in bounds.items()],
+        ),
+    ]
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

@@ -12,12 +12,15 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.nn.pooled_states import pooled_states
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
     forward_arguments,
     supports_weights,
 )
+from torch_geometric_flare.surrogates.calibration import Calibration
+from torch_geometric_flare.surrogates.guard import Guard, Verdict
 from torch_geometric_flare.surrogates.normalized_points import (
     NormalizedPoints,
     names_of,
@@ -74,6 +77,8 @@ class NormalizedModel(NormalizedPoints):
         # Raises if two have the same name.
         channel_slices((*self.features, *self.conditions))
         self.feature_bounds = _check_bounds(feature_bounds, self.features)
+        self.guard: Guard | None = None
+        self.calibration: Calibration | None = None
         self._check_conditions()
 
     def _check_conditions(self) -> None:
@@ -249,6 +254,80 @@ class NormalizedModel(NormalizedPoints):
         self.eval()
         prediction: Tensor = self(data)
         return prediction
+
+    @torch.no_grad()
+    def summary(self, data: Data | Tensor) -> Tensor:
+        """Return what the guard compares: pooled states and encoded conditions.
+
+        Args:
+            data: A sample, a batch of samples, or the positions of one sample.
+
+        Returns:
+            $[B, S]$, a row for each sample; see `nn.pooled_states`.
+
+        Raises:
+            ValueError: If the blocks of the model leave no states, or as `forward`.
+        """
+        self.eval()
+        arguments = self.model_arguments(data)
+        taken = ("batch", "batch_size", "weight", "u")
+        given = {name: arguments[name] for name in taken if name in arguments}
+        network: Any = unwrap(self.model)
+        rows = pooled_states(network, arguments["x"], **given)
+        u = arguments.get("u")
+        return rows if u is None else torch.cat([rows, u.to(rows.dtype)], dim=1)
+
+    def fit_guard(
+        self,
+        train: Sequence[Data],
+        held_out: Sequence[Data] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Guard:
+        """Remember the training samples, so that others can be told from them.
+
+        Sets `guard`, by which `judge` and `predict_mesh` say whether a sample is like
+        those of the training. It travels in checkpoints. Predictions stay as they are.
+
+        Args:
+            train: Samples that the model was trained on, at least 5.
+            held_out: Samples of the same kind that it was not trained on, for the
+                thresholds; 99 or more give both. Without them each training sample is
+                measured against the others, which gives thresholds that are too low.
+            names: Names of the training samples; their numbers by default.
+
+        Returns:
+            The guard.
+
+        Raises:
+            ValueError: If the blocks of the model leave no states, there are too few
+                samples, or a state is not finite.
+        """
+        device = self.target_normalizer.shift.device
+
+        def rows(samples: Sequence[Data]) -> Tensor:
+            made = [self.summary(copy.copy(d).to(device)).cpu() for d in samples]
+            return torch.cat(made) if made else torch.empty(0, 0)
+
+        self.guard = Guard.fit(
+            rows(train),
+            None if held_out is None else rows(held_out),
+            names,
+            num_channels(self.conditions),
+        )
+        return self.guard
+
+    def judge(self, data: Data | Tensor) -> Verdict:
+        """Return whether a sample is like those of the training.
+
+        Args:
+            data: One sample, or its positions.
+
+        Raises:
+            ValueError: If there is no guard, or as `forward`.
+        """
+        if self.guard is None:
+            raise ValueError("the surrogate has no guard: make one by fit_guard")
+        return self.guard.judge(self.summary(data), self.conditions)
 
 
 def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:

@@ -1,254 +1,102 @@
 """The prediction of a surrogate on a mesh, as arrays of that mesh."""
 
-import copy
-import os
 import warnings
-from collections.abc import Mapping, Sequence, Set
-from itertools import islice
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from torch_geometric_flare._precision import narrow
-from torch_geometric_flare.fields import (
-    Fields,
-    channel_slices,
-    choose_arrays,
-    num_channels,
-)
-from torch_geometric_flare.nn.wrappers import unwrap
-from torch_geometric_flare.surrogates.arguments import supports_weights
+from torch_geometric_flare.fields import Fields
+from torch_geometric_flare.surrogates.calibration import band
+from torch_geometric_flare.surrogates.mesh_sample import MeshSample, read_sample
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
-from torch_geometric_flare.transforms import (
-    CellsToEdge,
-    Normalizer,
-    SurfaceDistance,
-    feature_key,
-    quadrature_weights,
-)
 
-# Below this share of the points inside of the trained box, a prediction is a guess.
-_LEAST_SHARE = 0.8
-# Of the values of a training, whatever their distribution, at least 89 % lie within so
-# many deviations of their mean.
-_DEVIATIONS = 3
-_ROUNDING = 1e-5  # share of a bound by which a value that is the same may lie beyond it
 _PREDICTED = "predicted by"
-_BRICK = 12  # the number of a hexahedron in VTK
-# Where points count alike, a larger ratio of their areas changes the prediction.
-_LARGEST_SPREAD = 10
-_FEWEST = 20  # points that have a distribution
 
 
-def predict_mesh(
-    surrogate: NormalizedModel,
-    mesh: str | os.PathLike[str] | Any,
-    *,
-    location: str | None,
-    constants: Mapping[str, Sequence[float]] | None,
-    scale: float,
-    arrays: Fields,
-    weight: str | None,
-) -> Any:
+def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
-    # Meshes need pyvista, which a surrogate can do without.
+    sample = read_sample(surrogate, mesh, **options)
+    surrogate, data = sample.surrogate, sample.data
+    predicted = surrogate.predict(data)
+    if not predicted.isfinite().all():
+        raise ValueError(
+            f"the model predicts values on {sample.name} that are not finite"
+        )
+    values, bands = surrogate.split(predicted), {}
+    notes = sample_notes(sample)
+    if surrogate.calibration is not None:
+        bands = surrogate.split(band(surrogate, data, predicted, "marginal"))
+        notes["band_level"] = f"{surrogate.calibration.level:g}"
+    add_fields(
+        sample.mesh,
+        sample.fields,
+        values,
+        sample.location,
+        notes,
+        sample.name,
+        outside=sample.outside,
+        bands=bands,
+    )
+    return sample.mesh
+
+
+def sample_notes(sample: MeshSample) -> dict[str, str]:
+    """Return what the field data say of any prediction by a mesh."""
+    return {
+        "provenance": _provenance(sample.surrogate),
+        "weights": sample.weights,
+        "guard": sample.verdict,
+    }
+
+
+def add_fields(
+    mesh: Any,
+    fields: Fields,
+    values: Mapping[str, Tensor],
+    location: str,
+    notes: Mapping[str, str],
+    name: str,
+    *,
+    outside: Tensor,
+    bands: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Put predicted fields, and their errors where the truth is known, on a mesh.
+
+    Args:
+        mesh: A PyVista dataset, which is changed.
+        fields: Names, units and arrays of the truth.
+        values: Predictions by name, [N, C].
+        location: Where they lie: `"cell"` or `"point"`.
+        notes: Texts for the field data.
+        name: What warnings call the mesh.
+        outside: Which points lie outside of the box of the training, [N].
+        bands: Half widths about the predictions by name, [N, C].
+    """
     from torch_geometric_flare import mesh_io
 
-    mesh_io.check_location(location)
-    constants = constants or {}
-    trained = surrogate.location
-    if None not in (location, trained) and location != trained:
-        warnings.warn(
-            f"predicting at the {location}s of the mesh, but the model was trained at "
-            f"the {trained}s",
-            stacklevel=3,
-        )
-    location = location or trained or "point"
-    named = surrogate.fields, surrogate.features, surrogate.conditions
-    chosen = iter(choose_arrays(sum(named, ()), arrays))
-    fields, features, conditions = (tuple(islice(chosen, len(n))) for n in named)
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be finite and above zero, got {scale}")
-    cells = location == "cell"
-    name, prefix = "the mesh", ""
-    if isinstance(mesh, str | os.PathLike):
-        name, prefix = str(mesh), f"{mesh}: "
-        mesh = mesh_io.read_mesh(mesh)
-    else:
-        mesh = mesh_io.visible_part(mesh_io.as_mesh(mesh)).copy()
-    if cells and mesh.n_cells == 0:
-        raise ValueError(
-            f"{name} has no cells: predict at its points, location='point'"
-        )
-    points = (mesh.cell_centers() if cells else mesh).points
-    pos = _check_place(
-        torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
-    )
-    data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
-    given = {*constants, *mesh.point_data, *mesh.field_data}
-    made = {} if cells else _surface_distance(mesh, data, features, given)
-    of_sample = {field.name for field in conditions}
-    try:
-        mesh_io.check_constants(constants, features + conditions)
-        inputs = made | mesh_io.find_features(
-            mesh,
-            tuple(feature for feature in features if feature.name not in made),
-            {k: v for k, v in constants.items() if k not in of_sample},
-            cells=cells,
-            scale=scale,
-        )
-        numbers = mesh_io.find_conditions(
-            mesh,
-            conditions,
-            {k: v for k, v in constants.items() if k in of_sample},
-        )
-    except ValueError as error:
-        raise ValueError(f"{prefix}{error}") from error
-    bounds = surrogate.feature_bounds
-    _check_range(bounds, surrogate.input_normalizer, features, inputs, name)
-    _check_range(None, surrogate.condition_normalizer, conditions, numbers, name)
-    if conditions:
-        data.u = torch.cat(list(numbers.values()), dim=1)
-    for feature, column in inputs.items():
-        data[feature_key(feature)] = column
-    surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
-    predicted = surrogate.predict(data.to(surrogate.target_normalizer.shift.device))
-    if not predicted.isfinite().all():
-        raise ValueError(f"the model predicts values on {name} that are not finite")
-
-    there = mesh.cell_data if cells else mesh.point_data
-    notes = {"provenance": _provenance(surrogate), "weights": weights}
+    there = mesh.cell_data if location == "cell" else mesh.point_data
+    notes, bands = dict(notes), bands or {}
+    if outside.any():
+        there["outside_box"] = outside.numpy().astype("uint8")
     # Of a mesh that was predicted on before, the truth has its other name already.
     suffix = "_true" if _is_predicted(mesh) else ""
     for field in fields:
-        values = surrogate.split(predicted)[field.name].squeeze(1).cpu().numpy()
+        predicted = values[field.name].squeeze(1).cpu().numpy()
         known = field.array if field.source in there else f"{field.name}{suffix}"
         if known in there:
             truth = there[known]
-            if truth.shape == values.shape and truth.dtype.kind in "fiu":
+            if truth.shape == predicted.shape and truth.dtype.kind in "fiu":
                 there[f"{field.name}_true"] = truth
-                there[f"{field.name}_error"] = values - truth
+                there[f"{field.name}_error"] = predicted - truth
                 _count_gaps(f"{field.name}_true", truth, name)
-        there[field.name] = values
+        there[field.name] = predicted
+        if field.name in bands:
+            there[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
         notes[f"{field.name}_unit"] = field.unit
         notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
-    return mesh
-
-
-def _surface_distance(
-    mesh: Any, data: Data, features: Fields, given: Set[str]
-) -> dict[str, Tensor]:
-    """Compute `SurfaceDistance` on a mesh of bricks that does not bring it."""
-    transform = SurfaceDistance()
-    (made,) = transform.fields(data.pos.size(1))
-    asked = [f for f in features if (f.name, f.channels) == (made.name, made.channels)]
-    if not asked or {asked[0].name, asked[0].array} & given:
-        return {}
-    if set(getattr(mesh, "celltypes", ())) != {_BRICK}:
-        return {}
-    cells = torch.as_tensor(mesh.cells_dict[_BRICK], dtype=torch.long)
-    sample = Data(x=data.pos, pos=data.pos, cells=cells)
-    sample = transform(CellsToEdge("hexahedron")(sample))
-    return {made.name: sample[feature_key(made.name)]}
-
-
-def _check_range(
-    bounds: tuple[Sequence[float], Sequence[float]] | None,
-    normalizer: Normalizer | None,
-    features: Fields,
-    inputs: Mapping[str, Tensor],
-    name: str,
-) -> None:
-    """Warn about features or conditions that the training did not see."""
-    number = num_channels(features)
-    rule = ""
-    if bounds is not None:
-        low, high = (torch.tensor(values, dtype=torch.float64) for values in bounds)
-    elif normalizer is not None:
-        mean, deviation = (
-            values[-number:].double().cpu()
-            for values in (normalizer.shift, normalizer.scale)
-        )
-        low, high = mean - _DEVIATIONS * deviation, mean + _DEVIATIONS * deviation
-        rule = f" (mean ± {_DEVIATIONS} deviations)"
-    else:
-        return
-    slack = _ROUNDING * torch.maximum(low.abs(), high.abs())
-    for feature in features:
-        columns = channel_slices(features)[feature.name]
-        values = inputs[feature.name]
-        inside = (values >= (low - slack)[columns]) & (
-            values <= (high + slack)[columns]
-        )
-        for channel, share in enumerate(inside.float().mean(0).tolist()):
-            if share >= _LEAST_SHARE:
-                continue
-            of = f"[{channel}]" if feature.channels > 1 else ""
-            least, most = values[:, channel].aminmax()
-            unit = f" {feature.unit}" if feature.unit else ""
-            found = f"{least:g}" if least == most else f"{least:g} to {most:g}"
-            warnings.warn(
-                f"{feature.name}{of} of {name} is {found}{unit}, but the model was "
-                f"trained on {low[columns][channel]:.4g} to "
-                f"{high[columns][channel]:.4g}{unit}{rule}: expect large errors",
-                stacklevel=4,
-            )
-
-
-def _weigh(
-    surrogate: NormalizedModel,
-    weight: str | None,
-    mesh: Any,
-    data: Data,
-    cells: bool,
-    name: str,
-) -> tuple[NormalizedModel, str]:
-    """Give the points their weights; return what predicts, and a note about them."""
-    from torch_geometric_flare import mesh_io
-
-    if weight not in ("area", "none", None):
-        raise ValueError(f"weight is {weight!r}, expected 'area' or 'none'")
-    weighted = surrogate.weighted if weight is None else weight == "area"
-    supported = supports_weights(surrogate.model)
-    if weighted and not supported:
-        raise ValueError(
-            f"weight is 'area', but {type(unwrap(surrogate.model)).__name__} takes no "
-            "weights: leave it out"
-        )
-    if weighted != surrogate.weighted:
-        surrogate = copy.copy(surrogate)
-        surrogate.weighted = weighted
-    if not weighted and (weight is not None or not supported):
-        return surrogate, "none"
-    measure = mesh_io.mesh_weights(mesh, cells=cells)
-    if not weighted:
-        spread = _spread(measure)
-        if spread > _LARGEST_SPREAD:
-            warnings.warn(
-                f"the {'cells' if cells else 'points'} of {name} stand for areas that "
-                f"differ {spread:.0f}-fold, and the model counts each alike, so that "
-                "the prediction depends on the mesh: pass weight='area' if the points "
-                "of its training were spread evenly",
-                stacklevel=5,
-            )
-        return surrogate, "none"
-    if measure is not None:
-        data.weight = measure
-        return surrogate, "from the cells of the mesh"
-    data.weight = quadrature_weights(data.pos, surface=data.pos.size(1) == 3).float()
-    return surrogate, "estimated from the nearest neighbours of each point"
-
-
-def _spread(weights: Tensor | None) -> float:
-    """Return the ratio of large to small weights, without the extreme twentieths."""
-    if weights is None or len(weights) < _FEWEST:
-        return 1.0
-    ordered = weights[weights > 0].sort().values
-    ends = [int(share * (len(ordered) - 1)) for share in (0.05, 0.95)]
-    return (ordered[ends[1]] / ordered[ends[0]]).item()
 
 
 def _count_gaps(array: str, truth: Any, name: str) -> None:
@@ -268,32 +116,6 @@ def _is_predicted(mesh: Any) -> bool:
     if "provenance" not in mesh.field_data:
         return False
     return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
-
-
-def _check_place(
-    pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
-) -> Tensor:
-    """Return the coordinates that the model takes; refuse a mesh far from its box."""
-    from torch_geometric_flare import mesh_io
-
-    box = surrogate.coordinate_normalizer
-    if box is None:
-        raise ValueError("the surrogate has no coordinate_normalizer: train with one")
-    lower, size = box.shift.double().cpu(), box.scale.double().cpu()
-    if (pos != pos[0])[:, len(size) :].any():
-        raise ValueError(f"{name} is not flat, but the model was trained in the plane")
-    pos = pos[:, : len(size)]
-    try:
-        share = mesh_io.check_extent(pos, lower, lower + size)
-    except ValueError as error:
-        raise ValueError(f"{prefix}{error}") from error
-    if share < _LEAST_SHARE:
-        warnings.warn(
-            f"only {share:.0%} of {name} lies in the box that the model was trained "
-            "on: expect large errors outside of it",
-            stacklevel=4,
-        )
-    return pos
 
 
 def _provenance(surrogate: NormalizedModel) -> str:

@@ -21,6 +21,7 @@ from torch_geometric_flare._files import sha256_of, write_atomic
 from torch_geometric_flare.surrogates.description import (
     S,
     describe_surrogate,
+    describe_trust,
     rebuild_surrogate,
 )
 from torch_geometric_flare.surrogates.model_card import model_card
@@ -28,6 +29,8 @@ from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _FORMAT = 1
+_TRUST = "trust."  # before the names of tensors that are not the surrogate's own
+_TENSOR = "tensor"
 _LARGEST_CONFIG = 2**20  # bytes; no honest one comes near
 
 
@@ -52,6 +55,7 @@ def save_pretrained(
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in surrogate.state_dict().items()
     }
+    trust = _take_tensors(describe_trust(surrogate), _TRUST, state)
     try:
         weights = safetensors.torch.save(state)
     except KeyError as error:
@@ -61,6 +65,7 @@ def save_pretrained(
         "version": torch_geometric_flare.__version__,
         "format": _FORMAT,
         "surrogate": describe_surrogate(surrogate),
+        "trust": trust,
         "metrics": metrics,
         "weights": {
             "size": len(weights),
@@ -133,7 +138,11 @@ def from_pretrained(
     if arguments is not None:  # JSON knows no tuples
         arguments = {name: _as_tuple(value) for name, value in arguments.items()}
     described = {**description, "arguments": arguments}
-    return rebuild_surrogate(kind, folder / _CONFIG, described, state, model, device)
+    held = {name: state.pop(name) for name in [*state] if name.startswith(_TRUST)}
+    trust = _put_tensors(config.get("trust", {}), held)
+    return rebuild_surrogate(
+        kind, folder / _CONFIG, described, state, model, device, trust
+    )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -226,6 +235,29 @@ def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
             f"{what}, and the repository of that name has no {_CONFIG} with "
             f"{_WEIGHTS} at revision={revision!r}"
         ) from error
+
+
+def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return nested plain values with names where tensors were, and collect these."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.contiguous()
+        return {_TENSOR: name}
+    if isinstance(value, dict):
+        return {k: _take_tensors(v, f"{name}.{k}", tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_take_tensors(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo `_take_tensors`."""
+    if isinstance(value, dict):
+        if value.keys() == {_TENSOR}:
+            return tensors.get(value[_TENSOR])
+        return {name: _put_tensors(each, tensors) for name, each in value.items()}
+    return (
+        [_put_tensors(v, tensors) for v in value] if isinstance(value, list) else value
+    )
 
 
 def _as_tuple(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """A model of two streams with its normalisers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,11 +12,13 @@ from typing_extensions import Self
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.nn.geometry_state import GeometryState
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
+from torch_geometric_flare.surrogates.calibration import Calibration, Kind
 from torch_geometric_flare.surrogates.normalized_points import (
     NormalizedPoints,
     read_fields,
     read_normalizer,
 )
+from torch_geometric_flare.surrogates.predict_around import predict_around
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
@@ -212,7 +214,7 @@ class QuerySurrogate(Surrogate):
         as `model`.
         """
         model: Any = unwrap(self.model)
-        return Surrogate(
+        source = Surrogate(
             model.source,
             self.target_normalizer,
             self.coordinate_normalizer,
@@ -227,6 +229,42 @@ class QuerySurrogate(Surrogate):
             condition_normalizer=self.condition_normalizer,
             feature_bounds=self.feature_bounds,
         )
+        source.guard, source.calibration = self.guard, self.calibration
+        return source
+
+    def summary(self, data: Data | Tensor) -> Tensor:
+        """Return what the guard compares; query points are not looked at.
+
+        Args:
+            data: As for `encode`.
+        """
+        return self.source().summary(data)
+
+    def calibrate(
+        self, data: Sequence[Data], *arguments: Any, **options: Any
+    ) -> Calibration:
+        """Measure bands of the fields at source points, as `Surrogate` does.
+
+        Args:
+            data: Samples with the true fields `y`.
+            *arguments: Those of `Surrogate.calibrate`.
+            **options: Those of `Surrogate.calibrate`.
+        """
+        members = [member.source() for member in options.pop("members", ())]
+        source = self.source()
+        self.calibration = source.calibrate(
+            data, *arguments, members=members, **options
+        )
+        return self.calibration
+
+    def band(self, data: Data | Tensor, kind: Kind = "marginal") -> Tensor:
+        """Return half widths at source points, as `Surrogate` does.
+
+        Args:
+            data: As for `encode`.
+            kind: As for `Surrogate.band`.
+        """
+        return self.source().band(data, kind)
 
     def predict_mesh(self, mesh: Any, **options: Any) -> Any:
         """Predict the fields of the source points on a mesh, as `Surrogate` does.
@@ -236,6 +274,43 @@ class QuerySurrogate(Surrogate):
             **options: Those of `Surrogate.predict_mesh`.
         """
         return self.source().predict_mesh(mesh, **options)
+
+    def predict_around(self, mesh: Any, at: Any, **options: Any) -> Any:
+        """Encode a mesh and predict the fields of query points in a place around it.
+
+        Points inside of the mesh get NaN where it is a closed surface in space; the
+        field data of the result count them, as `points_inside`. Otherwise these say
+        what those of `Surrogate.predict_mesh` do.
+
+        Needs PyVista: `pip install ".[viz]"`. Write the result with
+        `mesh_io.save_dataset`.
+
+        Args:
+            mesh: The geometry, as for `Surrogate.predict_mesh`.
+            at: Where to predict, in the unit of the mesh: a `mesh_io.QuerySite`, its
+                text, such as `"slice:y=0"`, or a PyVista mesh, for its points. Features
+                of query points are arrays of it, or computed from it, as of
+                `mesh_io.find_features`.
+            **options: Those of `Surrogate.predict_mesh`; `location` is that of the
+                source points, and `constants` may hold features of query points.
+
+        Returns:
+            A copy of the place with one array at the points per field: a
+            `pyvista.ImageData` for a slice or a box, a `pyvista.PolyData` for a table,
+            or a mesh as that given.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            TypeError: If `mesh` or `at` is neither a file nor one mesh.
+            ValueError: As `Surrogate.predict_mesh`, for either; also if `at` is no
+                place, does not fit the dimension or lies far from the box of the
+                training.
+
+        Warns:
+            UserWarning: As `Surrogate.predict_mesh`, for either.
+        """
+        with torch.device("cpu"):  # where meshes are, whatever torch's default device
+            return predict_around(self, mesh, at, **options)
 
     def describe_more(self) -> dict[str, Any]:
         """Return what a checkpoint says of the query points."""

@@ -1,14 +1,23 @@
 """A trained model together with its normalisers."""
 
+import copy
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch_geometric.data import Data
 from typing_extensions import Self
 
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.surrogates.calibration import (
+    Calibration,
+    Kind,
+    Quantities,
+    band,
+    calibrate,
+)
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
 from torch_geometric_flare.surrogates.pretrained import (
@@ -76,6 +85,7 @@ class Surrogate(NormalizedModel):
         scale: float = 1.0,
         arrays: Iterable[Field] = (),
         weight: str | None = None,
+        guard: str = "warn",
     ) -> Any:
         """Predict on a mesh and return a copy of it with one array per field.
 
@@ -83,7 +93,8 @@ class Surrogate(NormalizedModel):
         units, as `<name>_unit`, where they lie, as `<name>_location`, and `provenance`.
         Where the mesh has the true field, an array of its source or its name, it is
         kept as `<name>_true`, beside the difference `<name>_error`; what was predicted
-        before is replaced.
+        before is replaced. Where points lie outside of the box of the training, the
+        array `outside_box` is one.
 
         Needs PyVista: `pip install ".[viz]"`. Write the result with
         `mesh_io.save_dataset`.
@@ -105,6 +116,10 @@ class Surrogate(NormalizedModel):
                 see `weighted`. Of points without cells, areas are estimated from their
                 nearest neighbours. The field data of the copy say what was taken, as
                 `weights`.
+            guard: Where the surrogate has a guard, see `fit_guard`: `"warn"` or
+                `"error"` for a mesh that is not like the training samples, or `"off"`,
+                which saves half the time. The field data of the copy say what it found,
+                as `guard`.
 
         Returns:
             A `pyvista.PolyData` or `pyvista.UnstructuredGrid`.
@@ -115,15 +130,16 @@ class Surrogate(NormalizedModel):
             ValueError: If the file is broken, the mesh is empty, lies far from the box
                 of the training or lacks a feature or a condition, the surrogate has no
                 coordinate normaliser, `weight` is none of its choices or the model
-                takes none, or the prediction is not finite.
+                takes none, the prediction is not finite, or the mesh is not like the
+                training samples and `guard` is `"error"`.
 
         Warns:
-            UserWarning: If less than 80 % of the points lie in the box, or have a
-                feature within its bounds over the training, see `feature_bounds`, if a
-                condition is farther than three deviations from its mean, if
-                `location` is another one than that of the training, the mesh brings
-                a field that is not finite everywhere, or its cells differ in area more
-                than tenfold and all count alike.
+            UserWarning: If the mesh is not like the training samples, less than 80 % of
+                the points lie in the box, or have a feature within its bounds over the
+                training, see `feature_bounds`, if a condition is farther than three
+                deviations from its mean, if `location` is another one than that of the
+                training, the mesh brings a field that is not finite everywhere, or its
+                cells differ in area more than tenfold and all count alike.
         """
         with torch.device("cpu"):  # where meshes are, whatever torch's default device
             return predict_mesh(
@@ -132,9 +148,61 @@ class Surrogate(NormalizedModel):
                 location=location,
                 constants=constants,
                 scale=scale,
-                arrays=tuple(arrays),
+                arrays=arrays,
                 weight=weight,
+                guard=guard,
             )
+
+    def calibrate(
+        self,
+        data: Sequence[Data],
+        level: float = 0.9,
+        *,
+        quantities: Quantities | None = None,
+        members: Sequence["Surrogate"] = (),
+    ) -> Calibration:
+        r"""Measure bands that hold the truth of new samples of the same kind.
+
+        Sets `calibration`, by which `band` and `predict_mesh` give half widths. It
+        travels in checkpoints. Predictions stay as they are.
+
+        Args:
+            data: Samples with their true fields `y` that have chosen nothing: neither
+                trained on nor used to stop a training. At least
+                $\text{level} / (1 - \text{level})$ of them, 9 for 0.9.
+            level: The share of new samples, or of their points, to hold.
+            quantities: Gives named numbers of a sample and its fields, such as drag;
+                they get intervals of their own.
+            members: Surrogates of other seeds: bands are then wide where these
+                disagree. Their weights travel along, and each costs a prediction.
+
+        Returns:
+            The calibration.
+
+        Raises:
+            ValueError: If there are too few samples, `level` is not in (0, 1), a truth
+                is missing or not finite, or a member has a model of another class.
+        """
+        self.calibration = calibrate(self, data, level, quantities, members)
+        return self.calibration
+
+    def band(self, data: Data | Tensor, kind: Kind = "marginal") -> Tensor:
+        """Return the half width of the band about the prediction at each point.
+
+        Args:
+            data: One sample, or its positions.
+            kind: `"marginal"`, to hold a share of the points of new samples, or
+                `"simultaneous"`, to hold all points of a share of new samples.
+
+        Returns:
+            $[N, C]$, in the units of the fields.
+
+        Raises:
+            ValueError: If there is no calibration, or `kind` is neither.
+        """
+        if isinstance(data, Tensor):
+            data = Data(pos=data)
+        return band(self, data, self.predict(copy.copy(data)), kind)
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], metrics: Mapping[str, float] | None = None

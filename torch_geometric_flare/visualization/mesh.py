@@ -10,13 +10,20 @@ from matplotlib.figure import Figure
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import find_location
-from torch_geometric_flare.visualization.panels import Panel, make_panels
+from torch_geometric_flare.visualization.panels import Panel, band_panel, make_panels
 from torch_geometric_flare.visualization.pictures import arrange_pictures
-from torch_geometric_flare.visualization.rendering import View, cut_margin, render
+from torch_geometric_flare.visualization.rendering import (
+    View,
+    cut_margin,
+    random_subset,
+    render,
+    sphere_glyphs,
+)
 from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
 
 # Towards the camera, where a mesh has the same x, y or z everywhere.
 _FLAT_VIEWS: tuple[View, ...] = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
+_MOST_BALLS = 100_000  # of the points of a cloud
 
 
 def plot_mesh(
@@ -30,10 +37,13 @@ def plot_mesh(
 ) -> Figure:
     """Draw a field on the outer surface of a mesh, and its truth and error if known.
 
+    A mesh without faces is drawn as a ball at each point, of up to 100,000 of them.
+
     The mesh is one of `Surrogate.predict_mesh`: the prediction is the array called as
     the field is, and the truth, where there is one, `<name>_true`. Then the panels are
     truth, prediction and error, as in `plot_surface_comparison`. Where the truth is not
-    finite, it and the error are grey.
+    finite, it and the error are grey. A band, `<name>_band`, has a panel too where its
+    half width varies.
 
     Args:
         mesh: A PyVista mesh.
@@ -57,6 +67,10 @@ def plot_mesh(
     flat = [view for view, same in zip(_FLAT_VIEWS, low == high, strict=True) if same]
     chosen = views or flat[-1:] or (FRONT_VIEW, REAR_VIEW)
     shape = mesh_triangles(mesh, location)
+    if not shape.n_cells:  # a cloud
+        places = random_subset(mesh.n_points, _MOST_BALLS)
+        shape = sphere_glyphs(np.asarray(mesh.points, np.float32)[places])
+        shape.point_data["point"] = places[shape.point_data["point"]]
     pictures = [
         cut_margin(
             [
@@ -71,6 +85,8 @@ def plot_mesh(
 
 def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     """Return truth, prediction and error on a mesh, or the prediction alone.
+
+    The half width of a band about the prediction follows where it varies.
 
     Args:
         mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
@@ -91,7 +107,11 @@ def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     if not truth.isfinite().any():
         known, truth = None, predicted
     panels = make_panels(truth, predicted, field, len(predicted))
-    return panels[1:2] if known is None else panels
+    shown: list[Panel] = list(panels[1:2] if known is None else panels)
+    band = data.get(f"{field.name}_band")
+    if band is not None and np.ptp(band) > 0:
+        shown.append(band_panel(band, field))
+    return shown
 
 
 def mesh_triangles(mesh: Any, location: str) -> pv.PolyData:

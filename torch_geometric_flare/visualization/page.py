@@ -86,7 +86,7 @@ def mesh_page(
 
     Raises:
         ValueError: If an array is missing or does not fit the field, or the surface has
-            more than 500,000 triangles.
+            no triangles or more than 500,000.
         MissingExtra: If Plotly is not installed.
     """
     with needs_extra("viz", __name__):
@@ -96,6 +96,11 @@ def mesh_page(
     panels = mesh_panels(mesh, field, location)
     surface = mesh_triangles(mesh, location)
     triangles = surface.regular_faces
+    if not len(triangles):
+        raise ValueError(
+            f"the mesh of {mesh.n_points} points has no faces to turn in a page: draw "
+            "it by plot_mesh"
+        )
     if len(triangles) > MOST_TRIANGLES:
         raise ValueError(
             f"the surface has {len(triangles):,} triangles, more than the "

@@ -90,6 +90,20 @@ def make_panels(
     )
 
 
+def band_panel(values: Any, field: Field) -> Panel:
+    """Return the panel of a band about the prediction; of a vector its length.
+
+    Args:
+        values: Half widths, $[N]$ or $[N, C]$.
+        field: What they are half widths of.
+    """
+    width = np.asarray(values, np.float32)
+    width = width if width.ndim == 1 else np.linalg.norm(width, axis=1)
+    unit = f" [{field.unit}]" if field.unit else ""
+    limits = (0.0, _upper_bound(width))
+    return Panel("half width of the band", f"±{unit}", width, limits, _SIZE_COLOURS)
+
+
 def _spoken(field: Field) -> str:
     """Return the name of a field in words; pressure over density says so."""
     name = field.name.replace("_", " ")

@@ -18,7 +18,7 @@ def arrange_pictures(
 
     Args:
         pictures: For each view the pictures of one shape: truth, prediction and error,
-            or a prediction alone.
+            or a prediction alone; then perhaps a band.
         panels: What they show.
         title: Heading of the figure.
     """
@@ -43,7 +43,9 @@ def arrange_pictures(
     for axis, panel in zip(axes[0], panels, strict=True):
         axis.set_title(panel.heading, fontsize=15)
     bar = {"location": "bottom", "aspect": 30}
-    colour_bar(figure, list(axes[:, :2].flat), panels[0], shrink=0.5, **bar)
-    if len(panels) > 2:
-        colour_bar(figure, list(axes[:, 2]), panels[2], shrink=0.9, **bar)
+    # Truth and prediction share theirs.
+    shared = sum(panel.label == panels[0].label for panel in panels)
+    colour_bar(figure, list(axes[:, :shared].flat), panels[0], shrink=0.5, **bar)
+    for column in range(shared, len(panels)):
+        colour_bar(figure, list(axes[:, column]), panels[column], shrink=0.9, **bar)
     return figure

@@ -8,7 +8,7 @@ from torch import nn
 from torch_geometric_flare.nn import models, predict_stream
 from torch_geometric_flare.testing import assert_chunk_invariant
 
-from .test_laws import EXEMPT, IN_ORDER, MODELS, WITH_EDGES
+from .test_laws import EXEMPT, IN_ORDER, MODELS, WITH_EDGES, WITH_QUERIES
 
 peft = pytest.importorskip("peft", reason="needs the extra peft")
 
@@ -17,7 +17,12 @@ WIDE = {
     "FLARE": lambda: models.FLARE(3, 64, 2, num_layers=1, heads=4, num_latents=8),
     "FLAREPP": lambda: models.FLAREPP(3, 64, 2, num_layers=1, heads=4, num_latents=8),
 }
-ALL = {**MODELS, **{f"{name}, wide": make for name, make in WIDE.items()}, **WITH_EDGES}
+ALL = {
+    **MODELS,
+    **{f"{name}, wide": make for name, make in WIDE.items()},
+    **WITH_EDGES,
+    **WITH_QUERIES,
+}
 CHUNKED = [
     name for name in ALL if name not in EXEMPT["chunks"] and name not in WITH_EDGES
 ]

@@ -1,0 +1,170 @@
+"""How many cars of other kinds a guard tells, beside a box and statistics of points.
+
+    python examples/drivaerml.py                                    # train it, minutes
+    python examples/benchmarks/guard.py runs/drivaerml-.../last.ckpt
+
+Simulated cars: 99 held-out ones give the thresholds at 5 % false alarms, 40 new ones of
+the same kind show the false alarms, and 20 of each other kind the share that is told.
+Compares the guard of the surrogate with the box check of `predict_mesh` and with the
+same distances of plain statistics: mean, deviations and covariances of the points.
+Prints the table, writes it as JSON, and draws the error of the pressure against the
+distance.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch_geometric.data import Data
+
+from torch_geometric_flare.datasets import sample_rng
+from torch_geometric_flare.experiments import DRIVAERML, Selection
+from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.simulation import Notchback, NotchbackShape
+from torch_geometric_flare.surrogates import Guard, load_surrogate
+from torch_geometric_flare.training import add_threads_option, user_errors
+
+LEVEL = 0.95
+CARS = Notchback(num_points=10_000)
+
+
+def car(shape, rng):
+    """Points and pressure of a body."""
+    arrays = CARS.surface_points(CARS.solve(shape), rng)
+    pos, y = (torch.from_numpy(arrays[k]).float() for k in ("pos", "pressure"))
+    return Data(pos=pos, y=y)
+
+
+def usual(rng):
+    """A car as in the training."""
+    return car(NotchbackShape.sample(rng), rng)
+
+
+def altered(**factors):
+    """Cars with some lengths and angles multiplied."""
+
+    def make(rng):
+        shape = NotchbackShape.sample(rng)
+        scaled = {name: f * getattr(shape, name) for name, f in factors.items()}
+        return car(replace(shape, **scaled), rng)
+
+    return make
+
+
+def moved(change):
+    """Usual cars, without a truth, whose points are changed."""
+
+    def make(rng):
+        return Data(pos=change(usual(rng).pos))
+
+    return make
+
+
+def sphere(rng):
+    """Points on a sphere where the cars are."""
+    points = torch.from_numpy(rng.normal(size=(CARS.num_points, 3))).float()
+    points = 0.65 * points / points.norm(dim=1, keepdim=True)
+    return Data(pos=points + torch.tensor([2.3, 0.0, 0.72]))
+
+
+def turned(pos):
+    """Cars that stand at 10 degrees to the wind."""
+    c, s = np.cos(np.radians(10)), np.sin(np.radians(10))
+    rotation = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float32)
+    middle = pos.mean(0)
+    return (pos - middle) @ rotation.T + middle
+
+
+KINDS = {
+    "new cars of the same kind": usual,
+    "length beyond the range, by 15 %": altered(length=1.15),
+    "height beyond the range, by 12 %": altered(height=1.12),
+    "fastbacks": altered(backlight_angle=0.5, decklid_length=0.3),
+    "vans: steep rear, no boot": altered(backlight_angle=2.2, decklid_length=0.05),
+    "nose and tail exchanged": moved(
+        lambda pos: pos * pos.new_tensor([-1, 1, 1]) + pos.new_tensor([4.65, 0, 0])
+    ),
+    "at 10 degrees to the wind": moved(turned),
+    "without a roof": moved(lambda pos: pos[pos[:, 2] < 1.1]),
+    "the front half alone": moved(lambda pos: pos[pos[:, 0] < 2.3]),
+    "a quarter smaller": moved(lambda pos: 0.75 * pos),
+    "in millimetres": moved(lambda pos: 1000 * pos),
+    "spheres": sphere,
+}
+
+
+def statistics(data):
+    """Mean, deviations and covariances of the points: a row of nine numbers."""
+    pos = data.pos.double()
+    covariance = torch.cov(pos.T)
+    return torch.cat([pos.mean(0), covariance[tuple(torch.triu_indices(3, 3))]])[None]
+
+
+def outside_box(surrogate, data):
+    """Whether `predict_mesh` warns about the box."""
+    encoded = surrogate.coordinate_normalizer.encode(data.pos)
+    return ((encoded >= 0) & (encoded <= 1)).all(1).float().mean() < 0.8
+
+
+def draw(path, points):
+    """The error of each car against its distance."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, pairs in points.items():
+        axes.scatter(*zip(*pairs, strict=True), s=12, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="distance in latent states")
+    axes.set_ylabel("relative L2 error of the pressure")
+    axes.set_title("simulated cars")
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+
+
+@user_errors()
+def main(argv=None):
+    """Print a line for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("checkpoint", type=Path)
+    add("--root", default="data", help="folder of the data sets")
+    add("--num-train", type=int, help="cars that the checkpoint was trained on; all")
+    add("--held-out", type=int, default=99)
+    add("--cars", type=int, default=20, help="of each kind")
+    add("--output", type=Path, default=Path("guard"), help="JSON and picture")
+    add_threads_option(parser)
+    args = parser.parse_args(argv)
+    surrogate = load_surrogate(args.checkpoint)
+    selection = Selection(root=args.root, num_train=args.num_train)
+    train = [Data(pos=data.pos) for data in DRIVAERML.load(selection).train]
+    held_out = [usual(sample_rng(1, "held out", i)) for i in range(args.held_out)]
+    guard = surrogate.fit_guard(train, held_out)
+    plain = Guard.fit(*(torch.cat([*map(statistics, s)]) for s in (train, held_out)))
+    print(guard.basis)
+    rows, points = [], {}
+    for kind, make in KINDS.items():
+        number = 2 * args.cars if make is usual else args.cars
+        told = {"guard": 0, "box": 0, "statistics": 0}
+        for index in range(number):
+            data = make(sample_rng(2, kind, index))
+            distance = guard.measure(surrogate.summary(data))[0].item()
+            of_points = plain.measure(statistics(data))[0].item()
+            told["guard"] += distance > guard.threshold(LEVEL)
+            told["box"] += bool(outside_box(surrogate, data))
+            told["statistics"] += of_points > plain.threshold(LEVEL)
+            if data.y is not None:
+                error = relative_l2(surrogate.predict(data), data.y).item()
+                points.setdefault(kind, []).append((distance, error))
+        row = {"kind": kind, **{name: n / number for name, n in told.items()}}
+        if kind in points:
+            row["mean_error"] = float(np.mean([error for _, error in points[kind]]))
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    args.output.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n")
+    draw(args.output.with_suffix(".png"), points)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Which points lie inside of a body."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvista as pv
+import vtk
+
+# Share of the size of the body up to which a point inside lies on its surface.
+_SKIN = 1e-5
+
+
+def points_inside(
+    mesh: Any, points: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.bool_] | None:
+    """Return which points lie inside of a closed surface.
+
+    Points on the surface are outside, up to 1e-5 of the diagonal of the body.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+        points: The points, [N, 3].
+
+    Returns:
+        Whether each lies inside, [N]; `None` if the mesh is no closed surface, such as
+        a volume mesh, a cloud or a surface with a hole.
+    """
+    if not isinstance(mesh, pv.PolyData) or not len(mesh.faces):
+        return None
+    bare = pv.PolyData(mesh.points.astype(np.float64), faces=mesh.faces)
+    surface = bare.triangulate().clean()
+    if surface.n_open_edges:
+        return None
+    low, high = np.reshape(surface.bounds, (3, 2)).T
+    inside: npt.NDArray[np.bool_]
+    inside = ((points > low) & (points < high)).all(axis=1)
+    (near,) = np.nonzero(inside)
+    if not len(near):
+        return inside
+    near_points = np.asarray(points[near], np.float64)
+    select = vtk.vtkSelectEnclosedPoints()
+    select.SetInputData(pv.PolyData(near_points))
+    select.SetSurfaceData(surface)
+    select.Update()
+    selected = pv.wrap(select.GetOutput()).point_data["SelectedPoints"] > 0
+    (within,) = np.nonzero(selected)
+    if len(within):
+        _, closest = surface.find_closest_cell(
+            near_points[within], return_closest_point=True
+        )
+        depth = np.linalg.norm(near_points[within] - closest, axis=1)
+        selected[within] = depth > _SKIN * np.linalg.norm(high - low)
+    inside[near] = selected
+    return inside

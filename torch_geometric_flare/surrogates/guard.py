@@ -1,0 +1,302 @@
+"""How far a sample is from those of a training, in the latent states of the network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from torch_geometric_flare._arguments import check_integers
+from torch_geometric_flare.fields import Fields, channel_names
+
+NEIGHBORS = 3
+"""Training samples whose mean distance counts."""
+
+FEWEST = NEIGHBORS + 2
+"""Training samples that a guard needs."""
+
+_ROUNDING = 1e-6  # of numbers in single precision
+
+UNUSUAL, OUTSIDE = 0.95, 0.99
+"""Shares of held-out samples that are nearer than an unusual sample, or one outside."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a guard says of a sample.
+
+    Attributes:
+        label: `"inside"`, `"unusual"` if farther than 95 % of held-out samples, or
+            `"outside"` if farther than 99 % of them, or a condition is out of range.
+        distance: Mean whitened distance to the nearest training samples.
+        unusual_above: The distance that an unusual sample exceeds.
+        outside_above: The distance that a sample outside exceeds.
+        nearest: Names of the nearest training samples, the nearest first.
+        out_of_range: Conditions beyond those of the training, in words.
+        basis: What the thresholds were taken from, in words.
+    """
+
+    label: Literal["inside", "unusual", "outside"]
+    distance: float
+    unusual_above: float
+    outside_above: float
+    nearest: tuple[str, ...]
+    out_of_range: tuple[str, ...]
+    basis: str
+
+    def __str__(self) -> str:
+        ranges = "".join(f"; {text}" for text in self.out_of_range)
+        return (
+            f"{self.label}: distance {self.distance:.3g} to the nearest training "
+            f"samples ({', '.join(self.nearest)}), unusual above "
+            f"{self.unusual_above:.3g}, outside above {self.outside_above:.3g} "
+            f"({self.basis}){ranges}"
+        )
+
+
+@dataclass(frozen=True)
+class Guard:
+    r"""Tells samples like those of a training from others.
+
+    Each training sample has a row of numbers, `nn.pooled_states` and its encoded
+    conditions. The columns are scaled to unit deviation and whitened by the shrunk
+    covariance of Ledoit and Wolf. The distance of a sample is the mean distance to its
+    3 nearest training samples; the thresholds are quantiles of the distances of samples
+    that the network was not trained on.
+
+    Attributes:
+        summaries: Rows of the training samples, $[n, S]$, the encoded conditions last.
+        distances: Distances of the samples for the thresholds, $[m]$, ascending.
+        names: Names of the training samples.
+        held_out: Whether the network was not trained on the samples for the thresholds.
+            Else each training sample was measured against the others, which gives
+            smaller distances than new samples have.
+        num_conditions: Columns of conditions.
+
+    Source:
+        Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance
+        matrices, 2004.
+    """
+
+    summaries: Tensor
+    distances: Tensor
+    names: tuple[str, ...]
+    held_out: bool
+    num_conditions: int = 0
+
+    @classmethod
+    def fit(
+        cls,
+        summaries: Tensor,
+        held_out: Tensor | None,
+        names: Sequence[str] | None = None,
+        num_conditions: int = 0,
+    ) -> "Guard":
+        """Measure the distances that the thresholds are taken from.
+
+        Args:
+            summaries: Rows of the training samples.
+            held_out: Rows of other samples; `None` to measure each training sample
+                against the others.
+            names: Names of the training samples; their numbers by default.
+            num_conditions: Columns of conditions, the last ones.
+
+        Shapes:
+            - `summaries`: $[n, S]$
+            - `held_out`: $[m, S]$
+
+        Raises:
+            ValueError: If there are less than 5 training samples, no held-out ones, not
+                as many names as samples, or a row is not finite.
+        """
+        number = len(summaries)
+        if number < FEWEST:
+            raise ValueError(
+                f"train has {number} samples: a guard needs at least {FEWEST}"
+            )
+        if names is None:
+            names = [f"training sample {index}" for index in range(number)]
+        if len(names) != number:
+            raise ValueError(f"names are {len(names)}, but train has {number} samples")
+        if held_out is not None and len(held_out) == 0:
+            raise ValueError("held_out is empty: pass None or at least one sample")
+        # What a file keeps, so that a loaded guard says the same.
+        rows = summaries.detach().cpu().float()
+        if not rows.isfinite().all():
+            raise ValueError("a state of a training sample is not finite")
+        guard = cls(rows, rows.new_empty(0), tuple(names), False, num_conditions)
+        if held_out is None:
+            white = guard._whitened
+            apart = torch.cdist(white, white).fill_diagonal_(math.inf)
+            measured = _nearest(apart)[0]
+        else:
+            measured = guard.measure(held_out)[0]
+        return cls(
+            rows,
+            measured.sort().values,
+            guard.names,
+            held_out is not None,
+            num_conditions,
+        )
+
+    @cached_property
+    def _whitening(self) -> tuple[Tensor, Tensor]:
+        """The mean of the rows, and the matrix that whitens what is around it."""
+        rows = self.summaries.double()
+        mean = rows.mean(dim=0)
+        deviation = rows.std(dim=0, correction=0)
+        # A column that is constant but for rounding is measured by its size.
+        scale = torch.maximum(deviation, _ROUNDING * mean.abs())
+        scale = torch.where(scale == 0, 1.0, scale)
+        values, vectors = torch.linalg.eigh(_shrunk_covariance((rows - mean) / scale))
+        return mean, vectors / values.sqrt() / scale.unsqueeze(1)
+
+    @cached_property
+    def _whitened(self) -> Tensor:
+        mean, matrix = self._whitening
+        return (self.summaries.double() - mean) @ matrix
+
+    def measure(self, summaries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distances of samples, and their nearest training samples.
+
+        Args:
+            summaries: Rows of the samples.
+
+        Shapes:
+            - `summaries`: $[B, S]$
+
+        Returns:
+            Distances, $[B]$, infinite where a row is not finite, and the numbers of the
+            nearest training samples, $[B, 3]$.
+        """
+        mean, matrix = self._whitening
+        rows = (summaries.detach().cpu().float().double() - mean) @ matrix
+        distance, nearest = _nearest(torch.cdist(rows, self._whitened))
+        return torch.where(rows.isfinite().all(1), distance, math.inf), nearest
+
+    def threshold(self, level: float) -> float:
+        r"""Return the distance that a share of new samples stays below.
+
+        This is the $\lceil (m + 1)\,\text{level} \rceil$-th smallest of the $m$
+        distances, or the largest one where that is beyond the last.
+
+        Args:
+            level: The share, in (0, 1).
+        """
+        number = len(self.distances)
+        return self.distances[min(math.ceil((number + 1) * level), number) - 1].item()
+
+    @property
+    def basis(self) -> str:
+        """What the thresholds were taken from, in words."""
+        number = len(self.distances)
+        text = f"by {number} held-out samples"
+        if not self.held_out:
+            text = f"by {number} training samples, each against the others: optimistic"
+        if number < 1 / (1 - OUTSIDE) - 1:
+            text += "; too few for 99 %, so the largest distance"
+        return text
+
+    def judge(self, summary: Tensor, conditions: Fields = ()) -> Verdict:
+        """Return what the guard says of one sample.
+
+        Args:
+            summary: Its row.
+            conditions: Names of the columns of conditions.
+
+        Shapes:
+            - `summary`: $[1, S]$
+        """
+        (distance,), (nearest,) = self.measure(summary)
+        unusual, outside = self.threshold(UNUSUAL), self.threshold(OUTSIDE)
+        beyond = self._out_of_range(summary, conditions)
+        label: Literal["inside", "unusual", "outside"] = "inside"
+        if distance > unusual:
+            label = "unusual"
+        if distance > outside or beyond:
+            label = "outside"
+        return Verdict(
+            label,
+            distance.item(),
+            unusual,
+            outside,
+            tuple(self.names[index] for index in nearest),
+            beyond,
+            self.basis,
+        )
+
+    def _out_of_range(self, summary: Tensor, conditions: Fields) -> tuple[str, ...]:
+        if self.num_conditions == 0:
+            return ()
+        columns = slice(-self.num_conditions, None)
+        low, high = self.summaries[:, columns].aminmax(dim=0)
+        slack = 1e-4 * (high - low)  # the numbers are of single precision
+        values = summary.detach().cpu().float()[0, columns]
+        return tuple(
+            f"{name} is {'below' if value < least else 'above'} the training's"
+            for name, value, least, most in zip(
+                channel_names(conditions),
+                values,
+                low - slack,
+                high + slack,
+                strict=True,
+            )
+            if not least <= value <= most
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tensors and plain values that a file keeps."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "names": list(self.names)}
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> "Guard":
+        """Return a guard from what a file said, which may be malformed.
+
+        Args:
+            described: As of `to_dict`.
+
+        Raises:
+            ValueError: If the parts do not fit each other.
+        """
+        rows, distances = described["summaries"], described["distances"]
+        names = tuple(map(str, described["names"]))
+        conditions = described["num_conditions"]
+        check_integers(0, num_conditions=conditions)
+        fits = (
+            rows.dim() == 2
+            and len(rows) == len(names) >= FEWEST
+            and distances.dim() == 1
+            and len(distances) > 0
+            and conditions <= rows.size(1)
+            and rows.is_floating_point()
+            and bool(rows.isfinite().all())
+        )
+        if not fits:
+            raise ValueError("the file holds a malformed guard")
+        held_out = bool(described["held_out"])
+        return cls(rows.float(), distances.double(), names, held_out, conditions)
+
+
+def _nearest(distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean distance to the nearest rows, and which they are."""
+    values, indices = distances.topk(NEIGHBORS, dim=1, largest=False)
+    return values.mean(dim=1), indices
+
+
+def _shrunk_covariance(rows: Tensor) -> Tensor:
+    """Return the covariance of centred rows, shrunk by the rule of Ledoit and Wolf."""
+    number, width = rows.shape
+    covariance = rows.mT @ rows / number
+    mean = covariance.trace() / width
+    target = torch.eye(width, dtype=rows.dtype) * mean
+    distance = (covariance - target).square().sum()
+    squares = rows.square()
+    spread = squares.sum(1).square().mean() - covariance.square().sum()
+    if distance == 0:
+        return target if mean > 0 else torch.eye(width, dtype=rows.dtype)
+    share = (spread / number / distance).clamp(0, 1)
+    return (1 - share) * covariance + share * target

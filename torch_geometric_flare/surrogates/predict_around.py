@@ -1,0 +1,127 @@
+"""The prediction of a surrogate around a mesh, as arrays of a slice, box or cloud."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from torch_geometric_flare._precision import narrow
+from torch_geometric_flare.surrogates.mesh_sample import (
+    LEAST_SHARE,
+    check_range,
+    read_sample,
+)
+from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
+from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
+from torch_geometric_flare.transforms import feature_key
+
+if TYPE_CHECKING:
+    from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
+
+
+def find_site(surrogate: "QuerySurrogate", at: Any, scale: float) -> Any:
+    """Return the points of a place; see `QuerySurrogate.predict_around`."""
+    from torch_geometric_flare import mesh_io
+
+    if isinstance(at, str):
+        at = mesh_io.QuerySite.parse(at)
+    if not isinstance(at, mesh_io.QuerySite):
+        return at
+    lower, upper = _box(surrogate.query)
+    return at.dataset((lower / scale).tolist(), (upper / scale).tolist())
+
+
+def predict_around(
+    surrogate: "QuerySurrogate",
+    mesh: Any,
+    at: Any,
+    *,
+    constants: Mapping[str, Sequence[float]] | None = None,
+    scale: float = 1.0,
+    **options: Any,
+) -> Any:
+    """Return the fields around a mesh; see `QuerySurrogate.predict_around`."""
+    from torch_geometric_flare import mesh_io
+
+    query, name = surrogate.query, "the place"
+    constants = constants or {}
+    of_body = surrogate.features + surrogate.conditions
+    mesh_io.check_constants(constants, of_body + query.features)
+    body, around = (
+        {key: value for key, value in constants.items() if key in {f.name for f in fs}}
+        for fs in (of_body, query.features)
+    )
+    sample = read_sample(surrogate, mesh, constants=body, scale=scale, **options)
+    site = find_site(surrogate, at, scale)
+    # A grid stays one: as an unstructured mesh it would be many times as large.
+    is_grid = hasattr(site, "dimensions")
+    where = (site if is_grid else mesh_io.as_mesh(site, "at")).copy()
+    pos, outside = _check_site(
+        torch.tensor(where.points, dtype=torch.float64) * scale, query
+    )
+    inputs = mesh_io.find_features(where, query.features, around, scale=scale)
+    if query.features:
+        check_range(None, query.input_normalizer, query.features, inputs, name)
+    points = Data(query_pos=torch.from_numpy(narrow(pos.numpy())))
+    for feature, column in inputs.items():
+        points[f"query_{feature_key(feature)}"] = column
+    device = surrogate.target_normalizer.shift.device
+    encoder = cast("QuerySurrogate", sample.surrogate)  # the same, or with weights
+    state = encoder.encode(sample.data)
+    predicted = surrogate.predict_at(state, points.to(device)).cpu()
+    if not predicted.isfinite().all():
+        raise ValueError(f"the model predicts values at {name} that are not finite")
+    inside = mesh_io.points_inside(sample.mesh, where.points)
+    if inside is not None:
+        predicted[torch.from_numpy(inside)] = torch.nan
+    notes = sample_notes(sample)
+    notes["points_inside"] = (
+        "not known: the body is not a closed surface"
+        if inside is None
+        else str(inside.sum())
+    )
+    values = query.split(predicted)
+    add_fields(where, query.fields, values, "point", notes, name, outside=outside)
+    return where
+
+
+def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
+    """Return the corners of the box that query points were trained in."""
+    box = query.coordinate_normalizer
+    if box is None:
+        raise ValueError(
+            "the surrogate has no coordinate_normalizer of its query points: train "
+            "with one"
+        )
+    lower, size = box.shift.double().cpu(), box.scale.double().cpu()
+    return lower, lower + size
+
+
+def _check_site(pos: Tensor, query: NormalizedPoints) -> tuple[Tensor, Tensor]:
+    """Return the coordinates that the model takes, and which lie outside of its box."""
+    from torch_geometric_flare.mesh_io.extent import describe_box, inside_box
+
+    lower, upper = _box(query)
+    if (pos != pos[0])[:, len(lower) :].any():
+        raise ValueError(
+            "the place is not flat, but the model was trained in the plane"
+        )
+    pos = pos[:, : len(lower)]
+    inside = inside_box(pos, lower, upper)
+    if not inside.any():
+        raise ValueError(
+            f"the place extends over {describe_box(pos.amin(0), pos.amax(0))}, but the "
+            f"model was trained on {describe_box(lower, upper)}: give points in that "
+            "box, or scale=FACTOR for other units of length"
+        )
+    share = inside.double().mean().item()
+    if share < LEAST_SHARE:
+        warnings.warn(
+            f"only {share:.0%} of the place lies in the box that the model was trained "
+            "on: expect large errors outside of it",
+            stacklevel=4,
+        )
+    return pos, ~inside
