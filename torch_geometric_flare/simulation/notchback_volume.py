@@ -137,7 +137,7 @@ class NotchbackVolume(Notchback):
             panel, weights = sample_quads(corners, areas, count, rng)
             pos = np.einsum("nk,nki->ni", weights, corners[panel])
             distance = rng.exponential(_MEAN_DISTANCE, (count, 1))
-            return pos + distance * normals[panel]
+            return np.asarray(pos + distance * normals[panel])
 
         def draw(count: int, propose: Callable[[int], Array]) -> Array:
             points = np.empty((0, 3))
@@ -151,7 +151,7 @@ class NotchbackVolume(Notchback):
         first, second = self.volume_points // 2, self.volume_points // 4
         parts = (
             draw(first, near),
-            draw(second, lambda count: rng.uniform(*box, (count, 3))),
+            draw(second, lambda count: rng.uniform(box[0], box[1], (count, 3))),
             draw(
                 self.volume_points - first - second,
                 lambda count: rng.uniform(lower, upper, (count, 3)),
