@@ -175,8 +175,8 @@ def compare_with_baselines(
                     gaps.setdefault(prefix + name, {})[number] = count
         for each in known.fields:
             measured[prefix + each.name] = {
-                kind: torch.cat([errors[each.name] for errors in found])
-                for kind, found in rows.items()
+                kind: torch.cat([errors[each.name] for errors in per_sample])
+                for kind, per_sample in rows.items()
             }
         for name, columns in known.split(scale[None]).items():
             scales[prefix + name] = columns
