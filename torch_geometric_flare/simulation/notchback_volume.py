@@ -142,10 +142,12 @@ class NotchbackVolume(Notchback):
         def draw(count: int, propose: Callable[[int], Array]) -> Array:
             points = np.empty((0, 3))
             while len(points) < count:
-                found = propose(count)
-                found = found[((found >= lower) & (found <= upper)).all(axis=1)]
-                distance, _ = surface.signed_distance(found)
-                points = np.concatenate([points, found[distance >= _LEAST_DISTANCE]])
+                proposed = propose(count)
+                proposed = proposed[
+                    ((proposed >= lower) & (proposed <= upper)).all(axis=1)
+                ]
+                distance, _ = surface.signed_distance(proposed)
+                points = np.concatenate([points, proposed[distance >= _LEAST_DISTANCE]])
             return points[:count]
 
         first, second = self.volume_points // 2, self.volume_points // 4
