@@ -16,10 +16,15 @@ import pytest
 import torch
 from torch_geometric.loader import DataLoader
 
-from torch_geometric_flare.datasets import SimulatedDataset
+from torch_geometric_flare.datasets import SimulatedDataset, simulated
 from torch_geometric_flare.datasets.simulator import sample_rng
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.simulation import Notchback, NotConverged
+from torch_geometric_flare.simulation import (
+    DarcyFlow,
+    Notchback,
+    NotchbackVolume,
+    NotConverged,
+)
 
 
 @dataclass(frozen=True)
@@ -346,6 +351,58 @@ def test_folder_and_manifest(tmp_path, noise):
     assert other.folder.name.startswith("simulated_holds-")
 
 
+@pytest.mark.parametrize(
+    ("simulator", "digest"),
+    [(Notchback(), "93910b8b38b0"), (DarcyFlow(), "575f4dcbe49b")],
+    ids=["notchback", "darcy"],
+)
+def test_folders_of_earlier_files(simulator, digest):
+    """Others would simulate again what is there."""
+    manifest = simulated._manifest(simulator, 0)
+    assert simulated._digest(json.dumps(manifest)) == digest
+
+
+def test_query_points(tmp_path):
+    cars = NotchbackVolume(50, 8, 4, volume_points=30)
+    dataset = make(tmp_path, cars, 2)
+    assert dataset.folder.name.startswith("simulated_notchback_volume-")
+    manifest = json.loads((dataset.folder / "manifest.json").read_text())
+    names = [field["name"] for field in manifest["query_fields"]]
+    assert names == ["velocity", "pressure"]
+    assert dataset.query_fields == cars.query_fields
+    assert dataset.query_features == cars.query_features
+    assert dataset.query_coordinate_bounds == cars.query_coordinate_bounds
+    assert dataset.sizes == [50, 50]
+    raw = cars.sample(sample_rng(0, "train", 1))
+    lower, upper = np.array(cars.query_coordinate_bounds)
+    x = np.column_stack(
+        [
+            (raw["query_pos"] - lower) / (upper - lower),
+            raw["query_signed_distance"],
+            raw["query_distance_direction"],
+        ]
+    )
+    data = dataset[1]
+    np.testing.assert_allclose(data.query_x, x, rtol=1e-6, atol=1e-7)
+    y = np.column_stack([raw["query_velocity"], raw["query_pressure"]])
+    np.testing.assert_allclose(data.query_y, y, rtol=1e-6, atol=1e-5)
+    (batch,) = DataLoader(dataset, batch_size=2, follow_batch=["query_pos"])
+    assert batch.query_pos_batch.bincount().tolist() == [30, 30]
+    (surface,) = make(tmp_path, Notchback(50, 8, 4), 1)
+    assert torch.equal(surface.y, dataset[0].y)
+    assert surface.keys() == {"x", "y", "pos", "normal", "area"} & dataset[0].keys()
+
+
+def test_names_that_query_points_take(tmp_path):
+    for change in ({"fields": (Field("query_a"),)}, {"query_fields": (Field("pos"),)}):
+        named = Named(fields=(Field("a"),))
+        object.__setattr__(named, "query_fields", (Field("b"),))
+        for name, value in change.items():
+            object.__setattr__(named, name, value)
+        with pytest.raises(ValueError, match="simulator must have"):
+            make(tmp_path, named, 1)
+
+
 def test_progress_says_simulated(tmp_path, noise, capfd):
     make(tmp_path, noise, 2)
     shown = capfd.readouterr().err
@@ -587,7 +644,7 @@ def test_script_without_a_main_guard(tmp_path):
     process = script(
         tmp_path,
         """
-        from torch_geometric_flare.datasets import SimulatedDataset
+        from torch_geometric_flare.datasets import SimulatedDataset, simulated
         from torch_geometric_flare.simulation import Notchback
 
         SimulatedDataset("data", Notchback(50, 8, 4), 2, num_workers=2)
@@ -608,7 +665,7 @@ def test_workers_end_with_a_killed_script(tmp_path):
         """
         import os, time
         from dataclasses import dataclass
-        from torch_geometric_flare.datasets import SimulatedDataset
+        from torch_geometric_flare.datasets import SimulatedDataset, simulated
         from torch_geometric_flare.fields import Field
 
         @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from torch_geometric_flare.datasets.simulated_arrays import make_arrays
 from torch_geometric_flare.datasets.simulated_files import read_sample
-from torch_geometric_flare.datasets.simulator import make_arrays
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.surrogates.query_surrogate import query_points
+from torch_geometric_flare.transforms import Normalizer, make_input
 
 SIZE = 6
 
@@ -153,6 +155,57 @@ def test_conditions_become_u(tmp_path):
         read_sample(path, simulator.fields, simulator.conditions)
 
 
+@dataclass
+class WithQueries(Simulator):
+    query_fields: tuple = (Field("flow", 2), Field("stress"))
+    query_features: tuple = (Field("index"),)  # a name with a meaning to PyG
+    query_coordinate_bounds: Any = ((0.0, 0.0), (2.0, 4.0))
+
+
+def raw_queries(**change):
+    arrays = {
+        "query_pos": np.arange(8.0).reshape(4, 2),
+        "query_flow": np.arange(8).reshape(4, 2),
+        "query_stress": np.full(4, 7.0),
+        "query_index": np.arange(4.0),
+    }
+    return raw(**arrays | change)
+
+
+def test_query_points(tmp_path):
+    simulator = WithQueries()
+    arrays = make_arrays(simulator, raw_queries())
+    plain = make_arrays(Simulator(), raw())
+    for name, array in plain.items():
+        np.testing.assert_array_equal(arrays[name], array)
+    assert set(arrays) - set(plain) == {
+        *("query_x", "query_pos", "query_y", "query_index")
+    }
+    scaled = np.arange(8.0).reshape(4, 2) / [2.0, 4.0]
+    expected = np.column_stack([scaled, np.arange(4)])
+    np.testing.assert_array_equal(arrays["query_x"], expected)
+    expected = np.column_stack([np.arange(8).reshape(4, 2), np.full(4, 7.0)])
+    np.testing.assert_array_equal(arrays["query_y"], expected)
+    path = tmp_path / "000000.npz"
+    np.savez(path, **arrays)
+    data = read_sample(path, simulator.fields, query_fields=simulator.query_fields)
+    assert data.num_nodes == SIZE and data.query_pos.shape == (4, 2)
+    for name in ("query_x", "query_y"):
+        np.testing.assert_array_equal(data[name], arrays[name])
+    # A surrogate makes the same input of positions and features.
+    del data["query_x"]
+    made = make_input(
+        query_points(data),
+        simulator.query_features,
+        Normalizer.from_bounds(*simulator.query_coordinate_bounds),
+    )
+    np.testing.assert_allclose(made, arrays["query_x"], rtol=1e-6)
+    del arrays["query_y"]
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="lacks query_y"):
+        read_sample(path, simulator.fields, query_fields=simulator.query_fields)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -167,3 +220,25 @@ def test_wrong_conditions(change, message):
     given = {"speed": np.array([40.0]), "wind": np.ones(2), **change}
     with pytest.raises(ValueError, match=message):
         make_arrays(Conditioned(), raw(**given))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query_flow": None}, "'query_flow' is missing"),
+        ({"query_pos": None}, "'query_pos' is missing"),
+        ({"query_speed": np.ones(4)}, "'query_speed' is neither"),
+        ({"query_normal": np.ones((4, 2))}, "'query_normal' is neither"),
+        ({"query_flow": np.ones((SIZE, 2))}, r"'query_flow' must be of shape \(4, 2\)"),
+        ({"query_index": np.full(4, np.nan)}, "'query_index' has values"),
+        ({"query_pos": np.ones((4, 3))}, "'query_pos' has 3 dimensions"),
+    ],
+)
+def test_query_points_that_a_simulator_may_not_return(change, message):
+    with pytest.raises(ValueError, match=message):
+        make_arrays(WithQueries(), raw_queries(**change))
+
+
+def test_query_points_of_a_simulator_that_has_none():
+    with pytest.raises(ValueError, match="'query_pos' is neither"):
+        make_arrays(Simulator(), raw(query_pos=np.ones((4, 2))))

@@ -12,7 +12,11 @@ from torch_geometric_flare.experiments.loading import (
     number_of_points,
     train_and_val,
 )
+from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.fields import Field
+from torch_geometric_flare.nn import FLAREQuery
+from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.surrogates.query_surrogate import query_points
 from torch_geometric_flare.transforms import quadrature_weights
 
 FIELDS = (Field("stress", 1, "MPa"), Field("displacement", 2, "mm"))
@@ -167,3 +171,46 @@ def test_number_of_points():
     for text in ("many", "", "-3", "1.5k", "1k0", "k", "0", "1mk", "0k"):
         with pytest.raises(ValueError, match="--num-points is"):
             number_of_points(text, 7)
+
+
+class Ringed(Plate):
+    """A plate with points around it."""
+
+    name: ClassVar[str] = "simulated_ringed"
+    query_fields: ClassVar[tuple] = (Field("flux", 2), Field("heat"))
+    query_features: ClassVar[tuple] = (Field("distance", 1, "mm"),)
+    query_coordinate_bounds: ClassVar[tuple] = ((-2.0, -2.0), (4.0, 3.0))
+
+    def sample(self, rng):
+        return {
+            **super().sample(rng),
+            "query_pos": rng.random((30, 2)) * (6, 5) - 2,
+            "query_flux": rng.normal(5, 2, (30, 2)),
+            "query_heat": rng.normal(20, 3, 30),
+            "query_distance": rng.normal(2, 1, 30),
+        }
+
+
+def test_query_points_of_simulated_splits(tmp_path, in_this_process):
+    selection = Selection(root=str(tmp_path), num_val=1)
+    splits = load_simulated(Ringed(), selection, num_train=4, num_test=2)
+    assert load(tmp_path).query is None
+    query = splits.query
+    assert query.fields == Ringed.query_fields
+    assert query.features == Ringed.query_features
+    true = torch.cat([data.query_y for data in splits.train])
+    torch.testing.assert_close(query.target_normalizer.shift, true.mean(0))
+    encoded = torch.cat([query.encode_input(query_points(d)) for d in splits.train])
+    corners = torch.tensor(Ringed.query_coordinate_bounds)
+    at = torch.cat([data.query_pos for data in splits.train])
+    expected = 2 * (at - corners[0]) / (corners[1] - corners[0]) - 1
+    torch.testing.assert_close(encoded[:, :2], expected)
+    torch.testing.assert_close(encoded[:, 2].std(), torch.tensor(1.0))
+    sizes = {"hidden_channels": 8, "num_layers": 1, "heads": 2, "num_latents": 4}
+    recipe = Recipe(model_class=FLAREQuery, model=sizes)
+    module = make_module(splits, recipe, "simulated plates")
+    y, f = module.surrogate.predict(splits.test[0])
+    assert y.shape == (40, 3) and f.shape == (30, 3)
+    (sample,) = splits.val
+    del sample["query_x"]  # made of positions and features
+    assert module.surrogate.predict(sample)[1].isfinite().all()

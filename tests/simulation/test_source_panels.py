@@ -176,3 +176,51 @@ def test_bad_freestream():
         panels.solve((1.0, 0.0, 0.1))
     with pytest.raises(ValueError, match="not all 0"):
         panels.solve((0.0, 0.0, 0.0))
+
+
+def off_the_sphere(points):
+    """Velocity and pressure coefficient of the flow past the unit sphere."""
+    radius = np.linalg.norm(points, axis=1)[:, None]
+    velocity = np.array([1.0, 0.0, 0.0]) * (1 + 1 / (2 * radius**3))
+    velocity = velocity - 1.5 * points[:, :1] / radius**5 * points
+    return velocity, 1 - (velocity**2).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("radius", "of_velocity", "of_pressure"),
+    [(1.05, 0.015, 0.034), (1.25, 0.01, 0.028), (2.0, 0.003, 0.028), (5.0, 2e-4, 0.03)],
+)
+def test_flow_off_a_sphere(radius, of_velocity, of_pressure):
+    points = np.random.default_rng(0).normal(size=(500, 3))
+    points *= radius / np.linalg.norm(points, axis=1)[:, None]
+    exact = off_the_sphere(points)
+    errors = []
+    for along in (12, 24):
+        found = SourcePanels(sphere(along, 2 * along)).solve().at(points)
+        errors.append(
+            [
+                np.linalg.norm(f - e) / np.linalg.norm(e)
+                for f, e in zip(found, exact, strict=True)
+            ]
+        )
+    coarse, fine = np.array(errors)
+    assert (fine < [of_velocity, of_pressure]).all()
+    assert (fine < 0.6 * coarse).all()
+
+
+def test_flow_in_chunks(monkeypatch):
+    panels = SourcePanels(sphere(6, 8) + [0, 0, 1.3], mirrors=[(2, 0.0)])
+    flow = panels.solve((2.0, 1.0, 0.0))
+    points = np.random.default_rng(0).uniform(2, 4, (50, 3))
+    together = flow.at(points)
+    monkeypatch.setattr(
+        "torch_geometric_flare.simulation.source_panels._PAIRS_AT_A_TIME", 7 * 48
+    )
+    for found, expected in zip(flow.at(points), together, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+    velocity, pressure = flow.at(panels.centers)
+    np.testing.assert_allclose(velocity, flow.velocity, atol=1e-12)
+    np.testing.assert_allclose(pressure, flow.pressure_coefficient, atol=1e-12)
+    for bad in (np.zeros(3), np.full((1, 3), np.nan)):
+        with pytest.raises(ValueError, match="`points` must be"):
+            flow.at(bad)

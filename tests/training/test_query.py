@@ -10,6 +10,7 @@ from torch_geometric_flare.surrogates import QueryPoints, QuerySurrogate
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     SurrogateModule,
+    compare_with_baselines,
     evaluate,
     evaluate_per_field,
     fit,
@@ -123,3 +124,47 @@ def test_derivatives_need_a_grid():
     recipe = Recipe(**{**RECIPE.to_dict(), "derivative_weight": 0.1})
     with pytest.raises(ValueError, match="^derivative_weight is 0.1"):
         make_module(recipe)
+
+
+def test_baselines_at_query_points():
+    """The fields of the most similar geometry, at its nearest query points."""
+
+    def shifted(offset, value):
+        pos = torch.tensor([[0.0, 0.0], [0.1, 0.0]]) + offset
+        query_pos = torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])[: 2 + value % 2]
+        y = torch.arange(3.0)[: len(query_pos), None] + value
+        return Data(
+            pos=pos,
+            y=torch.full((2, 1), float(value)),
+            query_pos=query_pos + 0.01 * value,
+            query_y=torch.cat([2 * y, 2 * y, y], 1),
+        )
+
+    train, test = [shifted(0.0, 10), shifted(0.9, 31)], [shifted(0.8, 20)]
+    surrogate = make_module().surrogate
+    before = dict(test[0].to_dict())
+    found = compare_with_baselines(surrogate, train, test)
+    assert test[0].to_dict().keys() == before.keys()
+    names = ["pressure", "query_velocity", "query_pressure"]
+    assert list(found.per_field) == names
+    y, f = surrogate.predict(test[0])
+    torch.testing.assert_close(found.predictions, [y])
+    torch.testing.assert_close(found.query_predictions, [f])
+    true = test[0].query_y
+    expected = {
+        # Of five query points of both training samples; the second is the nearest, and
+        # its first two query points are closest to those of the test sample.
+        "relative_l2": f,
+        "relative_l2_of_training_mean": torch.cat([d.query_y for d in train]).mean(0),
+        "relative_l2_of_nearest_training_sample": train[1].query_y[:2],
+    }
+    for kind, guess in expected.items():
+        guess = guess.expand_as(true)
+        for name, columns in (("velocity", slice(2)), ("pressure", slice(2, 3))):
+            torch.testing.assert_close(
+                found.per_field[f"query_{name}"][kind],
+                relative_l2(guess[:, columns].contiguous(), true[:, columns]),
+            )
+        mean = torch.stack([found.per_field[name][kind] for name in names]).mean(0)
+        torch.testing.assert_close(getattr(found, kind), mean)
+    assert "relative_l2_query_velocity" in found.mean_errors()

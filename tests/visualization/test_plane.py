@@ -226,3 +226,17 @@ def test_numbers_at_a_colour_bar_do_not_overlap(size):
     boxes = sorted((label.get_window_extent() for label in labels), key=lambda b: b.x0)
     assert len(boxes) >= 3
     assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+
+
+def test_a_body_in_the_plane():
+    pos = square()
+    field = pos[:, :1] + 1
+    body = torch.tensor([[0.3, 0.3], [0.7, 0.3], [0.7, 0.6], [0.3, 0.6]])
+    figure = panels(pos, field, field, grid=(12, 17), body=body, axes_names=("x", "z"))
+    grey = [105 / 255] * 3
+    for panel in range(3):
+        np.testing.assert_allclose(colour_at(figure, panel, 0.5, 0.45), grey, atol=0.01)
+        assert not np.allclose(colour_at(figure, panel, 0.5, 0.8), grey, atol=0.05)
+    assert figure.axes[0].get_ylabel() == "z" and figure.axes[0].get_xlabel() == "x"
+    with pytest.raises(ValueError, match="body"):
+        panels(pos, field, field, grid=(12, 17), body=torch.rand(4, 3))

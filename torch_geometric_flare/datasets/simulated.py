@@ -30,8 +30,10 @@ from torch_geometric_flare.datasets.simulated_files import (
     simulate_files,
 )
 from torch_geometric_flare.datasets.simulator import (
+    QUERY,
     RESERVED,
     Bounds,
+    PointSet,
     Simulator,
     conditions_of,
 )
@@ -49,7 +51,9 @@ class SimulatedDataset(Dataset):
     side by side, in their own units; each feature under its own name; `u` [1, G], the
     conditions of the whole sample in their own units, if the simulator has any; and,
     where the simulator returns them, `normal`, `area`, `cells`, `edge_index`, and
-    `grid` as a tuple (H, W). All real numbers are in single precision.
+    `grid` as a tuple (H, W). All real numbers are in single precision. Query points
+    that a simulator returns beside these are there under the same names with `query_`
+    before them: `query_x`, `query_pos`, `query_y`, and their features.
 
     Every sample has its own file and its own random state, so that a run that was
     interrupted goes on where it stopped, and a larger `num_samples` adds the new ones
@@ -122,6 +126,7 @@ class SimulatedDataset(Dataset):
         self.seed = seed
         self.num_workers = _num_cores() if num_workers is None else num_workers
         self._manifest = _manifest(simulator, seed)
+        _, self._query = [*PointSet.of(simulator), None][:2]
         super().__init__(
             str(as_path(root)), transform, pre_transform, force_reload=force_reload
         )
@@ -147,6 +152,24 @@ class SimulatedDataset(Dataset):
     def coordinate_bounds(self) -> Bounds | None:
         """Corners of the box, in the unit of `pos`, that `x` maps to 0 and 1."""
         return self.simulator.coordinate_bounds
+
+    @property
+    def query_fields(self) -> Fields:
+        """What the columns of `query_y` are; none without query points."""
+        return () if self._query is None else self._query.fields
+
+    @property
+    def query_features(self) -> Fields:
+        """What the columns of `query_x` after the coordinates are."""
+        return () if self._query is None else self._query.features
+
+    @property
+    def query_coordinate_bounds(self) -> Bounds | None:
+        """Corners of the box, in the unit of `query_pos`, that `query_x` maps to 0, 1.
+
+        `None` where coordinates are as they are, or there are no query points.
+        """
+        return None if self._query is None else self._query.coordinate_bounds
 
     @property
     def sizes(self) -> list[int]:
@@ -193,8 +216,10 @@ class SimulatedDataset(Dataset):
 
     def get(self, idx: int) -> Data:
         """Read one sample, before `transform`."""
-        path = self._samples / self._file_name(idx)
-        return read_sample(path, self.fields, self.conditions)
+        return self._read(self._samples / self._file_name(idx))
+
+    def _read(self, path: Path) -> Data:
+        return read_sample(path, self.fields, self.conditions, self.query_fields)
 
     def _file_name(self, index: int) -> str:
         name = sample_file(index)
@@ -246,8 +271,7 @@ class SimulatedDataset(Dataset):
             target = self._samples / self._file_name(index)
             if not target.exists():
                 source = raw / sample_file(index)
-                data = read_sample(source, self.fields, self.conditions)
-                data = pre_transform(data)
+                data = pre_transform(self._read(source))
                 write_atomic(target, serialize(data, source))
 
 
@@ -259,17 +283,22 @@ def _num_cores() -> int:
 
 
 def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
+    instance: Any = simulator
+    sets = PointSet.of(simulator)
     conditions = conditions_of(simulator)
     try:
         manifest: dict[str, Any] = {
             "data": "simulated",
             "format": _FORMAT,
             "simulator": simulator.name,
-            "parameters": _parameters(simulator),
-            "fields": [field.to_dict() for field in simulator.fields],
-            "features": [field.to_dict() for field in simulator.features],
-            "seed": seed,
+            "parameters": dataclasses.asdict(instance),
         }
+        for points in sets:
+            for name in ("fields", "features"):
+                described = [field.to_dict() for field in getattr(points, name)]
+                manifest[points.prefix + name] = described
+        # The hash that names the folder depends on the order of the entries.
+        manifest["seed"] = seed
         if conditions:
             manifest["conditions"] = [field.to_dict() for field in conditions]
         as_read: dict[str, Any] = json.loads(json.dumps(manifest))
@@ -278,13 +307,18 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             "simulator must be an instance of a dataclass whose fields JSON can hold, "
             f"got {simulator!r}."
         ) from error
-    names = channel_slices((*simulator.fields, *simulator.features, *conditions))
-    if not simulator.fields or not set(names).isdisjoint(RESERVED):
-        raise ValueError(
-            "simulator must have at least one target in `fields`, and none may be "
-            f"called one of {list(RESERVED)}, got fields={simulator.fields}, "
-            f"features={simulator.features} and conditions={conditions}."
-        )
+    for points in sets:
+        of_sample = () if points.prefix else conditions
+        names = channel_slices((*points.fields, *points.features, *of_sample))
+        mixed = len(sets) > 1 and any(name.startswith(QUERY) for name in names)
+        if not points.fields or mixed or not set(names).isdisjoint(RESERVED):
+            raise ValueError(
+                "simulator must have at least one target in `fields`, and none may be "
+                f"called one of {list(RESERVED)} or, with query points, start with "
+                f"{QUERY!r}, got {points.prefix}fields={points.fields} and "
+                f"{points.prefix}features={points.features} and "
+                f"conditions={of_sample}."
+            )
     return as_read
 
 

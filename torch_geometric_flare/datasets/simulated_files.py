@@ -19,13 +19,8 @@ from torch_geometric.data import Data
 from torch_geometric_flare._files import write_atomic
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.datasets.arrays import array_length
-from torch_geometric_flare.datasets.simulator import (
-    REDRAWS,
-    Simulator,
-    make_arrays,
-    read_arrays,
-    sample_rng,
-)
+from torch_geometric_flare.datasets.simulated_arrays import make_arrays, read_arrays
+from torch_geometric_flare.datasets.simulator import REDRAWS, Simulator, sample_rng
 from torch_geometric_flare.datasets.stored import deserialize, num_stored_points
 from torch_geometric_flare.fields import Fields
 
@@ -119,13 +114,16 @@ def _in_workers(
             pool.shutdown(cancel_futures=True)
 
 
-def read_sample(path: Path, fields: Fields, conditions: Fields = ()) -> Data:
+def read_sample(
+    path: Path, fields: Fields, conditions: Fields = (), query_fields: Fields = ()
+) -> Data:
     r"""Read a sample from an `.npz` file of arrays or a `.pt` file of fields.
 
     Args:
         path: The file.
         fields: The targets.
         conditions: The quantities of the whole sample.
+        query_fields: Those at query points, if there are any.
 
     Raises:
         FileNotFoundError: If the file is gone.
@@ -138,7 +136,7 @@ def read_sample(path: Path, fields: Fields, conditions: Fields = ()) -> Data:
     if path.suffix == ".pt":
         return deserialize(content, path)
     try:
-        return read_arrays(content, path, fields, conditions)
+        return read_arrays(content, path, fields, conditions, query_fields)
     except ValueError as error:
         raise ValueError(
             f"'{path}' is damaged: delete it and {_AGAIN} ({error})."

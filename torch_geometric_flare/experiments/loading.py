@@ -18,6 +18,7 @@ from torch_geometric_flare.fields import (
     num_channels,
 )
 from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import Normalizer
 
 Statistics = Callable[[Sequence[Data], Fields], Normalizer | None]
@@ -37,7 +38,8 @@ def load_simulated(
 
     Targets, features and conditions are normalised by their mean and deviation over the
     training split, coordinates by the simulator's box. Samples lie at the points of a
-    mesh or grid.
+    mesh or grid. Query points of a simulator are normalised likewise, their
+    coordinates from its box to [-1, 1].
 
     Args:
         simulator: The physics.
@@ -60,13 +62,14 @@ def load_simulated(
     }
     # A few small samples: read once, not again in every epoch.
     conditions = conditions_of(simulator)
-    splits = {
-        split: [
-            _with_targets(data, simulator.fields, fields)
-            for data in SimulatedDataset(selection.root, simulator, number, split)
-        ]
+    datasets = {
+        split: SimulatedDataset(selection.root, simulator, number, split)
         for split, number in numbers.items()
         if number
+    }
+    splits = {
+        split: [_with_targets(data, simulator.fields, fields) for data in dataset]
+        for split, dataset in datasets.items()
     }
     train = splits["train"]
     bounds = simulator.coordinate_bounds
@@ -90,6 +93,29 @@ def load_simulated(
             if conditions
             else None
         ),
+        query=_query_points(datasets["train"], train),
+    )
+
+
+def _query_points(
+    dataset: SimulatedDataset, train: Sequence[Data]
+) -> QueryPoints | None:
+    """Return what normalises the query points of simulated samples, if any."""
+    if not dataset.query_fields:
+        return None
+    dimension, bounds = train[0].query_pos.size(1), dataset.query_coordinate_bounds
+    parts = [Normalizer.identity(dimension)]
+    if bounds is not None:
+        parts = [Normalizer([0.5] * dimension, [0.5] * dimension)]
+    if dataset.query_features:
+        features = (data.query_x[:, dimension:] for data in train)
+        parts.append(Normalizer.gaussian(features))
+    return QueryPoints(
+        Normalizer.gaussian(data.query_y for data in train),
+        bounds and Normalizer.from_bounds(*bounds),
+        fields=dataset.query_fields,
+        features=dataset.query_features,
+        input_normalizer=Normalizer.cat(parts),
     )
 
 

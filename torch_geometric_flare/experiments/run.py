@@ -346,11 +346,18 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
 
     Args:
         splits: The data.
-        recipe: The network and its training.
+        recipe: The network and its training. Where samples have query points, a network
+            such as `nn.FLAREQuery`, whose widths at these are taken from the data.
         what: What it is trained on, in words, such as "simulated cars".
     """
     channels = splits.train[0].x.size(1)
     coordinates = channels - num_channels(splits.features)
+    if splits.query is not None:
+        widths = {
+            "query_channels": splits.train[0].query_x.size(1),
+            "query_out_channels": num_channels(splits.query.fields),
+        }
+        recipe = replace(recipe, model={**recipe.model, **widths})
     network = recipe.build(
         in_channels=channels,
         out_channels=num_channels(splits.fields),
@@ -377,4 +384,5 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         conditions=splits.conditions,
         condition_normalizer=splits.condition_normalizer,
         condition_bounds=condition_bounds,
+        query=splits.query,
     )

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose
 
 from torch_geometric_flare.fields import Field, Fields, num_channels
+from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import (
     Normalizer,
     get_feature,
@@ -129,6 +130,7 @@ class Splits:
             without `weight` have points that were spread evenly.
         conditions: What the columns of `u` of the samples are.
         condition_normalizer: Of all columns of `u`.
+        query: What normalises the query points, where samples have any.
     """
 
     train: Sequence[Data]
@@ -144,6 +146,7 @@ class Splits:
     weighted: bool = False
     conditions: Fields = ()
     condition_normalizer: Normalizer | None = None
+    query: QueryPoints | None = None
 
     def transform(self, transform: Callable[[Data], Data]) -> "Splits":
         """Return splits whose samples have passed a transform, held in memory.

@@ -18,6 +18,7 @@ from torch_geometric_flare.simulation.elasticity import (
 from torch_geometric_flare.simulation.lpbf import PrintedPart, PrintedState
 from torch_geometric_flare.simulation.notchback import Notchback, NotchbackFlow
 from torch_geometric_flare.simulation.notchback_body import SHAPE_RANGES, NotchbackShape
+from torch_geometric_flare.simulation.notchback_volume import NotchbackVolume
 from torch_geometric_flare.simulation.pipe import PipeFlow, PipeSolution
 from torch_geometric_flare.simulation.printed_shape import PrintedShape
 from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, SourcePanels
@@ -34,6 +35,7 @@ __all__ = [
     "Notchback",
     "NotchbackFlow",
     "NotchbackShape",
+    "NotchbackVolume",
     "PipeFlow",
     "PipeSolution",
     "PrintedPart",

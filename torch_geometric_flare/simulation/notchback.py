@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch_geometric_flare._arguments import check_kind, check_numbers
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.notchback_body import NotchbackShape
-from torch_geometric_flare.simulation.source_panels import SourcePanels
+from torch_geometric_flare.simulation.source_panels import SourcePanelFlow, SourcePanels
 from torch_geometric_flare.simulation.surface_points import (
     lattice_quads,
     nodal_mean,
@@ -19,7 +19,9 @@ from torch_geometric_flare.simulation.surface_points import (
 
 Array = npt.NDArray[np.float64]
 
-_BASE_PRESSURE = -0.18
+BASE_PRESSURE = -0.18
+MIRROR = np.array((1.0, -1.0, 1.0))
+"""Factors of the coordinates that take one half of a car to the other."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,34 @@ class NotchbackFlow:
         normals: Outward unit normals of the panels, [I, J, 3].
         areas: Areas of the panels in m², [I, J].
         pressure_coefficient: Of the panels, [I, J].
+        wake_weight: Share $w$ of the base pressure in it, [I, J].
+        potential: The potential flow, without a model of the wake.
     """
 
     lattice: Array
     normals: Array
     areas: Array
     pressure_coefficient: Array
+    wake_weight: Array
+    potential: SourcePanelFlow
+
+    def corners(self) -> Array:
+        """Return the panels of both halves, counterclockwise from outside, [2P, 4, 3].
+
+        The second half of them mirrors the first.
+        """
+        corners = lattice_quads(self.lattice)
+        diagonals = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+        normals = self.normals.reshape(-1, 3)
+        inward = np.einsum("pi,pi->p", np.cross(*diagonals), normals).sum() < 0
+        if inward:
+            corners = corners[:, ::-1]
+        return np.concatenate([corners, corners[:, ::-1] * MIRROR])
+
+    def outline(self) -> Array:
+        """Return the outline of the body in the plane of symmetry, x and z, [K, 2]."""
+        keel, crest = self.lattice[:, 0], self.lattice[::-1, -1]
+        return np.concatenate([keel, crest])[:, [0, 2]]
 
 
 @dataclass(frozen=True)
@@ -147,18 +171,22 @@ class Notchback:
                 f"`lattice` has shape {lattice.shape}, expected {expected}"
             )
         panels = SourcePanels(lattice_quads(lattice), mirrors=((1, 0.0), (2, 0.0)))
-        pressure = panels.solve().pressure_coefficient
+        potential = panels.solve()
+        pressure = potential.pressure_coefficient
+        weight = np.zeros_like(pressure)
         if self.base_pressure:
             weight = _smoothstep((panels.normals[:, 0] - 0.3) / 0.4) * _smoothstep(
                 (panels.centers[:, 0] / lattice[..., 0].max() - 0.85) / 0.05
             )
-            pressure = (1.0 - weight) * pressure + weight * _BASE_PRESSURE
+            pressure = (1.0 - weight) * pressure + weight * BASE_PRESSURE
         grid = (self.panels_along, self.panels_around)
         return NotchbackFlow(
             lattice,
             panels.normals.reshape(*grid, 3),
             panels.areas.reshape(grid),
             pressure.reshape(grid),
+            weight.reshape(grid),
+            potential,
         )
 
     def surface(self, rng: np.random.Generator) -> dict[str, Array]:
@@ -184,26 +212,18 @@ class Notchback:
         Returns:
             The arrays that `surface` describes.
         """
-        corners = lattice_quads(flow.lattice)
-        diagonals = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
-        normals = flow.normals.reshape(-1, 3)
-        inward = np.einsum("pi,pi->p", np.cross(*diagonals), normals).sum() < 0
-        if inward:
-            corners = corners[:, ::-1]
-        mirror = np.array((1.0, -1.0, 1.0))
-        both = np.concatenate([corners, corners[:, ::-1] * mirror])
         # Halves meet in the plane of symmetry, where coordinates agree but for the sign
         # of zero.
         points, cells = np.unique(
-            both.reshape(-1, 3).round(9) + 0.0, axis=0, return_inverse=True
+            flow.corners().reshape(-1, 3).round(9) + 0.0, axis=0, return_inverse=True
         )
         pressure = 0.5 * self.speed**2 * flow.pressure_coefficient.reshape(-1, 1)
-        areas = flow.areas.reshape(-1)
+        normals, areas = flow.normals.reshape(-1, 3), flow.areas.reshape(-1)
         return {
             "points": points,
             "cells": cells.reshape(-1, 4),
             "pressure": np.concatenate([pressure, pressure]),
-            "normal": np.concatenate([normals, normals * mirror]),
+            "normal": np.concatenate([normals, normals * MIRROR]),
             "area": np.concatenate([areas, areas]),
         }
 

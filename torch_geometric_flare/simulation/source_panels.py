@@ -14,21 +14,46 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _FOUR_PI = 4.0 * np.pi
+_PAIRS_AT_A_TIME = 2**21  # of a point and a panel, some 32 bytes each
 
 
 @dataclass(frozen=True)
 class SourcePanelFlow:
-    r"""Flow on the panels of a body, for a free stream of speed $|U|$.
+    r"""Flow about a body, for a free stream of speed $|U|$.
 
     Args:
+        panels: The panels of the body.
+        freestream: Velocity far away, [3].
         strengths: Source strength of each panel, in units of velocity, [P].
         velocity: Velocity at the centre of each panel, [P, 3].
         pressure_coefficient: $C_p = 1 - |v|^2 / |U|^2$ there, [P].
     """
 
+    panels: "SourcePanels"
+    freestream: Array
     strengths: Array
     velocity: Array
     pressure_coefficient: Array
+
+    def at(self, points: npt.ArrayLike) -> tuple[Array, Array]:
+        r"""Return velocity and pressure coefficient at any points outside the body.
+
+        Memory does not grow with the number of points. Closer to the surface than the
+        size of a panel the panels show: there the flow is only as good as at them.
+
+        Args:
+            points: Where to evaluate, [N, 3]; on a panel, the limit from the flow.
+
+        Returns:
+            Velocity with the free stream, [N, 3], and $C_p$, [N].
+
+        Raises:
+            ValueError: If `points` is not an [N, 3] array of finite numbers.
+        """
+        velocity = self.panels.induced_velocity(points, self.strengths)
+        velocity += self.freestream
+        squares = (velocity**2).sum(axis=1)
+        return velocity, 1.0 - squares / (self.freestream**2).sum()
 
 
 @dataclass(frozen=True)
@@ -161,7 +186,7 @@ class SourcePanels:
         for sign, points, part in parts:
             velocity += self._induced(points, part, strengths) * sign
         pressure: Array = 1.0 - (velocity**2).sum(axis=1) / speed**2
-        return SourcePanelFlow(strengths, velocity, pressure)
+        return SourcePanelFlow(self, stream, strengths, velocity, pressure)
 
     def induced_velocity(self, points: npt.ArrayLike, strengths: Array) -> Array:
         r"""Return the velocity that panels of given strengths and their images induce.
@@ -172,12 +197,23 @@ class SourcePanels:
 
         Returns:
             Velocity without the free stream, [N, 3].
+
+        Raises:
+            ValueError: If `points` is not an [N, 3] array of finite numbers.
         """
         where = np.asarray(points, dtype=np.float64)
+        if where.ndim != 2 or where.shape[1] != 3 or not np.isfinite(where).all():
+            raise ValueError(
+                f"`points` must be finite and of shape [N, 3], got {list(where.shape)}"
+            )
         total = np.zeros_like(where)
-        for sign, offset in self._images():
-            seen = where * sign + offset
-            total += self._induced(seen, self._influence(seen), strengths) * sign
+        step = max(1, _PAIRS_AT_A_TIME // len(self.areas))
+        for start in range(0, len(where), step):
+            some = slice(start, start + step)
+            for sign, offset in self._images():
+                seen = where[some] * sign + offset
+                part = self._influence(seen)
+                total[some] += self._induced(seen, part, strengths) * sign
         return total
 
     def _images(self) -> Iterator[tuple[Array, Array]]:

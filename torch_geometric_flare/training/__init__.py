@@ -10,6 +10,10 @@ from torch_geometric_flare.training.callbacks import (
     EpochSeed,
     scaled_ema_decay,
 )
+from torch_geometric_flare.training.comparison import (
+    Comparison,
+    compare_with_baselines,
+)
 from torch_geometric_flare.training.console import (
     add_threads_option,
     set_threads,
@@ -17,12 +21,7 @@ from torch_geometric_flare.training.console import (
     user_errors,
 )
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
-from torch_geometric_flare.training.evaluation import (
-    Comparison,
-    compare_with_baselines,
-    evaluate,
-    evaluate_per_field,
-)
+from torch_geometric_flare.training.evaluation import evaluate, evaluate_per_field
 from torch_geometric_flare.training.growth import GrowLatents, grow_training
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.optimizer import (

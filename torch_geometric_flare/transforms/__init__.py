@@ -7,6 +7,7 @@ from torch_geometric_flare.transforms.features import (
     feature_key,
     get_feature,
 )
+from torch_geometric_flare.transforms.fixed_query_points import FixedQueryPoints
 from torch_geometric_flare.transforms.fourier import fourier_features
 from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
@@ -24,6 +25,7 @@ from torch_geometric_flare.transforms.wall_features import WallFeatures
 __all__ = [
     "AreaWeightedPoints",
     "CellsToEdge",
+    "FixedQueryPoints",
     "GridStride",
     "RandomMirror",
     "GridToEdge",

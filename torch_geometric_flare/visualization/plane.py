@@ -43,6 +43,8 @@ def plot_plane_comparison(
     cells: Tensor | None = None,
     window: Window | None = None,
     max_points: int = 200_000,
+    body: Tensor | None = None,
+    axes_names: tuple[str, str] = ("x", "y"),
 ) -> Figure:
     r"""Draw truth, prediction and error (prediction − truth) in the plane.
 
@@ -71,9 +73,13 @@ def plot_plane_comparison(
         window: Part of the plane to show, as `((x0, x1), (y0, y1))`; all by default.
         max_points: Of more scattered points than this (neither `grid` nor `cells`), a
             random subset of this size is drawn, the same in every call.
+        body: Outline of a body that the plane cuts, drawn over the fields: corners of a
+            polygon, in order around it.
+        axes_names: What the axes are called, such as `("x", "z")`.
 
     Shapes:
         - `pos`: $(N, 2)$
+        - `body`: $(K, 2)$
         - **truth, prediction:** $(N, C)$, or $(N)$ with one channel
         - `cells`: $(M, 3)$ or $(M, 4)$
 
@@ -86,6 +92,7 @@ def plot_plane_comparison(
             point that does not exist, or `window` or `max_points` is unusable.
     """
     points = as_array(pos, "pos", None, 2)
+    outline = None if body is None else as_array(body, "body", None, 2)
     panels = make_panels(truth, prediction, field, len(points))
     if grid is not None and (min(grid) < 2 or grid[0] * grid[1] != len(points)):
         raise ValueError(
@@ -116,13 +123,15 @@ def plot_plane_comparison(
     for axis, panel in zip(axes, panels, strict=True):
         axis.set_facecolor("lightgrey" if np.isnan(panel.values).any() else "white")
         _draw(axis, points, panel, grid, triangles, smooth)
+        if outline is not None:
+            axis.fill(*outline.T, facecolor="dimgrey", edgecolor="black", zorder=3)
         axis.set_title(panel.heading, fontsize=15)
         axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
         axis.tick_params(labelsize=11)
         axis.locator_params(nbins=5)
         axis.label_outer()
-        axis.set_xlabel("x", fontsize=13)
-        axis.set_ylabel("y", fontsize=13)
+        axis.set_xlabel(axes_names[0], fontsize=13)
+        axis.set_ylabel(axes_names[1], fontsize=13)
         axis.label_outer()
     bar = {"location": "right" if aspect > _WIDE else "bottom", "aspect": 30}
     colour_bar(figure, axes[:2], panels[0], shrink=0.6, **bar)
