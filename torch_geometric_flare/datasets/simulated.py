@@ -291,7 +291,7 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             "data": "simulated",
             "format": _FORMAT,
             "simulator": simulator.name,
-            "parameters": dataclasses.asdict(instance),
+            "parameters": _parameters(simulator),
         }
         for points in sets:
             for name in ("fields", "features"):
