@@ -216,12 +216,15 @@ def test_gradients_of_conditions(name):
     model, batch = build(name), torch.tensor([0] * 5 + [1] * 12 + [2] * 3)
     x, u = torch.randn(20, 4).double(), conditions(3).requires_grad_()
     assert torch.autograd.gradcheck(lambda u: model(x, batch, u=u), u)
-    model.chunk_size = 7
-    with pytest.raises(ValueError, match="u needs a gradient"):
-        model(x, batch, u=u)
-    model(x, batch, u=u.detach())
+    grads = []
+    for size in (None, 7):
+        model.chunk_size = size
+        y = model(x, batch, u=u)
+        grads.append([y, *torch.autograd.grad(y.square().sum(), u)])
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-10)
+    whole = y
     with torch.no_grad():
-        model(x, batch, u=u)
+        torch.testing.assert_close(model(x, batch, u=u), whole.detach())
 
 
 def test_a_layout_brings_its_conditions():

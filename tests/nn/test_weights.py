@@ -244,10 +244,29 @@ def test_gradients_of_weights():
     assert torch.autograd.gradcheck(
         lambda w: conv(x, weight=w), weight.requires_grad_()
     )
+    whole = conv(x, weight=weight)
     conv.chunk_size = 7
-    with pytest.raises(ValueError, match="weight"):
-        conv(x, weight=weight)
-    conv(x, weight=weight.detach())
+    torch.testing.assert_close(conv(x, weight=weight), whole)
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(
+            lambda w: conv(x[:15], weight=w), weight.detach()[:15].requires_grad_()
+        )
+
+
+@pytest.mark.parametrize("name", ["FLARE", "FLAREPP", "Transolver", "LNO"])
+def test_gradients_of_weights_of_ragged_batches_in_chunks(name):
+    """In an order of the layout that is not that of the batch."""
+    model = build(name)
+    batch = torch.tensor([0] * 30 + [1] * 3 + [2] * 29 + [3] * 4)
+    x = torch.randn(len(batch), 4).double()
+    x.requires_grad_()
+    weight = (torch.rand(len(batch)).double() + 0.1).requires_grad_()
+    grads = []
+    for size in (None, 7):
+        model.chunk_size = size
+        y = model(x, batch, weight=weight)
+        grads.append([y, *torch.autograd.grad(y.square().sum(), (x, weight))])
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["PhysicsAttention", "FLAREConv", "LinearAttention"])

@@ -255,3 +255,17 @@ def test_surface_is_that_of_the_sample():
     )
     edges = edges[edges[:, 0] != edges[:, 1]]  # a triangle repeats a vertex
     assert set(np.unique(edges, axis=0, return_counts=True)[1]) == {2}
+
+
+def test_a_lattice_of_any_shape_can_be_solved():
+    lattice = MIDDLE.lattice(SMALL.panels_along, SMALL.panels_around)
+    flow = SMALL.solve_lattice(lattice)
+    np.testing.assert_array_equal(
+        flow.pressure_coefficient, SMALL.solve(MIDDLE).pressure_coefficient
+    )
+    wider = SMALL.solve_lattice(lattice * (1.0, 1.1, 1.0))
+    assert drag(wider) != drag(flow)
+    surface = SMALL.surface_of(flow)
+    assert len(surface["cells"]) == 2 * flow.areas.size
+    with pytest.raises(ValueError, match="lattice"):
+        SMALL.solve_lattice(lattice[1:])

@@ -1,6 +1,7 @@
 """A folder of meshes with fields on them, as a data set."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from torch_geometric_flare.transforms import Normalizer, channel_bounds, feature
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
+logger = logging.getLogger(__name__)
 # Of the converted files; meshes converted to an earlier one are read again.
 _FORMAT = 3
 
@@ -121,6 +123,8 @@ class MeshFolder(ConvertedFiles):
             `mesh_io.read_mesh` takes.
         block: Which block of every file, as for `mesh_io.read_mesh`.
         time: Which time step of every file, likewise.
+        check: Whether to check the meshes of all splits first, see
+            `data_checks.check_meshes`. It reads every mesh again; warnings are logged.
 
     Raises:
         FileNotFoundError: If `root` is not a folder or holds no meshes.
@@ -128,7 +132,8 @@ class MeshFolder(ConvertedFiles):
         ValueError: If an argument is none of its choices, there are too few meshes for
             the splits, or a file is malformed, was written by a prediction, or lacks an
             array or a condition, or has one in another unit. The message names the
-            file, the array and those found.
+            file, the array and those found. With `check`, if a check finds an
+            error; the message is the table of all errors.
     """
 
     # The names of the splits: nothing is published.
@@ -154,6 +159,7 @@ class MeshFolder(ConvertedFiles):
         suffixes: Sequence[str] = _SUFFIXES,
         block: str | None = None,
         time: float | None = None,
+        check: bool = False,
     ) -> None:
         if location not in _LOCATIONS:
             raise ValueError(f"location must be 'cell' or 'point', got {location!r}.")
@@ -175,13 +181,16 @@ class MeshFolder(ConvertedFiles):
             key: value for key, value in part.items() if value is not None
         }
         folder = as_path(root)
-        self._mesh_names = _find_meshes(folder, suffixes)
+        self._mesh_names = find_meshes(folder, suffixes)
         self._cases: dict[str, Case] = {}
         if self._conditions and (folder / TABLE).is_file():
             self._cases = read_cases(folder / TABLE, self._conditions, self._mesh_names)
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
         _check_writable(self._cache_dir, folder)
+        self.root, self.split = folder, split
+        if check:
+            self._check()
         super().__init__(folder, split, None, transform, pre_transform, force_reload)
 
     @property
@@ -228,19 +237,42 @@ class MeshFolder(ConvertedFiles):
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
         """Return the mesh of each sample of the split, by its file name."""
-        path = self.cache_dir / f"borrowed_{_digest(self.fractions, self.seed)}.json"
-        borrowed = read_json(path) if path.exists() else {}
-        splits = split_by_name(self._mesh_names, self.fractions, self.seed, borrowed)
-        if splits.borrowed != borrowed:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, splits.borrowed)
-        names = splits.names[self.split]
+        names = self._names_of_splits()[self.split]
         if not names:
             raise ValueError(
                 f"the {self.split} split of '{self.root}' is empty, as fractions="
                 f"{self.fractions}: give it a share above zero."
             )
         return {name: (Path(self.root, name),) for name in names}
+
+    def _names_of_splits(self) -> dict[str, list[str]]:
+        path = self.cache_dir / f"borrowed_{_digest(self.fractions, self.seed)}.json"
+        borrowed = read_json(path) if path.exists() else {}
+        splits = split_by_name(self._mesh_names, self.fractions, self.seed, borrowed)
+        if splits.borrowed != borrowed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, splits.borrowed)
+        return splits.names
+
+    def _check(self) -> None:
+        """Raise `ValueError` if the checks of the folder find an error."""
+        from torch_geometric_flare.data_checks import check_meshes
+
+        report = check_meshes(
+            {
+                split: [Path(self.root, name) for name in names]
+                for split, names in self._names_of_splits().items()
+            },
+            arrays=[(self.location, field.array) for field in self.fields],
+            part=self.part,
+        )
+        errors = report.only("error")
+        if errors.findings:
+            raise ValueError(f"'{self.root}' has errors:\n{errors}")
+        for finding in report.findings:
+            logger.warning(
+                "%s, %s: %s", finding.mesh or "all", finding.what, finding.detail
+            )
 
     def convert(self, name: str) -> dict[str, Array]:
         """Read a mesh and its arrays."""
@@ -466,8 +498,16 @@ def _check_writable(cache: Path, root: Path) -> None:
         ) from error
 
 
-def _find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
-    """Return the names of the mesh files in a folder, in order."""
+def find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
+    """Return the names of the mesh files in a folder, in order.
+
+    Args:
+        root: The folder.
+        suffixes: Ends of the names of meshes, in any case.
+
+    Raises:
+        FileNotFoundError: If it is not a folder, or holds no meshes.
+    """
     kinds = tuple(suffix.lower() for suffix in suffixes)
     if not root.is_dir():
         raise FileNotFoundError(

@@ -28,6 +28,7 @@ from torch_geometric_flare.mesh_io.read import (
     read_mesh,
 )
 from torch_geometric_flare.mesh_io.site import QuerySite
+from torch_geometric_flare.mesh_io.smoothing import sobolev_smooth
 from torch_geometric_flare.mesh_io.visible import visible_part
 from torch_geometric_flare.mesh_io.weights import mesh_weights
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
@@ -54,6 +55,7 @@ __all__ = [
     "polygon_vectors",
     "read_mesh",
     "save_dataset",
+    "sobolev_smooth",
     "visible_part",
     "write_points",
 ]

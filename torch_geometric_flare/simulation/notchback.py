@@ -126,12 +126,31 @@ class Notchback:
         Returns:
             Its panels and their pressure coefficients.
         """
-        lattice = shape.lattice(self.panels_along, self.panels_around)
+        return self.solve_lattice(shape.lattice(self.panels_along, self.panels_around))
+
+    def solve_lattice(self, lattice: Array) -> NotchbackFlow:
+        """Compute the flow over a body of any shape.
+
+        Args:
+            lattice: Vertices of the half of the body with positive y, in the order of
+                `NotchbackShape.lattice`, `[panels_along + 1, panels_around + 1, 3]`.
+
+        Returns:
+            Its panels and their pressure coefficients.
+
+        Raises:
+            ValueError: If `lattice` has another shape, or a panel has no area.
+        """
+        expected = (self.panels_along + 1, self.panels_around + 1, 3)
+        if lattice.shape != expected:
+            raise ValueError(
+                f"`lattice` has shape {lattice.shape}, expected {expected}"
+            )
         panels = SourcePanels(lattice_quads(lattice), mirrors=((1, 0.0), (2, 0.0)))
         pressure = panels.solve().pressure_coefficient
         if self.base_pressure:
             weight = _smoothstep((panels.normals[:, 0] - 0.3) / 0.4) * _smoothstep(
-                (panels.centers[:, 0] / shape.length - 0.85) / 0.05
+                (panels.centers[:, 0] / lattice[..., 0].max() - 0.85) / 0.05
             )
             pressure = (1.0 - weight) * pressure + weight * _BASE_PRESSURE
         grid = (self.panels_along, self.panels_around)
@@ -154,7 +173,17 @@ class Notchback:
             triangle; `pressure` of the cells, [P, 1], and `normal`, [P, 3], as those of
             `sample`; `area` of the cells in m², [P].
         """
-        flow = self.solve(NotchbackShape.sample(rng))
+        return self.surface_of(self.solve(NotchbackShape.sample(rng)))
+
+    def surface_of(self, flow: NotchbackFlow) -> dict[str, Array]:
+        """Return the surface of a body, as `surface` does.
+
+        Args:
+            flow: Flow over the body, from `solve`.
+
+        Returns:
+            The arrays that `surface` describes.
+        """
         corners = lattice_quads(flow.lattice)
         diagonals = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
         normals = flow.normals.reshape(-1, 3)

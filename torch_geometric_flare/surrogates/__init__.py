@@ -14,13 +14,18 @@ from torch_geometric_flare.surrogates.query_surrogate import (
     QuerySurrogate,
 )
 from torch_geometric_flare.surrogates.rollout import rollout
+from torch_geometric_flare.surrogates.sensitivity import Flow, Sensitivity
+from torch_geometric_flare.surrogates.surface_geometry import SurfaceGeometry
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 __all__ = [
     "Calibration",
+    "Flow",
     "Guard",
     "QueryPoints",
     "QuerySurrogate",
+    "Sensitivity",
+    "SurfaceGeometry",
     "Surrogate",
     "Verdict",
     "describe_model",

@@ -25,6 +25,12 @@ from torch_geometric_flare.surrogates.pretrained import (
     push_to_hub,
     save_pretrained,
 )
+from torch_geometric_flare.surrogates.sensitivity import (
+    Flow,
+    Quantity,
+    Sensitivity,
+    mesh_sensitivity,
+)
 
 
 class Surrogate(NormalizedModel):
@@ -153,6 +159,76 @@ class Surrogate(NormalizedModel):
                 arrays=arrays,
                 weight=weight,
                 guard=guard,
+            )
+
+    def sensitivity(
+        self,
+        mesh: str | os.PathLike[str] | Any,
+        quantity: Quantity = "drag",
+        wrt: str = "pos",
+        *,
+        flow: Flow | None = None,
+        smoothing: float | None = None,
+        chunk_size: int | None = None,
+        location: str | None = None,
+        constants: Mapping[str, Sequence[float]] | None = None,
+        scale: float = 1.0,
+        arrays: Iterable[Field] = (),
+        weight: str | None = None,
+    ) -> Sensitivity:
+        r"""Return the derivative of a force by each vertex, or by each condition.
+
+        The derivative goes through the fields and through the shape: centres, normals,
+        areas and weights of the points follow the vertices, in double precision. It is
+        exact for triangles and quads; of other polygons, the place of the prediction
+        moves as the mean of the corners does. Arrays of the mesh other than `normal`
+        and `area` stay with their points, and edges of a graph stay as they are.
+
+        Of a surrogate in single precision the derivative has its digits; take
+        `surrogate.double()` for more.
+
+        Needs PyVista, and SciPy for `smoothing`: `pip install ".[viz,data]"`.
+
+        Args:
+            mesh: A surface mesh, as for `predict_mesh`.
+            quantity: `"drag"` or `"lift"`, a coefficient of the predicted pressure as
+                of `metrics.mesh_forces`; or a function of the predicted fields by name,
+                $[N, C]$ each, and of a `SurfaceGeometry`, that returns one number.
+            wrt: `"pos"` for the vertices, `"u"` for the conditions.
+            flow: What coefficients refer to; not needed for a function.
+            smoothing: Length below which the derivative is smoothed, in the unit of the
+                mesh, see `mesh_io.sobolev_smooth`; `None` for none.
+            chunk_size: Points that the network computes at a time, forwards and
+                backwards; by default as the network is set.
+            location: As for `predict_mesh`.
+            constants: As for `predict_mesh`.
+            scale: As for `predict_mesh`.
+            arrays: As for `predict_mesh`.
+            weight: As for `predict_mesh`.
+
+        Returns:
+            The number and its derivatives. Write the mesh with `mesh_io.save_dataset`,
+            and draw it with `visualization.plot_sensitivity`.
+
+        Raises:
+            ValueError: As `predict_mesh`; if an argument is none of its choices, the
+                mesh has cells that are not faces, a force has no `flow`, or the
+                function does not return one number.
+        """
+        with torch.device("cpu"):
+            return mesh_sensitivity(
+                self,
+                mesh,
+                quantity,
+                wrt=wrt,
+                flow=flow,
+                smoothing=smoothing,
+                chunk_size=chunk_size,
+                location=location,
+                constants=constants,
+                scale=scale,
+                arrays=tuple(arrays),
+                weight=weight,
             )
 
     def calibrate(

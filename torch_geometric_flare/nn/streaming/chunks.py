@@ -14,6 +14,7 @@ parameters that the module has in backward, not with those that `functional_call
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
@@ -94,9 +95,13 @@ def encode_in_chunks(
         state: State = stage.encode_rows(layout.sort(part), layout, latents)
         return state
 
-    chunks = _chunks(step, layout, size)
+    function: Callable[..., Any] = step
+    if layout.weight is not None or layout.u is not None:
+        function, layout, x, latents = _carry(step, layout, x, latents)
+    chunks = _chunks(function, layout, size)
     if not chunks:
-        return distributed_merge(step(layout, x, *latents), group)
+        empty: State = function(layout, x, *latents)
+        return distributed_merge(empty, group)
     context = Context(stage, x)
     inputs = (x, *latents)
     tensors = _EncodeChunks.apply(  # type: ignore[no-untyped-call]
@@ -129,9 +134,13 @@ def decode_in_chunks(
         y = stage.decode_rows(latents, layout.sort(part), layout)
         return (layout.unsort(y),)
 
-    chunks = _chunks(step, layout, size)
+    function: Callable[..., Any] = step
+    if layout.weight is not None or layout.u is not None:
+        function, layout, x, latents = _carry(step, layout, x, latents)
+    chunks = _chunks(function, layout, size)
     if not chunks:
-        return step(layout, x, *latents)[0]
+        y: Tensor = function(layout, x, *latents)[0]
+        return y
     return _map(chunks, x, latents, stage)
 
 
@@ -272,6 +281,39 @@ class _MapChunks(torch.autograd.Function):
                 ctx.chunks, tensors[:split], tensors[split:], output_gradients
             )
         )
+
+
+def _carry(
+    step: Callable[..., Any], layout: PointBatch, x: Tensor, latents: Latents
+) -> tuple[Callable[..., Any], PointBatch, Tensor, Latents]:
+    """Return a step whose rows and latents carry what of a layout needs a gradient.
+
+    Weights become a last column of the rows, conditions a last latent: gradients are
+    taken of inputs, not of layouts.
+    """
+    weight, u, dtype = layout.weight, layout.u, x.dtype
+    weighted = weight is not None and weight.requires_grad
+    conditioned = u is not None and u.requires_grad
+    if not (torch.is_grad_enabled() and (weighted or conditioned)):
+        return step, layout, x, latents
+
+    def carrying(layout: PointBatch, part: Tensor, *latents: Tensor) -> Any:
+        if weight is not None and weighted:
+            column = part[:, -1].to(weight.dtype)
+            layout = replace(layout, weight=layout.sort(column))
+            part = part[:, :-1].to(dtype)
+        if conditioned:
+            layout = replace(layout, u=latents[-1])
+            latents = latents[:-1]
+        return step(layout, part, *latents)
+
+    if weight is not None and weighted:
+        x = torch.cat([x, layout.unsort(weight).unsqueeze(1)], dim=1)
+        layout = replace(layout, weight=weight.detach())
+    if u is not None and conditioned:
+        latents = (*latents, u)
+        layout = replace(layout, u=u.detach())
+    return carrying, layout, x, latents
 
 
 def _chunks(function: Callable[..., Any], layout: PointBatch, size: int) -> list[Chunk]:

@@ -1,0 +1,247 @@
+"""What is kept of each mesh to compare it with the others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from torch_geometric_flare.data_checks.findings import FieldStatistics, Finding
+from torch_geometric_flare.data_checks.surface import Faces, describe_borders
+from torch_geometric_flare.mesh_io import is_surface, mesh_weights
+
+Floats = npt.NDArray[np.float64]
+Place = tuple[str, str]
+"""Where an array lies, `"cell"` or `"point"`, and its name."""
+
+# Arrays that VTK and this package add.
+_OTHERS = ("vtkOriginalCellIds", "vtkOriginalPointIds", "vtkGhostType", "provenance")
+NORMALS = ("normals", "normal")
+"""Names of arrays of normals, in small letters."""
+# Digits that single precision must leave of a deviation.
+_DIGITS = 1e-3
+# Beyond the central 98 % of the values, in their range, from where a value is a spike.
+_SPIKE = 50.0
+_FEWEST_VALUES = 1000
+
+
+@dataclass(frozen=True)
+class MeshFacts:
+    """What the checks of several meshes compare; small, whatever the mesh.
+
+    Attributes:
+        name: Name of the mesh.
+        path: Its file.
+        split: The split that it belongs to.
+        kind: Points, curves, surface or volume.
+        flat: Whether all vertices have the same third coordinate.
+        low: Lower corner of its box, $[3]$.
+        high: Upper corner, $[3]$.
+        shape: Numbers that are nearly the same for meshes of one shape, $[12]$.
+        geometry: Digest of the points, in any order.
+        values: Digest of each array with the places of its values.
+        arrays: Statistics of each array.
+        conditions: Numbers of the whole mesh, by name.
+        borders: What `describe_borders` says of an open surface, else nothing.
+        border_places: Places of the open edges, $[K, 3]$.
+    """
+
+    name: str
+    path: Path
+    split: str
+    kind: str
+    flat: bool
+    low: Floats
+    high: Floats
+    shape: Floats
+    geometry: int
+    values: dict[Place, int]
+    arrays: dict[Place, FieldStatistics]
+    conditions: dict[str, Floats]
+    borders: str = ""
+    border_places: Floats = field(default_factory=lambda: np.empty((0, 3)))
+
+    @property
+    def size(self) -> float:
+        """Diagonal of the box."""
+        return float(np.linalg.norm(self.high - self.low))
+
+
+def find_facts(mesh: Any, name: str, path: Path, split: str) -> MeshFacts:
+    """Return the facts of a mesh.
+
+    Args:
+        mesh: A mesh of `mesh_io.read_mesh`.
+        name: Its name.
+        path: Its file.
+        split: Its split.
+    """
+    points = np.asarray(mesh.points, np.float64)
+    low, high = points.min(axis=0), points.max(axis=0)
+    arrays, values = {}, {}
+    centers = np.asarray(mesh.cell_centers().points, np.float64)
+    for place, array in mesh_arrays(mesh):
+        arrays[place] = FieldStatistics.of(array)
+        where = centers if place[0] == "cell" else points
+        values[place] = _digest(np.column_stack([where, array]))
+    facts = MeshFacts(
+        name=name,
+        path=path,
+        split=split,
+        kind=_kind(mesh),
+        flat=bool(low[2] == high[2]),
+        low=low,
+        high=high,
+        shape=_shape(mesh, centers, low, high),
+        geometry=_digest(points),
+        values=values,
+        arrays=arrays,
+        conditions=_conditions(mesh),
+    )
+    if facts.kind != "surface":
+        return facts
+    faces = Faces(mesh)
+    if not len(faces.open_edges):
+        return facts
+    borders = describe_borders(faces)
+    return replace(facts, borders=borders, border_places=faces.open_edges)
+
+
+def mesh_arrays(mesh: Any) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
+    """Yield the arrays of numbers of a mesh, $[N, C]$ each, by place and name."""
+    for location, data in (("cell", mesh.cell_data), ("point", mesh.point_data)):
+        for name in sorted(data):
+            array = np.asarray(data[name])
+            if name in _OTHERS or array.dtype.kind not in "fiu" or not len(array):
+                continue
+            yield (location, name), array.reshape(len(array), -1)
+
+
+def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
+    """Check the arrays of one mesh by themselves."""
+    note = mesh.field_data.get("provenance", [""])
+    if len(note) and str(note[0]).startswith("predicted by"):
+        yield Finding(
+            name, "predicted", "error", f"the fields are {note[0]}", "move it elsewhere"
+        )
+    centers = mesh.cell_centers().points
+    for (location, array), values in mesh_arrays(mesh):
+        where = np.asarray(centers if location == "cell" else mesh.points)
+        known = np.isfinite(values).all(axis=1)
+        what = f"{location} data {array!r}"
+        if not known.all():
+            gaps = int((~known).sum())
+            yield Finding(
+                name,
+                "nan",
+                "error",
+                f"{what}: {gaps:,} of {len(known):,} values are nan or infinite",
+                "remove these cells, or compute the field again",
+                where[~known],
+            )
+        if values.dtype.kind != "f" or array.lower() in NORMALS or not known.any():
+            continue
+        found = FieldStatistics.of(values)
+        rounding = np.spacing(np.abs(values[known]).max(axis=0)).astype(np.float64)
+        coarse = (found.deviation > 0) & (rounding > _DIGITS * found.deviation)
+        if coarse.any():
+            yield Finding(
+                name,
+                "precision",
+                "warning",
+                f"{what}: values up to {np.abs(found.high).max():.6g} with a deviation "
+                f"of {found.deviation[coarse].min():.3g} are stored as {values.dtype}",
+                "store the difference from a reference value, or in double precision",
+            )
+        spikes = np.zeros(len(values), bool)
+        if len(values) >= _FEWEST_VALUES:
+            least, most = np.percentile(values[known], (1, 99), axis=0)
+            reach = _SPIKE * (most - least)
+            spikes = (values < least - reach) | (values > most + reach)
+            spikes = (spikes & (reach > 0)).any(axis=1) & known
+        if spikes.any():
+            yield Finding(
+                name,
+                "outliers",
+                "warning",
+                f"{what}: {spikes.sum():,} values from {values[spikes].min():.4g} to "
+                f"{values[spikes].max():.4g} lie more than {_SPIKE:g} times the range "
+                "of the central 98 % beyond it",
+                "look at them: did the solver diverge there?",
+                where[spikes],
+            )
+
+
+def check_volumes(mesh: Any, name: str) -> Iterator[Finding]:
+    """Check that no cell of a volume mesh is turned inside out."""
+    volumes = np.asarray(mesh.compute_cell_sizes().cell_data["Volume"])
+    turned = volumes < 0
+    if turned.any():
+        yield Finding(
+            name,
+            "inverted cells",
+            "warning" if turned.all() else "error",
+            f"{turned.sum():,} of {len(turned):,} cells have a negative volume",
+            "order their corners as VTK does, or mend the mesh",
+            np.asarray(mesh.cell_centers().points)[turned],
+        )
+
+
+def _kind(mesh: Any) -> str:
+    if mesh.n_cells == 0:
+        return "points"
+    if is_surface(mesh):
+        return "surface"
+    dimension = max(cell.dimension for cell in _one_of_each_kind(mesh))
+    return ("points", "curves", "surface", "volume")[dimension]
+
+
+def _one_of_each_kind(mesh: Any) -> Iterator[Any]:
+    if not hasattr(mesh, "celltypes"):
+        yield mesh.get_cell(0)
+        return
+    _, first = np.unique(mesh.celltypes, return_index=True)
+    for index in first:
+        yield mesh.get_cell(int(index))
+
+
+def _conditions(mesh: Any) -> dict[str, Floats]:
+    found = {}
+    for name in sorted(mesh.field_data):
+        array = np.asarray(mesh.field_data[name])
+        if array.dtype.kind in "fiu" and 0 < array.size <= 16:
+            found[name] = array.astype(np.float64).ravel()
+    return found
+
+
+def _shape(mesh: Any, centers: Floats, low: Floats, high: Floats) -> Floats:
+    """Return extents, centroid and second moments, weighted, in units of the size."""
+    size = np.linalg.norm(high - low) or 1.0
+    weights = mesh_weights(mesh, cells=True)
+    if weights is None:
+        centers = np.asarray(mesh.points, np.float64)
+        share = np.full(len(centers), 1 / len(centers))
+    else:
+        share = weights.double().numpy()
+        share = share / share.sum()
+    arm = (centers - low) / size
+    mean = share @ arm
+    arm = arm - mean
+    moments = (arm * share[:, None]).T @ arm
+    return np.concatenate([(high - low) / size, mean, moments[np.triu_indices(3)]])
+
+
+def _digest(rows: Floats) -> int:
+    """Return a number of 64 bits that does not depend on the order of the rows."""
+    rows = np.ascontiguousarray(rows, np.float64) + 0.0  # one zero, not two
+    bits = rows.view(np.uint64)
+    mixed = np.zeros(len(bits), np.uint64)
+    with np.errstate(over="ignore"):
+        for column in bits.T:
+            mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+            mixed *= np.uint64(0xBF58476D1CE4E5B9)
+            mixed ^= mixed >> np.uint64(32)
+        return int(mixed.sum(dtype=np.uint64))

@@ -1,0 +1,220 @@
+"""The command line that checks meshes, and its page."""
+
+import html
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvista as pv
+
+from torch_geometric_flare import mesh_io, training
+from torch_geometric_flare.data_checks import (
+    CheckReport,
+    Finding,
+    GivenForces,
+    check_meshes,
+    read_forces,
+)
+from torch_geometric_flare.datasets.mesh_folder import find_meshes
+from torch_geometric_flare.datasets.split_by_name import split_by_name
+from torch_geometric_flare.experiments.options import Options, parse
+from torch_geometric_flare.experiments.report import PAGE_STYLE, html_image, html_table
+from torch_geometric_flare.fields import read_fields
+from torch_geometric_flare.visualization import FRONT_VIEW, REAR_VIEW
+from torch_geometric_flare.visualization.mesh import mesh_triangles
+from torch_geometric_flare.visualization.rendering import Picture, cut_margin, render
+
+log = logging.getLogger(__name__)
+
+_MOST_PICTURES = 8
+_MARK = 0.006  # radius of a mark, as a share of the diagonal
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Options):
+    """What is checked in folders of meshes, and how.
+
+    Args:
+        fields: Arrays that each mesh must have, with commas between; by default those
+            that most meshes have.
+        location: Where these lie, `cell` or `point`.
+        fractions: Shares of the training, validation and test split, as for
+            `MeshFolder`. Where several folders are given, each is a split.
+        seed: Which meshes are in which split, as for `MeshFolder`.
+        html: Page to write, with pictures of the worst meshes.
+        ignore: Checks to leave out, with commas between.
+        forces: Table of given coefficients, with the columns mesh, drag and lift; by
+            default those in the field data of the meshes.
+        pressure: Array of the pressure that forces are made of.
+        speed: Of the free stream in m/s; forces are compared where it is given.
+        area: Reference area in m².
+        density: In kg/m³, where the pressure is in Pa.
+        shear: Array of the stress of the fluid on the surface; `-` before it for the
+            negative, as of wallShearStress of OpenFOAM.
+        tolerance: Difference of forces that is no error, relative to the larger one.
+        block: One of several blocks or patches of the files.
+        time: One of several time steps of the files.
+    """
+
+    fields: str | None = None
+    location: str = "cell"
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    html: str | None = None
+    ignore: str | None = None
+    forces: str | None = None
+    pressure: str = "pressure"
+    speed: float | None = None
+    area: float | None = None
+    density: float | None = None
+    shear: str | None = None
+    tolerance: float = 0.02
+    block: str | None = None
+    time: float | None = None
+
+    def given_forces(self) -> GivenForces | None:
+        """Return what forces are compared, if any."""
+        if self.speed is None or self.area is None:
+            if (self.forces, self.speed, self.area) != (None, None, None):
+                raise ValueError("speed and area belong together, and forces need both")
+            return None
+        return GivenForces(
+            pressure=self.pressure,
+            speed=self.speed,
+            reference_area=self.area,
+            density=self.density,
+            shear=self.shear or "",
+            tolerance=self.tolerance,
+            table=read_forces(Path(self.forces)) if self.forces else {},
+        )
+
+
+def check_command_line(arguments: Sequence[str], prog: str | None = None) -> int:
+    """Check the meshes of folders, print one table, and write a page if asked.
+
+    Args:
+        arguments: The command line.
+        prog: Name of the command.
+
+    Returns:
+        The exit status: 0 without errors, 1 with some. Warnings do not count.
+
+    Raises:
+        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+    """
+    with training.user_errors():
+        parser = CheckOptions.parser(
+            "Check the meshes of a folder by themselves and against each other. Exit "
+            "status: 0 without errors, 1 with errors, 2 if nothing could be checked.",
+            prog=prog,
+        )
+        parser.add_argument(
+            "folders", nargs="+", help="folder of meshes; of several each is a split"
+        )
+        values = parse(parser, arguments)
+        folders = [Path(folder).expanduser() for folder in values.pop("folders")]
+        options = CheckOptions.from_options(values)
+        part = {"block": options.block, "time": options.time}
+        wanted = read_fields(options.fields) if options.fields else ()
+        mesh_io.check_location(options.location)
+        report = check_meshes(
+            _find_splits(folders, options),
+            arrays=[(options.location, field.array) for field in wanted],
+            forces=options.given_forces(),
+            ignore=[n.strip() for n in (options.ignore or "").split(",") if n.strip()],
+            part=part,
+        )
+        log.info("%s", report)
+        if options.html:
+            title = f"Check of {', '.join(map(str, folders))}"
+            page = check_page(report, title, part)
+            Path(options.html).expanduser().write_text(page, encoding="utf-8")
+            log.info("page: %s", options.html)
+    return report.exit_status
+
+
+def _find_splits(
+    folders: Sequence[Path], options: CheckOptions
+) -> dict[str, list[Path]]:
+    """Return the meshes of each split."""
+    found = {folder: find_meshes(folder, mesh_io.MESH_SUFFIXES) for folder in folders}
+    if len(found) > 1:
+        names = [folder.name for folder in found]
+        unique = len(set(names)) == len(names)
+        return {
+            folder.name if unique else str(folder): [folder / name for name in meshes]
+            for folder, meshes in found.items()
+        }
+    ((folder, meshes),) = found.items()
+    if len(meshes) < np.count_nonzero(options.fractions):
+        return {"all": [folder / name for name in meshes]}
+    splits = split_by_name(meshes, options.fractions, options.seed, {}).names
+    return {s: [folder / name for name in names] for s, names in splits.items()}
+
+
+def check_page(
+    report: CheckReport, title: str, part: dict[str, Any] | None = None
+) -> str:
+    """Return the report as a page, with pictures of the worst meshes.
+
+    The page holds all that it needs and loads nothing.
+
+    Args:
+        report: The report.
+        title: Heading of the page.
+        part: `block` and `time` for `mesh_io.read_mesh`, which reads the worst meshes
+            again.
+
+    Returns:
+        HTML, to be written to a file in UTF-8.
+    """
+    files = {
+        name: path for split in report.splits.values() for name, path in split.items()
+    }
+    shown = [f for f in report.findings if f.mesh and len(f.places)][:_MOST_PICTURES]
+    pictures = [
+        html_image(
+            f"{finding.mesh}: {finding.what}, {finding.detail}",
+            _picture(mesh_io.read_mesh(files[finding.mesh], **(part or {})), finding),
+        )
+        for finding in shown
+    ]
+    heading = html.escape(title)
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+        f"<title>{heading}</title><style>{PAGE_STYLE}",
+        "td { text-align: left; vertical-align: top; }</style></head>",
+        f"<body><h1>{heading}</h1><p>{html.escape(report.summary())}</p>",
+        html_table(*report.cells()),
+        "<h2>Statistics</h2>",
+        html_table(*report.statistics_cells()),
+        *(["<h2>The worst</h2>", *pictures] if pictures else []),
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _picture(mesh: Any, finding: Finding) -> bytes:
+    """Draw a mesh, with marks where something is wrong with it."""
+    import matplotlib.image
+
+    surface = mesh_triangles(mesh, "cell")
+    surface.point_data["point"] = np.zeros(surface.n_points, int)
+    ball = pv.Icosahedron(radius=_MARK * mesh.length)
+    marks = pv.PolyData(finding.places).glyph(orient=False, scale=False, geom=ball)
+    marks.clear_data()
+    marks.point_data["point"] = np.ones(marks.n_points, int)
+    both = surface.merge(marks, merge_points=False)
+    flat = mesh.bounds[4] == mesh.bounds[5]
+    pictures: list[Picture] = [
+        cut_margin([render(both, np.array([0.0, 1.0]), (-0.15, 0.8), "Reds", view)])[0]
+        for view in (((0.0, 0.0, 1.0),) if flat else (FRONT_VIEW, REAR_VIEW))
+    ]
+    height = min(len(picture) for picture in pictures)
+    drawn = io.BytesIO()
+    matplotlib.image.imsave(drawn, np.hstack([p[:height] for p in pictures]))
+    return drawn.getvalue()
