@@ -283,7 +283,6 @@ def _num_cores() -> int:
 
 
 def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
-    instance: Any = simulator
     sets = PointSet.of(simulator)
     conditions = conditions_of(simulator)
     try:
