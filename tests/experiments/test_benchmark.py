@@ -160,6 +160,12 @@ def test_what_published_figures_stand_beside(recipe, selection, epochs, shown):
     assert figures == (DRIVAERML.published if shown else ())
     for part in ({"num_train": 386}, {"num_test": 96}):
         assert not published_figures(config, {**whole, **part})
-    for change in ({"optimizer": "adamw"}, {"init": "paper"}):
+    for change in (
+        {"optimizer": "adamw"},
+        {"init": "paper"},
+        {"epochs": None, "steps": 9},
+    ):
         assert not published_figures(dataclasses.replace(config, **change), whole)
+    elsewhere = dataclasses.replace(config, seed=3, device="cpu", folder="runs/mine")
+    assert published_figures(elsewhere, whole) == figures
     assert DRIVAERML.published[0].relative_l2 == 0.0608

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 
@@ -9,8 +9,11 @@ from torch_geometric_flare.experiments import (
     RunConfig,
     Selection,
     find_benchmark,
+    run_benchmark,
 )
 from torch_geometric_flare.experiments.options import parse
+from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.training import TrainerConfig
 
 CHANGED = RunConfig(
     problem="darcy",
@@ -125,3 +128,38 @@ def test_problems_by_name():
     for name in ("dracy", "tests.experiments.channels:NONE", "builtins:len"):
         with pytest.raises(ValueError, match=name):
             find_benchmark(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargerConfig(RunConfig):
+    learning_rate: float | None = field(default=None, metadata={"of": Recipe})
+    deterministic: bool = field(default=False, metadata={"of": TrainerConfig})
+    kv_layers: int | None = field(default=None, metadata={"of": "model"})
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_an_option_is_one_field(tmp_path, monkeypatch, given):
+    """It reaches the file, the recipe, the trainer and the model."""
+    taken = []
+
+    def fit(module, data, folder, config, **_):
+        taken.extend((module, config))
+        raise KeyError
+
+    monkeypatch.setattr("torch_geometric_flare.training.fit", fit)
+    cores = "torch_geometric_flare.datasets.simulated._num_cores"
+    monkeypatch.setattr(cores, lambda: 0)
+    arguments = ["--problem=tests.experiments.channels:CHANNEL", f"--root={tmp_path}"]
+    if given:
+        arguments += ["--learning-rate=0.25", "--deterministic", "--kv-layers=1"]
+    values = parse(LargerConfig.parser(""), arguments)
+    config = LargerConfig.from_options({**values, "folder": str(tmp_path / "run")})
+    with pytest.raises(KeyError):
+        run_benchmark(config)
+    (module, trainer), own = taken, CHANNEL.recipe("FLARE", "quick")
+    assert trainer.deterministic == given
+    rate = module.recipe.learning_rate
+    assert rate == (0.25 if given else own.learning_rate)
+    assert module.recipe.model.get("kv_layers") == (1 if given else None)
+    stored = LargerConfig.load(tmp_path / "run" / "config.yaml")
+    assert stored == replace(config, folder=None, problem=stored.problem)

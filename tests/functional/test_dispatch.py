@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from tests.functional.backends import supporting
 from torch_geometric_flare import FLAREConv, PointBatch
 from torch_geometric_flare.functional import (
     attention_backend,
@@ -27,7 +28,7 @@ from torch_geometric_flare.kernels.llvm import is_available
 SIZES = (1, 700, 2, 63, 0, 500)
 
 kernels = pytest.mark.skipif(not is_available(), reason="no LLVM for this processor")
-ON_CPU = ["reference", "sdpa", pytest.param("shared_scores", marks=kernels)]
+ON_CPU = supporting("attention")
 
 
 def draw(sizes=SIZES, width=4, dtype=torch.float64, per_graph=False):
@@ -82,6 +83,18 @@ def formulas(sizes):
     return function
 
 
+def test_every_backend_is_tested_and_documented():
+    names = [backend.name for backend in BACKENDS]
+    assert len(set(names)) == len(names)
+    on_every_cpu = {"sdpa", "reference"}
+    assert on_every_cpu <= set(supporting("self_attention")) <= set(names)
+    compiled = {"shared_scores"} if is_available() else set()
+    assert on_every_cpu | compiled <= set(ON_CPU) <= set(names)
+    assert on_every_cpu | compiled <= set(supporting("attention", weighted=True))
+    for name in names:
+        assert f'- `"{name}"`: ' in attention_backend.__doc__
+
+
 @pytest.mark.parametrize("per_graph", [False, True])
 @pytest.mark.parametrize("backend", [None, *ON_CPU])
 def test_every_backend_equals_the_formulas(backend, per_graph):
@@ -119,7 +132,7 @@ def test_every_backend_takes_dense_batches(backend, masked):
         y = scatter @ z if mask is None else scatter @ z * real
         return y, z, scores.logsumexp(dim=-1), y
 
-    if masked and backend == "shared_scores":
+    if masked and backend not in supporting("attention", mask):
         with attention_backend(backend), pytest.raises(ValueError, match=backend):
             function(q, k, v)
         return
@@ -129,7 +142,7 @@ def test_every_backend_takes_dense_batches(backend, masked):
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("backend", ["reference", "sdpa"])
+@pytest.mark.parametrize("backend", supporting("self_attention"))
 def test_every_backend_computes_self_attention(backend):
     sizes = (3, 0, 30, 5)
     layout = PointBatch.from_sizes(sizes)
@@ -328,7 +341,7 @@ def test_the_log_says_which_backend_and_why(caplog):
 
 
 @kernels
-@pytest.mark.parametrize("backend", ["shared_scores", "sdpa", "reference"])
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_backends_are_forced_where_it_is_compiled(backend):
     # torch 2.8 cannot trace the padding of unequal graphs.
     sizes = (50, 50) if torch.__version__ < "2.9" else (30, 70)
@@ -353,7 +366,7 @@ def test_modules_follow():
     k, v = (mlp(x).view(50, 2, 4) for mlp in (conv.key_mlp, conv.value_mlp))
     y = reference_flare_attention(conv.latents, dense(k), dense(v))
     expected = conv.out(y[0].transpose(0, 1).flatten(1))
-    for backend in ("reference", "sdpa"):
+    for backend in ON_CPU:
         with attention_backend(backend):
             torch.testing.assert_close(conv(x), expected)
     with attention_backend("varlen"), pytest.raises(ValueError, match="'varlen'"):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.functional.backends import supporting
 from torch_geometric_flare.functional import (
     PointBatch,
     attention_backend,
@@ -25,14 +26,11 @@ from torch_geometric_flare.kernels import llvm
 from torch_geometric_flare.kernels.tasks import RowTasks
 from torch_geometric_flare.testing import assert_same_function
 
-BACKENDS = ["shared_scores", "sdpa", "reference"]
 SIZES = (40, 3, 700, 41)
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=supporting("attention", weighted=True))
 def backend(request):
-    if request.param == "shared_scores" and not llvm.is_available():
-        pytest.skip("there is no LLVM for this processor")
     with attention_backend(request.param):
         yield request.param
 

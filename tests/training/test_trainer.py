@@ -1,5 +1,4 @@
 import dataclasses
-import inspect
 
 import pytest
 
@@ -21,10 +20,23 @@ def test_what_makes_no_sense_is_refused(module, samples, tmp_path):
             TrainerConfig(**{name: 0})
 
 
-def test_fit_takes_the_fields_of_the_config():
-    keywords = inspect.signature(fit).parameters
-    for field in dataclasses.fields(TrainerConfig):
-        assert keywords[field.name].default == field.default
+def test_fit_takes_a_config_and_its_fields(module, samples, tmp_path, monkeypatch):
+    taken = []
+
+    def build(module, data, folder, config, callbacks):
+        taken.append(config)
+        raise KeyError
+
+    monkeypatch.setattr("torch_geometric_flare.training.trainer.build_trainer", build)
+    config = TrainerConfig(accelerator="cpu", precision="64-true")
+    data = SurrogateDataModule(samples(2, 0), batch_size=2)
+    for arguments in ((), (config,)):
+        with pytest.raises(KeyError):
+            fit(module(), data, tmp_path, *arguments, precision="16-true", devices=3)
+    with pytest.raises(TypeError, match="patiance"):
+        fit(module(), data, tmp_path, config, patiance=3)
+    own = TrainerConfig(precision="16-true", devices=3)
+    assert taken == [own, dataclasses.replace(own, accelerator="cpu")]
 
 
 @pytest.mark.parametrize(

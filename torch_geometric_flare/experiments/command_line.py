@@ -48,7 +48,7 @@ def run_command_line(
         prog: Name of the command; that of the script by default.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     values, resume = _read(run_parser(benchmark, description, prog), given)
@@ -97,7 +97,7 @@ def run_comparison(
         prog: Name of the command; that of the script by default.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     values, resume = _read(comparison_parser(description, prog), given)
@@ -165,8 +165,7 @@ def _add_resume(parser: Any) -> None:
 def _read(parser: ArgumentParser, given: Sequence[str]) -> tuple[dict[str, Any], bool]:
     """Return the options, and whether they resume a run.
 
-    The options of a run to resume are those of its folder, which those of the command
-    line take precedence over.
+    A resumed run has the options in its folder, except those on the command line.
     """
     resuming = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_resume(resuming)
@@ -190,5 +189,5 @@ def _say_how_to_resume(
 ) -> None:
     command = prog.split() if prog else ["python", sys.argv[0]]
     again = [] if resume else [f"--resume={folder}"]
-    log.info("%s, to be carried on, if it is killed, by", folder)
+    log.info("%s; if the run is killed, resume it by", folder)
     log.info("  %s", shlex.join([*command, *given, *again]))

@@ -1,13 +1,15 @@
-"""What a run is, and what a comparison of runs is."""
+"""The options of a run, and those of a comparison of runs."""
 
 import pkgutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from torch_geometric_flare._arguments import check_integers
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.options import Options
 from torch_geometric_flare.experiments.splits import Selection
+from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.training import TrainerConfig
 
 CONFIG = "config.yaml"
 """The file in the folder of a run or a comparison that holds its options."""
@@ -77,24 +79,31 @@ class RunConfig(Options):
             `keep_best` or `patience` is given without samples to validate on.
     """
 
+    # A field is an option of the command line and a line of config.yaml. What `of` says
+    # is set by `run_benchmark`: a field of Recipe or an argument of the model, unless
+    # the value is None, or a field of TrainerConfig. The names are the same there.
     problem: str | Benchmark = field(metadata={"accepts": str})
     model: str = "FLARE"
     recipe: str = "quick"
     selection: Selection = Selection()
-    epochs: int | None = None
+    epochs: int | None = field(default=None, metadata={"of": Recipe})
     seconds: float | None = None
     steps: int | None = None
-    optimizer: Literal["adamw", "muon"] | None = None
-    init: Literal["scaled", "paper"] | None = None
-    keep_best: bool = False
-    patience: int | None = None
+    optimizer: Literal["adamw", "muon"] | None = field(
+        default=None, metadata={"of": Recipe}
+    )
+    init: Literal["scaled", "paper"] | None = field(
+        default=None, metadata={"of": "model"}
+    )
+    keep_best: bool = field(default=False, metadata={"of": TrainerConfig})
+    patience: int | None = field(default=None, metadata={"of": TrainerConfig})
     device: str = "auto"
-    precision: str = "32-true"
+    precision: str = field(default="32-true", metadata={"of": TrainerConfig})
     seed: int = 0
     threads: int | None = None
     logger: Literal["tensorboard", "wandb", "mlflow"] | None = None
     folder: str | None = None
-    progress: bool = True
+    progress: bool = field(default=True, metadata={"of": TrainerConfig})
 
     def __post_init__(self) -> None:
         if len(self.budget) > 1:
@@ -117,6 +126,18 @@ class RunConfig(Options):
         names = ("epochs", "seconds", "steps")
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
+
+    def values_of(self, owner: object) -> dict[str, Any]:
+        """Return the values of the fields whose metadata have this `of`, by name.
+
+        Args:
+            owner: `Recipe`, `TrainerConfig` or `"model"`.
+        """
+        return {
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if entry.metadata.get("of") == owner
+        }
 
     @property
     def benchmark(self) -> Benchmark:

@@ -70,7 +70,7 @@ def evaluate_command_line(
         The errors by name.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     values = parse(_evaluation_parser(prog, {}), arguments)
     file = Path(values["checkpoint"]).with_name(CONFIG)
@@ -103,7 +103,7 @@ def simulate_command_line(arguments: Sequence[str], prog: str | None = None) -> 
         prog: Name of the command.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     parser = SimulatedData.parser(
         "Simulate the data set of a benchmark problem, which `train` then reads.",

@@ -46,8 +46,19 @@ from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
 
-# Of all points of a sample, where training sees a few: more would take long.
+# Validations in a training. They measure all points of a sample, so more take long.
 _VALIDATIONS = 10
+# Options in which a run may differ from the one of a published figure.
+_COMPARABLE = (
+    "model",
+    "device",
+    "precision",
+    "seed",
+    "threads",
+    "logger",
+    "folder",
+    "progress",
+)
 _CALIBRATION = 9  # samples for bands of 90 %
 
 
@@ -92,21 +103,19 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         counts.insert(1, f"{len(splits.val)} to validate on")
     log.info("%s; %s", ", ".join(counts), network)
     data = _make_data(splits, recipe, config.seed)
-    recipe = module.recipe = _fit_budget(config, module, data, folder)
-    timer = StepTimer()
-    surrogate = training.fit(
-        module,
-        data,
-        folder,
-        resume=resume,
-        accelerator=config.device,
-        precision=config.precision,
+    trainer = training.TrainerConfig(
+        accelerator=config.device, **config.values_of(training.TrainerConfig)
+    )
+    recipe = module.recipe = _fit_budget(config, trainer, module, data, folder)
+    trainer = replace(
+        trainer,
         validate_every=max(1, recipe.epochs // _VALIDATIONS),
-        keep_best=config.keep_best,
-        patience=config.patience,
         logger=_make_logger(config.logger, folder),
-        progress=config.progress,
-        callbacks=[timer, TimeEstimate()] if config.progress else [timer],
+    )
+    timer = StepTimer()
+    shown = [TimeEstimate()] if config.progress else []
+    surrogate = training.fit(
+        module, data, folder, trainer, resume=resume, callbacks=[timer, *shown]
     )
 
     _measure_trust(config, splits, surrogate, folder)
@@ -178,15 +187,18 @@ def published_figures(
         config: The run.
         results: What `run_benchmark` returned, for its `num_train` and `num_test`.
     """
-    benchmark, selection = config.benchmark, config.selection
-    official = selection == Selection(data="official", root=selection.root)
+    benchmark = config.benchmark
+    published_run = RunConfig(
+        problem=config.problem,
+        recipe="paper",
+        selection=Selection(data="official", root=config.selection.root),
+        **{name: getattr(config, name) for name in _COMPARABLE},
+    )
     sizes = benchmark.published_sizes
     complete = not sizes or all(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
-    unchanged = not config.budget and config.optimizer is None and config.init is None
-    comparable = official and complete and config.recipe == "paper" and unchanged
-    return benchmark.published if comparable else ()
+    return benchmark.published if complete and config == published_run else ()
 
 
 def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
@@ -200,17 +212,19 @@ def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
 
 
 def _choose_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe with the run's epochs, optimizer and start."""
+    """Return the recipe with the values that the run gives in place of its own."""
     recipe = config.benchmark.recipe(config.model, config.recipe)
-    model = dict(recipe.model)
-    # Models without a choice of how to start keep their own.
-    if config.init is not None and "init" in signature(recipe.model_class).parameters:
-        model["init"] = config.init
+    arguments = signature(recipe.model_class).parameters
+    model = {
+        name: value
+        for name, value in config.values_of("model").items()
+        if value is not None and name in arguments
+    }
+    given = config.values_of(Recipe).items()
     return replace(
         recipe,
-        model=model,
-        epochs=config.epochs or recipe.epochs,
-        optimizer=config.optimizer or recipe.optimizer,
+        model={**recipe.model, **model},
+        **{name: value for name, value in given if value is not None},
     )
 
 
@@ -250,6 +264,7 @@ def _make_data(
 
 def _fit_budget(
     config: RunConfig,
+    trainer: training.TrainerConfig,
     module: training.SurrogateModule,
     data: training.SurrogateDataModule,
     folder: Path,
@@ -257,7 +272,7 @@ def _fit_budget(
     """Return the module's recipe with the steps that the run asks for."""
     steps = config.steps
     if config.seconds is not None:
-        steps = steps_within(config.seconds, config, module, data, folder)
+        steps = steps_within(config.seconds, trainer, module, data, folder)
     if steps is None:
         return module.recipe
     epochs = -(-steps // data.num_batches)

@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import Callback
 from torch_geometric.data import Data
 
 from torch_geometric_flare import training
-from torch_geometric_flare.experiments.config import RunConfig
 from torch_geometric_flare.surrogates import Surrogate
 
 if sys.platform != "win32":
@@ -164,7 +163,7 @@ def describe_duration(seconds: float) -> str:
 
 def steps_within(
     seconds: float,
-    config: RunConfig,
+    config: training.TrainerConfig,
     module: training.SurrogateModule,
     data: training.SurrogateDataModule,
     folder: Path,
@@ -176,7 +175,7 @@ def steps_within(
 
     Args:
         seconds: The time.
-        config: The run.
+        config: How the training runs.
         module: The training; left as it is.
         data: The splits.
         folder: The folder of the training.
@@ -190,17 +189,12 @@ def steps_within(
         return steps
     trial = copy.deepcopy(module)
     trial.recipe = replace(module.recipe, epochs=_TRIAL_STEPS, max_steps=_TRIAL_STEPS)
+    config = replace(
+        config, keep_best=False, patience=None, logger=None, progress=False
+    )
     timer = StepTimer()
     with tempfile.TemporaryDirectory() as temporary:
-        training.fit(
-            trial,
-            data,
-            temporary,
-            accelerator=config.device,
-            precision=config.precision,
-            progress=False,
-            callbacks=[timer],
-        )
+        training.fit(trial, data, temporary, config, callbacks=[timer])
     steps = max(1, round(seconds / timer.seconds_per_step))
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps({"seconds": seconds, "steps": steps}) + "\n")

@@ -1,4 +1,4 @@
-"""What the autograd functions here share: second derivatives."""
+"""Second derivatives of the autograd functions of this package."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from torch_geometric_flare.functional.torch_internals import has_memory, is_tran
 
 
 def any_requires_grad(*tensors: Tensor) -> bool:
-    """Return whether a gradient of one of the tensors may be asked for."""
+    """Return whether any of the tensors may need a gradient."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
@@ -35,7 +35,7 @@ def differentiable_gradients(
     wanted: Sequence[bool],
     grad: Tensor,
 ) -> list[Tensor | None]:
-    """Return gradients of `function`, with a graph in a backward of a backward.
+    """Return gradients of `function`, differentiable where backward records a graph.
 
     Args:
         function: Differentiable any number of times.
@@ -46,21 +46,20 @@ def differentiable_gradients(
     Returns:
         One gradient per input, `None` where it is not wanted.
     """
-    # Views, so that an input computed from another (here v from k, as in decoding)
-    # counts with its direct part alone.
-    again = torch.is_grad_enabled()
+    # Views: an input may be computed from another, and gets its direct gradient only.
+    records_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        if again:
+        if records_graph:
             inputs = [t.view_as(t) for t in inputs]
         else:
             inputs = [t.detach().requires_grad_() for t in inputs]
         out = function(*inputs)
-    found = iter(
+    gradients = iter(
         torch.autograd.grad(
             out,
             [t for t, want in zip(inputs, wanted, strict=True) if want],
             grad.to(out.dtype),
-            create_graph=again,
+            create_graph=records_graph,
         )
     )
-    return [next(found) if want else None for want in wanted]
+    return [next(gradients) if want else None for want in wanted]

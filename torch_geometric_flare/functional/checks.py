@@ -1,4 +1,4 @@
-"""Errors that every function of tensors reports the same way."""
+"""Checks of tensor arguments, shared by all functions."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch_geometric_flare.functional.torch_internals import has_autocast
 
 
 def check_given(**tensors: Tensor | None) -> None:
-    """Refuse tensors that are not there, or do not lie and count as the first does.
+    """Raise unless all tensors are given, on one device and in one precision.
 
     Args:
         **tensors: Arguments of the caller by name.
@@ -42,9 +42,9 @@ def check_given(**tensors: Tensor | None) -> None:
 
 
 def check_scale(scale: Any) -> None:
-    """Raise `TypeError` unless a factor on scores is a number of Python.
+    """Raise `TypeError` unless a factor on scores is a Python number.
 
-    Fused attention takes `None` as another default, and no scalar of numpy.
+    Fused attention would read `None` as its own default, and fails on NumPy scalars.
     """
     numbers = (int, float, torch.SymInt, torch.SymFloat)
     if isinstance(scale, bool) or not isinstance(scale, numbers):
@@ -52,7 +52,7 @@ def check_scale(scale: Any) -> None:
 
 
 def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> None:
-    """Refuse weights that are not a measure of points.
+    """Raise unless weights are finite, not negative and of the right shape.
 
     Args:
         weight: Weight of each point.
@@ -85,7 +85,7 @@ def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> N
 
 
 def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
-    """Refuse conditions that are not a row of numbers for each graph.
+    """Raise unless conditions hold a row of numbers for each graph.
 
     Args:
         u: Conditions of each graph.
@@ -107,7 +107,7 @@ def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
 
 
 def log_weight(weight: Tensor) -> Tensor:
-    """Return the logarithm of weights, minus infinity of zero.
+    """Return the logarithm of weights, minus infinity for zero.
 
     Args:
         weight: Weight of each point, checked.
@@ -125,7 +125,7 @@ def log_weight(weight: Tensor) -> Tensor:
 
 
 def check_strided(**tensors: Tensor | None) -> None:
-    """Refuse what is not an ordinary tensor of floating-point numbers.
+    """Raise unless arguments are dense tensors of floating-point numbers.
 
     Args:
         **tensors: Arguments of the caller by name; `None` is skipped.

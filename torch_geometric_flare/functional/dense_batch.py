@@ -1,4 +1,4 @@
-"""Graphs that run together as one dense batch, and which do."""
+"""Dense batches of graphs, and the choice of graphs that share one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def pack_graphs(
             packed[-1].append(graph)
         else:
             packed.append([graph])
-    # In the batch's own order wherever that is possible: no rows to move then.
+    # Keep the batch's own order where possible, so that no rows move.
     for graphs in packed:
         graphs.sort()
     packed.sort()

@@ -20,10 +20,10 @@ from torch_geometric_flare.functional.state import State
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# In place of a number of graphs that a process does not name.
+# Stands for the number of graphs on a process that does not give it.
 _UNNAMED = 1 << 62
 
-# Numbers beside that of graphs which processes compare.
+# Checksums that processes compare, besides the number of graphs.
 _CHECKSUMS = 5
 
 S = TypeVar("S", bound=State)
@@ -44,7 +44,7 @@ def _all_reduce(x: Tensor, op: Any, group: "ProcessGroup") -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """Local to shared: a sum, of which each term has the gradient of the sum."""
+    """Local to shared: a sum. Each term gets the gradient of the sum."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: "ProcessGroup") -> Tensor:
@@ -59,7 +59,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Copy(torch.autograd.Function):
-    """Shared to local: the same value, whose gradients from all processes add up."""
+    """Shared to local: the same value. Gradients of all processes add up."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: "ProcessGroup") -> Tensor:
@@ -98,7 +98,7 @@ def distributed_sum(x: Tensor, group: "ProcessGroup | None") -> Tensor:
 
 
 def distributed_copy(x: Tensor, group: "ProcessGroup | None") -> Tensor:
-    r"""What all processes hold alike, to be used with each one's own points.
+    r"""Prepare a shared tensor for use with each process's own points.
 
     The value does not change. In backward, the gradients of all processes add up, as
     they do for parameters by `reduce_gradients`. So a mean over all points is
@@ -188,13 +188,13 @@ def distributed_batch_size(
         RuntimeError: If a process of the group is lost.
     """
     named = 1 if batch is None and batch_size is None else batch_size
-    found = 0 if batch is None or not len(batch) else int(batch[-1]) + 1
+    counted = 0 if batch is None or not len(batch) else int(batch[-1]) + 1
     sums = dict(checksums or {})
-    # One size for all, or processes that differ could not even exchange this.
+    # A fixed size: processes that differ must still be able to exchange it.
     values = [*sums.values(), *[0] * (_CHECKSUMS - len(sums))]
     numbers = torch.tensor(
         [
-            max(found, named or 0),
+            max(counted, named or 0),
             -(_UNNAMED if named is None else named),
             *values,
             *[-value for value in values],
@@ -230,9 +230,9 @@ def reduce_gradients(
 ) -> None:
     """Sum gradients over the processes that share points, average over samples.
 
-    To be called after backward, on every process. All parameters go in one exchange a
-    dtype and group. A parameter without a gradient on some processes counts there as
-    zero; one without any is left without.
+    Call it after backward on every process. Each dtype and group takes one exchange. A
+    parameter without a gradient on some processes counts as zero there; without one on
+    all processes it stays without.
 
     Args:
         parameters: The parameters, in the same order on every process. Those that
@@ -257,15 +257,15 @@ def reduce_gradients(
 def _reduce_bucket(
     bucket: list[Tensor], points: "ProcessGroup", data: "ProcessGroup | None"
 ) -> None:
-    """Reduce gradients of one dtype on one device, with a flag each for having any."""
+    """Reduce gradients of one dtype and device, and whether any process has each."""
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-    found = grads[0].new_tensor([p.grad is not None for p in bucket])
-    flat = torch.cat([*(grad.flatten() for grad in grads), found])
+    counts = grads[0].new_tensor([p.grad is not None for p in bucket])
+    flat = torch.cat([*(grad.flatten() for grad in grads), counts])
     _all_reduce(flat, dist.ReduceOp.SUM, points)
     if data is not None:
         _all_reduce(flat, dist.ReduceOp.SUM, data)
         flat /= data.size()
-    *parts, found = flat.split([*(grad.numel() for grad in grads), len(grads)])
-    for parameter, grad, part, count in zip(bucket, grads, parts, found, strict=True):
+    *parts, counts = flat.split([*(grad.numel() for grad in grads), len(grads)])
+    for parameter, grad, part, count in zip(bucket, grads, parts, counts, strict=True):
         if parameter.grad is not None or count > 0:
             parameter.grad = grad.copy_(part.view_as(grad))

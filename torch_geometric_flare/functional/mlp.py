@@ -1,8 +1,8 @@
 """A residual MLP as one operation: a kernel of the CPU, or a loop over its layers.
 
 Eagerly the kernel runs as a function of autograd, which keeps only its input for
-backward. `torch.compile` calls the same kernels as operators of torch, as
-`attention.shared_scores` has them, whose gradients cannot be differentiated again.
+backward. `torch.compile` calls the same kernels as custom operators, as in
+`attention.shared_scores`; their gradients cannot be differentiated again.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from torch_geometric_flare.kernels.residual_mlp import Layer as Layer
 from torch_geometric_flare.kernels.residual_mlp import Layers, Parameters
 from torch_geometric_flare.kernels.residual_mlp import packed_once as packed_once
 
-# A smaller hidden layer is done before Python has chosen.
+# For smaller hidden layers the choice takes longer than the layer.
 _LEAST_ELEMENTS = 1 << 14
 
 
@@ -39,7 +39,7 @@ def supports_layers(
 
 
 def supports(x: Tensor, layers: Layers, parameters: Parameters) -> bool:
-    """Return whether the kernel computes this, and is faster than a loop.
+    """Return whether the kernel supports these layers and is faster than a loop.
 
     Args:
         x: Points, $[*, C]$; under autocast as they are converted.
@@ -127,7 +127,7 @@ def _pairs(tensors: Sequence[Any]) -> list[tuple[Tensor, Tensor | None]]:
 
 
 class _ResidualMLP(torch.autograd.Function):
-    """The kernel; operations of torch when the gradient is differentiated."""
+    """The kernel; operations of torch where backward records a graph."""
 
     @staticmethod
     def forward(ctx: Any, layers: Layers, x: Tensor, *tensors: Tensor | None) -> Tensor:
@@ -206,7 +206,7 @@ def mlp_gradients(
     layers, parameters = _layers(weights, biases, kinds)
     x, grad = (t.resolve_neg().contiguous() for t in (x, grad))
     grad_x, pairs = kernels.backward(x, layers, parameters, grad, of_parameters)
-    # Pieces of one tensor each, which an operator must not return.
+    # They are views of one tensor, which an operator must not return.
     return [grad_x, *(w.clone() for w, _ in pairs), *(b.clone() for _, b in pairs)]
 
 

@@ -18,7 +18,7 @@ from torch_geometric_flare.functional.torch_internals import (
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 
-# Graphs without points that a batch vector may leave open, beside 1000 for each point.
+# Empty graphs that a batch vector may imply, besides 1000 for each point.
 _MOST_EMPTY = 1_000_000
 
 
@@ -37,8 +37,8 @@ class PointBatch:
         order: Row of `x` at each row of the layout; `None` if none moves.
         inverse: Row of the layout at each row of `x`; `None` if none moves.
         varlen: Whether graphs run in the fused kernel for ragged sequences.
-        device: Where the points lie.
-        dtype: What attention runs in.
+        device: Device of the points.
+        dtype: Dtype of attention.
         weight: What each point stands for, such as its share of a surface, in the order
             of the layout; `None` where all count alike.
         u: Conditions of each graph, such as a speed, $[B, G]$; `None` where there are
@@ -60,7 +60,7 @@ class PointBatch:
     u: Tensor | None = None
 
     def __post_init__(self) -> None:
-        # Kernels go by these numbers to addresses, so nothing wrong may get past here.
+        # Kernels compute addresses from these numbers; validate here.
         _check_sizes(self.sizes)
         filled = []
         for graph, size in enumerate(self.sizes):
@@ -91,7 +91,7 @@ class PointBatch:
         """Lay out the graphs of a batch.
 
         Args:
-            x: Points, of which the number, the device and the dtype matter.
+            x: Points; only their number, device and dtype matter.
             batch: Graph of each point, sorted; `None` for a single graph.
             batch_size: Number of graphs; by default the largest in `batch` plus one.
                 Name it where trailing graphs may be empty.
@@ -146,7 +146,7 @@ class PointBatch:
             dtype: What attention runs in.
 
         Raises:
-            ValueError: If a size is negative or no integer.
+            ValueError: If a size is negative or not an integer.
         """
         if not isinstance(sizes, Iterable):
             raise TypeError(f"sizes is {brief(sizes)}, expected numbers of points")
@@ -214,8 +214,8 @@ class PointBatch:
 
     @property
     def dense_batches(self) -> tuple[DenseBatch, ...]:
-        """The packed graphs, each with what pads them to one size."""
-        # The lock of a cached property stops the compiler of torch.
+        """The dense batches of the packed graphs."""
+        # torch.compile cannot trace the lock of a cached property.
         if torch.compiler.is_compiling():
             return self._build_dense_batches()
         return self._dense_batches
@@ -260,7 +260,7 @@ class PointBatch:
         """
         if chunk_size < 1:
             raise ValueError(f"chunk_size is {chunk_size}, expected a positive number")
-        # The lock of a cached property stops the compiler of torch.
+        # torch.compile cannot trace the lock of a cached property.
         if torch.compiler.is_compiling():
             return self._cut(chunk_size)
         if chunk_size not in self._cuts:
@@ -269,7 +269,7 @@ class PointBatch:
 
     @cached_property
     def _cuts(self) -> dict[int, list["PointChunk"]]:
-        """The chunks by their size: every layer asks for them twice."""
+        """Cache of the chunks by size: every layer asks for them twice."""
         return {}
 
     def _cut(self, chunk_size: int) -> list["PointChunk"]:
@@ -360,8 +360,8 @@ class PointChunk(NamedTuple):
     """Consecutive rows of a batch.
 
     Args:
-        rows: Where they stand in the batch.
-        graphs: The graphs they belong to, the first and last perhaps in part.
+        rows: Their positions in the batch.
+        graphs: Their graphs; the first and the last may be partial.
         layout: Their layout, a batch of those graphs.
     """
 
@@ -382,7 +382,7 @@ def check_layout(layout: object) -> None:
 def check_batch(
     batch: Tensor | None, num_points: int, batch_size: int | None = None
 ) -> None:
-    """Refuse a batch vector that does not say which points form which graphs.
+    """Raise unless a batch vector assigns the points to graphs, in order.
 
     Args:
         batch: Graph of each point, sorted; `None` for a single graph.

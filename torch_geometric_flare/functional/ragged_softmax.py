@@ -1,4 +1,4 @@
-"""Softmax over the points of each graph, of scores that are given."""
+"""Softmax of given scores over the points of each graph."""
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def ragged_softmax_encode(
     shape = layout.num_graphs, *scores.shape[1:], values.size(-1)
     value, lse = SoftmaxState.empty(*shape, like=like)
     if layout.num_points == 0:
-        # A process without points takes part in backward all the same.
+        # A process without points must take part in backward too.
         return SoftmaxState(value + scores.sum() + values.sum(), lse)
     scores = scores.to(like.dtype)
     if layout.weight is not None:
@@ -72,7 +72,7 @@ def ragged_softmax_encode(
             lse = lse.index_copy(0, graphs, s.logsumexp(dim=-1))
     if layout.weight is None:
         return SoftmaxState(value, lse)
-    # A graph whose points have no weight is one without points.
+    # A graph whose weights are all zero counts as empty.
     ones = scores.new_ones(layout.num_points, 1, 1)
     weighted = ragged_sum_encode(ones, ones, layout).weight > 0  # [B, 1, 1]
     return SoftmaxState(

@@ -1,4 +1,4 @@
-"""Weighted sums over the points of each graph, and what points take from them."""
+"""Weighted sums over the points of each graph, and their values at points."""
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
     total = values.new_zeros(*shape, values.size(-1), dtype=dtype)
     weight = values.new_zeros(shape, dtype=dtype)
     if layout.num_points == 0:
-        # A process without points takes part in backward all the same.
+        # A process without points must take part in backward too.
         return SumState(total + weights.sum() + values.sum(), weight)
     blocks = zip(
         layout.dense_batches,
@@ -66,7 +66,7 @@ def ragged_sum_decode(weights: Tensor, total: Tensor, layout: PointBatch) -> Ten
         $[N, H, D]$ in the precision of `weights`.
     """
     if layout.num_points == 0:
-        # A process without points takes part in backward all the same.
+        # A process without points must take part in backward too.
         y = weights.new_empty(0, weights.size(1), total.size(-1))
         return y + weights.sum() + total[:0].sum().to(weights.dtype)
     total = total.to(weights.dtype)

@@ -1,4 +1,4 @@
-"""What a set of points leaves behind in the latents, and how two sets merge."""
+"""States that sets of points leave in the latents, and how states merge."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -15,17 +15,15 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 class State(Protocol):
-    """What encoding a set of points leaves: a tuple of tensors with a row per graph.
+    """The result of encoding a set of points: tensors with a row for each graph.
 
     States of disjoint sets merge into the state of their union, in any order: they form
     a commutative monoid. Batches of unequal graphs, chunks of points, points spread
-    over processes, and prediction from file to file are all this one law, so they are
-    written once, for any class with these methods. Its instances are tuples of tensors
-    whose first dimension is the graph.
+    over processes, and prediction from file to file all use this law, so they are
+    written once, for any class with these methods.
 
-    The law has one form for two states and for many: `extrema` of the parts are
-    combined by their maximum, `sums` relative to that maximum are added up, and
-    `from_sums` gives the state of the whole.
+    To merge any number of states, take the maximum of their `extrema`, add up their
+    `sums` relative to it, and pass the total to `from_sums`.
     """
 
     def __iter__(self) -> Any:
@@ -35,7 +33,7 @@ class State(Protocol):
         """Return the state of no points for so many graphs."""
 
     def extrema(self) -> Tensor:
-        """Return what the sums are taken relative to, detached; perhaps no numbers."""
+        """Return the reference of `sums`, detached; it may be empty."""
 
     def sums(self, extrema: Tensor) -> Tensor:
         """Return the state as sums over points, relative to `extrema`."""
@@ -67,7 +65,7 @@ def _merge(a: S, b: S) -> S:
 
 
 class SoftmaxState(NamedTuple):
-    r"""The state of a softmax over points: all that FLARE's decoding needs of them.
+    r"""The state of a softmax over points, which is all that FLARE's decoding needs.
 
     Attributes:
         value: $Z = \mathrm{softmax}(s\,QK^\top)V$, shape $[\ldots, M, D]$.
@@ -183,7 +181,7 @@ class SumState(NamedTuple):
         return SumState.empty(num_graphs, *self.total.shape[1:], like=like)
 
     def extrema(self) -> Tensor:
-        """Return no numbers: sums need no reference."""
+        """Return an empty tensor: sums need no reference."""
         return self.weight.detach()[..., :0]
 
     def sums(self, extrema: Tensor) -> Tensor:

@@ -16,17 +16,17 @@ from torch.nn.modules import module as modules
 
 
 def _inactive() -> bool:
-    """Say that no `torch.func` is at work: its own checks then speak."""
+    """Report no `torch.func` transform, and leave errors to its own checks."""
     return False
 
 
 def _no_modes() -> int:
-    """Say that no mode is at work."""
+    """Report no dispatch mode."""
     return 0
 
 
 def _owns_memory(t: Tensor) -> bool:
-    """Return whether a tensor has memory; a batch of gradients has none."""
+    """Return whether a tensor has memory; gradients batched by vmap have none."""
     try:
         t.untyped_storage()
     except (NotImplementedError, RuntimeError):
@@ -43,7 +43,7 @@ _count_modes: Callable[[], int] = getattr(
 has_memory: Callable[[Tensor], bool] = getattr(torch._C, "_has_storage", _owns_memory)
 
 _is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
-# Whether a CPU multiplies numbers of 16 bits; others are many times slower at it.
+# Whether the CPU has 16-bit products; without them they are many times slower.
 CPU_COMPUTES_BF16: bool = getattr(torch.cpu, "_is_avx512_bf16_supported", _inactive)()
 
 Tracing = Literal["none", "compile", "transform", "other"]
@@ -58,7 +58,7 @@ _HOOKS = (
 
 
 def tracing() -> Tracing:
-    """Return what records the operations that run.
+    """Return what traces operations, if anything.
 
     Returns:
         `"compile"` for `torch.compile`, which calls custom operators as they are;
@@ -79,12 +79,12 @@ def is_transformed() -> bool:
 
 
 def is_traced() -> bool:
-    """Return whether anything records the operations that run."""
+    """Return whether operations are traced."""
     return tracing() != "none"
 
 
 def _is_exporting() -> bool:
-    """Return whether `torch.export` is at work.
+    """Return whether `torch.export` is active.
 
     In torch 2.8 `torch.compiler.is_exporting` is true under `torch.compile` too.
     """
@@ -94,27 +94,27 @@ def _is_exporting() -> bool:
 
 
 def is_jit_traced() -> bool:
-    """Return whether `torch.jit.trace` is at work."""
+    """Return whether `torch.jit.trace` is active."""
     return not torch.compiler.is_compiling() and _is_tracing()
 
 
 def has_autocast(kind: str) -> bool:
-    """Return whether a kind of device knows autocast.
+    """Return whether a device type supports autocast.
 
-    torch 2.8 cannot trace the question, so the usual kinds are not asked about.
+    torch 2.8 cannot trace the query, so it is skipped for common types.
     """
     return kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
 
 
 def no_autocast(kind: str) -> AbstractContextManager[Any]:
-    """Leave autocast: states need single precision at least."""
+    """Disable autocast: states need single precision at least."""
     if not has_autocast(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
 
 
 def are_addressable(*tensors: Tensor | None) -> bool:
-    """Return whether all tensors are ordinary ones in the memory of a CPU."""
+    """Return whether all tensors are ordinary tensors in CPU memory."""
     for t in tensors:
         if t is not None and (
             type(t) not in (Tensor, nn.Parameter)
@@ -126,7 +126,7 @@ def are_addressable(*tensors: Tensor | None) -> bool:
 
 
 def any_hooks(called: Sequence[nn.Module]) -> bool:
-    """Return whether calling one of some modules runs a hook."""
+    """Return whether calling any of the modules runs a hook."""
     for name in _HOOKS:
         if getattr(modules, f"_global{name}", None):
             return True

@@ -1,4 +1,4 @@
-"""Half precision on a CPU only where it is the quicker way."""
+"""Half precision on a CPU only where it is faster."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from torch_geometric_flare.functional.torch_internals import CPU_COMPUTES_BF16
 def outside_autocast(
     module: nn.Module, quicker: bool, function: Callable[..., Tensor], x: object
 ) -> Tensor | None:
-    """Compute outside autocast, if that is the quicker way on a CPU.
+    """Compute outside autocast, if that is faster on a CPU.
 
-    It is where the kernels of this package compute in float32, or where the processor
-    has to imitate half precision.
+    It is faster if the kernels of this package compute in float32, or if the processor
+    emulates half precision.
 
     Args:
         module: What is called, all in float32.
@@ -23,7 +23,7 @@ def outside_autocast(
         x: Its input.
 
     Returns:
-        The result, in the precision of autocast; `None` if autocast shall do its work.
+        The result, in the precision of autocast; `None` to compute under autocast.
     """
     if not isinstance(x, Tensor) or x.device.type != "cpu":
         return None

@@ -1,4 +1,4 @@
-"""The networks that surrogates of this package are: lift, blocks, norm, head."""
+"""Base classes of the networks: lift, blocks, norm, head."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -66,12 +66,12 @@ class BlockNetwork(nn.Module):
         self._reset_lift()
 
     def _reset_lift(self) -> None:
-        """Let the lift keep the size of the input; a constructor ends with this."""
+        """Let the lift keep the size of the input; call it last in a constructor."""
         if self.init == "scaled":
             reset_carrying(self.lift)
 
     def why_unsupported(self, way: str) -> str | None:
-        """Return why the network cannot run in a way, `None` if it can.
+        """Return why the network cannot run in this way, `None` if it can.
 
         Args:
             way: `"chunk_size"`, `"group"` or `"predict_stream"`.
@@ -98,7 +98,7 @@ class BlockNetwork(nn.Module):
 
 
 class Backbone(BlockNetwork):
-    r"""Base class of networks whose points see each other through their blocks alone.
+    r"""Base class of networks whose points see each other only in their blocks.
 
     It runs on all points at once and on padded graphs. If all blocks are a
     `nn.streaming.Stage`, it also runs in chunks of `chunk_size` points, on points that
@@ -120,7 +120,7 @@ class Backbone(BlockNetwork):
     def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
         """Return what `lift` takes of each point: `x`, unless a subclass adds to it.
 
-        Only here does a model that is bound to a grid know the place of each row.
+        A model that is bound to a grid knows the position of each row only here.
 
         Args:
             x: Features of all points, in the order that the caller has them in.

@@ -1,4 +1,4 @@
-"""The residual block that every surrogate of this package is stacked from."""
+"""The residual block of the networks."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,8 @@ class ResidualBlock(nn.Module):
     modulated, see `nn.ConditionedNorm`:
     $\mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$.
 
-    So each block joins what is near and what is global, as `GPSConv` of PyTorch
-    Geometric does.
+    Such a block combines local and global interactions, like `GPSConv` of PyTorch
+    Geometric.
 
     Args:
         channels: Width of the features.
@@ -189,7 +189,7 @@ class ResidualBlock(nn.Module):
         return self._update(x, mixed, given), state
 
     def _update(self, x: Tensor, mixed: Tensor, given: tuple[Any, ...]) -> Tensor:
-        """Both residual steps, given what the mixer and the norm get."""
+        """Add the output of the mixer, then that of the pointwise map."""
         x = x + mixed
         y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, *given))
         return y

@@ -1,4 +1,4 @@
-"""User errors that every module reports the same way."""
+"""Checks of user arguments, shared by all modules."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _OPTIONAL = {"chunk_size": " or None for all points at once"}
 
 
 def is_positive(value: Any) -> bool:
-    """Return whether `value` is an integer of at least one, and no bool."""
+    """Return whether `value` is a positive integer and not a bool."""
     whole = not isinstance(value, bool) and isinstance(value, Integral)
     return whole and int(value) >= 1
 
@@ -184,10 +184,10 @@ def check_conditions(module: nn.Module, u: Tensor | None) -> None:
 
 
 def check_double(module: nn.Module) -> None:
-    """Raise `ValueError` where numbers of double precision meet single weights.
+    """Raise `ValueError` if points are in double precision and weights are not.
 
     Args:
-        module: What is given points of `torch.float64`.
+        module: The module that gets points of `torch.float64`.
     """
     for weight in module.parameters():
         if weight.dtype == torch.float32:
@@ -223,7 +223,7 @@ def check_points(
         raise ValueError(
             f"{name} has {x.size(0)} rows, expected {num_points}: one for each point"
         )
-    # The check waits for the device, so it is paid for in debug mode alone.
+    # The check waits for the device, so it runs only in debug mode.
     if is_debug_enabled() and not bool(torch.isfinite(x).all()):
         raise ValueError(
             f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or "

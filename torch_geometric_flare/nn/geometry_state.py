@@ -1,4 +1,4 @@
-"""What a network of two streams keeps of a geometry."""
+"""The encoded geometry of a network of two streams."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class GeometryState:
         """Return the state on another device.
 
         Args:
-            device: Where the model lies that is to decode it.
+            device: Device of the model that decodes it.
         """
         u = None if self.u is None else self.u.to(device)
         return type(self)(self.value.to(device), self.lse.to(device), u)

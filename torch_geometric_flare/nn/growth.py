@@ -1,4 +1,4 @@
-"""More latents for a trained network, without a change of what it computes."""
+"""More latents for a trained network, without changing what it computes."""
 
 import copy
 from typing import TypeVar
@@ -24,7 +24,7 @@ def grow_latents(
 
     Each copy of a latent gathers the same value, and the copies share the scatter
     weight that the latent had, so the network computes the same up to rounding. Equal
-    copies also receive equal gradients: only `noise` lets training part them.
+    copies also receive equal gradients: only `noise` lets training separate them.
 
     Args:
         model: A network with `FLAREConv` or `FLAREPPConv` and without other latents.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Batch = Tensor | PointBatch | None
 
-# Processes may differ in these.
+# Attributes in which processes may differ.
 _FREE = ("training", "chunk_size")
 
 
@@ -105,10 +105,10 @@ def count_graphs(
 
 
 def module_checksums(module: nn.Module, x: Tensor) -> dict[str, int]:
-    """Return what processes must have in common before they exchange anything else.
+    """Return checksums of what all processes must have in common.
 
-    Exchanged first, in `distributed_batch_size`, so that processes that differ get a
-    sentence instead of wrong numbers or a broken connection.
+    `distributed_batch_size` exchanges them first, so that processes that differ get an
+    error instead of wrong numbers or a broken connection.
 
     Args:
         module: The module that is about to run.
@@ -154,7 +154,7 @@ def _configuration(module: nn.Module) -> int:
 
 
 def _crc32_bytes(tensors: Iterable[Any]) -> int:
-    """Return a checksum of the bytes of tensors; of what is not a tensor, of none."""
+    """Return a checksum of the bytes of tensors; other objects are skipped."""
     total = 0
     for t in tensors:
         if isinstance(t, Tensor) and t.numel():

@@ -1,4 +1,4 @@
-"""The base of operators that mix the points of each graph through a state."""
+"""The base class of operators that mix the points of each graph through a state."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ Role = Literal["both", "source", "query"]
 
 
 class PointMixer(nn.Module):
-    r"""Base class: mixes the points of each graph through states that merge.
+    r"""Base class of operators that mix the points of each graph through a state.
 
     A subclass says how rows in the order of a layout are encoded, what happens to the
     latents of each graph, and how rows are decoded: `encode_rows`, `process` and

@@ -36,9 +36,9 @@ def forward_padded(
 ) -> Tensor:
     r"""Call a network or an operator on padded graphs.
 
-    Eagerly the points are taken out of the block, so that padding costs nothing. Which
-    ones these are, `torch.compile` and `torch.export` cannot know: they keep the block,
-    by the `mix_padded` of operators that have one.
+    Eagerly the points are taken out of the block, so that padding costs nothing.
+    `torch.compile` and `torch.export` cannot know which rows are points. They keep the
+    block and call `mix_padded` of operators that have it.
 
     Args:
         module: A `Backbone` or a `PointMixer`.

@@ -1,4 +1,4 @@
-"""The two streams of `FLAREQuery`: one leaves states, the other reads them."""
+"""The two streams of `FLAREQuery`: one makes states, the other reads them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamSizes:
-    """What both streams have in common; arguments of `FLAREQuery`."""
+    """Arguments of `FLAREQuery` that both streams share."""
 
     hidden_channels: int
     num_layers: int
@@ -51,7 +51,7 @@ class StreamSizes:
 
 
 class SourceStream(MixerBackbone):
-    """`FLARE`, with the same names of parameters, which also gives its states."""
+    """`FLARE` with the same parameter names, which also returns its states."""
 
     def __init__(self, in_channels: int, out_channels: int, sizes: StreamSizes) -> None:
         width = sizes.hidden_channels

@@ -1,4 +1,4 @@
-"""Looking through modules that hand every argument to another."""
+"""The network inside modules that pass every argument on."""
 
 import inspect
 

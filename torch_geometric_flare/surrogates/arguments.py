@@ -1,4 +1,4 @@
-"""What a model's forward asks for: fields of the sample, and edges."""
+"""Arguments of a model's forward: fields of the sample, and edges."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
 
 
 def supports_weights(model: nn.Module) -> bool:
-    """Return whether points may count by their weights: an optional `weight`."""
+    """Return whether the forward takes an optional `weight`."""
     weight = forward_parameters(model).get("weight")
     return weight is not None and weight.default is None
 
@@ -78,12 +78,12 @@ class MissingEdges(BaseTransform):
 
 
 def edge_transform(model: nn.Module) -> MissingEdges | None:
-    """Return what makes the edges that a model asks for.
+    """Return the transform that makes the edges that a model needs.
 
     A forward that names `edge_index` gets the edges of the mesh, or else those of the
     nearest neighbours (`transforms.MeshEdges`). One that names `edge_weight` too gets
     all neighbours within `model.radius`, with weights (`transforms.RadiusEdges`),
-    whatever edges the mesh has. What a sample has already is kept.
+    whatever edges the mesh has. Edges that a sample already has are kept.
 
     Args:
         model: The network.

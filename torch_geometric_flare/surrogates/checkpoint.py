@@ -25,7 +25,7 @@ from torch_geometric_flare.surrogates.surrogate import Surrogate
 
 # The attribute of a folder in a zip archive.
 _FOLDER = 0x10
-# Bytes at random make `zipfile` and `torch.load` stumble in many ways.
+# Exceptions of `zipfile` and `torch.load` on random bytes.
 _DAMAGED = (
     AttributeError,
     EOFError,
@@ -82,8 +82,8 @@ def load_surrogate(
 ) -> Surrogate:
     """Load a surrogate from a file of `save_surrogate` or from a training's checkpoint.
 
-    Of a training, such as its `last.ckpt`, the weights are the averaged ones where it
-    kept an average. The file's checksums are compared with its contents, and it is read
+    From a training's checkpoint, such as `last.ckpt`, it takes the averaged weights if
+    there are any. The file's checksums are compared with its contents, and it is read
     with `torch.load(..., weights_only=True)`, which builds tensors and plain values and
     nothing else. In a file without names of fields, all channels are one field called
     `field`.
@@ -136,7 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no checkpoint of a surrogate.
+        ValueError: If the file is damaged or not a checkpoint of a surrogate.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -167,10 +167,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_sums(file: IO[bytes]) -> None:
-    """Compare the checksums of the archive, which `torch.load` does not."""
+    """Verify the checksums of the archive, which `torch.load` does not."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-        # torch leaves the memory of what is marked as a folder as it finds it.
+        # For entries marked as folders torch would return uninitialised memory.
         folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")

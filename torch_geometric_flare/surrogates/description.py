@@ -1,4 +1,4 @@
-"""What a checkpoint says of a surrogate in plain values, and the way back."""
+"""Surrogates as plain values of a checkpoint, and back."""
 
 import inspect
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def rebuild_surrogate(
     device: torch.device | str,
     trust: Mapping[str, Any],
 ) -> S:
-    """Build a surrogate of what a file said, which may be malformed.
+    """Build a surrogate from the contents of a file, which may be malformed.
 
     Args:
         kind: Its class.
@@ -191,9 +191,9 @@ def build_surrogate(
 
 
 def _known_class(name: str) -> type[nn.Module] | None:
-    """Return a class that `nn.models` exports, and nothing else that it may hold."""
-    found = getattr(models, name, None) if name in models.__all__ else None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+    """Return the class that `nn.models` exports under this name, if there is one."""
+    kind = getattr(models, name, None) if name in models.__all__ else None
+    return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else None
 
 
 def _build_model(description: dict[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The page that a folder of a surrogate shows to people."""
+"""The model card of a surrogate."""
 
 from collections.abc import Mapping, Sequence
 

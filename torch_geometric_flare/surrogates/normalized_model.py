@@ -27,7 +27,7 @@ from torch_geometric_flare.surrogates.normalized_points import (
 )
 from torch_geometric_flare.transforms import Normalizer
 
-# Extents of the box between it and the origin that cost a coordinate too many digits.
+# Distance of a box from the origin, in its extents, at which too many digits are lost.
 _FAR = 2**10
 
 
@@ -110,10 +110,10 @@ class NormalizedModel(NormalizedPoints):
     def forward(self, data: Data | Tensor) -> Tensor:
         """Predict all fields in their own units, differentiably.
 
-        Numbers are handed to the model in the dtype of its parameters; `pos`, where its
-        forward names it, relative to the box of the training if that lies more than
-        1,024 times its size away from the origin. Where its
-        forward asks for edges that `data` lacks, they are made, see `edge_transform`.
+        Inputs are cast to the dtype of the model's parameters. If the forward names
+        `pos`, and the box of the training lies farther from the origin than 1,024 times
+        its size, `pos` is relative to that box. Edges that the forward needs and `data`
+        lacks are made, see `edge_transform`.
 
         Args:
             data: A sample or a batch of samples with the fields that the model's
@@ -169,7 +169,7 @@ class NormalizedModel(NormalizedPoints):
         return _as_floating(arguments, self.model)
 
     def describe_more(self) -> dict[str, Any]:
-        """Return what a checkpoint says of a subclass, in plain values."""
+        """Return further plain values that a checkpoint holds for a subclass."""
         return {}
 
     @classmethod
@@ -222,22 +222,22 @@ class NormalizedModel(NormalizedPoints):
         return (pos - torch.where(far, box.shift, 0.0)).to(pos.dtype)
 
     def _name_channels(self, arguments: dict[str, Any]) -> Any:
-        """Predict; say what the channels of `x` are if the model refuses them."""
+        """Call the model; if it refuses `x`, name the channels of `x` in the error."""
         try:
             return self.model(**arguments)
         except (ValueError, RuntimeError) as error:
             network = unwrap(self.model)
             features = num_channels(self.features)
-            found = arguments["x"].size(1)
-            coordinates = (found - features) // (1 + 2 * self.fourier_octaves)
+            width = arguments["x"].size(1)
+            coordinates = (width - features) // (1 + 2 * self.fourier_octaves)
             held = [f"{coordinates} coordinates"]
             held += [f"{field.name} ({field.channels})" for field in self.features]
             if self.fourier_octaves:
-                held += [f"{found - features - coordinates} Fourier features"]
+                held += [f"{width - features - coordinates} Fourier features"]
             raise ValueError(
-                f"x has {found} channels: {', '.join(held)}; but "
+                f"x has {width} channels: {', '.join(held)}; but "
                 f"{type(network).__name__} was built with in_channels="
-                f"{network.in_channels}: build it with in_channels={found}, or name "
+                f"{network.in_channels}: build it with in_channels={width}, or name "
                 "other features"
             ) from error
 
@@ -331,7 +331,7 @@ class NormalizedModel(NormalizedPoints):
 
 
 def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:
-    """Return whether `x` has not as many channels as the model says that it takes."""
+    """Return whether the width of `x` differs from the model's `in_channels`."""
     expected = getattr(unwrap(model), "in_channels", None)
     if x is None or x.dim() != 2 or not isinstance(expected, int) or expected < 1:
         return False

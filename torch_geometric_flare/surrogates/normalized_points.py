@@ -14,7 +14,7 @@ from torch_geometric_flare.transforms import Normalizer, fourier_features, make_
 
 
 class NormalizedPoints(nn.Module):
-    r"""What a surrogate knows of one set of points: names, units and normalisers.
+    r"""Names, units and normalisers of one set of points.
 
     Args:
         target_normalizer: Decodes the network's output.

@@ -1,7 +1,7 @@
 """Surrogates in folders and on the Hugging Face hub, without pickled objects.
 
-The mixin of `huggingface_hub` writes configurations of plain arguments alone; a
-surrogate has normalisers, units and checks of its own, so that its client is used here.
+The mixin of `huggingface_hub` writes only plain arguments, and a surrogate also has
+normalisers and units, so the client of `huggingface_hub` is used here.
 """
 
 import json
@@ -31,13 +31,13 @@ _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _FORMAT = 1
 _TRUST = "trust."  # before the names of tensors that are not the surrogate's own
 _TENSOR = "tensor"
-_LARGEST_CONFIG = 2**20  # bytes; no honest one comes near
+_LARGEST_CONFIG = 2**20  # bytes; real files are far smaller
 
 
 def save_pretrained(
     surrogate: NormalizedModel, folder: str | Path, metrics: Mapping[str, float] | None
 ) -> None:
-    """Write what `Surrogate.save_pretrained` promises."""
+    """Implement `Surrogate.save_pretrained`."""
     with needs_extra("hub", "Surrogate.save_pretrained"):
         import safetensors.torch
 
@@ -114,7 +114,7 @@ def from_pretrained(
     revision: str | None,
     token: str | None,
 ) -> S:
-    """Read what `Surrogate.from_pretrained` promises."""
+    """Implement `Surrogate.from_pretrained`."""
     with needs_extra("hub", "Surrogate.from_pretrained"):
         import safetensors.torch
 
@@ -146,7 +146,7 @@ def from_pretrained(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read a file that may hold anything."""
+    """Read and check the configuration, which may hold anything."""
     if not path.is_file():
         raise ValueError(
             f"'{path}' is missing: this is not a folder of Surrogate.save_pretrained"
@@ -159,11 +159,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         cause = error
     match config:
-        case {"library": "torch_geometric_flare", "format": int(found)} if (
-            found != _FORMAT
+        case {"library": "torch_geometric_flare", "format": int(number)} if (
+            number != _FORMAT
         ):
             raise ValueError(
-                f"'{path}' has format {found}, expected {_FORMAT}: load it with the "
+                f"'{path}' has format {number}, expected {_FORMAT}: load it with the "
                 f"version that wrote it, {config.get('version')!r}"
             )
         case {
@@ -180,18 +180,18 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
-    """Read the file of the weights, and compare it with what the configuration says."""
+    """Read the file of the weights, and compare it with the configuration."""
     if not path.is_file():
         raise ValueError(
             f"'{path}' is missing: copy or download the whole folder again"
         )
     size = path.stat().st_size
     content = path.read_bytes() if size == expected["size"] else b""
-    found = sha256_of(content)
-    if size != expected["size"] or found != expected["sha256"]:
+    digest = sha256_of(content)
+    if size != expected["size"] or digest != expected["sha256"]:
         raise ValueError(
             f"'{path}' is damaged or not the file that {_CONFIG} is about: found "
-            f"{size} bytes with SHA-256 {found}, expected {expected['size']} with "
+            f"{size} bytes with SHA-256 {digest}, expected {expected['size']} with "
             f"{expected['sha256']}; copy or download the whole folder again"
         )
     return content

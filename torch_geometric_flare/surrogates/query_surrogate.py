@@ -22,16 +22,16 @@ from torch_geometric_flare.surrogates.predict_around import predict_around
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
-# What a loader must know to say which graph each query point is of.
+# `follow_batch` of a loader, which assigns query points to graphs.
 FOLLOW_BATCH = ["query_pos", "query_x"]
 
 _PREFIX = "query_"
-# Vectors that PyTorch Geometric makes of `follow_batch`, each as good as the others.
+# Batch vectors that PyTorch Geometric makes of `follow_batch`; all are equal.
 _BATCHES = ("pos_batch", "x_batch", "y_batch")
 
 
 class QueryPoints(NormalizedPoints):
-    """What a `QuerySurrogate` knows of its query points: names, units, normalisers.
+    """Names, units and normalisers of the query points of a `QuerySurrogate`.
 
     Args:
         target_normalizer: Decodes the fields at query points.
@@ -66,7 +66,7 @@ class QueryPoints(NormalizedPoints):
         Args:
             description: As of `to_dict`.
             state: Tensors by name.
-            prefix: What stands before the names.
+            prefix: Prefix of the names.
 
         Raises:
             ValueError: If the normaliser of the fields is missing, or the values are
@@ -91,14 +91,13 @@ class QueryPoints(NormalizedPoints):
 class QuerySurrogate(Surrogate):
     r"""A `Surrogate` of a model such as `nn.FLAREQuery`, which predicts anywhere.
 
-    A sample holds the geometry as that of a `Surrogate` does, in `pos`, `x` and so on,
-    and beside it the query points under the same names with `query_` before them:
-    `query_pos` or `query_x`, `query_y`, and features. Each stream has its normalisers
-    and its fields.
+    A sample holds the geometry like that of a `Surrogate`, in `pos`, `x` and so on, and
+    the query points under the same names with the prefix `query_`: `query_pos` or
+    `query_x`, `query_y`, and features. Each stream has its normalisers and fields.
 
-    `predict` gives both fields of a sample. `encode` keeps the geometry, and
-    `predict_at` predicts at any points from what was kept. As a file of `predict_mesh`,
-    a mesh is the geometry: it gets the fields of the source points.
+    `predict` returns the fields of both streams. `encode` returns the state of a
+    geometry, from which `predict_at` predicts at any points. The mesh of `predict_mesh`
+    is the geometry, and gets the fields of the source points.
 
     Args:
         model: The network, whose forward takes `query_x`.

@@ -70,9 +70,9 @@ class Surrogate(NormalizedModel):
             of the whole sample, such as a speed, for a model with `condition_channels`.
         condition_normalizer: Encodes `u`.
         feature_bounds: The least and the largest value of each channel of `features`
-            over the training, as `transforms.channel_bounds` returns them. By these
-            `predict_mesh` warns of other values; without them, by three deviations
-            about the mean that `input_normalizer` tells.
+            over the training, as `transforms.channel_bounds` returns them.
+            `predict_mesh` warns of values beyond them; without them, of values more
+            than three deviations from the mean that `input_normalizer` holds.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training."""
+"""Lightning callbacks: seeds, early stopping, checkpoints and progress."""
 
 import logging
 import math
@@ -27,8 +27,8 @@ from torch_geometric_flare.training.sampling import seed_epoch
 
 log = logging.getLogger(__name__)
 
-# Lifetimes of an average that the training must span: the first weights then keep a
-# share of exp(-20).
+# Time constants of the average that a training must span: the first weights then keep
+# a share of exp(-20).
 _LIFETIMES = 20
 
 
@@ -57,7 +57,7 @@ def scaled_ema_decay(decay: float, num_steps: int) -> float:
 
 
 class EpochSeed(Callback):
-    """Seeds every epoch from (seed, epoch), so that a resumed one equals the first.
+    """Seeds every epoch from (seed, epoch), so that a resumed epoch repeats exactly.
 
     The random numbers that the caller had before are restored at the end.
 
@@ -70,7 +70,7 @@ class EpochSeed(Callback):
         self._caller = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep the random numbers of the caller."""
+        """Save the random state of the caller."""
         if stage == TrainerFn.FITTING:
             self._caller.close()
             self._caller.enter_context(keep_random_state())
@@ -78,13 +78,13 @@ class EpochSeed(Callback):
     def teardown(
         self, trainer: Trainer, pl_module: LightningModule, stage: str
     ) -> None:
-        """Restore the random numbers of the caller."""
+        """Restore the random state of the caller."""
         self._caller.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Restore the random numbers of the caller; Lightning calls no `teardown`."""
+        """Restore the random state of the caller; Lightning calls no `teardown`."""
         self._caller.close()
 
     def on_train_epoch_start(
@@ -106,9 +106,9 @@ class ResumableEarlyStopping(EarlyStopping):
 class EpochCheckpoint(Checkpoint):
     """Writes `last.ckpt` at the end of each epoch, after its validation.
 
-    The file is replaced in one step: whenever the training is killed, a whole
-    checkpoint remains. It tells the precision, the devices and the algorithms of the
-    training; one by others is not resumed from it.
+    The file is replaced atomically, so a killed training leaves a complete checkpoint.
+    It records precision, devices and algorithms; a training with others refuses to
+    resume from it.
 
     Args:
         folder: The folder of the training.
@@ -132,7 +132,7 @@ class EpochCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to continue a training by another arithmetic.
+        """Refuse to resume with another arithmetic.
 
         Raises:
             ValueError: If the checkpoint's arithmetic is not this one.
@@ -144,7 +144,7 @@ class EpochCheckpoint(Checkpoint):
                 self.lowest = checkpoint.get("lowest_val_loss", math.inf)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the checkpoint and put it in the old one's place."""
+        """Write the checkpoint and replace the old one."""
         # The progress bar of the first process has averaged the metrics over all; the
         # others must do so before they wait for it.
         loss = float(trainer.callback_metrics.get("val_loss", math.inf))
@@ -155,7 +155,7 @@ class EpochCheckpoint(Checkpoint):
         trainer.save_checkpoint(unfinished, weights_only=False)
         if trainer.is_global_zero:
             if is_best:
-                # Before the last one: a training killed in between comes here again.
+                # First, so that a training killed in between repeats this epoch.
                 with replacing(self.best_path) as copied:
                     shutil.copyfile(unfinished, copied)
             os.replace(unfinished, self.path)
@@ -163,10 +163,10 @@ class EpochCheckpoint(Checkpoint):
 
 
 def _shown(metrics: Mapping[str, Any], validated: bool) -> dict[str, Any]:
-    """Return the measures to show of an epoch, each number once.
+    """Return the metrics to show for an epoch, without repeated numbers.
 
-    Lightning keeps the last value of a measure for ever, and `relative_l2` is the loss
-    unless that is weighted or overridden.
+    Lightning keeps the last value of a metric, and `relative_l2` equals the loss unless
+    that is weighted or overridden.
     """
     losses = {name: name.replace("_relative_l2", "_loss") for name in metrics}
     return {
@@ -178,7 +178,7 @@ def _shown(metrics: Mapping[str, Any], validated: bool) -> dict[str, Any]:
 
 
 class EpochBar(TQDMProgressBar):
-    """Lightning's bar, with errors of the validation split in epochs that validated."""
+    """Lightning's bar, with validation errors only in epochs that validated."""
 
     _validated = False
 
@@ -188,23 +188,22 @@ class EpochBar(TQDMProgressBar):
         super().on_train_epoch_start(trainer, *args)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch has errors of the validation split."""
+        """Note that this epoch has validation errors."""
         self._validated = True
         super().on_validation_end(trainer, pl_module)
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, Any]:
-        """Return the measures of this epoch."""
+        """Return the metrics of this epoch."""
         return _shown(super().get_metrics(trainer, pl_module), self._validated)
 
 
 class EpochLogger(Callback):
     """Logs a line at the end of an epoch, at most every few seconds.
 
-    Without a log that shows it, the line is printed. A bar draws itself anew again and
-    again: in a file that is one page after another. Errors of the validation split
-    stand in lines of epochs that validated.
+    It replaces the bar where output goes to a file. If no log shows the line, it is
+    printed. Only lines of epochs that validated have validation errors.
 
     Args:
         seconds: Least time between two lines; the last epoch always has one.
@@ -222,11 +221,11 @@ class EpochLogger(Callback):
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch has errors of the validation split."""
+        """Note that this epoch has validation errors."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch and the measures that a bar would show."""
+        """Log the epoch and the metrics that a bar would show."""
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         now = time.monotonic()
         is_last = epoch == epochs or trainer.should_stop
@@ -241,5 +240,5 @@ class EpochLogger(Callback):
         if log.isEnabledFor(logging.INFO) and log.hasHandlers():
             log.info(line)
         else:
-            # Where nobody has set up a log, as in a notebook, Python hides it.
+            # Python hides records where no log is set up, as in a notebook.
             print(line, flush=True)

@@ -1,4 +1,4 @@
-"""The frame of a command line: its log, its errors and its threads."""
+"""Log, errors and threads of a command line."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ from torch_geometric_flare._extras import MissingExtra
 
 
 class _Console(logging.Handler):
-    """Prints to the streams of the moment, which may have been redirected."""
+    """Prints to the current streams, which may have been redirected."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)

@@ -29,7 +29,7 @@ from torch_geometric_flare.training.sampling import (
     sample_sizes,
 )
 
-# What a resumed training must find unchanged.
+# What must be unchanged when a training resumes.
 _FIXED = (
     "seed",
     "batch_size",
@@ -42,15 +42,15 @@ _FIXED = (
 
 
 class _Loader(DataLoader):
-    """Keeps its meaning where Lightning builds it again with another sampler.
+    """A loader that stays correct when Lightning rebuilds it with another sampler.
 
-    Where processes share out the samples, that is a sampler around its own, which in
-    training would shuffle once more: processes that share each sample would then take
-    other steps than one process. For `Trainer(overfit_batches=...)` it is torch's
-    sequential one, which yields samples and not whole batches.
+    With several processes Lightning wraps its sampler in one that would shuffle again:
+    processes that share each sample would then take other steps than one process. For
+    `Trainer(overfit_batches=...)` it passes torch's sequential sampler, which yields
+    samples instead of batches.
 
-    In validation and test a sample that the sampler repeats is told from the others,
-    and left out of a batch that has any.
+    In validation and test, repeated samples are marked, and left out of batches that
+    hold others.
 
     Args:
         in_order: Whether these are the samples of validation or test.
@@ -272,18 +272,18 @@ class SurrogateDataModule(LightningDataModule):
         )
 
     def _edges(self) -> Callable[[Data], Data] | None:
-        """Return what makes the edges that the network in training asks for."""
+        """Return the transform that makes the edges that the network needs."""
         module = None if self.trainer is None else self.trainer.lightning_module
         surrogate = getattr(module, "surrogate", None)
         return edge_transform(surrogate.model) if surrogate is not None else None
 
     def on_exception(self, exception: BaseException) -> None:
-        """Let a training that SIGTERM ends exit with the status of that signal."""
+        """Exit with the status of SIGTERM where that signal ends the training."""
         if isinstance(exception, SIGTERMException):
             exception.code = 128 + signal.SIGTERM  # of itself it has 0, success
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training must find unchanged, and its first epoch."""
+        """Return what must be unchanged when a training resumes, and the next epoch."""
         return {
             "epoch": self._sampler.epoch + 1,
             "seed": self.seed,
@@ -298,7 +298,7 @@ class SurrogateDataModule(LightningDataModule):
 
     @cached_property
     def _first_and_last_sample(self) -> str:
-        """Tell other data from these without loading all of them."""
+        """Describe two samples, to recognise the data without loading all of them."""
         samples = SeededDataset(self.train, self.seed)
         return " and ".join(
             _fingerprint(samples[0, index]) for index in (0, len(self.train) - 1)
@@ -312,7 +312,7 @@ class SurrogateDataModule(LightningDataModule):
         return 1 if shares is None else int(shares["num_replicas"])
 
     def _sizes_crc32(self) -> int | None:
-        """Tell whether batches were packed for samples of other sizes."""
+        """Return a checksum of the sizes that batches are packed by."""
         if not isinstance(self._sampler, PointBatchSampler):
             return None
         return zlib.crc32(str(self._sampler.sizes).encode())

@@ -94,8 +94,8 @@ def streams(
         data: The sample or batch.
 
     Returns:
-        For each what stands before the names of its fields, the points with their true
-        fields as `y`, and what is known of them.
+        For each set: the prefix of its field names, the points with their true fields
+        as `y`, and their names, units and normalisers.
     """
     sets: list[tuple[str, Data, NormalizedPoints]] = [("", data, surrogate)]
     if isinstance(surrogate, QuerySurrogate):
@@ -172,11 +172,11 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
     zero = sum_over_graphs(norms, batch, number, data.get("group")) == 0  # [B, F]
     if not bool(zero.any()):
         return {}
-    found = {
+    zeros = {
         name: zero[:, index].nonzero().flatten().tolist()
         for index, name in enumerate(slices)
     }
-    return {name: graphs for name, graphs in found.items() if graphs}
+    return {name: graphs for name, graphs in zeros.items() if graphs}
 
 
 def _errors_where(
@@ -210,8 +210,8 @@ def area_weighted_errors(
     Args:
         prediction: The decoded fields side by side.
         data: The sample with the true fields as `y`; points where one is not finite are
-            left out of its error. It says what its points stand for by `area`, or else
-            by `weight`.
+            left out of its error. Points are weighted by its `area`, or else by its
+            `weight`.
         fields: What the columns of both are.
 
     Shapes:
@@ -219,7 +219,7 @@ def area_weighted_errors(
 
     Returns:
         One error by the field's name. Fields that are zero wherever there is area are
-        left out, and all fields if the sample says nothing of areas.
+        left out, and all fields if the sample has neither `area` nor `weight`.
     """
     area = data.get("area") if data.get("area") is not None else data.get("weight")
     errors: dict[str, Tensor] = {}

@@ -255,12 +255,12 @@ def compare_with_baselines(
         return encoded
 
     def errors(predictions: Sequence[Tensor]) -> dict[str, Tensor]:
-        found = [
+        per_sample = [
             errors_per_field(prediction, data, surrogate.fields, scale, skip_gaps=True)
             for prediction, data in zip(predictions, test, strict=True)
         ]
         return {
-            each.name: torch.cat([sample[each.name] for sample in found])
+            each.name: torch.cat([sample[each.name] for sample in per_sample])
             for each in surrogate.fields
         }
 

@@ -78,12 +78,12 @@ def numbers_of(data: Data, graphs: Sequence[int]) -> list[int] | None:
     if numbers is None:
         return None
     listed = numbers.tolist() if isinstance(numbers, Tensor) else [numbers]
-    found = [listed[graph] for graph in graphs]
-    return [number if number >= 0 else -1 - number for number in found]
+    chosen = [listed[graph] for graph in graphs]
+    return [number if number >= 0 else -1 - number for number in chosen]
 
 
 def is_repeated(data: Data) -> bool:
-    """Return whether a batch holds none but samples that another process has too."""
+    """Return whether another process has all samples of a batch too."""
     numbers = data.get(NUMBER)
     if numbers is None:
         return False

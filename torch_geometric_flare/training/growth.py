@@ -88,7 +88,7 @@ class GrowLatents(Callback):
         self.seed = seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that the schedule suits the network and the trainer."""
+        """Check that the network and the trainer support the schedule."""
         if stage != TrainerFn.FITTING:
             return
         if trainer.world_size > 1:

@@ -50,7 +50,7 @@ from torch_geometric_flare.training.optimizer import build_optimizer
 from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer
 
-# What a resumed training must find unchanged, and how messages call it.
+# What must be unchanged when a training resumes, and its name in messages.
 _DESCRIBED = {
     "model": "model",
     "arguments": "model",
@@ -168,7 +168,7 @@ class SurrogateModule(LightningModule):
 
     @property
     def learning_rate(self) -> float:
-        """That of the recipe. `Tuner.lr_find` of Lightning sets it."""
+        """The recipe's learning rate, which `Tuner.lr_find` of Lightning sets."""
         return self.recipe.learning_rate
 
     @learning_rate.setter
@@ -190,11 +190,11 @@ class SurrogateModule(LightningModule):
         Args:
             checkpoint_path: A checkpoint of a training, such as `last.ckpt`.
             model: As for `load_surrogate`: the network that takes the weights.
-            **arguments: Others of the class, such as `recipe` in place of the file's.
+            **arguments: Further arguments, such as `recipe` in place of the file's.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If `load_surrogate` refuses it, or it is of no training.
+            ValueError: If `load_surrogate` refuses it, or no training wrote it.
         """
         surrogate = load_surrogate(checkpoint_path, model)
         described = read_checkpoint(Path(checkpoint_path).expanduser())[
@@ -234,7 +234,7 @@ class SurrogateModule(LightningModule):
             logger.log_hyperparams(plain)
 
     def on_train_start(self) -> None:
-        """Put the learning rate where a schedule of another length has it.
+        """Move the learning rate to this training's schedule, if its length changed.
 
         Warns:
             UserWarning: If the resumed training had another number of steps.
@@ -252,7 +252,7 @@ class SurrogateModule(LightningModule):
                     "them"
                 )
             schedule.last_epoch -= 1
-            schedule.step()  # the same step again, of the new schedule
+            schedule.step()  # repeat the step on the new schedule
             rate = schedule.get_last_lr()[0]
             warnings.warn(
                 f"the checkpoint's learning rate was scheduled over {theirs} steps, "
@@ -268,9 +268,9 @@ class SurrogateModule(LightningModule):
     def loss(self, prediction: Tensor, data: Data) -> Tensor:
         """Return the mean relative error of fields and samples.
 
-        With a `derivative_weight` in the recipe, that times the relative errors of both
-        derivatives of the fields on their grid is added (mean over the samples).
-        Override it to train on another; all stages log it beside the relative errors.
+        A `derivative_weight` in the recipe adds that multiple of the relative errors of
+        both derivatives of the fields on their grid (mean over the samples). Override
+        it to train on another loss; all stages log it beside the relative errors.
 
         Args:
             prediction: The decoded fields.
@@ -296,7 +296,7 @@ class SurrogateModule(LightningModule):
         return loss
 
     def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
-        """Return what training minimises, and what all stages log beside it.
+        """Return the loss and the other metrics that all stages log.
 
         Training, validation and test call it, so that an override holds in all three.
 
@@ -381,11 +381,11 @@ class SurrogateModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the surrogate without this code's objects in the file."""
+        """Add plain values that rebuild the surrogate, instead of pickled objects."""
         checkpoint["surrogate"] = self._description()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue the training of another model or by another recipe.
+        """Refuse to resume the training of another model or with another recipe.
 
         Raises:
             ValueError: If the checkpoint's recipe, model, fields, features or
@@ -403,7 +403,7 @@ class SurrogateModule(LightningModule):
             schedule.pop("_schedule_phases", None)
 
     def _errors(self, prediction: Tensor, data: Data) -> Any:
-        """Return the errors of a prediction, those of `_share_errors` if it is its."""
+        """Return the errors of a prediction, from `_share_errors` if it has them."""
         asked = (prediction, data, data.get("y"))
         if self._shared is not None and all(map(is_, asked, self._shared)):
             return self._shared[-1]
@@ -411,7 +411,7 @@ class SurrogateModule(LightningModule):
 
     @contextmanager
     def _share_errors(self, prediction: Tensor, data: Data) -> Iterator[Any]:
-        """Compute the errors of a prediction once for all that ask in the context."""
+        """Compute the errors of a prediction once, for all uses in the context."""
         errors = self._compute_errors(prediction, data)
         self._shared = (prediction, data, data.y, errors)
         try:
@@ -460,7 +460,7 @@ class SurrogateModule(LightningModule):
     def _measure(self, stage: str, batch: Data) -> Tensor:
         """Log the measures of a batch, and return its loss."""
         measured = self.measure(self(batch), batch)
-        # A sample that only fills up a process's share counts nothing.
+        # Samples that are repeated to even out processes do not count.
         weight = 0 if stage != "train" and is_repeated(batch) else graphs_of(batch)[1]
         if "loss" not in measured:
             raise ValueError(
@@ -471,7 +471,7 @@ class SurrogateModule(LightningModule):
             self.log(
                 f"{stage}_{name}",
                 value.detach() if weight else torch.zeros_like(value),
-                # Lightning averages the weights of processes: of integers rounded down.
+                # Lightning averages it over processes, and would round integers down.
                 batch_size=float(weight),  # type: ignore[arg-type]
                 on_step=False,
                 on_epoch=True,

@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, and which parameters it treats in which way."""
+"""The optimizer of a recipe and its parameter groups."""
 
 import math
 from collections import defaultdict
@@ -139,8 +139,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _exempt_of(module: nn.Module) -> list[nn.Parameter]:
-    """Collect which of its parameters a module exempts, not those of its children."""
-    # A parameter that a module can do without may be registered as None.
+    """Collect the parameters that a module itself exempts from weight decay."""
+    # An optional parameter may be registered as None.
     known = set(module._parameters)
     declared = getattr(module, "no_weight_decay", ())
     if not isinstance(declared, tuple) or not known.issuperset(declared):

@@ -67,8 +67,8 @@ class PointParallelStrategy(DDPStrategy):
     averaged over the rows: training takes the steps of a single process that has the
     samples of all rows in its batch.
 
-    Every process holds all weights, those of the first at the start, as in Lightning's
-    class; but gradients are reduced once, when all of a step are there.
+    Every process holds all weights and starts with those of the first, as in
+    Lightning's class; but gradients are reduced once, at the end of backward.
 
     Batches are `Data` with the process group as the field `group`. `SurrogateModule`
     hands it to a model whose forward names it, and to its loss. In a module of your own
@@ -112,7 +112,7 @@ class PointParallelStrategy(DDPStrategy):
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """How many rows share out the samples, and which of them is this one."""
+        """Number of rows that share out the samples, and the index of this one."""
         group = self.data_group
         return {"num_replicas": group.size(), "rank": group.rank()}
 

@@ -1,4 +1,4 @@
-"""Messages of Lightning's own that say nothing about a training."""
+"""Filters for messages of Lightning that say nothing about a training."""
 
 import logging
 import warnings
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-# One entry a message: its beginning, its category, and the module that it names.
+# The beginning of each message, its category, and the module that it names.
 _NOISE = (
     # Lightning's walk through batches calls what torch has renamed.
     (

@@ -26,14 +26,14 @@ class RolloutModule(SurrogateModule):
     A sample has a state among its features and the $K$ states after it in `y`, such as
     `transforms.TimeWindow` makes. The surrogate is applied $K$ times, each time to its
     own result (`surrogates.rollout`), and the loss is the mean over steps, fields and
-    samples of `metrics.relative_l2` of the states. It flows back through all steps, so
-    that the surrogate learns what its own errors lead to; memory and time grow with
-    $K$.
+    samples of `metrics.relative_l2` of the states. Gradients flow back through all
+    steps, so that the surrogate learns the effect of its own errors; memory and time
+    grow with $K$.
 
     In training, the first state gets Gaussian noise while the true states stay as they
     are, as in "Learning Mesh-Based Simulation with Graph Networks"
-    (https://arxiv.org/abs/2010.03409): the surrogate learns to correct states that are
-    a little off, such as it makes itself.
+    (https://arxiv.org/abs/2010.03409): the surrogate learns to correct slightly wrong
+    states, such as its own predictions.
 
     `measure` returns `loss`, `relative_l2` (the mean over the steps) and
     `relative_l2_last`, the error of the last step alone; training, validation and test
@@ -132,7 +132,7 @@ class RolloutModule(SurrogateModule):
         return loss
 
     def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
-        """Return what training minimises, and what all stages log beside it.
+        """Return the loss and the other metrics that all stages log.
 
         Args:
             prediction: The predicted states.
@@ -154,12 +154,12 @@ class RolloutModule(SurrogateModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a resumed training must find unchanged."""
+        """Add what must be unchanged when a training resumes."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["rollout"] = {"changes": self.changes, "noise": self.noise}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue another training.
+        """Refuse to resume another training.
 
         Raises:
             ValueError: As `SurrogateModule`; or for other changes or other noise.

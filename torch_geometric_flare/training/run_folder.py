@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 _CONFIG = "config.yaml"
-# What a file system without locks answers.
+# Errors of file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -26,8 +26,7 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
     the same second. Of processes that train together, the first one makes it; the
     others get a path that nothing is written to.
 
-    `fit` starts anew where its folder holds no checkpoint. Here a name that was
-    mistyped is found out instead.
+    A mistyped `resume` is an error here, where `fit` would start anew in that folder.
 
     Args:
         prefix: Path of a new folder, to which date and time are added, and a number
@@ -62,7 +61,7 @@ def drop_unused(folder: Path) -> None:
 
 
 def _claim(name: str) -> Path:
-    """Make a folder of that name, or with the first number that is free."""
+    """Make a folder of that name, with the first free number if it exists."""
     if getattr(rank_zero_only, "rank", 0) != 0:
         return Path(name)
     folder, number = Path(name), 1
@@ -157,9 +156,8 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
 def describe_arithmetic(trainer: Trainer) -> dict[str, Any]:
     """Describe precision, devices and algorithms of a training in plain values.
 
-    A training resumed by another arithmetic would not give the bits of an uninterrupted
-    one. Neither would another number of threads, which is not described, as machines
-    differ in it.
+    Resuming with another arithmetic would change the bits of the result. So would
+    another number of threads, which is left out because machines differ in it.
 
     Args:
         trainer: The trainer, connected to its strategy.
@@ -199,7 +197,7 @@ def check_same(theirs: Any, ours: Any, what: str) -> None:
 
 
 def _differences(theirs: Any, ours: Any) -> Any:
-    """Return pairs of what differs, by name in dictionaries; None where all agree."""
+    """Return pairs of different values, by name in dictionaries; None if all agree."""
     if theirs == ours:
         return None
     if not isinstance(theirs, dict) or not isinstance(ours, dict):

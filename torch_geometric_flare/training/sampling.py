@@ -16,12 +16,12 @@ from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.training.flags import NUMBER
 
-# What names points by their place.
+# Fields that refer to points by their position.
 _CONNECTIVITY = ("edge_index", "cells", "grid")
 _PLACE = "place_before_the_transform"
 # Random orders that are packed to find how many batches an epoch needs.
 _TRIALS = 8
-# Attempts to fit a random order into that many batches, from any order to none.
+# Attempts to fit an order into that many batches, from fully random to sorted.
 _ATTEMPTS = 8
 # Batches are packed on the CPU, whatever torch's default device.
 _HOST: Any = {"dtype": torch.float64, "device": "cpu"}
@@ -29,7 +29,7 @@ _HOST: Any = {"dtype": torch.float64, "device": "cpu"}
 Key = tuple[int, int]
 """An epoch and the index of a sample, $-1 - i$ where sample $i$ is repeated."""
 
-# What a seed is for: streams of different purpose must not coincide.
+# Purposes of seeds, whose random streams must not coincide.
 ORDER, _SAMPLE, _EPOCH, TRIAL = 0, 1, 2, 3
 
 
@@ -103,7 +103,7 @@ class EpochSampler(Sampler[Key]):
 
 
 class RepeatedSampler(Sampler[Key]):
-    """Yields the keys of a distributed sampler, and tells those that it repeats.
+    """Yields the keys of a distributed sampler, and marks those that it repeats.
 
     Where the samples do not share out evenly, torch's sampler takes the first ones
     once more, so that all processes have as many. In an error each sample must count
@@ -197,7 +197,7 @@ class SeededDataset(Dataset[Data]):
 
 
 def _transform(data: Data, transform: Callable[[Data], Data]) -> Data:
-    """Apply a transform to a copy, and check that points are still where edges lead."""
+    """Apply a transform to a copy, and check that edges still match the points."""
     before = copy.copy(data)
     kept = [name for name in _CONNECTIVITY if name in data]
     if not kept:
@@ -252,7 +252,7 @@ def sample_sizes(dataset: Sequence[Data]) -> list[int]:
 class PointBatchSampler(Sampler[list[Key]]):
     """Yields batches of at most so many points; each sample is in one batch per epoch.
 
-    A random order of the samples, other in each epoch, is packed by best fit. How many
+    A random order of the samples, new in each epoch, is packed by best fit. How many
     batches that takes depends on the order, but a schedule of the learning rate must
     know it beforehand. So the number is fixed: the median of some random orders, or
     what the order from the largest sample to the smallest needs if that is more. An
@@ -330,7 +330,7 @@ class PointBatchSampler(Sampler[list[Key]]):
         return sum(self.sizes[index] for index in batch)
 
     def _pack(self, generator: torch.Generator, lean: float) -> list[list[int]]:
-        """Best fit of the samples in random order (0) to largest first (1)."""
+        """Pack the samples by best fit, in random order (0) to largest first (1)."""
         drawn = torch.rand(len(self.sizes), generator=generator, **_HOST)
         order = torch.lerp(drawn, self._rank, lean).argsort(descending=True)
         batches: list[list[int]] = []

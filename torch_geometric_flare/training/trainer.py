@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -34,20 +35,22 @@ from torch_geometric_flare.training.run_folder import lock_folder
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How a training runs: what `fit` takes beside module, data and folder.
+    """How a training runs: devices, precision, validation and logs.
 
-    Attributes:
+    `fit` and `build_trainer` take it; `fit` also takes its fields as keywords. What is
+    trained, and for how long, is in the `Recipe` of the module.
+
+    Args:
         accelerator: `cpu`, `gpu` and so on, as Lightning names them.
-        devices: Number of them. They take turns in the order of every epoch, shares
-            made equal by repeating samples, and the batch size is that of one device.
-            With a `PointParallelStrategy` all of this holds for each group of devices
-            that share the points of a sample.
+        devices: Number of devices. They take turns in the order of every epoch, and
+            samples are repeated to make shares equal; the batch size is that of one
+            device. With a `PointParallelStrategy` all of this holds for each group of
+            devices that share the points of a sample.
         strategy: How devices work together, as Lightning names it, or a strategy of
             Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
         precision: Arithmetic, as Lightning names it.
-        deterministic: Let the operations of a GPU be repeatable too, as on a CPU they
-            are anyway; needed there for a resumed training to equal an uninterrupted
-            one.
+        deterministic: Make operations on a GPU repeatable, as they are on a CPU;
+            without it a resumed training on a GPU differs from an uninterrupted one.
         validate_every: Epochs from one validation to the next.
         keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`, beside
             `last.ckpt`.
@@ -127,8 +130,8 @@ def build_trainer(
     Raises:
         ValueError: If the config asks for `keep_best` or `patience` without a
             validation split or for `16-true` on a CPU, or `data` has another batch size
-            than the recipe. That of the recipe does not count where `data` limits the
-            points of a batch alone.
+            than the recipe. The recipe's does not count if `data` limits only the
+            points of a batch.
     """
     config = TrainerConfig() if config is None else config
     if data.val is None and (config.keep_best or config.patience is not None):
@@ -210,33 +213,24 @@ def _own_callbacks(
     return own
 
 
-def fit(  # noqa: D417 TrainerConfig documents its fields
+def fit(
     module: SurrogateModule,
     data: SurrogateDataModule,
     folder: str | Path,
+    config: TrainerConfig | None = None,
     *,
     resume: bool = False,
-    accelerator: str = "auto",
-    devices: int = 1,
-    strategy: str | Strategy = "auto",
-    precision: str = "32-true",
-    deterministic: bool = False,
-    validate_every: int = 1,
-    keep_best: bool = False,
-    patience: int | None = None,
-    logger: Logger | Sequence[Logger] | None = None,
-    progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    **options: Any,
 ) -> Surrogate:
     """Train a surrogate, or carry on where a killed training stopped.
 
     A training that was killed at any moment and resumed gives, bit by bit, the weights
     of an uninterrupted one (on a GPU, with `deterministic`; on a CPU, with as many
-    threads): order, augmentation and
-    random numbers of an epoch depend on the seed of `data` and on the epoch alone, and
-    an unfinished epoch starts again. The initial weights are the caller's: seed them
-    with `torch.manual_seed`. The random numbers of the caller (of torch, numpy and
-    `random`) go on after the training as if there had been none.
+    threads): order, augmentation and random numbers of an epoch depend only on the seed
+    of `data` and on the epoch, and an unfinished epoch starts again. The initial
+    weights are the caller's: seed them with `torch.manual_seed`. The training leaves
+    the random state of the caller (of torch, numpy and `random`) as it was.
 
     With several devices the first process writes the files, and every process returns
     the surrogate of its checkpoint.
@@ -244,15 +238,15 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
     While it runs, the folder is locked: a second call for the same folder, in this or
     another process, is refused. The lock ends with its process, however that ends.
 
-    All keywords but `resume` and `callbacks` are those of `TrainerConfig`, which has
-    their meaning.
-
     Args:
         module: The training, with its recipe.
         data: The splits.
         folder: Where checkpoint and logs go; `~` is the home folder.
+        config: How the training runs; by default `TrainerConfig()`.
         resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
         callbacks: Further callbacks.
+        **options: Fields of `TrainerConfig`, in place of those of `config`, such as
+            `accelerator="cpu"`, `precision="bf16-mixed"` or `patience=3`.
 
     Returns:
         The surrogate of `last.ckpt`, or with `keep_best` of `best.ckpt`, with averaged
@@ -264,24 +258,14 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
             another training uses the folder; if the checkpoint is damaged or was
             trained with another recipe, model, precision, on other devices or other
             data; or if the samples lack a field.
+        TypeError: If an option is not a field of `TrainerConfig`.
         RuntimeError: If the loss is not finite.
         SystemExit: With status 143, after the batch at hand, where the process gets
             SIGTERM.
     """
-    config = TrainerConfig(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-        precision=precision,
-        deterministic=deterministic,
-        validate_every=validate_every,
-        keep_best=keep_best,
-        patience=patience,
-        logger=logger,
-        progress=progress,
-    )
+    config = replace(TrainerConfig() if config is None else config, **options)
     folder = as_path(folder)
-    module.train()  # An earlier prediction has left it in evaluation mode.
+    module.train()  # A prediction may have left it in evaluation mode.
     with keep_random_state(), quiet_lightning():
         trainer = build_trainer(module, data, folder, config, callbacks)
         # The first process locks for all that train together.
@@ -292,9 +276,9 @@ def fit(  # noqa: D417 TrainerConfig documents its fields
             )
             # Where a folder is named by the time, only that of the first process has
             # the file.
-            name = "best.ckpt" if keep_best else "last.ckpt"
+            name = "best.ckpt" if config.keep_best else "last.ckpt"
             written = trainer.strategy.broadcast(folder / name)
-            if keep_best and not written.exists():
+            if config.keep_best and not written.exists():
                 raise ValueError(
                     f"{str(folder)!r} holds no best.ckpt: the training had ended "
                     "without keep_best, or no val_loss was finite"

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm
 
+from tests.functional.backends import supporting
 from torch_geometric_flare import FLAREPPConv, PointBatch
 from torch_geometric_flare.functional import attention_backend
 from torch_geometric_flare.nn import ResidualBlock
@@ -53,7 +54,7 @@ def test_formula():
     torch.testing.assert_close(conv(x), conv.out(y.transpose(0, 1).flatten(1)))
 
 
-@pytest.mark.parametrize("backend", ["sdpa", "reference"])
+@pytest.mark.parametrize("backend", supporting("attention"))
 def test_ways_of_computing_agree(backend):
     conv, x = conv_of(8, heads=2, num_latents=5), draw()
     expected = conv(x, BATCH)

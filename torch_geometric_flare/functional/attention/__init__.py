@@ -1,4 +1,4 @@
-"""Attention through latents and among points, by the backend that suits each call."""
+"""Attention through latents and among points, with a backend chosen for each call."""
 
 from torch_geometric_flare.functional.attention.choice import attention_backend
 from torch_geometric_flare.functional.attention.dense import (

@@ -1,9 +1,9 @@
-"""What a call of attention is, and what computes it.
+"""A call of attention, and the interface of the backends that compute it.
 
-Latents are $[1, H, M, D]$ of all graphs or $[B, H, M, D]$ of each. Points are rows
-$[N, H, D]$ in the order of a layout, whose graphs have at least one point each here, or
-dense batches $[B, H, N, D]$. A dense call is a ragged call whose graphs are of equal
-size; `AttentionCall` gives a backend either form.
+Points are either rows $[N, H, D]$ in the order of a layout, or a dense batch
+$[B, H, N, D]$. Latents are $[1, H, M, D]$, shared by all graphs, or $[B, H, M, D]$. The
+graphs of a layout that hold no points are left out before a backend is called, so here
+$B$ counts the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,22 +30,24 @@ Verb = Literal["attention", "encode", "decode", "self_attention"]
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """All that the choice of a backend may depend on, collected once for each call.
+    """Properties of a call by which a backend is chosen, collected once per call.
 
     Args:
         verb: What is computed.
         shapes: Shapes of queries, keys and values.
-        dtypes: Their dtypes.
-        device: Where the keys are.
-        addressable: Whether all are ordinary tensors in the memory of a CPU.
+        dtypes: Dtypes of queries, keys and values.
+        device: Device of the keys.
+        addressable: Whether queries, keys and values are ordinary tensors in CPU
+            memory, which a kernel can read by address.
         scale: Factor on the scores.
-        layout: The graphs of rows; `None` for a dense batch.
-        mask: True where a point of a dense batch is real, $[B, N]$; `None` where all
-            are.
-        log_weight: Logarithm of what each point stands for, rows $[N]$ or $[B, N]$;
-            `None` where all count alike, and to decode.
-        tracing: What records the operations that run.
-        autocast: Dtype of autocast on this device, if it is active.
+        layout: Layout of the rows; `None` for a dense batch.
+        mask: True where a point of a dense batch is real, $[B, N]$; `None` if all are,
+            or for rows.
+        log_weight: Logarithm of the points' weights, $[N]$ for rows and $[B, N]$ for a
+            dense batch; `None` without weights, and always for `"decode"`.
+        tracing: What records operations instead of only running them, such as
+            `torch.compile`.
+        autocast: Dtype of autocast on this device; `None` if it is not active.
     """
 
     verb: Verb
@@ -108,10 +110,11 @@ class AttentionCall:
     def blocks(
         self, q: Tensor, k: Tensor, v: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Iterate over dense batches of q, k, v [B, H, n, D] and their masks.
+        """Iterate over dense batches of q, k, v [B, H, n, D] and masks of their points.
 
-        A mask [B, n] is true where a point is real; of weighted points it is what to
-        add to their scores.
+        A mask is `None` if all points are real, or [B, n]: boolean, true where a point
+        is real; or, for weighted points, floats to add to their scores (minus infinity
+        in the padding).
         """
         if self.layout is None:
             return iter([(q, k, v, additive_mask(self.mask, self.log_weight))])
@@ -133,12 +136,12 @@ class AttentionCall:
         return [additive_mask(*pair) for pair in zip(masks, weights, strict=True)]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Return results of dense batches in the form of the call's points."""
+        """Return results of `blocks` as rows, or as the dense batch that was given."""
         return blocks[0] if self.layout is None else join_blocks(self.layout, blocks)
 
 
 def additive_mask(mask: Tensor | None, log_weight: Tensor | None) -> Tensor | None:
-    """Join a mask of points and their log weights, minus infinity where masked."""
+    """Return log weights with minus infinity where masked; without weights the mask."""
     if mask is None or log_weight is None:
         return mask if log_weight is None else log_weight
     return log_weight.masked_fill(~mask, -torch.inf)
@@ -171,19 +174,31 @@ Encode = Callable[[AttentionCall, Tensor, Tensor, Tensor], SoftmaxState]
 
 @dataclass(frozen=True, eq=False)
 class Backend:
-    """A way of computing attention; all compute the same function.
+    """An implementation of attention. All backends compute the same function.
 
-    A new one is a file with an instance of this class, and a line in
-    `choice.BACKENDS`. Each verb is called as `verb(call, q, k, v)`; to decode, `v` are
-    the values of the latents.
+    To add one, write a file with an instance of this class, and in `choice.py` add it
+    to `BACKENDS` and to the list in the docstring of `attention_backend`. The tests of
+    all backends then run on it.
+
+    A verb is called as `verb(call, q, k, v)`; for `decode`, `v` holds latent values.
+    `on_blocks` and `encode_on_blocks` make one from a function of dense batches. Every
+    verb satisfies:
+
+    - It may be differentiated any number of times, except where `torch.compile` traces.
+    - A query that sees no key gets zero, its log-sum-exp is minus infinity, and all
+      gradients stay finite.
+    - `decode` ignores the mask: all latents are seen, and rows of padding are dropped.
+    - `encode` computes in float32 at least (`state_dtype`), under autocast too.
+    - The result for a graph does not depend on the other graphs of the batch.
 
     Args:
-        name: What `attention_backend` takes.
-        why_unsupported: Returns why a call cannot be computed, or is better left to
-            the next backend; `None` if it can. It is not asked for a missing verb.
-        attention: Encode and decode.
-        encode: Gather points into the state of each graph.
-        decode: Scatter latent values to points.
+        name: The name that `attention_backend` takes.
+        why_unsupported: Returns the reason why the backend cannot compute a call, or
+            should leave it to the next backend; `None` if it takes the call. Called
+            only for verbs that are given.
+        attention: Encodes and decodes.
+        encode: Gathers points into the state of each graph.
+        decode: Scatters latent values to points.
         self_attention: Softmax attention among the points of each graph.
     """
 
@@ -202,7 +217,7 @@ BlockEncode = Callable[
 
 
 def on_blocks(function: BlockCompute) -> Compute:
-    """Apply a function of a dense batch, `function(call, q, k, v, mask)`, to a call."""
+    """Return a verb that applies `function(call, q, k, v, mask)` to `call.blocks`."""
 
     def compute(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         blocks = call.blocks(q, k, v)
@@ -212,7 +227,7 @@ def on_blocks(function: BlockCompute) -> Compute:
 
 
 def encode_on_blocks(function: BlockEncode) -> Encode:
-    """Apply a function of a dense batch that returns its state to a call."""
+    """Return `encode` from a function that returns the state of a dense batch."""
 
     def encode(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> SoftmaxState:
         blocks = call.blocks(q, k, v)

@@ -1,6 +1,6 @@
-"""Which backend computes a call: the one place that chooses.
+"""The choice of a backend.
 
-What is chosen for a graph depends on that graph alone, never on its batch-mates.
+The backend of a graph depends on that graph alone, never on its batch-mates.
 """
 
 import logging
@@ -24,22 +24,24 @@ from torch_geometric_flare.functional.attention.varlen import VARLEN
 from torch_geometric_flare.functional.point_batch import PointBatch
 
 BACKENDS: tuple[Backend, ...] = (SHARED_SCORES, VARLEN, SPLIT_KEYS, SDPA, REFERENCE)
-"""All backends; the first that supports a call computes it."""
+"""All backends, in order of preference: the first that supports a call computes it."""
 
 _LOGGER = logging.getLogger(__name__)
 
-# What `attention_backend` forces, the innermost last.
+# Backends forced by nested `attention_backend`; the last one counts.
 _FORCED: list[Backend] = []
 
 
 def choose_backend(call: AttentionCall) -> Backend:
-    """Return the backend for a call; at level DEBUG, log it and why others are not.
+    """Return the backend that computes a call.
+
+    Logs it at level DEBUG, with the reasons against those before it.
 
     Args:
-        call: What is to be computed.
+        call: The call.
 
     Raises:
-        ValueError: If a forced backend does not support it.
+        ValueError: If a forced backend does not support the call.
     """
     reasons: list[str] = []
     for backend in _FORCED[-1:] or BACKENDS:
@@ -72,20 +74,21 @@ def compute(
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Any:
-    """Compute a verb by the backend that is chosen for it; arguments are not checked.
+    """Choose a backend and compute a verb with it. Arguments are not checked.
 
     Args:
         verb: What to compute.
-        q: Latent queries of all graphs, or of each; for self-attention of the points.
+        q: Latent queries, shared by all graphs or one set for each; for
+            `"self_attention"`, queries of the points.
         k: Keys of the points.
-        v: Values of the points; to decode, of the latents.
+        v: Values of the points; for `"decode"`, of the latents.
         scale: Factor on the scores.
-        layout: The graphs of rows, and their weights; `None` for a dense batch.
+        layout: Layout of the rows, with their weights; `None` for a dense batch.
         mask: True where a point of a dense batch is real.
-        weight: What each point of a dense batch stands for, $[B, N]$.
+        weight: Weights of the points of a dense batch, $[B, N]$.
 
     Returns:
-        Values at the points; of `"encode"` the state of each graph.
+        Values at the points; for `"encode"`, the state of each graph.
     """
     call = AttentionCall.of(verb, q, k, v, scale, layout, mask, weight)
     return getattr(choose_backend(call), verb)(call, q, k, v)
@@ -93,11 +96,11 @@ def compute(
 
 @contextmanager
 def attention_backend(name: str) -> Iterator[None]:
-    """Force one way of computing attention, as `torch.nn.attention.sdpa_kernel` does.
+    """Force one backend of attention, as `torch.nn.attention.sdpa_kernel` does.
 
     For tests, benchmarks and bug reports: by default the fastest backend that supports
-    a call computes it. It holds in all threads. Where points are computed in chunks,
-    backward computes them again: put it around backward too.
+    a call computes it. The setting applies to all threads. Chunks of points are
+    recomputed in backward, so there the context must enclose backward too.
 
     Args:
         name: One of
@@ -110,8 +113,8 @@ def attention_backend(name: str) -> Iterator[None]:
             - `"reference"`: explicit scores, memory $O(NM)$, on any device
 
     Raises:
-        ValueError: If there is no such backend; from attention inside, if it does not
-            support what is asked for, with the reason.
+        ValueError: If there is no such backend; and from attention inside the context,
+            with the reason, if the backend does not support the call.
 
     Examples:
         >>> conv, x = FLAREConv(16, heads=4), torch.randn(100, 16)

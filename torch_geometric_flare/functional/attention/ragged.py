@@ -28,7 +28,7 @@ def _check(
         check_layout(layout)
     num_graphs = len(layout.sizes)
     for t in (q, k, *values.values()):
-        # Called for each chunk: the sentences are elsewhere.
+        # Runs for every chunk; `check_given` words the errors.
         if (
             not isinstance(t, Tensor)
             or not isinstance(k, Tensor)
@@ -220,10 +220,9 @@ def ragged_flare_weights(
 
 
 def _no_points(*sources: Tensor) -> Tensor:
-    """Return zero, with edges of the graph to `sources`.
+    """Return zero, connected to `sources` in the autograd graph.
 
-    A process that holds no points must still take part in backward, where the others
-    wait for it.
+    A process without points must take part in backward too: the others wait for it.
     """
     zero = sources[0].new_zeros(())
     for source in sources:

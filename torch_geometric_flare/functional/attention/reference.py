@@ -69,7 +69,7 @@ def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> 
     """
     if mask is None:
         return attention_scores(q, k, None, scale).softmax(dim=-1)
-    # Finite in a row without keys, whose softmax would be NaN, backward too.
+    # Finite scores in rows without keys: their softmax and its gradient would be NaN.
     seen = seen_keys(mask)
     scores = attention_scores(q, k, mask, scale)
     scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)

@@ -36,23 +36,23 @@ from torch_geometric_flare.functional.torch_internals import (
     no_autocast,
 )
 
-# Scores held at once: 4 Mi elements stay within a few caches' worth of memory.
+# Scores held at once: 4 Mi elements, 16 MiB in float32.
 _BLOCK_ELEMENTS = 1 << 22
 
 
 def _flash_on_cpu(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Call the CPU kernel of `scaled_dot_product_attention`, for its log-sum-exp too.
+    """Return attention and its log-sum-exp by the fused CPU kernel.
 
-    It needs at least one key, and values as wide as the keys; `mask` is added.
+    Needs at least one key, and values as wide as the keys. Adds `mask` to the scores.
     """
     q, k, v = map(contiguous_rows, (q, k, v))
     return cpu_flash(q, k, v, mask, scale)
 
 
-def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """Return a mask as one to add to scores."""
+def _as_floats(mask: Tensor | None, like: Tensor) -> Tensor | None:
+    """Return a mask as floats to add to scores."""
     if mask is None:
         return None
     if mask.dtype != torch.bool:
@@ -61,17 +61,17 @@ def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 class _FusedAttention(torch.autograd.Function):
-    """The fused CPU kernel; explicit scores when its gradient is differentiated.
+    """The fused CPU kernel, with a backward that can be differentiated.
 
-    The backward of the kernel has no derivative. Which of the two is wanted is known
-    only when backward runs.
+    The kernel's own backward cannot. A backward that records a graph uses explicit
+    scores instead.
     """
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     ) -> Tensor:
-        out, lse = _flash_on_cpu(q, k, v, _added(mask, q), scale)
+        out, lse = _flash_on_cpu(q, k, v, _as_floats(mask, q), scale)
         ctx.save_for_backward(q, k, v, mask, out, lse)
         ctx.scale = scale
         return out
@@ -85,10 +85,10 @@ class _FusedAttention(torch.autograd.Function):
                 return softmax_attention(q, k, v, mask, ctx.scale)
 
             wanted = ctx.needs_input_grad[:3]
-            found = differentiable_gradients(again, (q, k, v), wanted, grads[0])
-            return *found, None, None
+            gradients = differentiable_gradients(again, (q, k, v), wanted, grads[0])
+            return *gradients, None, None
         grad, q, k, v = map(contiguous_rows, (grads[0], q, k, v))
-        keys = _added(mask, q)
+        keys = _as_floats(mask, q)
         inputs = (q, k, v)
         grads = cpu_flash_backward(grad, inputs, out, lse, keys, ctx.scale)
         return *grads, None, None
@@ -97,10 +97,10 @@ class _FusedAttention(torch.autograd.Function):
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, traced: bool
 ) -> Tensor:
-    r"""Compute `scaled_dot_product_attention`, on the CPU differentiable twice.
+    r"""Compute `scaled_dot_product_attention`; on the CPU it is twice differentiable.
 
-    Elsewhere second derivatives need `torch.nn.attention.sdpa_kernel` with the backend
-    `MATH` around forward.
+    On other devices second derivatives need `torch.nn.attention.sdpa_kernel` with the
+    backend `MATH` around forward.
 
     Args:
         q: Queries.
@@ -136,7 +136,7 @@ def fused_attention(
 
 
 def _centered(mask: Tensor) -> Tensor:
-    """Subtract the largest log weight of each graph, which loses least in halves."""
+    """Subtract the largest log weight of each graph: half precision rounds it least."""
     top = mask.amax(dim=-1, keepdim=True)
     return mask - top.masked_fill(top == -torch.inf, 0.0)
 
@@ -148,7 +148,7 @@ def _block_size(q: Tensor) -> int:
 def _fused_state(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> SoftmaxState | None:
-    """Return the state by the fused CPU kernel, where it computes precisely enough."""
+    """Return the state by the fused CPU kernel, `None` where it is too imprecise."""
     if (
         q.device.type != "cpu"
         or q.dtype != state_dtype(q.dtype)
@@ -159,14 +159,14 @@ def _fused_state(
         return None
     if mask is None:
         return SoftmaxState(*_flash_on_cpu(q, k, v, None, scale))
-    keys = _added(key_mask(mask), q)
+    keys = _as_floats(key_mask(mask), q)
     value, lse = _flash_on_cpu(q, k, v, keys, scale)
     nothing = ~seen_keys(mask).any(dim=-1)[:, None, None]
     return SoftmaxState(value, lse.masked_fill(nothing, -torch.inf))
 
 
 class _Encode(torch.autograd.Function):
-    """`reference_encode` by blocks: keeps inputs and state, not the scores.
+    """`reference_encode` in blocks: keeps inputs and state for backward, not scores.
 
     With P the probabilities normalised over all points, dS = P * (dZ V^T - <dZ, Z>
     + dlse): the gradient of the log-sum-exp is part of it, so that merged states
@@ -222,7 +222,7 @@ class _Encode(torch.autograd.Function):
 def fused_encode(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> SoftmaxState:
-    """Compute `reference_encode` without ever holding all scores."""
+    """Compute `reference_encode` without holding all scores at once."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
         q, k, v, mask, scale
     )

@@ -13,7 +13,7 @@ def ragged_self_attention(
     r"""Compute $\mathrm{softmax}(s\,QK^\top)V$ within each graph of a batch.
 
     Graphs of similar sizes share one call of `scaled_dot_product_attention`, with
-    padding masked out, so no scores of points of different graphs count.
+    padding masked out. Points of different graphs never see each other.
 
     Args:
         q: Queries of the points, in the order of the layout.
@@ -46,7 +46,7 @@ def ragged_self_attention(
             f"{tuple(v.shape)}: they must agree in heads, q and k in their width too"
         )
     if layout.num_points == 0:
-        # A process without points takes part in backward all the same.
+        # A process without points must take part in backward too.
         return v + q.sum() + k.sum()
     y: Tensor = compute("self_attention", q, k, v, scale, layout)
     return y

@@ -1,12 +1,11 @@
-"""The kernels of the CPU that compute each score once: a backend.
+"""The backend of CPU kernels that compute each score once for both softmaxes.
 
-Eagerly they run as functions of autograd, see `shared_scores_autograd`. The compiler
-would trace into these, and the kernels take raw pointers, so `torch.compile` calls the
-same forward and backward as operators of torch. Those gradients cannot be
-differentiated again.
+Eager calls use the autograd functions of `shared_scores_autograd`. `torch.compile`
+cannot trace these, since the kernels take raw pointers; it calls the same forward and
+backward as custom operators, whose gradients cannot be differentiated again.
 
-The operators are not called eagerly: the dispatcher's checks take more than 3 % of a
-training step of 1,000 points.
+Eager calls bypass the operators: the dispatcher would take more than 3 % of a training
+step on 1,000 points.
 """
 
 from collections.abc import Sequence
@@ -112,7 +111,7 @@ def attention_gradients(
     saved = Attended(*kept)
     grads = attention_backward(q, k, v, saved, grad, tasks, scale, log_weight)
     grad_q, grad_k, grad_v = grads
-    # The strides that the compiler was told.
+    # The strides that `_empty_gradients` has.
     return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
 
 
@@ -184,7 +183,7 @@ def _inputs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Return queries, points as rows [N, H, D] and their log weights [N].
 
-    In float32 under autocast.
+    Under autocast they are in float32.
     """
     log_weight = call.log_weight
     if call.layout is None:

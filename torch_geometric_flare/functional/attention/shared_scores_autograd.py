@@ -1,4 +1,4 @@
-r"""FLARE attention on the CPU from the shared scores, as functions of autograd.
+r"""Autograd functions of FLARE attention on the CPU, with scores shared by both steps.
 
 Gathering and scattering are softmaxes of one score matrix, over its two axes. With
 scores $S = s\,KQ^\top$, the shares $A$ of the points in each latent (columns of
@@ -12,8 +12,8 @@ theirs):
   $\partial K = s\,\partial S\,Q$, $\partial Q = s\,\partial S^\top K$ and
   $\partial V = A Z'$.
 
-The points are read twice in each direction; scores are computed again each time, and
-are never in memory. Forward subtracts running maxima and keeps the logarithms of the
+Each direction reads the points twice and recomputes the scores each time instead of
+storing them. Forward subtracts running maxima and keeps the logarithms of the
 sums, which backward subtracts: scores may be any finite numbers, and NaN stays in its
 graph and head. Second derivatives use the explicit formulas.
 
@@ -50,7 +50,7 @@ from torch_geometric_flare.kernels.shared_scores import (
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 
-# Latents are scaled as the kernels want them: scores are then exponents of two.
+# The kernels compute powers of two, so latents are multiplied by log2(e).
 _LOG2_E = math.log2(math.e)
 
 _CONTIGUOUS = torch.contiguous_format
@@ -160,7 +160,7 @@ def attention_backward(
 
 
 class _Attention(torch.autograd.Function):
-    """Both kernels; explicit formulas when the gradient is differentiated."""
+    """Both kernels; explicit formulas where backward records a graph."""
 
     @staticmethod
     def forward(
@@ -173,7 +173,7 @@ class _Attention(torch.autograd.Function):
         log_weight: Tensor | None,
     ) -> Tensor:
         result = attention_forward(q, k, v, tasks, scale, log_weight)
-        # Nothing but saved tensors: checkpointing then frees all of it.
+        # Only saved tensors, so that checkpointing frees all of them.
         ctx.save_for_backward(q, k, v, *result)
         ctx.tasks, ctx.scale, ctx.log_weight = tasks, scale, log_weight
         return result.y
@@ -182,10 +182,10 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         if needs_reference(*grads):
-            found = _with_graph(
+            results = _with_graph(
                 ctx, _attention_of_graph, (q, k, v), grads[0], ctx.log_weight
             )
-            return *found, None, None, None
+            return *results, None, None, None
         inputs = q, k, v, Attended(*kept), grads[0], ctx.tasks, ctx.scale
         return *attention_backward(*inputs, ctx.log_weight), None, None, None
 
@@ -208,8 +208,8 @@ class _Decode(torch.autograd.Function):
         q, k, z, y, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_reference(*grads):
-            found = _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
-            return *found, None, None
+            results = _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
+            return *results, None, None
         hat, g = q * (scale * _LOG2_E), contiguous_rows(grads[0])
         k, y, log = map(contiguous_rows, (k, y, log))
         grad_z = gather_shares(hat, k, g, tasks, log)
@@ -244,8 +244,10 @@ class _Encode(torch.autograd.Function):
         grad_value, grad_lse = grads
         if needs_reference(*grads):
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
-            found = _with_graph(ctx, _encode_of_graph, (q, k, v), grad, ctx.log_weight)
-            return *found, None, None, None
+            results = _with_graph(
+                ctx, _encode_of_graph, (q, k, v), grad, ctx.log_weight
+            )
+            return *results, None, None, None
         k, v = contiguous_rows(k), contiguous_rows(v)
         offset = grad_lse - (grad_value * value).sum(dim=-1)
         grad_k = torch.empty_like(k, memory_format=_CONTIGUOUS)
@@ -256,7 +258,7 @@ class _Encode(torch.autograd.Function):
 
 
 def _total(grad: Tensor, q: Tensor, scale: float) -> Tensor:
-    """Return the gradient of the latents, summed where they are those of all graphs."""
+    """Return the gradient of the latents, summed over graphs that share them."""
     return grad.sum_to_size(q.shape) * scale
 
 
@@ -302,7 +304,7 @@ def shared_encode(
     scale: float,
     log_weight: Tensor | None = None,
 ) -> SoftmaxState:
-    """Compute `shared_attention` up to the state of each graph."""
+    """Return the state of each graph, the first half of `shared_attention`."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
         q, contiguous_rows(k), contiguous_rows(v), tasks, scale, log_weight
     )
@@ -312,7 +314,7 @@ def shared_encode(
 def shared_decode(
     q: Tensor, k: Tensor, z: Tensor, tasks: RowTasks, scale: float
 ) -> Tensor:
-    """Compute `shared_attention` from the latent values `z` of each graph on."""
+    """Decode latent values `z` of each graph, the second half of `shared_attention`."""
     y: Tensor = _Decode.apply(  # type: ignore[no-untyped-call]
         q, contiguous_rows(k), z, tasks, scale
     )

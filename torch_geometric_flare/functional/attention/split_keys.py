@@ -1,9 +1,8 @@
 r"""Attention of few queries to many keys, with the keys split into parts.
 
 A fused kernel starts one block of threads for each tile of queries and each head. To
-encode, FLARE has 64 to 256 queries: with one graph per batch most of a GPU idles. So
-parts of the keys become further batch entries, and their results are merged by the law
-of `SoftmaxState`.
+encode, FLARE has only 64 to 256 queries: with one graph per batch most of a GPU idles.
+So parts of the keys become batch entries, and `SoftmaxState.merge` joins their results.
 
 Backward needs no merging: with the result $z$ and the log-sum-exp of all keys, the
 kernel gives each part its own share of the gradients.
@@ -34,11 +33,11 @@ from torch_geometric_flare.functional.torch_internals import (
     fused_with_lse_backward,
 )
 
-# Queries of a block of threads.
+# Queries per block of threads.
 _TILE = 64
-# Blocks of threads that a multiprocessor holds.
+# Blocks of threads per multiprocessor.
 _BLOCKS = 2
-# A part with fewer keys is done before the kernel has started.
+# Smaller parts take less time than starting a kernel for them.
 _LEAST_KEYS = 1024
 
 
@@ -49,10 +48,10 @@ def key_splits(
 
     Args:
         num_keys: Keys of each batch entry.
-        num_queries: Queries of each.
+        num_queries: Queries of each batch entry.
         heads: Heads.
         batch: Batch entries.
-        multiprocessors: Of the GPU.
+        multiprocessors: Multiprocessors of the GPU.
     """
     blocks = batch * heads * -(-num_queries // _TILE)
     if blocks == 0:
@@ -81,7 +80,7 @@ def _repeat(x: Tensor, splits: int) -> Tensor:
 
 
 class _SplitAttention(torch.autograd.Function):
-    """Keys in parts, and the rest; a second derivative uses the explicit scores."""
+    """Attention with keys in equal parts and a rest; explicit second derivatives."""
 
     @staticmethod
     def forward(
@@ -117,8 +116,8 @@ class _SplitAttention(torch.autograd.Function):
                 return softmax_attention(q, k, v, None, scale)
 
             wanted = ctx.needs_input_grad[:3]
-            found = differentiable_gradients(again, (q, k, v), wanted, grad)
-            return *found, None, None
+            gradients = differentiable_gradients(again, (q, k, v), wanted, grad)
+            return *gradients, None, None
         grad = grad.contiguous()
         keys, values = (_parts(t[:, :, :main], splits) for t in (k, v))
         of_query, of_key, of_value = fused_with_lse_backward(
@@ -149,7 +148,7 @@ def split_attention(
         k: Keys, at least as many as parts.
         v: Values, as wide as the keys.
         scale: Factor on the scores.
-        splits: Parts of equal size; what is left of the keys is one more.
+        splits: Number of equal parts; the remaining keys form one more.
 
     Shapes:
         - `q`: $[B, H, M, D]$

@@ -142,7 +142,7 @@ class EqualSizeAttention(FullAttention):
             else:
                 runs.append([1, size])
         parts = rows.split([graphs * size for graphs, size in runs]) if runs else ()
-        # What has no points takes part in backward all the same.
+        # A process without points must take part in backward too.
         mixed = [] if runs else [rows.sum(1)]
         for part, (graphs, size) in zip(parts, runs, strict=True):
             maps = part.unflatten(0, (graphs, size)).permute(2, 0, 3, 1, 4)

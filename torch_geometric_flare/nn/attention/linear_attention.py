@@ -17,7 +17,7 @@ from torch_geometric_flare.nn.streaming.stage import Latents
 
 
 class LinearAttention(PointMixer):
-    r"""Normalised linear attention: points leave sums, and weigh them by their queries.
+    r"""Normalised linear attention: sums over points, weighted by queries.
 
     From GNOT, [arXiv 2302.14376](https://arxiv.org/abs/2302.14376). In each head, with
     queries and keys that pass a softmax over the head width $D$,
@@ -102,8 +102,8 @@ class LinearAttention(PointMixer):
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Weigh the sums by the query of each point."""
         q = self._split_heads(self.query(x)).softmax(dim=-1)
-        found = ragged_sum_decode(q, latents[0], layout)
-        total, weight = found[..., :-1], found[..., -1:]
+        sums = ragged_sum_decode(q, latents[0], layout)
+        total, weight = sums[..., :-1], sums[..., -1:]
         y = total / torch.where(weight == 0, 1.0, weight) + q
         out: Tensor = self.out(y.flatten(-2))
         return out

@@ -124,5 +124,5 @@ class LSHAttention(EqualSizeAttention):
 
 
 def _before(x: Tensor) -> Tensor:
-    """Return the chunk before each; zeros before the first."""
+    """Return the preceding chunk of each chunk; zeros for the first."""
     return torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], dim=2)

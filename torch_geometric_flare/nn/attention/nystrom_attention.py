@@ -24,9 +24,9 @@ class NystromAttention(EqualSizeAttention):
     and a linear map of $Y$ is the output. $A^+$ is approximated by six steps of
     $Z \leftarrow \tfrac14 Z(13 - AZ(15 - AZ(7 - AZ)))$ from
     $Z = A^\top/(\lVert A\rVert_1\lVert A\rVert_\infty)$. The published code also has an
-    init with the largest $\lVert A\rVert_1$ of the whole batch; here each matrix has
-    its own, so that graphs never depend on each other. There is no convolution beside
-    the attention. A graph of fewer than $m$ points has each point as a landmark.
+    init with the largest $\lVert A\rVert_1$ of the whole batch; here each matrix uses
+    only itself, so that graphs never depend on each other. The convolution beside the
+    attention is left out. A graph of fewer than $m$ points has each point as landmark.
 
     The segments depend on the order of the points: reordering them changes the result.
     The cost is $O(Nm)$ per graph.

@@ -75,7 +75,7 @@ class _SliceAttention(nn.Module):
             elif isinstance(module, nn.Conv2d):
                 # The reference leaves convolutions as PyTorch draws them.
                 module.reset_parameters()
-        # Slices start out as different as they can be.
+        # Slices start orthogonal.
         nn.init.orthogonal_(self.slice.weight)
 
     def process(self, state: SumState, latents: Latents = ()) -> Latents:
@@ -161,9 +161,8 @@ class PhysicsAttention(_SliceAttention, PointMixer):
 
     and a linear map of $y$ is the output. Points of weights $a_n$ have $a_n w_n$ in
     both sums, and where $\sum_n a_n < 1$ the $10^{-5}$ is multiplied by it. The maps
-    $W_s, W_q, W_k, W_v$ are shared by the heads; each has a temperature $\tau$ of its
-    own. Graphs of a batch never see each other, whatever their sizes. The cost is
-    $O(NG)$.
+    $W_s, W_q, W_k, W_v$ are shared by the heads; the temperature $\tau$ is not. Graphs
+    of a batch never see each other, whatever their sizes. The cost is $O(NG)$.
 
     Args:
         channels: Width $C$ of input and output.

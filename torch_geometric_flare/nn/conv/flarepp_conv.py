@@ -59,7 +59,7 @@ class FLAREPPConv(PointMixer):
         in_channels: Width of the input; -1 for that of the first input.
         out_channels: Width of the output; by default `in_channels`, if that is a
             positive number.
-        heads: Attention heads $H$, each with a gate $g$ of its own.
+        heads: Attention heads $H$, each with its own gate $g$.
         num_latents: Latents $M$ of each head, the rank of the operator.
         head_channels: Width $D$ of a head; by default `out_channels // heads`.
         bias: Whether the linear maps have a bias.

@@ -21,8 +21,8 @@ class GPSFLAREConv(GPSConv):
           \mathrm{Norm}(x + \mathrm{FLAREConv}(x)), \qquad
       x' = \mathrm{Norm}(h + \mathrm{MLP}(h))$$
 
-    Nothing is padded to the largest graph. To set the attribute `attn` of a `GPSConv`
-    does not do the same: its forward leaves out an attention that it does not know.
+    Nothing is padded to the largest graph. Setting the attribute `attn` of a `GPSConv`
+    is not enough: its forward skips attention of an unknown class.
 
     The default norm is over the channels of each point, so that no graph depends on
     its batch-mates. With `"batch_norm"`, the default of `GPSConv`, it does in training.

@@ -32,14 +32,14 @@ class LocalConv(MessagePassing):
     $w_j$ is the area (or length, or volume) that point $j$ stands for. So both sums are
     quadratures of integrals over a ball of the *length* $R$, cut at the boundary of the
     domain. On a finer mesh the layer is the same operator, with a smaller error of
-    quadrature. A number of neighbours instead of a length would make it another one.
+    quadrature. With a fixed number of neighbours the operator would change.
     The window $\kappa$ falls smoothly to zero at $R$, which makes that error small: no
     point enters or leaves with a jump. Edges longer than $R$ count for nothing.
 
     `transforms.RadiusEdges` of the same radius makes the edges, each point with itself
     included, and their weights. It is a kernel integral as in the graph kernel network,
     [arXiv 2003.03485](https://arxiv.org/abs/2003.03485), with a diagonal kernel, and
-    weights and a window of ours.
+    with the weights and the window in addition.
 
     Args:
         channels: Width of the features.
@@ -148,7 +148,7 @@ class LocalConv(MessagePassing):
         if edge_weight is not None:
             weight = weight * edge_weight
         total = scatter(weight, target, dim_size=x.size(0), reduce="sum")
-        # No weight at all, no sum.
+        # A point without any weight gets a sum of zero.
         total = torch.where(total > 0, total, 1.0)
         value = self.value(x)
         hidden = self.activation(self.kernel_in(offset.to(x.dtype)))

@@ -43,7 +43,7 @@ def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
     """
     if act == "gelu":
         return nn.GELU(approximate="tanh")
-    # Every MLP has parameters of its own, also those of its activation.
+    # Copied, so that MLPs do not share parameters of an activation.
     resolved: Callable[[Tensor], Tensor] = (
         activation_resolver(act) if isinstance(act, str) else copy.deepcopy(act)
     )
@@ -126,7 +126,7 @@ class ResidualMLP(nn.Module):
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
         self.num_layers = num_layers
-        # Beside the registered modules: a Module would be one twice.
+        # Not registered as a module: the layers register it.
         self.__dict__["act"] = act
         self.bias = bias
         self.input_residual = input_residual
@@ -162,7 +162,7 @@ class ResidualMLP(nn.Module):
             reset_carrying(self.layers[0])
 
     def materialise(self, in_channels: int) -> None:
-        """Set the width of the input, if the first input is to tell it.
+        """Set the width of the input of a lazy MLP.
 
         Args:
             in_channels: The width.

@@ -28,11 +28,11 @@ class DeepONet(nn.Module):
     `pos_channels` columns, which are the coordinates in the samples of this package.
 
     What it cannot do: every graph must have `num_points` points, and row $i$ must mean
-    the same place in each of them, as on one grid or in points that correspond. Points
-    in another order, random subsets, and meshes of their own per sample are out, and so
-    are `chunk_size`, `group` and `predict_stream`. Details between the sensors are
-    unseen. And each field is a sum of $C$ functions of the coordinates that are the
-    same for all samples, so steep fronts that move need a large $C$.
+    the same place in each of them, as on one grid or in points that correspond. It
+    cannot take points in another order, random subsets or a different mesh for each
+    sample, and has no `chunk_size`, `group` or `predict_stream`. Details between the
+    sensors are unseen. And each field is a sum of $C$ functions of the coordinates that
+    are the same for all samples, so steep fronts that move need a large $C$.
 
     Args:
         in_channels: Width of the input.

@@ -33,11 +33,11 @@ class FLAREHybrid(BlockNetwork):
       x \leftarrow x + \mathrm{FLAREConv}(\mathrm{LN}(x)), \qquad
       x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))$$
 
-    A variant of ours of FLARE ([arXiv 2508.12594](https://arxiv.org/abs/2508.12594))
-    for fields that vary within a few cells, such as a flow through a rough medium. What
-    is near is told by `LocalConv`, so keys and values are single linear maps and the
-    pointwise MLP is shallow. The neighborhood has a length, `radius`, and the average
-    over it is a quadrature: a network that was trained on one resolution may be used
+    A variant of FLARE ([arXiv 2508.12594](https://arxiv.org/abs/2508.12594))
+    for fields that vary within a few cells, such as a flow through a rough medium.
+    `LocalConv` resolves the neighborhood, so keys and values are single linear maps and
+    the pointwise MLP is shallow. The neighborhood has a length, `radius`, and the
+    average over it is a quadrature, so a network trained on one resolution may be used
     on another.
 
     Edges and weights come from `transforms.RadiusEdges(radius)`. Since messages pass

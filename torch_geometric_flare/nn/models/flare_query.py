@@ -34,7 +34,7 @@ class FLAREQuery(nn.Module):
     The *source* points carry the geometry, such as the surface of a car. They pass
     through `FLARE`, where block $l$ leaves a latent state $Z_l$. *Query* points, such
     as those of the air around the car, pass through a second stream, whose block $l$
-    reads that state at keys of its own:
+    reads that state with its own keys:
 
     $$q \leftarrow q + W_l\,\mathrm{softmax}_M(s\,K_l(\mathrm{LN}(q))\,Q_l^\top)\,Z_l,
       \qquad q \leftarrow q + \mathrm{MLP}_l(\mathrm{LN}(q))$$

@@ -28,7 +28,7 @@ class FNO(nn.Module):
     neither `chunk_size` nor `group` nor `predict_stream`. Its Fourier transforms are in
     single precision, whatever the precision of the model, and know no bfloat16;
     autocast works. A field that is not periodic leaves errors at the boundary, which
-    the maps of each point must mend.
+    the pointwise maps must correct.
 
     Args:
         in_channels: Width of the input.

@@ -42,7 +42,7 @@ def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
 
 
 class _Lift(nn.Module):
-    r"""What blocks carry of each point, side by side: $[g, f, x]$.
+    r"""The rows of blocks: geometry, state and inputs side by side, $[g, f, x]$.
 
     Rows are the inputs $x$ and, beside them, the code of the position if there is one.
     """

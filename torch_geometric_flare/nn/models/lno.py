@@ -100,7 +100,7 @@ class LNO(Backbone):
         self.chunk_size = chunk_size
 
         width = hidden_channels
-        # The points enter as they are, so in chunks nothing wider is kept of them.
+        # The lift is the identity, so that chunks keep only the inputs of points.
         self.lift = nn.Identity()
         self.blocks = nn.ModuleList(
             [

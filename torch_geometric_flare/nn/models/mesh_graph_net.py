@@ -24,10 +24,10 @@ class MeshGraphNet(nn.Module):
     `num_layers` of `MeshGraphConv` follow, and an MLP decodes the points. All MLPs but
     the last end in a `LayerNorm`.
 
-    A point hears from points at most `num_layers` edges away. The network takes any
-    graph, but it sees all points of a graph at once: it does not run in chunks, on
-    points spread over processes, or from file to file. `transforms.MeshEdges` makes
-    edges for samples that have none.
+    A point receives messages from at most `num_layers` edges away. The network takes
+    any graph, but needs all points of it at once: it does not run in chunks, on points
+    spread over processes, or from file to file. `transforms.MeshEdges` makes edges for
+    samples without them.
 
     Args:
         in_channels: Width of the input.

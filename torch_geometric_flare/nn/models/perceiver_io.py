@@ -217,7 +217,7 @@ class _LatentStage(nn.Module):
         given = (layout,) if self.condition_channels else ()
         q = self._split_heads(self.decoder_query(self.decoder_norm(x, *given)))
         k, v = (t.to(q.dtype) for t in latents)
-        # Here the points ask and the latents answer: their names are exchanged.
+        # Points are the queries here and latents the keys: names are swapped.
         y = ragged_flare_decode(k, q, v, layout, scale=self.scale)
         out: Tensor = self.decoder_out(y.flatten(-2))
         return out

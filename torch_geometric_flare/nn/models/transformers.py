@@ -1,8 +1,8 @@
 """Transformers: softmax attention among all points, and three of its approximations.
 
-Their attention leaves no state that merges, so they have no chunks, no points spread
-over processes and no `predict_stream`. `chunk_size` is there as in other models, so
-that asking for chunks is answered by a clear error.
+Their attention has no state that merges, so they cannot run in chunks, on points spread
+over processes or in `predict_stream`. They take `chunk_size` like other models, to
+refuse it with a clear error.
 """
 
 from torch_geometric_flare.nn.attention.linformer_attention import LinformerAttention
@@ -14,7 +14,7 @@ from torch_geometric_flare.nn.initialization import Init
 
 
 class Transformer(MixerBackbone):
-    r"""Softmax attention among all points of a graph, as a yardstick for the others.
+    r"""Softmax attention among all points of a graph, for comparison.
 
     The vanilla transformer that [arXiv 2508.12594](https://arxiv.org/abs/2508.12594)
     compares with, after [arXiv 1706.03762](https://arxiv.org/abs/1706.03762). A
@@ -32,8 +32,8 @@ class Transformer(MixerBackbone):
     practical on a CPU and some 100,000 on a GPU; `FLARE` is linear in $N$. The memory
     is linear.
 
-    Attention among all points leaves no state that merges. So the model cannot compute
-    in chunks, on points spread over processes, or in `predict_stream`, and says so.
+    Attention among all points has no state that merges. So the model cannot compute in
+    chunks, on points spread over processes, or in `predict_stream`, and says so.
 
     Args:
         in_channels: Width of the input.

@@ -12,7 +12,7 @@ from torch_geometric_flare.nn.checks import is_positive
 
 
 class Residual(Protocol):
-    """The features of all points, between two blocks over them."""
+    """The features of all points between two blocks."""
 
     def read(self, rows: slice) -> Tensor:
         """Return some rows."""
@@ -22,7 +22,7 @@ class Residual(Protocol):
 
 
 class MemoryResidual:
-    """Kept in memory."""
+    """Features kept in memory."""
 
     def __init__(self, points: int, channels: int, dtype: torch.dtype) -> None:
         self.features = torch.empty(points, channels, dtype=dtype)
@@ -37,7 +37,7 @@ class MemoryResidual:
 
 
 class FileResidual:
-    """Read and written, not mapped: mapped pages count as memory of the process."""
+    """Features in a file. Mapped pages would count as memory of the process."""
 
     def __init__(self, file: Any, channels: int, dtype: torch.dtype) -> None:
         self.file = file
@@ -72,7 +72,7 @@ def check_source(source: Any, channels: int) -> int:
         channels: Columns that the model takes.
 
     Raises:
-        TypeError: If it is no array.
+        TypeError: If it is not an array.
         ValueError: If it has another shape.
     """
     _check_array("source", source)
@@ -116,7 +116,7 @@ def check_sink(sink: Any, points: int, channels: int) -> None:
         channels: Fields of the model.
 
     Raises:
-        TypeError: If it is no array.
+        TypeError: If it is not an array.
         ValueError: If it has another shape, is of integers, or is read-only.
     """
     _check_array("sink", sink)
@@ -165,7 +165,7 @@ def write_rows(sink: Any, rows: slice, y: Tensor) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards each module in its own mode again."""
+    """Set evaluation mode, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -37,7 +37,7 @@ _MERGED_AT_ONCE = 16
 
 
 def in_chunks(chunk_size: int) -> bool:
-    """Return whether to compute in chunks: not where `torch.func` must see all."""
+    """Return whether to compute in chunks: not under a `torch.func` transform."""
     check_positive(chunk_size=chunk_size)
     return not is_transformed()
 
@@ -82,7 +82,7 @@ def encode_in_chunks(
         layout: The graphs.
         size: Rows of a chunk.
         group: Processes that hold the other points of these graphs.
-        latents: What encoding depends on, of each graph.
+        latents: Latents of each graph that encoding depends on.
 
     Shapes:
         - `x`: $[N, C]$
@@ -246,7 +246,7 @@ class _EncodeChunks(torch.autograd.Function):
 
 
 class _MapChunks(torch.autograd.Function):
-    """What is pointwise, given the states of the graphs."""
+    """A pointwise function of all chunks, given the latents of the graphs."""
 
     @staticmethod
     def forward(
@@ -327,7 +327,7 @@ def _chunks(function: Callable[..., Any], layout: PointBatch, size: int) -> list
 def _map(
     chunks: Sequence[Chunk], x: Tensor, latents: Latents, module: nn.Module
 ) -> Tensor:
-    """Join the rows that at least one chunk gives, one for each of its own."""
+    """Join the output rows of the chunks, of which there is at least one."""
     context, inputs = Context(module, x), (x, *latents)
     y: Tensor = _MapChunks.apply(  # type: ignore[no-untyped-call]
         chunks, context, len(inputs), *inputs, *context.parameters

@@ -1,4 +1,4 @@
-"""Predict past memory: points from a file, fields to a file."""
+"""Predict on more points than fit in memory, from file to file."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 
 Features = Callable[[slice], Tensor]
 
-# What is used of a model.
+# Attributes of a model that are used.
 _PARTS = (
     "in_channels",
     "out_channels",
@@ -87,7 +87,7 @@ def predict_stream(
         - `u`: $[1, G]$
 
     Raises:
-        TypeError: If `model` is no such network, or `source` or `sink` no array.
+        TypeError: If `model` is not such a network, or `source` or `sink` not an array.
         ValueError: If a shape or `chunk_size` is wrong, `lift`, `norm` or `head` are
             sharded over processes, `sink` is read-only or of integers, `residual_dtype`
             is not a floating-point type, or, in PyTorch Geometric's debug mode,
@@ -152,7 +152,7 @@ def stream_states(
             torch.no_grad() if sharded_parts(model) else torch.inference_mode()
         )
         stack.enter_context(evaluating(model))
-        # Under autocast not the precision of the parameters.
+        # Its precision differs from that of the parameters under autocast.
         probe = model.lift(like.new_empty(0, model.in_channels))
         width, dtype = probe.size(1), probe.dtype
         stored = residual_dtype or dtype
@@ -173,7 +173,7 @@ def stream_states(
         check_conditions(model, conditions)
 
         def layout(x: Tensor, rows: slice | None = None) -> PointBatch:
-            # Decoding names no rows: only encoding depends on weights.
+            # Rows are given to encode: decoding does not depend on weights.
             share = None
             if weight is not None and rows is not None:
                 share = read_rows(weight, rows, like)
@@ -238,7 +238,7 @@ def _run_block(
 
 
 def _check_model(model: Backbone) -> None:
-    # By its parts, as compiled models and look-alikes do as well.
+    # Check attributes instead of the class: compiled models have them too.
     missing = [name for name in _PARTS if not hasattr(model, name)]
     if missing:
         raise TypeError(

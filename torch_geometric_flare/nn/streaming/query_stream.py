@@ -51,7 +51,7 @@ def encode_stream(
         - `u`: $[1, G]$
 
     Raises:
-        TypeError: If `source` or `sink` is no array.
+        TypeError: If `source` or `sink` is not an array.
         ValueError: As `predict_stream`.
         FileNotFoundError: If `residual_dir` is not a folder.
 
@@ -92,7 +92,7 @@ def decode_stream(
         - `sink`: $[N_q, C_\text{q,out}]$
 
     Raises:
-        TypeError: If `source` or `sink` is no array.
+        TypeError: If `source` or `sink` is not an array.
         ValueError: If a shape or `chunk_size` is wrong, `sink` is read-only or of
             integers, or the state is of a model of other sizes or of several graphs.
     """

@@ -48,7 +48,7 @@ class _WithParameters(nn.Module):
 
 def sharded_parts(module: nn.Module) -> list[Any]:
     """Return the parts of a module that `fully_shard` was applied to."""
-    # Without this import, which takes long, nothing is.
+    # Nothing is sharded before the first import of this module, which is slow.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     kind = getattr(fsdp, "FSDPModule", None)
     return [] if kind is None else [m for m in module.modules() if isinstance(m, kind)]
@@ -59,7 +59,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
     """Gather sharded weights once, for methods that are called in place of forward."""
     parts = sharded_parts(module)
     if parts and torch.is_grad_enabled():
-        # The chunks of backward would find the gradients of gathered copies.
+        # Chunks would return gradients of the gathered copies, not of the shards.
         raise ValueError(
             "chunk_size is set, but the weights are sharded over processes "
             "(fully_shard), and gradients in chunks would be lost: set "
@@ -89,8 +89,8 @@ class Context:
         parameters = dict(module.named_parameters())
         self.names, self.parameters = [*parameters], [*parameters.values()]
         self.device = x.device.type
-        # Copies of weights must not be cached: they are made here without a graph, and
-        # would be found by later layers that need one.
+        # Autocast must not cache its copies of weights: made here without a graph,
+        # later layers that need one would reuse them.
         self.autocast = partial(
             torch.autocast,
             self.device,
@@ -104,9 +104,9 @@ class Context:
     def with_parameters(
         self, parameters: Sequence[Tensor]
     ) -> Callable[..., tuple[Tensor, ...]]:
-        """Return what calls a function while the module has these parameters.
+        """Return a callable that runs a function with these parameters of the module.
 
-        They may not be its own: `functional_call` lends others for a forward.
+        They may differ from its own: `functional_call` replaces them for a forward.
         """
         own = dict(self.module.named_parameters())
         pairs = list(zip(self.names, parameters, strict=True))
@@ -118,7 +118,7 @@ class Context:
 
     @contextmanager
     def same_random_numbers(self) -> Iterator[None]:
-        """Draw the same numbers again, and leave no trace."""
+        """Draw the random numbers of forward again, and restore the random state."""
         with torch.random.fork_rng(self.devices, device_type=self.device):
             torch.set_rng_state(self.random)
             set_device_states(self.devices, self.device_random, device_type=self.device)
@@ -133,10 +133,9 @@ class Context:
     ) -> list[Tensor | None]:
         """Recompute chunks, and return gradients for their inputs and parameters.
 
-        An input may have been computed from the parameters or from another input. The
-        gradient on that way belongs to whoever computed it. So gradients are taken for
-        views, which nothing but the chunk uses; these have a graph where the gradients
-        may be differentiated themselves.
+        An input may depend on the parameters or on another input; autograd adds that
+        part of the gradient elsewhere. So gradients are taken for views, which only the
+        chunk uses. The views keep a graph where gradients may be differentiated.
 
         Args:
             chunks: The chunks.

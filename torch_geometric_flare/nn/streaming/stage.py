@@ -1,4 +1,4 @@
-"""Layers on points that see each other through a state: what a network is made of."""
+"""Layers whose points see each other through a state."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
@@ -19,8 +19,8 @@ R = TypeVar("R")
 class Stage(Protocol):
     """A layer whose points see each other through a state that merges.
 
-    `encode_rows` is the only step that sees more than one point; it may be taken of any
-    part of the points, since states merge. `process` works on the latents of each
+    `encode_rows` is the only step that sees more than one point; it may run on any part
+    of the points, since states merge. `process` works on the latents of each
     graph, `decode_rows` on each point by itself. A layer that encodes several times
     has `num_encodes` above one: it then gets what `process` has made of the state
     before. So the same layer runs on all points at once, in chunks, on points spread
