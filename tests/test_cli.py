@@ -133,6 +133,8 @@ def test_print_config_and_help(capsys):
         (["compare", "--help"], "--models"),
         (["evaluate", "--help"], "meshes"),
         (["simulate", "--help"], "--num-train"),
+        (["spectrum", "--help"], "--vectors"),
+        (["ablate", "--help"], "--over"),
         (["--help"], "simulate"),
         (["--version"], "tgflare"),
     ):

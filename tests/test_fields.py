@@ -54,6 +54,7 @@ def test_choice_in_the_order_of_the_names():
     [
         ("pressure", "pressure", "pressure"),
         ("static-pressure (Pa)", "static_pressure_Pa", "static-pressure (Pa)"),
+        ("Größe p² (m²/s²)", "Größe_p_m_s", "Größe p² (m²/s²)"),
         ("Velocity[i] [m s^-1]", "Velocity_i_m_s_1", "Velocity[i] [m s^-1]"),
         ("region0:p", "region0_p", "region0:p"),
         ("2nd mode", "field_2nd_mode", "2nd mode"),

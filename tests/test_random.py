@@ -1,13 +1,14 @@
 """Whatever the package seeds or draws, the caller's random numbers stay as they are."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_flare import FLARE
+from torch_geometric_flare import FLARE, from_reference
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
@@ -166,6 +167,17 @@ def test_the_same_seed_gives_the_same_network(tmp_path):
         torch.rand(member)
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name])
+
+
+def test_reference_checkpoints_draw_nothing():
+    with np.load(Path(__file__).parent / "data" / "lno.npz") as file:
+        arrays = {key: torch.from_numpy(file[key]) for key in file.files}
+    state = {k.removeprefix("state/"): v for k, v in arrays.items() if "state/" in k}
+    seed()
+    expected = draw()
+    seed()
+    from_reference("lno", state, heads=2)
+    assert draw() == expected
 
 
 def test_state_is_restored_after_an_error():

@@ -63,6 +63,14 @@ def _compare(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _ablate(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments import run_ablation
+
+    text = "Train a model with all combinations of some options, and write a report."
+    run_ablation(text, arguments, "tgflare ablate")
+    return 0
+
+
 def _predict(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import predict_command_line
 
@@ -81,6 +89,14 @@ def _check(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments.check import check_command_line
 
     return check_command_line(arguments, "tgflare check")
+
+
+def _spectrum(arguments: Sequence[str]) -> int:
+    from torch_geometric_flare.experiments import spectrum_command_line
+
+    text = "Draw how many of its latents each block of a checkpoint uses."
+    spectrum_command_line(text, arguments, "tgflare spectrum")
+    return 0
 
 
 def _simulate(arguments: Sequence[str]) -> int:
@@ -130,9 +146,11 @@ def _print(facts: dict[str, str]) -> None:
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "train": (_train, "train a model on a benchmark problem"),
     "compare": (_compare, "train several models under one budget, with a report"),
+    "ablate": (_ablate, "vary options of a model under one budget, with a report"),
     "predict": (_predict, "predict fields on meshes of your own"),
     "evaluate": (_evaluate, "measure a checkpoint on a test split or on meshes"),
     "check": (_check, "check a folder of meshes, each against the others"),
+    "spectrum": (_spectrum, "draw how many latents each block of a checkpoint uses"),
     "simulate": (_simulate, "make a simulated data set"),
     "info": (_info, "describe this machine or a checkpoint"),
 }

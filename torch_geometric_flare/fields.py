@@ -134,7 +134,9 @@ def choose_arrays(fields: Fields, arrays: Fields) -> Fields:
 
 def _identifier(text: str) -> str:
     """Return a name that is like a text."""
-    name = re.sub(r"\W+", "_", text).strip("_") or "field"
+    # Letters of identifiers alone: `\w` has others too, such as "²".
+    kept = "".join(char if f"_{char}".isidentifier() else "_" for char in text)
+    name = re.sub("_+", "_", kept).strip("_") or "field"
     return name if name.isidentifier() else f"field_{name}"
 
 

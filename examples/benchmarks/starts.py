@@ -18,8 +18,11 @@ from pathlib import Path
 
 import torch
 
+from torch_geometric_flare.analysis import spectra, stable_rank
 from torch_geometric_flare.experiments import ELASTICITY, Selection
+from torch_geometric_flare.experiments.config import read_axis
 from torch_geometric_flare.experiments.run import make_module
+from torch_geometric_flare.recipes import change_recipe
 from torch_geometric_flare.training import (
     SurrogateDataModule,
     add_threads_option,
@@ -38,24 +41,10 @@ VARIANTS = [
 ]
 
 
-def change(recipe, values):
-    """The recipe with other values of its fields or of its model's arguments."""
-    own = {name: v for name, v in values.items() if hasattr(recipe, name)}
-    model = {name: v for name, v in values.items() if name not in own}
-    return replace(recipe, model={**recipe.model, **model}, **own)
-
-
-@torch.no_grad()
 def least_rank(surrogate, sample):
     """The least stable rank of the operators of a FLARE, mean over the heads."""
-    model = surrogate.model
-    x = model.lift(surrogate.encode_input(sample))
-    ranks = []
-    for block in model.blocks:
-        gather, scatter = block.mixer.attention_weights(block.mixer_norm(x))
-        ranks.append((gather * scatter).sum((0, 2)).mean().item())
-        x = block(x)
-    return min(ranks)
+    found = spectra(surrogate.model, surrogate.encode_input(sample))
+    return min(stable_rank(block.values).mean().item() for block in found)
 
 
 def run(recipe, splits, seed):
@@ -72,14 +61,6 @@ def run(recipe, splits, seed):
         "train": [round(v, 3) for v in history["train_relative_l2"]],
         "rank": [round(before, 2), round(least_rank(surrogate, splits.test[0]), 2)],
     }
-
-
-def value_of(text):
-    """A number where the text is one."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 @user_errors()
@@ -99,15 +80,14 @@ def main(argv=None):
     )
     variants = VARIANTS
     for text in args.over:
-        name, _, values = text.partition("=")
-        variants = [
-            {**variant, name: value_of(value)}
-            for variant in variants
-            for value in values.split(",")
-        ]
+        name, values = read_axis(text)
+        variants = [{**v, name: value} for v in variants for value in values]
     base = replace(ELASTICITY.recipe("FLARE", "quick"), epochs=EPOCHS)
     for variant in variants:
-        runs = [run(change(base, variant), splits, seed) for seed in range(args.seeds)]
+        runs = [
+            run(change_recipe(base, variant), splits, seed)
+            for seed in range(args.seeds)
+        ]
         errors = [one["test"] for one in runs]
         line = {
             **variant,

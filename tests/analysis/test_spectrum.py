@@ -4,6 +4,7 @@ import torch
 from torch_geometric_flare import FLARE, FLAREPP, FLAREConv, FLAREPPConv, Transolver
 from torch_geometric_flare.analysis import (
     effective_rank,
+    share_rank,
     spectra,
     spectrum,
     stable_rank,
@@ -13,6 +14,7 @@ from torch_geometric_flare.testing import run_processes
 
 CONVS = {
     "FLAREConv": lambda: FLAREConv(6, heads=2, num_latents=5, scale=1.5),
+    "shared latents": lambda: FLAREConv(6, heads=2, num_latents=5, shared_latents=True),
     "FLAREPPConv": lambda: FLAREPPConv(6, heads=2, num_latents=5),
 }
 
@@ -123,10 +125,27 @@ def test_spectra_of_all_blocks(model, chunk_size):
     found = spectra(model, x, chunk_size=chunk_size)
     features = model.lift(x)
     assert len(found) == 2
-    for block, values in zip(model.blocks, found, strict=True):
-        alone = spectrum(block.mixer, block.mixer_norm(features)).values
-        torch.testing.assert_close(values, alone)
+    for block, of_block in zip(model.blocks, found, strict=True):
+        alone = spectrum(block.mixer, block.mixer_norm(features))
+        torch.testing.assert_close(of_block, alone)
         features = block(features)
+
+
+def test_eigenvectors_of_all_blocks_are_in_the_order_of_the_points():
+    model = FLARE(3, 8, 1, num_layers=2, heads=2, num_latents=4).double()
+    sizes = (10, 900, 20, 905)  # a layout in another order
+    x = points(sum(sizes), 3)
+    batch = torch.arange(4).repeat_interleave(torch.tensor(sizes))
+    for found in (
+        spectra(model, x, batch, num_vectors=2, chunk_size=c) for c in (None, 300)
+    ):
+        for graph in (0, 2):
+            rows = batch == graph
+            alone = spectra(model, x[rows], num_vectors=2)
+            for one, of_block in zip(alone, found, strict=True):
+                vectors, sign = of_block.vectors[rows], one.vectors[:1].sign()
+                flip = sign * vectors[:1].sign()
+                torch.testing.assert_close(vectors * flip, one.vectors)
 
 
 @pytest.mark.parametrize("chunk_size", [None, 9])
@@ -138,7 +157,7 @@ def test_spectra_under_conditions(chunk_size):
     (found,) = spectra(model, x, batch, u=u, chunk_size=chunk_size)
     inside = model.blocks[0].mixer_norm(model.lift(x), batch, u)
     alone = spectrum(model.blocks[0].mixer, inside, batch).values
-    torch.testing.assert_close(found, alone)
+    torch.testing.assert_close(found.values, alone)
     with pytest.raises(ValueError, match="u is None"):
         spectra(model, x, batch)
 
@@ -147,6 +166,10 @@ def test_ranks():
     values = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, -1e-17]])
     torch.testing.assert_close(stable_rank(values), torch.tensor([1.0, 4, 2]))
     torch.testing.assert_close(effective_rank(values), torch.tensor([1.0, 4, 2]))
+    assert share_rank(values).tolist() == [1, 4, 2]
+    assert share_rank(values, 0.5).tolist() == [1, 2, 1]
+    with pytest.raises(ValueError, match="share is 1"):
+        share_rank(values, 1)
 
 
 def test_refuses_what_has_no_spectrum():
@@ -156,6 +179,8 @@ def test_refuses_what_has_no_spectrum():
         spectra(LNO(3, 8, 1), torch.randn(5, 3))
     with pytest.raises(ValueError, match="num_vectors"):
         spectrum(build(), points(), num_vectors=6)
+    with pytest.raises(ValueError, match="latent_blocks=2"):
+        spectra(FLARE(3, 8, 1, 1, 2, 4, latent_blocks=2), torch.randn(5, 3))
 
 
 @pytest.mark.parametrize("size", [10.0, 100.0, 1e4])

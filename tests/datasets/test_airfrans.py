@@ -189,3 +189,31 @@ def test_pickled(tmp_path):
     write(tmp_path)
     dataset = pickle.loads(pickle.dumps(AirfRANS(tmp_path)))
     assert torch.equal(dataset[1].pos, sample(1)["pos"])
+
+
+def uniform(number):
+    made = sample(number)
+    made["x"][:, :2] = torch.tensor([40.0 + number, 2.0])
+    return made
+
+
+def test_inlet_as_a_condition(tmp_path):
+    write(tmp_path, [uniform(number) for number in range(6)])
+    dataset = AirfRANS(tmp_path, inlet="condition")
+    plain = AirfRANS(tmp_path)
+    assert [str(field) for field in dataset.conditions] == ["inlet_velocity (m/s)"]
+    assert dataset.features == AirfRANS.features[1:]
+    assert plain.conditions == () and plain.features == AirfRANS.features
+    for number, (data, other) in enumerate(zip(dataset, plain, strict=True)):
+        assert data.u.tolist() == [[40.0 + number, 2.0]]
+        assert "u" not in other and "inlet_velocity" not in data
+        rest = torch.cat([other.x[:, :2], other.x[:, 4:]], dim=1)
+        assert torch.equal(data.x, rest) and torch.equal(data.y, other.y)
+
+
+def test_inlet_that_is_not_uniform(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ValueError, match=r"sample 0: inlet_velocity.*m/s.*'feature'"):
+        AirfRANS(tmp_path, inlet="condition")[0]
+    with pytest.raises(ValueError, match="inlet.*'constant'"):
+        AirfRANS(tmp_path, inlet="constant")

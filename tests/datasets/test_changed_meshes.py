@@ -66,6 +66,16 @@ def test_a_mesh_that_is_written_again_is_read_again(folder, reads, number, trans
     assert len(reads) == 1
 
 
+def test_a_mesh_of_the_same_size_with_its_old_time_is_read_again(folder):
+    assert values(folder, split="train") == [0, 1, 2, 3]
+    path = folder / "b02.vtp"
+    before = path.stat()
+    write(folder, 2, 7)  # as many bytes
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert values(folder, split="train") == [0, 1, 7, 3]
+
+
 def test_other_splits_of_the_same_meshes_see_it_too(folder):
     other = {"fractions": (0.5, 0, 0.5), "split": "test", "seed": 3}
     (index, *_) = [int(value) for value in values(folder, **other)]

@@ -726,3 +726,48 @@ def test_random_states_of_further_attempts():
     assert len(set(states)) == 10
     assert states[0] == sample_rng(0, "train", 3).random()
     assert states[1] != sample_rng(0, "train", 1).random()
+
+
+@dataclass(frozen=True)
+class Windy(Noise):
+    """Noise with a condition, and a parameter that it got later."""
+
+    gust: float = field(default=0.0, metadata={"omit_default": True})
+    conditions: ClassVar = (Field("wind", 1, "m/s"),)
+
+    def sample(self, rng):
+        return {**super().sample(rng), "wind": rng.random(1) + self.gust}
+
+
+def test_conditions_are_kept_in_files(tmp_path):
+    log = str(tmp_path / "log")
+    dataset = SimulatedDataset(tmp_path, Windy(log), 3, num_workers=0)
+    assert [str(field) for field in dataset.conditions] == ["wind (m/s)"]
+    u = torch.cat([data.u for data in dataset])
+    assert u.shape == (3, 1) and len(u.unique()) == 3
+    again = SimulatedDataset(tmp_path, Windy(log), 3, num_workers=0, pre_transform=add)
+    assert torch.equal(torch.cat([data.u for data in again]), u + 1)
+    other = SimulatedDataset(tmp_path, Windy(log, gust=5.0), 3, num_workers=0)
+    assert other.folder != dataset.folder and other[0].u > 5
+    assert SimulatedDataset(tmp_path, Noise(log), 1, num_workers=0).conditions == ()
+
+
+def add(data):
+    data.u = data.u + 1
+    return data
+
+
+def test_folders_of_simulators_without_conditions_stay():
+    from torch_geometric_flare.datasets.simulated import _digest, _manifest
+    from torch_geometric_flare.simulation import AirfoilFlow, PipeFlow
+
+    for simulator, label in (
+        (PipeFlow(), "9ea36ead4e8c"),
+        (PipeFlow(viscosity=0.007), "6c5e935f0e97"),
+        (AirfoilFlow(), "8a49f61294b5"),
+        (AirfoilFlow(mach=0.7), "bdf23feb791f"),
+    ):
+        assert _digest(json.dumps(_manifest(simulator, 0))) == label
+    ranged = _manifest(AirfoilFlow(incidence=(-2.0, 2.0)), 0)
+    assert ranged["conditions"] == [{"name": "incidence", "channels": 1, "unit": "°"}]
+    assert ranged["parameters"]["incidence"] == [-2.0, 2.0]

@@ -66,7 +66,7 @@ def test_what_may_come_with_it():
         ({"stress": None}, "'stress' is missing among 'flow', 'modulus', 'pos'"),
         ({"pos": None, "modulus": None}, "'modulus', 'pos' is missing"),
         ({"velocity": np.ones(SIZE)}, "'velocity' is neither a field nor a feature"),
-        ({"y": np.ones(SIZE)}, "'y' is neither .* x and y are made by the data set"),
+        ({"y": np.ones(SIZE)}, "'y' is neither .* x, y and u are made by the data set"),
         ({"stress": [0.0] * SIZE}, "'stress' must be a numeric array, got list"),
         ({"stress": np.full(SIZE, "a")}, "a numeric array, got an array of <U1"),
         ({"stress": np.full(SIZE, None)}, "a numeric array, got an array of object"),
@@ -125,3 +125,45 @@ def test_files_that_hold_no_sample(tmp_path, change, message):
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=rf"000000\.npz' is damaged: .*{message}"):
         read_sample(path, Simulator().fields)
+
+
+@dataclass
+class Conditioned(Simulator):
+    conditions: tuple = (Field("speed", 1, "m/s"), Field("wind", 2, "m/s"))
+
+
+def test_conditions_become_u(tmp_path):
+    given = {"speed": np.array(40.0), "wind": np.array([1.0, -2.0])}
+    arrays = make_arrays(Conditioned(), raw(**given))
+    assert set(arrays) == {"x", "y", "u", "pos", "modulus"}
+    assert arrays["u"].tolist() == [[40.0, 1.0, -2.0]]
+    assert arrays["u"].dtype == np.float32
+    path = tmp_path / "000000.npz"
+    np.savez(path, **arrays)
+    simulator = Conditioned()
+    data = read_sample(path, simulator.fields, simulator.conditions)
+    assert data.u.tolist() == [[40.0, 1.0, -2.0]]
+    assert data.x.size(1) == 3 and "speed" not in data
+    np.savez(path, **{**arrays, "u": arrays["u"][:, :2]})
+    with pytest.raises(ValueError, match=r"u has the shape \(1, 2\).*\(1, 3\)"):
+        read_sample(path, simulator.fields, simulator.conditions)
+    del arrays["u"]
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="lacks u"):
+        read_sample(path, simulator.fields, simulator.conditions)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wind": None}, "'wind' is missing"),
+        ({"wind": np.ones(3)}, r"'wind' .*\(2,\), got \(3,\)"),
+        ({"wind": np.ones((1, 2))}, r"'wind' .*\(2,\), got \(1, 2\)"),
+        ({"speed": np.array(np.nan)}, "'speed' has values that are not finite"),
+        ({"speed": 40.0}, "'speed' must be a numeric array, got float"),
+    ],
+)
+def test_wrong_conditions(change, message):
+    given = {"speed": np.array([40.0]), "wind": np.ones(2), **change}
+    with pytest.raises(ValueError, match=message):
+        make_arrays(Conditioned(), raw(**given))

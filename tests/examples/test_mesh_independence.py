@@ -2,8 +2,9 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
+import pyvista as pv
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
@@ -98,22 +99,13 @@ def test_orders_of_refinement(capsys, monkeypatch):
         assert orders[name, "none"] < 0.7
 
 
-def test_spectra_of_a_checkpoint(checkpoint, tmp_path, monkeypatch):
-    module = load("spectrum")
-    sample = torch.rand(50, 3) * torch.tensor(Notchback.coordinate_bounds[1])
-
-    class Cars:
-        sample = "car"
-
-        @staticmethod
-        def load(selection):
-            return type("Splits", (), {"test": [data]})
-
-    from torch_geometric.data import Data
-
-    data = Data(pos=sample)
-    monkeypatch.setattr(module, "find_benchmark", lambda name: Cars)
-    (block,) = module.main([str(checkpoint)])
+def test_spectra_of_a_checkpoint(checkpoint, tmp_path):
+    lower, upper = map(np.array, Notchback.coordinate_bounds)
+    body = pv.Sphere(theta_resolution=6, phi_resolution=6)
+    body.points = (lower + upper) / 2 + body.points * (upper - lower)
+    body.save(tmp_path / "body.vtp")
+    found = load("spectrum").main([str(checkpoint), str(tmp_path / "body.vtp")])
+    (block,) = found["body_vtp"]
     assert all(1 <= used <= 4 for used in block["latents_for_95_percent"])
     assert len(block["eigenvalues"]) == 2
-    assert (tmp_path / "spectrum.png").exists()
+    assert (tmp_path / "spectrum_body_vtp.png").exists()

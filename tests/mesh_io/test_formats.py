@@ -180,3 +180,12 @@ def test_what_meshio_writes_outside_of_the_standard(tmp_path, name, kind):
         read_mesh(path)
     text = str(caught.value)
     assert text.startswith(f"mesh={str(path)!r} ") and "\n" not in text
+
+
+@pytest.mark.parametrize("suffix", [".cgns", ".vts"])
+def test_what_is_not_a_file_of_its_suffix(tmp_path, suffix):
+    path = tmp_path / f"case{suffix}"
+    path.write_text("not a mesh\n" * 20)
+    with pytest.raises(ValueError, match=rf"case.*broken.*a {suffix} file") as error:
+        read_mesh(path)
+    assert "Pipeline" not in str(error.value)

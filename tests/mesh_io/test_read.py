@@ -207,6 +207,14 @@ def test_everything_of_a_file_is_kept(tmp_path):
         assert found.cell_data["part"].dtype == np.int16
 
 
+def test_names_of_arrays_that_xml_would_read_as_its_own(tmp_path):
+    mesh = pv.Plane(i_resolution=1, j_resolution=1)
+    mesh.clear_data()
+    mesh.cell_data["p > 0 & q"] = [3.0]
+    mesh.save(tmp_path / "a.vtk")
+    assert read_mesh(tmp_path / "a.vtk").cell_data["p > 0 & q"].tolist() == [3]
+
+
 def test_polyhedra(tmp_path):
     mesh = pv.examples.cells.Polyhedron()
     mesh.save(tmp_path / "a.vtu", binary=False)

@@ -49,6 +49,20 @@ def test_plane_points_lie_at_height_zero_and_gradients_are_left_behind(tmp_path)
     assert (cloud.points[:, 2] == 0).all()
 
 
+@pytest.mark.parametrize("suffix", [".vtp", ".vtu"])
+def test_names_of_arrays_that_xml_would_read_as_its_own(tmp_path, suffix):
+    mesh = pv.Plane(i_resolution=1, j_resolution=1).triangulate()
+    mesh = mesh if suffix == ".vtp" else mesh.cast_to_unstructured_grid()
+    mesh.clear_data()
+    for name in ("p > 0", "a & b", "<v>", 'the "q"', "two\nlines", "&amp;"):
+        mesh.cell_data[name] = np.arange(2.0)
+    names = list(mesh.cell_data)
+    read = pv.read(save_dataset(mesh, tmp_path / f"a{suffix}"))
+    assert sorted(read.cell_data) == sorted(names)
+    assert read.cell_data["p > 0"].tolist() == [0, 1]
+    assert list(mesh.cell_data) == names
+
+
 def test_replaces_a_file_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "a.vtp"
     path.write_text("old")

@@ -21,6 +21,7 @@ def networks():
     return [
         FLAREConv(8, heads=2, num_latents=3, scale=0.7),
         FLAREConv(8, heads=2, num_latents=3, qk_norm=True, init="paper"),
+        FLAREConv(8, heads=2, num_latents=3, shared_latents=True, latent_blocks=2),
         FLAREPPConv(8, heads=2, num_latents=3),
         FLARE(8, 8, 8, **SMALL),
         FLAREPP(8, 8, 8, **SMALL),

@@ -16,6 +16,10 @@ def operator(**options):
     return FLAREConv(3, 4, heads=2, num_latents=5, qk_norm=True, **options).double()
 
 
+def with_latent_blocks():
+    return operator(shared_latents=True, latent_blocks=1)
+
+
 def rows_of(sizes=SIZES):
     x = torch.rand(sum(sizes), 3, dtype=torch.float64)
     batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
@@ -38,7 +42,7 @@ def gradients(module, y):
     return torch.autograd.grad((y * weights).sum(), list(module.parameters()))
 
 
-@pytest.mark.parametrize("make", [network, operator])
+@pytest.mark.parametrize("make", [network, operator, with_latent_blocks])
 def test_padded_graphs_are_graphs(make):
     module = make()
     x, batch = rows_of()
@@ -49,7 +53,7 @@ def test_padded_graphs_are_graphs(make):
     torch.testing.assert_close(y[mask], expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("make", [network, operator])
+@pytest.mark.parametrize("make", [network, operator, with_latent_blocks])
 def test_traced_and_eager_agree_whatever_is_in_the_padding(make):
     module = make()
     torch.compiler.reset()  # the loop of blocks is the same code for all networks

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.simulation import AirfoilFlow, AirfoilShape, NotConverged
+from torch_geometric_flare.simulation import (
+    AirfoilFlow,
+    AirfoilShape,
+    AirfoilSolution,
+    NotConverged,
+)
 
 STREAM_SPEED = 0.8 * np.sqrt(1.4)
 
@@ -20,12 +25,12 @@ def shock(flow):
     return np.interp(-1.0, -mach[at : at + 2], x[at : at + 2])
 
 
-def lift(flow):
+def lift(flow, speed=STREAM_SPEED):
     """Return the lift coefficient, from the pressure at the nodes of the surface."""
     surface, pressure = flow.nodes[50:171, 0], flow.pressure[50:171, 0]
     return (
         (0.5 * (pressure[1:] + pressure[:-1]) * np.diff(surface[:, 0])).sum()
-        / (0.5 * STREAM_SPEED**2)
+        / (0.5 * speed**2)
         * -1.0
     )
 
@@ -114,6 +119,9 @@ def test_a_flow_that_has_not_settled_is_never_returned():
         ("mach", 0.4),
         ("mach", 1.2),
         ("mach", float("nan")),
+        ("mach", (0.6, 0.95)),
+        ("mach", (0.8, 0.6)),
+        ("incidence", 6.0),
         ("deformation", -0.01),
         ("deformation", 0.07),
         ("coarse_iterations", 0),
@@ -123,6 +131,43 @@ def test_a_flow_that_has_not_settled_is_never_returned():
 def test_bad_arguments(argument, value):
     with pytest.raises(ValueError, match=f"`{argument}` must be"):
         AirfoilFlow(**{argument: value})
+
+
+@pytest.mark.slow
+def test_lift_at_one_degree():
+    flow = AirfoilFlow(mach=0.6, incidence=(-2.0, 2.0))
+    found = flow.solve(AirfoilShape(), incidence=1.0)
+    # A thin airfoil has 2 pi by the angle in radians, by Prandtl and Glauert over 0.8.
+    thin = 2 * np.pi * np.radians(1.0) / 0.8
+    assert thin < lift(found, 0.6 * np.sqrt(1.4)) < 1.15 * thin
+
+
+def test_conditions_are_those_that_are_drawn(monkeypatch):
+    asked = []
+
+    def solve(self, shape, refinement=1, *, mach, incidence):
+        asked.append((shape, mach, incidence))
+        zero = np.zeros((3, 2))
+        return AirfoilSolution(np.zeros((3, 2, 2)), zero, zero, zero, zero, 0.0)
+
+    monkeypatch.setattr(AirfoilFlow, "solve", solve)
+    rng = np.random.default_rng
+    both = AirfoilFlow(mach=(0.6, 0.82), incidence=(-2.0, 2.0))
+    assert [str(field) for field in both.conditions] == ["mach", "incidence (°)"]
+    sample = both.sample(rng(1))
+    shape, mach, incidence = asked[0]
+    assert (sample["mach"], sample["incidence"]) == ([mach], [incidence])
+    assert 0.6 < mach < 0.82 and -2 < incidence < 2
+    tilted = AirfoilFlow(incidence=(-2.0, 2.0))
+    assert set(tilted.sample(rng(1))) == {"pos", "mach_number", "grid", "incidence"}
+    AirfoilFlow().sample(rng(1))
+    assert repr(asked[-1]) == repr((shape, 0.8, 0.0))  # the shape is drawn first
+    assert AirfoilFlow().conditions == ()
+
+
+def test_one_number_is_needed_to_solve():
+    with pytest.raises(ValueError, match=r"mach.*\(0\.6, 0\.82\)"):
+        AirfoilFlow(mach=(0.6, 0.82)).solve(AirfoilShape())
 
 
 @pytest.mark.slow

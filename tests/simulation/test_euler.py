@@ -7,8 +7,12 @@ from torch_geometric_flare.simulation.euler import CGridEuler
 GRID = AirfoilShape.sample(np.random.default_rng(3), 0.05).c_grid()
 
 
-def test_the_free_stream_is_kept():
-    flow = CGridEuler(GRID, 50, 0.8, np.float64)
+@pytest.mark.parametrize("incidence", [0.0, 3.0])
+def test_the_free_stream_is_kept(incidence):
+    flow = CGridEuler(GRID, 50, 0.8, np.float64, incidence)
+    velocity = flow.state[1:3, 0, 0] / np.sqrt(1.4)
+    assert np.hypot(*velocity) == pytest.approx(0.8)
+    assert np.degrees(np.arctan2(*velocity[::-1])) == pytest.approx(incidence)
     before = flow.state.copy()
     flow.update_ghosts()
     # Beside the airfoil the free stream is not a solution: it crosses the wall.
@@ -62,3 +66,13 @@ def test_precision_stays(dtype):
     flow = CGridEuler(GRID[::2, ::2], 25, 0.8, dtype)
     flow.iterate(2, 6.0)
     assert flow.state.dtype == flow.pressure.dtype == flow.residual().dtype == dtype
+
+
+def test_the_opposite_incidence_is_the_mirror_image():
+    grid = AirfoilShape().c_grid()[::2, ::2]
+    up, down = (CGridEuler(grid, 25, 0.7, np.float64, angle) for angle in (2.0, -2.0))
+    for flow in (up, down):
+        flow.iterate(20, 6.0)
+    mirrored = down.cells[:, :, ::-1] * np.reshape([1, 1, -1, 1], (4, 1, 1))
+    np.testing.assert_allclose(up.cells, mirrored, atol=1e-10)
+    assert np.abs(up.cells - down.cells).max() > 1e-2

@@ -127,8 +127,10 @@ def test_newton_that_does_not_converge_raises():
         ({"elements_along": 3}, "`elements_along` must be an integer of at least 4"),
         ({"elements_across": 2.0}, "`elements_across` must be an integer of at least"),
         ({"elements_across": 1}, "at least 2, got 1"),
-        ({"viscosity": 0.0}, "`viscosity` must be positive and finite, got 0.0"),
-        ({"viscosity": np.nan}, "`viscosity` must be positive and finite"),
+        ({"viscosity": 0.0}, "`viscosity` .*1e-06.* got 0.0"),
+        ({"viscosity": np.nan}, "`viscosity` .*nan"),
+        ({"viscosity": (0.01, 0.002)}, r"`viscosity` .*\(0\.01, 0\.002\)"),
+        ({"viscosity": (0.0, 0.002)}, r"`viscosity` .*\(0\.0, 0\.002\)"),
     ],
 )
 def test_bad_parameters(parameters, message):
@@ -140,3 +142,34 @@ def test_bad_parameters(parameters, message):
 def test_bad_coefficients(bad):
     with pytest.raises(ValueError, match="must hold 5 x 2 finite numbers"):
         PipeFlow().solve(bad)
+
+
+def test_viscosities():
+    flow = PipeFlow(16, 4, viscosity=(0.002, 0.01))
+    for viscosity in (0.002, 0.005, 0.01):
+        pressure = flow.solve(np.zeros((5, 2)), viscosity).pressure
+        np.testing.assert_allclose(pressure[0] / viscosity, 80.0, rtol=1e-9)
+    with pytest.raises(ValueError, match=r"viscosity.*\(0\.002, 0\.01\)"):
+        flow.solve(np.zeros((5, 2)))
+    assert PipeFlow().conditions == ()
+    assert [str(field) for field in flow.conditions] == ["viscosity"]
+
+
+def test_a_drawn_viscosity_is_that_of_the_flow():
+    sample = PipeFlow(16, 4, viscosity=(0.002, 0.01)).sample(rng(3))
+    (viscosity,) = sample.pop("viscosity")
+    assert 0.002 < viscosity < 0.01
+    same = PipeFlow(16, 4, viscosity=viscosity).sample(rng(3))
+    assert set(same) == set(sample)
+    for name, values in sample.items():
+        np.testing.assert_array_equal(values, same[name])
+
+
+def test_viscosities_are_even_by_their_logarithm():
+    from torch_geometric_flare.simulation.parameter import draw
+
+    drawn = [np.log(draw(rng(n), (0.002, 0.01), log=True)) for n in range(400)]
+    share = (np.array(drawn) - np.log(0.002)) / np.log(5.0)
+    assert share.min() > 0 and share.max() < 1
+    assert abs(share.mean() - 0.5) < 0.05
+    assert np.std(share) == pytest.approx(12**-0.5, rel=0.1)

@@ -95,3 +95,14 @@ def test_errors():
     edges = torch.zeros(2, 1, dtype=torch.long)
     with pytest.raises(ValueError, match="`edge_index`, which names points"):
         RandomMirror(0)(Data(pos=pos, grid=(2, 3), edge_index=edges))
+
+
+def test_odd_conditions_change_their_sign():
+    u = torch.tensor([[0.7, 2.0, -1.0]])
+    data = Data(pos=torch.rand(5, 2), u=u)
+    mirror = RandomMirror(1, p=1.0, odd=(1, 2))
+    assert mirror(data).u.tolist() == [[pytest.approx(0.7), -2.0, 1.0]]
+    assert torch.equal(data.u, torch.tensor([[0.7, 2.0, -1.0]]))
+    assert RandomMirror(1, p=0.0, odd=(1,))(data).u is u
+    assert "u" not in mirror(Data(pos=torch.rand(5, 2)))
+    assert repr(mirror) == "RandomMirror(1, p=1.0, odd=[1, 2])"

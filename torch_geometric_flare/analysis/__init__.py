@@ -1,11 +1,17 @@
 """What a trained network does: the spectra of its operators."""
 
-from torch_geometric_flare.analysis.spectrum import (
-    Spectrum,
+from torch_geometric_flare.analysis.ranks import (
     effective_rank,
-    spectra,
-    spectrum,
+    share_rank,
     stable_rank,
 )
+from torch_geometric_flare.analysis.spectrum import Spectrum, spectra, spectrum
 
-__all__ = ["Spectrum", "effective_rank", "spectra", "spectrum", "stable_rank"]
+__all__ = [
+    "Spectrum",
+    "effective_rank",
+    "share_rank",
+    "spectra",
+    "spectrum",
+    "stable_rank",
+]

@@ -97,8 +97,9 @@ def spectrum(
 
     Raises:
         TypeError: If `conv` is another module.
-        ValueError: As the forward of `conv`; also if `num_vectors` is above the number
-            of latents, or given for `PhysicsAttention`, or `x` or a parameter is not
+        ValueError: As the forward of `conv`; also if `conv` has `latent_blocks`, which
+            make it no linear map of the values, or `num_vectors` is above the number of
+            latents, or given for `PhysicsAttention`, or `x` or a parameter is not
             finite.
 
     Examples:
@@ -110,6 +111,11 @@ def spectrum(
         raise TypeError(
             f"conv is a {type(conv).__name__}, expected FLAREConv, FLAREPPConv or "
             "PhysicsAttention"
+        )
+    if getattr(conv, "latent_blocks", 0):
+        raise ValueError(
+            f"conv has latent_blocks={conv.latent_blocks}: attention among the latents "
+            "makes it no linear map of the values, so it has no eigenvalues"
         )
     most = 0 if isinstance(conv, PhysicsAttention) else conv.num_latents
     if not 0 <= num_vectors <= most:
@@ -233,7 +239,8 @@ def spectra(
     u: Tensor | None = None,
     chunk_size: int | None = None,
     group: "ProcessGroup | None" = None,
-) -> list[Tensor]:
+    num_vectors: int = 0,
+) -> list[Spectrum]:
     """Return the spectra of all blocks of a network.
 
     Args:
@@ -247,6 +254,7 @@ def spectra(
         u: Conditions of each graph, as `model` takes them.
         chunk_size: Points to compute at a time; `None` for all at once.
         group: Processes that hold the other points of these graphs.
+        num_vectors: Eigenvectors to return with the eigenvalues.
 
     Shapes:
         - `x`: $[N, C]$
@@ -254,11 +262,11 @@ def spectra(
         - `u`: $[B, G]$
 
     Returns:
-        For each block eigenvalues in descending order, $[B, H, M]$ in float64.
+        The spectrum of each block.
 
     Raises:
         TypeError: If `model` is another network.
-        ValueError: As the forward of `model`.
+        ValueError: As the forward of `model`, and as `spectrum`.
     """
     blocks: Sequence[Any] = list(getattr(model, "blocks", ()))
     if not isinstance(model, Backbone) or not all(
@@ -274,46 +282,20 @@ def spectra(
     check_positive(chunk_size=chunk_size)
     size = chunk_size or max(1, len(rows))
     rows = map_points(model.lift, model.input_rows(rows, layout), size)
-    values = []
+    found = []
     for block in blocks:
         given = (layout,) if block.condition_channels else ()
         inside = block.mixer_norm(layout.sort(rows), *given)
         of_block = spectrum(
-            block.mixer, inside, layout, chunk_size=chunk_size, group=group
+            block.mixer,
+            inside,
+            layout,
+            chunk_size=chunk_size,
+            group=group,
+            num_vectors=num_vectors,
         )
-        values.append(of_block.values)
+        if of_block.vectors is not None and layout is not batch:
+            of_block = of_block._replace(vectors=layout.unsort(of_block.vectors))
+        found.append(of_block)
         rows = run_in_chunks(block, rows, layout, size, group)
-    return values
-
-
-def stable_rank(values: Tensor) -> Tensor:
-    r"""Return $\sum_i \lambda_i$: how many patterns pass, since the largest is one.
-
-    Args:
-        values: Eigenvalues.
-
-    Shapes:
-        - `values`: $[\ldots, M]$
-
-    Returns:
-        $[\ldots]$, from 1 to $M$.
-    """
-    return values.sum(dim=-1)
-
-
-def effective_rank(values: Tensor) -> Tensor:
-    r"""Return $e^{H(p)}$ of the shares $p = \lambda / \sum \lambda$.
-
-    Args:
-        values: Eigenvalues, not negative but for rounding.
-
-    Shapes:
-        - `values`: $[\ldots, M]$
-
-    Returns:
-        $[\ldots]$, from 1 to $M$; 0 where all eigenvalues are, as of no points.
-    """
-    total = values.clamp_min(0).sum(dim=-1, keepdim=True)
-    shares = values.clamp_min(0) / torch.where(total == 0, 1.0, total)
-    rank: Tensor = torch.special.entr(shares).sum(dim=-1).exp()
-    return torch.where(total.squeeze(-1) == 0, 0.0, rank)
+    return found

@@ -86,7 +86,7 @@ class AhmedML(SurfaceRuns):
 
     available_fields: ClassVar[Fields] = DrivAerML.available_fields
     """The targets that `fields` chooses from."""
-    conditions: ClassVar[Fields] = (
+    conditions: Fields = (
         Field("body_length", unit="mm", source="body-length"),
         Field("body_height", unit="mm", source="body-height"),
         Field("body_width", unit="mm", source="body-width"),

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch_geometric.data import Data, Dataset
 
 from torch_geometric_flare.datasets.arrays import describe_gaps
@@ -27,6 +28,9 @@ class AirfRANS(Dataset):
       and `turbulent_viscosity` (kinematic, in m²/s);
     - `surf` [N], true on the airfoil.
 
+    The inlet velocity is the same at all points of a sample. With `inlet="condition"`
+    it is `u` [1, 2] and not in `x` [N, 5].
+
     All samples are kept in memory, as in PyTorch Geometric.
 
     Args:
@@ -34,12 +38,15 @@ class AirfRANS(Dataset):
         task: `"full"`, `"scarce"` (200 samples to train on), `"reynolds"` or `"aoa"`
             (the test split has other Reynolds numbers or angles of attack).
         split: `"train"` or `"test"`; `"scarce"` has the test split of `"full"`.
+        inlet: Whether the inlet velocity is a `"feature"` of each point or a
+            `"condition"` of the sample.
         transform: Applied to a sample whenever it is indexed.
         force_reload: Whether to process the raw files again.
 
     Raises:
         ValueError: If an argument is none of its choices, a file holds more than
-            tensors, the two raw files disagree, or a sample is malformed.
+            tensors, the two raw files disagree, a sample is malformed, or its inlet
+            velocity as a condition is not the same at all points.
     """
 
     fields: ClassVar[Fields] = (
@@ -48,12 +55,14 @@ class AirfRANS(Dataset):
         Field("turbulent_viscosity", 1, "m²/s"),
     )
     """What the columns of `y` are."""
-    features: ClassVar[Fields] = (
+    features: Fields = (
         Field("inlet_velocity", 2, "m/s"),
         Field("wall_distance", 1, "m"),
         Field("normal", 2),
     )
     """What the columns of `x` after the coordinates are."""
+    conditions: Fields = ()
+    """What the columns of `u` are."""
 
     def __init__(
         self,
@@ -62,6 +71,8 @@ class AirfRANS(Dataset):
         split: str = "train",
         transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
+        *,
+        inlet: Literal["feature", "condition"] = "feature",
     ) -> None:
         # Importing all data sets of PyTorch Geometric takes a while.
         from torch_geometric_flare.datasets.airfrans_files import CheckedAirfRANS
@@ -72,6 +83,10 @@ class AirfRANS(Dataset):
             )
         if split not in ("train", "test"):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
+        if inlet not in ("feature", "condition"):
+            raise ValueError(f"inlet must be 'feature' or 'condition', got {inlet!r}.")
+        if inlet == "condition":
+            self.conditions, self.features = self.features[:1], self.features[1:]
         self._official = CheckedAirfRANS(
             os.fspath(root), task, split == "train", force_reload=force_reload
         )
@@ -92,10 +107,20 @@ class AirfRANS(Dataset):
 
         data = self._official[idx]
         check_shapes(data.to_dict(), f"sample {idx}")
-        for name, columns in channel_slices(self.features).items():
+        for name, columns in channel_slices(type(self).features).items():
             data[name] = data.x[:, columns]
         for key in ("pos", "x", "y"):
             if gaps := describe_gaps(data[key].numpy()):
                 raise ValueError(f"sample {idx}: {key} has {gaps}.")
         data.x = make_input(data, self.features)
+        if self.conditions:
+            inlet = data.inlet_velocity
+            del data.inlet_velocity
+            if not torch.equal(inlet, inlet[:1].expand_as(inlet)):
+                low, high = inlet.amin(0).tolist(), inlet.amax(0).tolist()
+                raise ValueError(
+                    f"sample {idx}: inlet_velocity is {low} to {high} m/s, not the "
+                    "same at all points: take it as inlet='feature'."
+                )
+            data.u = inlet[:1].clone()
         return data

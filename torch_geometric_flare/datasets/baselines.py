@@ -63,7 +63,7 @@ class MeanSample:
                 first, field, total = (
                     data,
                     torch.zeros_like(y),
-                    torch.zeros(y.shape[1:]),
+                    y.new_zeros(y.shape[1:]),
                 )
             correspond = correspond and points_correspond(first, data)
             if correspond:

@@ -18,6 +18,13 @@ from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._files import sha256_of
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
+from torch_geometric_flare.datasets.cases import (
+    TABLE,
+    Case,
+    field_data_case,
+    join_case,
+    read_cases,
+)
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.datasets.split_by_name import split_by_name
@@ -42,6 +49,9 @@ class SurrogateArguments(TypedDict):
     location: str
     weighted: bool
     feature_bounds: tuple[list[float], list[float]] | None
+    conditions: Fields
+    condition_normalizer: Normalizer | None
+    condition_bounds: tuple[list[float], list[float]] | None
 
 
 class MeshFolder(ConvertedFiles):
@@ -56,6 +66,7 @@ class MeshFolder(ConvertedFiles):
     - each feature [N, C] under its name, or that of `transforms.feature_key` where the
       name has a meaning already, such as `area`; likewise in double precision where it
       must be, as time stamps;
+    - `u` [1, G], the `conditions` side by side, in their own units;
     - `weight` [N], the area, volume or length that each cell or vertex stands for;
       none of points without cells;
     - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
@@ -67,6 +78,14 @@ class MeshFolder(ConvertedFiles):
     A feature is, in this order, the mesh's array of that name at the chosen location,
     numbers in its field data that hold for the whole mesh (such as the speed of the
     inlet), or, if it is called `normal` or `area`, computed.
+
+    A condition, a quantity of the whole mesh such as the speed of the inlet, is in the
+    file `cases.csv` beside the meshes or in the field data of the mesh. The table has a
+    line for each mesh, whose file name is in the column `mesh`, and a column called as
+    the condition, with its unit behind it or without:
+
+        mesh,speed (m/s),angle_of_attack (°)
+        wing_00.vtp,40,-2.5
 
     VTK reads no fields from `.stl` and `.ply`. With `fields=()` such a folder gives
     shapes without `y`; to train, save the meshes as `.vtp`.
@@ -84,6 +103,10 @@ class MeshFolder(ConvertedFiles):
             Otherwise the source of a field says which array it is read from, as in
             `Field("pressure", 1, "Pa", source="static-pressure (Pa)")`.
         features: The inputs beside the coordinates, likewise.
+        conditions: Quantities of the whole mesh, likewise; their source is the name of
+            their column or field data.
+        broadcast: Make the conditions features, the same at all points of a mesh, for
+            networks without `u`.
         location: Where fields and features lie: `"cell"` or `"point"`.
         fractions: Shares of the training, validation and test split, of sum 1. They are
             the chances of a mesh to get there.
@@ -108,8 +131,9 @@ class MeshFolder(ConvertedFiles):
         OSError: If `cache` cannot be written to.
         ValueError: If an argument is none of its choices, there are too few meshes for
             the splits, or a file is malformed, was written by a prediction, or lacks an
-            array. The message names the file, the array and those found. With `check`,
-            if a check finds an error; the message is the table of all errors.
+            array or a condition, or has one in another unit. The message names the
+            file, the array and those found. With `check`, if a check finds an
+            error; the message is the table of all errors.
     """
 
     # The names of the splits: nothing is published.
@@ -123,6 +147,8 @@ class MeshFolder(ConvertedFiles):
         *,
         fields: Iterable[Field | str],
         features: Iterable[Field | str] = (),
+        conditions: Iterable[Field | str] = (),
+        broadcast: bool = False,
         location: str = "cell",
         fractions: Sequence[float] = (0.8, 0.1, 0.1),
         seed: int = 0,
@@ -139,7 +165,14 @@ class MeshFolder(ConvertedFiles):
             raise ValueError(f"location must be 'cell' or 'point', got {location!r}.")
         self.fields = _as_fields("fields", fields)
         self.features = _as_fields("features", features)
-        channel_slices((*self.fields, *self.features))  # Raises on equal names.
+        self._inputs = self.features
+        self._conditions = _as_fields("conditions", conditions)
+        # Raises on equal names.
+        channel_slices((*self.fields, *self.features, *self._conditions))
+        self.broadcast = broadcast
+        self.conditions = () if broadcast else self._conditions
+        if broadcast:
+            self.features += self._conditions
         self.location = location
         self.seed = seed
         self.fractions = _check_fractions(fractions)
@@ -149,6 +182,9 @@ class MeshFolder(ConvertedFiles):
         }
         folder = as_path(root)
         self._mesh_names = find_meshes(folder, suffixes)
+        self._cases: dict[str, Case] = {}
+        if self._conditions and (folder / TABLE).is_file():
+            self._cases = read_cases(folder / TABLE, self._conditions, self._mesh_names)
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
         _check_writable(self._cache_dir, folder)
@@ -170,7 +206,8 @@ class MeshFolder(ConvertedFiles):
     @property
     def name(self) -> str:
         """Folder of these arrays, shares and seed."""
-        return f"{self._converted_name}_{_digest(self.fractions, self.seed)}"
+        chosen = ["broadcast"] if self.broadcast else []
+        return f"{self._converted_name}_{_digest(self.fractions, self.seed, *chosen)}"
 
     @property
     def converted_dir(self) -> Path:
@@ -184,9 +221,12 @@ class MeshFolder(ConvertedFiles):
 
     @property
     def _converted_name(self) -> str:
+        groups = [self.fields, self._inputs]
+        if self._conditions:
+            groups.append(self._conditions)
         arrays = [
             [(field.name, field.channels, field.source) for field in group]
-            for group in (self.fields, self.features)
+            for group in groups
         ]
         chosen = [self.part] if self.part else []
         return f"{self.location}s_{_digest(_FORMAT, arrays, *chosen)}"
@@ -244,7 +284,8 @@ class MeshFolder(ConvertedFiles):
         cells = self.location == "cell"
         data = mesh.cell_data if cells else mesh.point_data
         try:
-            inputs = mesh_io.find_features(mesh, self.features, cells=cells)
+            inputs = mesh_io.find_features(mesh, self._inputs, cells=cells)
+            case = field_data_case(mesh, self._conditions)
         except ValueError as error:
             raise ValueError(f"'{path}': {error}. {_found(mesh, path)}") from error
         pos = narrow((mesh.cell_centers() if cells else mesh).points)
@@ -268,23 +309,42 @@ class MeshFolder(ConvertedFiles):
             "normal": normal,
             "area": area,
             "weight": np.empty(0, np.float32) if weight is None else weight.numpy(),
+            **({"case": case} if self._conditions else {}),
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
         """Return the mesh made of its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
+        if self._conditions:
+            tensors["u"] = torch.from_numpy(self._case(name, arrays))
         for key in self._in_double:  # in all samples, as they meet in batches
             tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
-        for feature, columns in channel_slices(self.features).items():
+        for feature, columns in channel_slices(self._inputs).items():
             data[feature_key(feature)] = features[:, columns]
+        if not (self.broadcast and self._conditions):
+            return data
+        for condition, columns in channel_slices(self._conditions).items():
+            rows = data.u[:, columns].expand(len(data.pos), -1)
+            data[feature_key(condition)] = rows.contiguous()
+        del data.u
         return data
+
+    def _case(self, name: str, arrays: Mapping[str, Array]) -> Array:
+        """Return the conditions of a mesh, [1, G]."""
+        case, path = self._cases.get(name), Path(self.root, name)
+        return narrow(join_case(case, arrays["case"], self._conditions, path))
 
     def _changed_samples(self) -> set[str]:
         samples = read_json(self.processed_paths[0]).get("samples")
-        known = set(samples) if isinstance(samples, dict) else set()
-        return (known ^ set(self._files())) | super()._changed_samples()
+        known = samples if isinstance(samples, dict) else {}
+        changed = {
+            name
+            for name, entry in known.items()
+            if isinstance(entry, dict) and entry.get("case") != self._cases.get(name)
+        }
+        return changed | (set(known) ^ set(self._files())) | super()._changed_samples()
 
     @property
     def _in_double(self) -> set[str]:
@@ -299,13 +359,19 @@ class MeshFolder(ConvertedFiles):
 
     def _notes(self, name: str, arrays: Mapping[str, Array]) -> dict[str, Any]:
         double = [k for k in self.array_names if arrays[k].dtype == np.float64]
-        return {**super()._notes(name, arrays), "in_double": double}
+        notes = {**super()._notes(name, arrays), "in_double": double}
+        if self._conditions:
+            if self._case(name, arrays).dtype == np.float64:
+                double.append("u")
+            notes["case"] = self._cases.get(name)
+        return notes
 
     def surrogate_arguments(self) -> SurrogateArguments:
-        """Return fields, features and what is measured on the training split.
+        """Return fields, inputs and what is measured on the training split.
 
-        Coordinates are mapped from their bounds to 0 and 1, features and fields to zero
-        mean and unit deviation. All samples are read, without `transform`.
+        Coordinates are mapped from their bounds to 0 and 1, features, conditions and
+        fields to zero mean and unit deviation. All samples are read, without
+        `transform`.
 
         Returns:
             Arguments of `SurrogateModule` and `Surrogate`, by name.
@@ -336,6 +402,11 @@ class MeshFolder(ConvertedFiles):
                 ]
             )
             bounds = channel_bounds(self._feature_columns())
+        of_conditions = condition_bounds = None
+        if self.conditions:
+            rows = [data.u for data in self._stored_samples()]
+            of_conditions = Normalizer.gaussian(rows, names=_channels(self.conditions))
+            condition_bounds = channel_bounds(rows)
         return {
             "target_normalizer": Normalizer.gaussian(
                 (data.y for data in self._stored_samples()),
@@ -348,6 +419,9 @@ class MeshFolder(ConvertedFiles):
             "location": self.location,
             "weighted": all("weight" in data for data in self._stored_samples()),
             "feature_bounds": bounds,
+            "conditions": self.conditions,
+            "condition_normalizer": of_conditions,
+            "condition_bounds": condition_bounds,
         }
 
     def _feature_columns(self) -> Iterator[Tensor]:

@@ -29,7 +29,12 @@ from torch_geometric_flare.datasets.simulated_files import (
     sample_file,
     simulate_files,
 )
-from torch_geometric_flare.datasets.simulator import RESERVED, Bounds, Simulator
+from torch_geometric_flare.datasets.simulator import (
+    RESERVED,
+    Bounds,
+    Simulator,
+    conditions_of,
+)
 from torch_geometric_flare.datasets.stored import serialize
 from torch_geometric_flare.fields import Fields, channel_slices
 
@@ -41,9 +46,10 @@ class SimulatedDataset(Dataset):
 
     A sample has `x` [N, D + F], the coordinates scaled by `coordinate_bounds` and then
     the features; `pos` [N, D], in the unit of the simulator; `y` [N, C], the targets
-    side by side, in their own units; each feature under its own name; and, where the
-    simulator returns them, `normal`, `area`, `cells`, `edge_index`, and `grid` as a
-    tuple (H, W). All real numbers are in single precision.
+    side by side, in their own units; each feature under its own name; `u` [1, G], the
+    conditions of the whole sample in their own units, if the simulator has any; and,
+    where the simulator returns them, `normal`, `area`, `cells`, `edge_index`, and
+    `grid` as a tuple (H, W). All real numbers are in single precision.
 
     Every sample has its own file and its own random state, so that a run that was
     interrupted goes on where it stopped, and a larger `num_samples` adds the new ones
@@ -133,6 +139,11 @@ class SimulatedDataset(Dataset):
         return self.simulator.features
 
     @property
+    def conditions(self) -> Fields:
+        """What the columns of `u` are."""
+        return conditions_of(self.simulator)
+
+    @property
     def coordinate_bounds(self) -> Bounds | None:
         """Corners of the box, in the unit of `pos`, that `x` maps to 0 and 1."""
         return self.simulator.coordinate_bounds
@@ -182,7 +193,8 @@ class SimulatedDataset(Dataset):
 
     def get(self, idx: int) -> Data:
         """Read one sample, before `transform`."""
-        return read_sample(self._samples / self._file_name(idx), self.fields)
+        path = self._samples / self._file_name(idx)
+        return read_sample(path, self.fields, self.conditions)
 
     def _file_name(self, index: int) -> str:
         name = sample_file(index)
@@ -234,7 +246,8 @@ class SimulatedDataset(Dataset):
             target = self._samples / self._file_name(index)
             if not target.exists():
                 source = raw / sample_file(index)
-                data = pre_transform(read_sample(source, self.fields))
+                data = read_sample(source, self.fields, self.conditions)
+                data = pre_transform(data)
                 write_atomic(target, serialize(data, source))
 
 
@@ -246,31 +259,46 @@ def _num_cores() -> int:
 
 
 def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
-    instance: Any = simulator
+    conditions = conditions_of(simulator)
     try:
         manifest: dict[str, Any] = {
             "data": "simulated",
             "format": _FORMAT,
             "simulator": simulator.name,
-            "parameters": dataclasses.asdict(instance),
+            "parameters": _parameters(simulator),
             "fields": [field.to_dict() for field in simulator.fields],
             "features": [field.to_dict() for field in simulator.features],
             "seed": seed,
         }
+        if conditions:
+            manifest["conditions"] = [field.to_dict() for field in conditions]
         as_read: dict[str, Any] = json.loads(json.dumps(manifest))
     except TypeError as error:
         raise ValueError(
             "simulator must be an instance of a dataclass whose fields JSON can hold, "
             f"got {simulator!r}."
         ) from error
-    names = channel_slices((*simulator.fields, *simulator.features))
+    names = channel_slices((*simulator.fields, *simulator.features, *conditions))
     if not simulator.fields or not set(names).isdisjoint(RESERVED):
         raise ValueError(
             "simulator must have at least one target in `fields`, and none may be "
-            f"called one of {list(RESERVED)}, got fields={simulator.fields} and "
-            f"features={simulator.features}."
+            f"called one of {list(RESERVED)}, got fields={simulator.fields}, "
+            f"features={simulator.features} and conditions={conditions}."
         )
     return as_read
+
+
+def _parameters(simulator: Any) -> dict[str, Any]:
+    """Return the parameters of a simulator.
+
+    One that a simulator got later, marked by `omit_default` in its metadata, is left
+    out at its default, so that earlier files keep their folder.
+    """
+    values = dataclasses.asdict(simulator)
+    for entry in dataclasses.fields(simulator):
+        if entry.metadata.get("omit_default") and values[entry.name] == entry.default:
+            del values[entry.name]
+    return values
 
 
 def _digest(text: str) -> str:

@@ -119,12 +119,13 @@ def _in_workers(
             pool.shutdown(cancel_futures=True)
 
 
-def read_sample(path: Path, fields: Fields) -> Data:
+def read_sample(path: Path, fields: Fields, conditions: Fields = ()) -> Data:
     r"""Read a sample from an `.npz` file of arrays or a `.pt` file of fields.
 
     Args:
         path: The file.
         fields: The targets.
+        conditions: The quantities of the whole sample.
 
     Raises:
         FileNotFoundError: If the file is gone.
@@ -137,7 +138,7 @@ def read_sample(path: Path, fields: Fields) -> Data:
     if path.suffix == ".pt":
         return deserialize(content, path)
     try:
-        return read_arrays(content, path, fields)
+        return read_arrays(content, path, fields, conditions)
     except ValueError as error:
         raise ValueError(
             f"'{path}' is damaged: delete it and {_AGAIN} ({error})."

@@ -18,10 +18,21 @@ from torch_geometric_flare.transforms import Normalizer, feature_key, make_input
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]
 
 _OPTIONAL = ("normal", "area", "cells", "edge_index", "grid")
-_STANDARD = ("x", "pos", "y", *_OPTIONAL)
+_STANDARD = ("x", "pos", "y", "u", *_OPTIONAL)
 REDRAWS = "redraws"
 """Name of the array that counts draws without a solution in a sample's file."""
-RESERVED = ("x", "y", "pos", "batch", "ptr", "cells", "edge_index", "grid", REDRAWS)
+RESERVED = (
+    "x",
+    "y",
+    "u",
+    "pos",
+    "batch",
+    "ptr",
+    "cells",
+    "edge_index",
+    "grid",
+    REDRAWS,
+)
 """Names that no field or feature may have."""
 
 
@@ -38,11 +49,15 @@ class Simulator(Protocol):
     | `pos` | [N, 2] or [N, 3] | coordinates; needed |
     | each of `fields` | [N, C], or [N] if C = 1 | a target; needed |
     | each of `features` | [N, C], or [N] if C = 1 | an input; needed |
+    | each of `conditions` | [C] | a quantity of the whole sample; needed |
     | `normal` | [N, D] | outward unit normals |
     | `area` | [N] | area that each point stands for |
     | `cells` | [K, V] | points of each cell, integers |
     | `edge_index` | [2, E] | points that each edge joins, integers |
     | `grid` | [2] | points (H, W) of a structured grid, H · W = N, row by row |
+
+    A simulator may leave out the attribute `conditions`, `Fields` as `features` are:
+    it then has none. `SimulatedDataset` makes `u` [1, G] of them.
 
     All numbers are finite. Arrays of other names are refused. A solver that did not
     find its solution raises `simulation.NotConverged`: `SimulatedDataset` draws that
@@ -72,6 +87,12 @@ class Simulator(Protocol):
         """Return the raw arrays of one sample, which depend on `rng` alone."""
 
 
+def conditions_of(simulator: Simulator) -> Fields:
+    """Return the quantities of each sample as a whole; none by default."""
+    conditions: Fields = getattr(simulator, "conditions", ())
+    return conditions
+
+
 def sample_rng(
     seed: int, split: str, index: int, attempt: int = 0
 ) -> np.random.Generator:
@@ -94,7 +115,7 @@ def sample_rng(
 
 
 def make_arrays(simulator: Simulator, raw: object) -> dict[str, Array]:
-    r"""Return the arrays of a sample, checked, with `x` and `y` made of them.
+    r"""Return the arrays of a sample, checked, with `x`, `y` and `u` made of them.
 
     `x` is made of the raw numbers, before these are rounded to single precision.
 
@@ -115,6 +136,9 @@ def make_arrays(simulator: Simulator, raw: object) -> dict[str, Array]:
     x = make_input(data, simulator.features, _encoder(simulator))
     targets = [arrays.pop(field.name) for field in simulator.fields]
     arrays = {"x": x.numpy(), "y": np.concatenate(targets, axis=1), **arrays}
+    numbers = [arrays.pop(condition.name) for condition in conditions_of(simulator)]
+    if numbers:
+        arrays["u"] = np.concatenate(numbers, axis=1)
     pos = narrow(arrays["pos"])
     arrays = {
         name: array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
@@ -123,26 +147,32 @@ def make_arrays(simulator: Simulator, raw: object) -> dict[str, Array]:
     return {**arrays, "pos": pos}
 
 
-def read_arrays(content: bytes, path: Path, fields: Fields) -> Data:
+def read_arrays(
+    content: bytes, path: Path, fields: Fields, conditions: Fields = ()
+) -> Data:
     r"""Return the sample in the content of an `.npz` file that holds `make_arrays`.
 
     Args:
         content: The bytes of the file.
         path: The file, for the messages.
         fields: The targets.
+        conditions: The quantities of the whole sample.
 
     Raises:
-        ValueError: If the file is damaged, or `x`, `pos` or `y` is missing, of another
-            shape or not finite.
+        ValueError: If the file is damaged, or `x`, `pos`, `y` or `u` is missing, of
+            another shape or not finite.
     """
     arrays = read_npz(content, path)
-    missing = [name for name in ("x", "pos", "y") if name not in arrays]
+    needed = ("x", "pos", "y", "u") if conditions else ("x", "pos", "y")
+    missing = [name for name in needed if name not in arrays]
     if missing:
         raise ValueError(
             f"'{path}' lacks {', '.join(missing)}, and holds {sorted(arrays)}."
         )
     length = arrays["pos"].shape[:1]
     expected = {"x": length, "pos": length, "y": (*length, num_channels(fields))}
+    if conditions:
+        expected["u"] = (1, num_channels(conditions))
     for name, shape in expected.items():
         found = arrays[name].shape
         if len(found) != 2 or found[: len(shape)] != shape:
@@ -169,18 +199,21 @@ def _encoder(simulator: Simulator) -> Normalizer | None:
 
 
 def _checked(simulator: Simulator, raw: object) -> dict[str, Array]:
-    """Return the raw arrays with real numbers as float64 and one row per point."""
+    """Return the raw arrays in float64, with one row per point or for the sample."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"sample must return arrays by name, got {type(raw).__name__}")
-    quantities = {f.name: f.channels for f in (*simulator.fields, *simulator.features)}
+    conditions = {f.name: f.channels for f in conditions_of(simulator)}
+    at_points = {f.name: f.channels for f in (*simulator.fields, *simulator.features)}
+    quantities = at_points | conditions
     missing = {"pos", *quantities} - set(raw)
     if missing:
         raise ValueError(f"{_listed(missing)} is missing among {_listed(raw)}")
     unknown = set(raw) - {"pos", *quantities, *_OPTIONAL}
     if unknown:
         raise ValueError(
-            f"{_listed(unknown)} is neither a field nor a feature of the simulator nor "
-            f"one of {_listed(_OPTIONAL)}; x and y are made by the data set"
+            f"{_listed(unknown)} is neither a field nor a feature nor a condition of "
+            f"the simulator nor one of {_listed(_OPTIONAL)}; x, y and u are made by "
+            "the data set"
         )
     arrays = {}
     for name, array in raw.items():
@@ -195,7 +228,12 @@ def _checked(simulator: Simulator, raw: object) -> dict[str, Array]:
         )
         if gaps := describe_gaps(np.atleast_1d(arrays[name])):
             raise ValueError(f"{name!r} has {gaps}")
-    _check_shapes(arrays, simulator, quantities)
+    _check_shapes(arrays, simulator, at_points)
+    for name, channels in conditions.items():
+        if arrays[name].shape != (channels,):
+            raise ValueError(
+                f"{name!r} must be of shape ({channels},), got {arrays[name].shape}"
+            )
     for name, channels in quantities.items():
         arrays[name] = arrays[name].reshape(-1, channels)
     return arrays

@@ -177,7 +177,7 @@ class ConvertedFiles(VerifiedDataset):
         for file in files:
             if not file.is_file():
                 raise FileNotFoundError(f"'{file}' is missing: place it there.")
-        sources = np.array([_size_and_time(file) for file in files])
+        sources = np.array([_size_and_times(file) for file in files])
         hashes: Array | None = None
         if path.exists() and not self.force_reload:
             content = path.read_bytes()
@@ -198,9 +198,10 @@ class ConvertedFiles(VerifiedDataset):
         return arrays, fingerprint(buffer.getvalue())
 
 
-def _size_and_time(file: Path) -> list[int]:
+def _size_and_times(file: Path) -> list[int]:
     stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    # Tools that copy may set the time of the content, but not that of the change.
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _hashes(files: Sequence[Path]) -> Array:
@@ -213,10 +214,10 @@ def _have_changed(files: Sequence[Path], recorded: object) -> bool:
     """Return whether files are others than recorded; they are read if need be."""
     if not isinstance(recorded, list) or len(recorded) != len(files):
         return True
-    if [_size_and_time(file) for file in files] == [one[:2] for one in recorded]:
+    if [_size_and_times(file) for file in files] == [one[:-1] for one in recorded]:
         return False
     found = [bytes(digest).hex() for digest in _hashes(files)]
-    return found != [one[2] for one in recorded]
+    return found != [one[-1] for one in recorded]
 
 
 class StackedArrays(VerifiedDataset):

@@ -144,7 +144,7 @@ def num_stored_points(path: Path) -> int:
 
 
 def check_finite(data: Data, path: Path, fields: Fields = ()) -> None:
-    r"""Check that input, coordinates and target of a sample, if any, are finite.
+    r"""Check that input, coordinates, target and `u` of a sample, if any, are finite.
 
     Args:
         data: The sample.
@@ -155,7 +155,7 @@ def check_finite(data: Data, path: Path, fields: Fields = ()) -> None:
         ValueError: If a value is infinite or no number. The message names the file, the
             array and the number of such values.
     """
-    for name in ("x", "pos", "y"):
+    for name in ("x", "pos", "y", "u"):
         value = data.get(name)
         if not isinstance(value, Tensor) or bool(value.isfinite().all()):
             continue

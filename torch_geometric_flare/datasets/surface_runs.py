@@ -46,8 +46,6 @@ class SurfaceRuns(ConvertedFiles):
     """The targets that `fields` chooses from."""
     coordinate_bounds: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
     """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
-    conditions: ClassVar[Fields] = ()
-    """Names and units of the columns of `u`; a sample without them has no `u`."""
     coefficient_names: ClassVar[tuple[str, ...]] = ("cd", "cl", "clf", "clr", "cs")
     """Force coefficients that a table may have; the first two it must."""
 

@@ -89,6 +89,8 @@ class VerifiedDataset(Dataset, ABC):
     """What the columns of `y` are."""
     features: Fields = ()
     """What the columns of `x` after the coordinates are."""
+    conditions: Fields = ()
+    """What the columns of `u` are."""
 
     def __init__(
         self,

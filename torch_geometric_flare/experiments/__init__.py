@@ -10,15 +10,18 @@ with needs_extra("train,data,simulation,viz", __name__):
     import scipy  # noqa: F401
     import skfem  # noqa: F401
 
+from torch_geometric_flare.experiments.ablation import ablate, plot_ablation
 from torch_geometric_flare.experiments.airfoil import AIRFOIL
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.command_line import (
+    run_ablation,
     run_command_line,
     run_comparison,
 )
 from torch_geometric_flare.experiments.compare import compare_models
 from torch_geometric_flare.experiments.config import (
     PROBLEMS,
+    AblationConfig,
     ComparisonConfig,
     RunConfig,
     find_benchmark,
@@ -43,6 +46,7 @@ from torch_geometric_flare.experiments.quantities import (
     quantity_errors,
 )
 from torch_geometric_flare.experiments.run import run_benchmark
+from torch_geometric_flare.experiments.spectra import spectrum_command_line
 from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.experiments.tables import QuantityRow, Row
 
@@ -54,6 +58,7 @@ __all__ = [
     "LPBF",
     "PIPE",
     "PROBLEMS",
+    "AblationConfig",
     "Benchmark",
     "ComparisonConfig",
     "Published",
@@ -63,6 +68,7 @@ __all__ = [
     "RunConfig",
     "Selection",
     "Splits",
+    "ablate",
     "all_published",
     "compare_models",
     "describe_errors",
@@ -72,9 +78,12 @@ __all__ = [
     "later_figures",
     "load_official",
     "load_simulated",
+    "plot_ablation",
     "predict_command_line",
     "quantity_errors",
+    "run_ablation",
     "run_benchmark",
     "run_command_line",
     "run_comparison",
+    "spectrum_command_line",
 ]

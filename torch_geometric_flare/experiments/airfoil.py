@@ -23,6 +23,7 @@ from torch_geometric_flare.visualization import plot_comparison
 _GRID = (221, 51)
 # These keep both ends of the two axes.
 _STEPS = {-(-_GRID[0] // step) * -(-_GRID[1] // step): step for step in (1, 2, 5, 10)}
+_CONDITIONED = AirfoilFlow(mach=(0.6, 0.82), incidence=(-2.0, 2.0))
 # In chords: offsets from the wall count linearly within it, by their logarithm beyond.
 _UNIT = 1 / 15
 
@@ -32,7 +33,8 @@ def simulated_airfoils(selection: Selection) -> Splits:
 
     The network sees `WallFeatures` beside the coordinates, since these reach 40 chords
     from an airfoil whose surface moves by hundredths of one. In training, samples are
-    mirrored at the chord at random.
+    mirrored at the chord at random. With conditions, the Mach number of the free stream
+    is drawn evenly from [0.6, 0.82], and its incidence from ±2°.
 
     Args:
         selection: Which of them; a number of points gives the grid.
@@ -42,16 +44,19 @@ def simulated_airfoils(selection: Selection) -> Splits:
     """
     stride = GridStride(_step(selection, 2))  # refuses before anything is simulated
     wall = WallFeatures(_UNIT, reach=2.0)
-    splits = load_simulated(AirfoilFlow(), selection, num_train=60, num_test=10)
+    flow = _CONDITIONED if selection.conditions else AirfoilFlow()
+    splits = load_simulated(flow, selection, num_train=60, num_test=10)
     splits = splits.transform(Compose([stride, wall]))
     features = wall.fields(dimension=2)
+    names = [condition.name for condition in splits.conditions]
+    odd = [names.index("incidence")] if names else []
     return replace(
         splits,
         features=features,
         input_normalizer=coordinate_statistics(splits.train, features),
-        # The flow comes along the chord: that around the mirror image of an airfoil is
+        # The flow around the mirror image of an airfoil, at the opposite incidence, is
         # the mirror image of the flow.
-        train_transform=Compose([RandomMirror(axis=1), wall]),
+        train_transform=Compose([RandomMirror(axis=1, odd=odd), wall]),
     )
 
 
@@ -95,5 +100,6 @@ AIRFOIL = Benchmark(
     published_sizes=Airfoil.published_sizes,
     plot=partial(plot_comparison, window=((-0.5, 1.5), (-0.9, 0.9))),
     picture="mach_number",
+    conditions=_CONDITIONED.conditions,
 )
 """Mach number of transonic flow around an airfoil, on a C-grid of 221 × 51 or less."""

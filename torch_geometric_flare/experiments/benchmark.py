@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.splits import Selection, Splits
+from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
@@ -71,6 +72,8 @@ class Benchmark:
         surface: Returns the mesh of a test sample with its true fields on the cells.
         plot_surface: Draws the same of a mesh that `surface` returned, predicted on
             its cells; called as `visualization.plot_mesh` is.
+        conditions: What differs from sample to sample where the selection asks
+            `load_simulated` for conditions; empty if nothing can.
 
     Raises:
         ValueError: If a recipe stands under the name of another class than its own.
@@ -89,6 +92,7 @@ class Benchmark:
     picture: str = "fields"
     surface: SurfaceOf = _no_surface
     plot_surface: PlotSurface = functools.partial(plot_mesh, location="cell")
+    conditions: Fields = ()
 
     def __post_init__(self) -> None:
         for (model, name), recipe in self.recipes.items():
@@ -135,6 +139,12 @@ class Benchmark:
             ValueError: If the data do not exist, or have no such fields or features.
             OSError: If the files are missing and cannot be fetched.
         """
+        how = selection.conditions
+        if how and (selection.data != "simulated" or not self.conditions):
+            raise ValueError(
+                f"--conditions is {how}, but {selection.data} {self.sample}s have the "
+                "same ones in all samples: leave it out"
+            )
         load = self.load_simulated
         if selection.data == "official":
             if self.load_official is None:
@@ -145,4 +155,6 @@ class Benchmark:
         splits = load(selection)
         if selection.features:
             splits = splits.with_features(selection.features)
+        if how:
+            splits = splits.with_conditions(how)
         return splits.with_weights() if selection.weighted else splits

@@ -13,16 +13,19 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from torch_geometric_flare import training
+from torch_geometric_flare.experiments.ablation import ablate
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.compare import choose_models, compare_models
 from torch_geometric_flare.experiments.config import (
     CONFIG,
+    AblationConfig,
     ComparisonConfig,
     RunConfig,
 )
 from torch_geometric_flare.experiments.options import parse, parse_with_file
 from torch_geometric_flare.experiments.quantities import describe_quantities
 from torch_geometric_flare.experiments.run import (
+    choose_recipe,
     make_folder,
     published_figures,
     run_benchmark,
@@ -112,6 +115,44 @@ def run_comparison(
     log.info("%s: report.html, report.md, results.csv, results.json, cost.png", folder)
 
 
+@training.user_errors()
+def run_ablation(
+    description: str, arguments: Sequence[str] | None = None, prog: str | None = None
+) -> None:
+    """Vary options of a model as the command line says, in a new folder of `runs`.
+
+    Args:
+        description: Docstring of the script; `--help` shows its first line.
+        arguments: The command line; that of the process by default.
+        prog: Name of the command; that of the script by default.
+
+    Raises:
+        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+    """
+    given = _joined("--over", list(sys.argv[1:] if arguments is None else arguments))
+    parser = AblationConfig.parser(description.partition("\n")[0], prog=prog)
+    _add_resume(parser)
+    values, resume = _read(parser, given)
+    config = AblationConfig.from_options(values)
+    run = config.run
+    for changes in config.cells.values():  # before a folder is made
+        choose_recipe(replace(run, changes={**(run.changes or {}), **changes}))
+    folder = make_folder(run, "ablate-") if run.folder is None else Path(run.folder)
+    _say_how_to_resume(folder, prog, given, resume)
+    try:
+        ablate(replace(config, run=replace(run, folder=str(folder))))
+    except BaseException:
+        with suppress(OSError):  # keep it, unless there is nothing in it
+            drop_unused(folder)
+        raise
+    log.info((folder / "report.md").read_text(encoding="utf-8"))
+    log.info(
+        "%s: report.html, report.md, ablation.csv, ablation.png, results.csv, "
+        "results.json, cost.png",
+        folder,
+    )
+
+
 def run_parser(
     benchmark: Benchmark | None, description: str, prog: str | None = None
 ) -> ArgumentParser:
@@ -160,6 +201,19 @@ def _add_resume(parser: Any) -> None:
         metavar="RUN",
         help="carry on in this folder of a killed run, with its options",
     )
+
+
+def _joined(option: str, arguments: Sequence[str]) -> list[str]:
+    """Return a command line with the values of an option that stands twice in one."""
+    rest, values = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if name == option:
+            values.append(value if equals else next(remaining, ""))
+        else:
+            rest.append(argument)
+    return [*rest, f"{option}={' '.join(values)}"] if values else rest
 
 
 def _read(parser: ArgumentParser, given: Sequence[str]) -> tuple[dict[str, Any], bool]:

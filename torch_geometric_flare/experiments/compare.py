@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import (
     CONFIG,
+    AblationConfig,
     ComparisonConfig,
     RunConfig,
 )
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _SETTINGS = "settings.json"
 # What may change from one call for a folder to the next.
-_FREE = ("models", "seeds", "root", "folder", "threads")
+_FREE = ("models", "over", "seeds", "root", "folder", "threads")
 
 
 def compare_models(config: ComparisonConfig) -> list[Row]:
@@ -62,17 +63,11 @@ def compare_models(config: ComparisonConfig) -> list[Row]:
         run = replace(run, folder=str(make_folder(run, "compare-")))
         config = replace(config, run=run)
     folder = Path(str(run.folder))
-    settings = _settle(config, benchmark, folder)
-    runs = [
-        replace(run, model=model, seed=seed, folder=str(folder / f"{model}-seed{seed}"))
-        for model in names
-        for seed in range(config.seeds)
-    ]
-    records = []
-    for number, one in enumerate(runs, start=1):
-        place = f"[{number}/{len(runs)}] {one.model} seed {one.seed}"
-        records.append(_finish(one, place))
-    return write_comparison(config, settings, records)
+    settings = settle(config, folder)
+    records = finish_runs(
+        {name: replace(run, model=name) for name in names}, config.seeds, folder
+    )
+    return write_comparison(run, settings, records)
 
 
 def choose_models(benchmark: Benchmark, names: Sequence[str], recipe: str) -> list[str]:
@@ -100,6 +95,31 @@ def choose_models(benchmark: Benchmark, names: Sequence[str], recipe: str) -> li
     return list(dict.fromkeys(chosen))
 
 
+def finish_runs(
+    runs: Mapping[str, RunConfig], seeds: int, folder: Path
+) -> list[Record]:
+    """Make runs, each with its own process, but for those that have finished before.
+
+    Args:
+        runs: The runs by the name that tables show.
+        seeds: Runs of each, with the seeds 0, 1, ...
+        folder: Where `<name>-seed<seed>` is the folder of a run.
+
+    Returns:
+        The records of all runs. The name stands as their `model`.
+    """
+    records: list[Record] = []
+    jobs = [(name, seed) for name in runs for seed in range(seeds)]
+    for number, (name, seed) in enumerate(jobs, start=1):
+        place = str(folder / f"{name}-seed{seed}")
+        record = _finish(
+            replace(runs[name], seed=seed, folder=place),
+            f"[{number}/{len(jobs)}] {name} seed {seed}",
+        )
+        records.append({**record, "model": name})
+    return records
+
+
 def _finish(config: RunConfig, place: str) -> Record:
     """Make a run, unless it has finished before, and log its result."""
     record = finished_record(Path(str(config.folder)))
@@ -116,11 +136,20 @@ def _finish(config: RunConfig, place: str) -> Record:
     return record
 
 
-def _settle(
-    config: ComparisonConfig, benchmark: Benchmark, folder: Path
-) -> dict[str, Any]:
-    """Write the settings, or check that those of an earlier call are these."""
-    splits = benchmark.load(config.run.selection)
+def settle(config: ComparisonConfig | AblationConfig, folder: Path) -> dict[str, Any]:
+    """Write the settings, or check that those of an earlier call are these.
+
+    Args:
+        config: What all runs share.
+        folder: Where all runs lie.
+
+    Returns:
+        What `settings.json` holds.
+
+    Raises:
+        ValueError: If the folder holds runs with other settings.
+    """
+    splits = config.run.benchmark.load(config.run.selection)
     options = config.to_options()
     settings = {
         **{name: value for name, value in options.items() if name not in _FREE},

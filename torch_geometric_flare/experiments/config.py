@@ -1,6 +1,8 @@
 """The options of a run, and those of a comparison of runs."""
 
+import itertools
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +11,8 @@ from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.options import Options
 from torch_geometric_flare.experiments.splits import Selection
 from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.recipes.changes import read_changes, read_value
+from torch_geometric_flare.recipes.recipe import Value
 from torch_geometric_flare.training import TrainerConfig
 
 CONFIG = "config.yaml"
@@ -61,6 +65,9 @@ class RunConfig(Options):
         optimizer: Optimizer instead of the recipe's.
         init: How the network starts instead of the recipe's way; models without that
             choice keep their own.
+        changes: Other values of the recipe's fields or of its model's arguments, as
+            NAME=VALUE,NAME=VALUE, such as num_latents=16,learning_rate=2e-3. In Python,
+            a mapping.
         keep_best: Measure the weights of the lowest validation loss, not the last.
         patience: Validations without a lower loss that end the training. There are
             about ten in a training.
@@ -95,6 +102,9 @@ class RunConfig(Options):
     init: Literal["scaled", "paper"] | None = field(
         default=None, metadata={"of": "model"}
     )
+    changes: Mapping[str, Value] | None = field(
+        default=None, metadata={"accepts": str | dict[str, Any] | None}
+    )
     keep_best: bool = field(default=False, metadata={"of": TrainerConfig})
     patience: int | None = field(default=None, metadata={"of": TrainerConfig})
     device: str = "auto"
@@ -106,6 +116,9 @@ class RunConfig(Options):
     progress: bool = field(default=True, metadata={"of": TrainerConfig})
 
     def __post_init__(self) -> None:
+        changes: Any = self.changes
+        if isinstance(changes, str):
+            object.__setattr__(self, "changes", read_changes(changes))
         if len(self.budget) > 1:
             given = (f"{name}={value}" for name, value in self.budget.items())
             raise ValueError(f"{' and '.join(given)}: give only one")
@@ -176,3 +189,69 @@ class ComparisonConfig(Options):
         if isinstance(models, str):
             models = models.split(",") if models else ()
         object.__setattr__(self, "models", tuple(models))
+
+
+def read_axis(text: str) -> tuple[str, list[Value]]:
+    """Return the name of an option and its values.
+
+    Args:
+        text: `NAME=VALUE,VALUE,...`.
+
+    Raises:
+        ValueError: If it is not of this form.
+    """
+    name, _, values = text.partition("=")
+    listed = values.split(",")
+    if not name or "" in listed:
+        raise ValueError(f"over is {text!r}, expected NAME=VALUE,VALUE")
+    return name, list(dict.fromkeys(read_value(value) for value in listed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig(Options):
+    """One model on one problem, with all combinations of some values of its options.
+
+    Args:
+        run: What all runs share. Their seeds are those of the ablation, and their
+            folders lie in its folder.
+        over: One or two options of the recipe or the model with the values to take, as
+            NAME=VALUE,VALUE,...; give it twice for two.
+        seeds: Runs of each combination, with the seeds 0, 1, ...
+
+    Raises:
+        ValueError: If `over` is not of this form, names an option twice, or has none or
+            more than two, or `seeds` is not positive.
+    """
+
+    run: RunConfig
+    over: tuple[str, ...] = field(metadata={"accepts": str | tuple[str, ...]})
+    seeds: int = 3
+
+    no_option: ClassVar[tuple[str, ...]] = ("seed", "progress")
+
+    def __post_init__(self) -> None:
+        check_integers(1, seeds=self.seeds)
+        over: Any = self.over
+        if isinstance(over, str):
+            over = over.split()
+        object.__setattr__(self, "over", tuple(over))
+        if not 1 <= len(self.axes) <= 2 or len(self.axes) != len(self.over):
+            raise ValueError(
+                f"over is {' '.join(self.over)!r}, expected one or two different "
+                "options, each as NAME=VALUE,VALUE"
+            )
+
+    @property
+    def axes(self) -> dict[str, list[Value]]:
+        """The values of each option."""
+        return dict(map(read_axis, self.over))
+
+    @property
+    def cells(self) -> dict[str, dict[str, Value]]:
+        """The changes of each combination, by a name for its folder."""
+        cells = {}
+        for values in itertools.product(*self.axes.values()):
+            changes = dict(zip(self.axes, values, strict=True))
+            name = ",".join(f"{key}={value}" for key, value in changes.items())
+            cells[name] = changes
+        return cells

@@ -1,6 +1,7 @@
 """The command lines that measure a checkpoint and that simulate a data set."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,8 +12,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare import mesh_io, training
+from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_benchmark
-from torch_geometric_flare.experiments.options import Options, parse
+from torch_geometric_flare.experiments.options import Config, Options, parse
 from torch_geometric_flare.experiments.quantities import extra_metrics
 from torch_geometric_flare.experiments.splits import Selection
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
@@ -41,6 +43,15 @@ class TestData(Options):
     selection: Selection = Selection()
     device: str = "cpu"
     threads: int | None = None
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """The benchmark of `problem`."""
+        if self.problem is None:
+            raise ValueError(
+                "problem is not given: name a benchmark problem, or meshes"
+            )
+        return find_benchmark(self.problem)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +83,13 @@ def evaluate_command_line(
     Raises:
         SystemExit: With status 2, after printing a user error as one line.
     """
-    values = parse(_evaluation_parser(prog, {}), arguments)
-    file = Path(values["checkpoint"]).with_name(CONFIG)
-    if file.exists() and values["problem"] is None and not values["meshes"]:
-        run = RunConfig.load(file).to_options()
-        names = {"problem", *(entry.name for entry in fields(Selection))}
-        defaults = {name: run[name] for name in names}
-        values = parse(_evaluation_parser(prog, defaults), arguments)
-    checkpoint, meshes = values.pop("checkpoint"), values.pop("meshes")
-    config = TestData.from_options(values)
+    config, checkpoint, meshes = parse_checkpoint(
+        TestData,
+        "Measure a checkpoint on the test split of a benchmark problem, or on meshes "
+        "that bring their true fields.",
+        arguments,
+        prog,
+    )
     if config.threads is not None:
         training.set_threads(config.threads)
     surrogate = load_surrogate(checkpoint, device=config.device)
@@ -126,23 +135,50 @@ def simulate_command_line(arguments: Sequence[str], prog: str | None = None) -> 
     )
 
 
-def _evaluation_parser(prog: str | None, defaults: dict[str, Any]) -> Any:
-    parser = TestData.parser(
-        "Measure a checkpoint on the test split of a benchmark problem, or on meshes "
-        "that bring their true fields.",
-        prog=prog,
-        defaults=defaults,
-    )
-    parser.add_argument("checkpoint", help="checkpoint of a training")
-    parser.add_argument("meshes", nargs="*", help="meshes with their true fields")
-    return parser
+def parse_checkpoint(
+    kind: type[Config],
+    description: str,
+    arguments: Sequence[str] | None,
+    prog: str | None,
+) -> tuple[Config, Path, list[str]]:
+    """Read the command line of what looks at a checkpoint.
+
+    Without a problem and without meshes, the data are those of the run in whose folder
+    the checkpoint lies.
+
+    Args:
+        kind: Options with those of `TestData`.
+        description: First line of the help page.
+        arguments: The command line; that of the process by default.
+        prog: Name of the command; that of the script by default.
+
+    Returns:
+        The options, the checkpoint and the meshes.
+
+    Raises:
+        ValueError: If an option or its value is wrong.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+
+    def read(defaults: dict[str, Any]) -> dict[str, Any]:
+        parser = kind.parser(description, prog=prog, defaults=defaults)
+        parser.add_argument("checkpoint", help="checkpoint of a training")
+        parser.add_argument("meshes", nargs="*", help="meshes, in place of test data")
+        return parse(parser, given)
+
+    values = read({})
+    file = Path(values["checkpoint"]).with_name(CONFIG)
+    if file.exists() and values["problem"] is None and not values["meshes"]:
+        run = RunConfig.load(file).to_options()
+        names = {"problem", *(entry.name for entry in fields(Selection))}
+        values = read({name: run[name] for name in names})
+    checkpoint, meshes = values.pop("checkpoint"), values.pop("meshes")
+    return kind.from_options(values), Path(checkpoint), meshes
 
 
 def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
     """Return what `metrics.json` of a run says about errors."""
-    if config.problem is None:
-        raise ValueError("problem is not given: name a benchmark problem, or meshes")
-    benchmark = find_benchmark(config.problem)
+    benchmark = config.benchmark
     splits = benchmark.load(config.selection)
     if splits.fields != surrogate.fields:
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import SimulatedDataset, Simulator
+from torch_geometric_flare.datasets.simulator import conditions_of
 from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.fields import (
     Fields,
@@ -34,9 +35,9 @@ def load_simulated(
 ) -> Splits:
     """Return simulated splits, held in memory.
 
-    Targets and features are normalised by their mean and deviation over the training
-    split, coordinates by the simulator's box. Samples lie at the points of a mesh or
-    grid.
+    Targets, features and conditions are normalised by their mean and deviation over the
+    training split, coordinates by the simulator's box. Samples lie at the points of a
+    mesh or grid.
 
     Args:
         simulator: The physics.
@@ -58,6 +59,7 @@ def load_simulated(
         "test": selection.num_test or num_test,
     }
     # A few small samples: read once, not again in every epoch.
+    conditions = conditions_of(simulator)
     splits = {
         split: [
             _with_targets(data, simulator.fields, fields)
@@ -80,6 +82,14 @@ def load_simulated(
             train, simulator.features
         ),
         location="point",
+        conditions=conditions,
+        condition_normalizer=(
+            Normalizer.gaussian(
+                (data.u for data in train), names=[c.name for c in conditions]
+            )
+            if conditions
+            else None
+        ),
     )
 
 

@@ -230,6 +230,8 @@ def _flat(config: Any) -> Iterator[tuple[str, Any]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return getattr(value, "name", None) or str(value)  # a benchmark, or a path

@@ -13,20 +13,23 @@ from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import PipeFlow
 
+_CONDITIONED = PipeFlow(viscosity=(0.002, 0.01))
 _FIXED = "the grid in a pipe has 129 × 129 points"
 
 
 def simulated_pipes(selection: Selection) -> Splits:
     """Return simulated pipes: 400 to train on, 50 to test on.
 
-    Coordinates are normalised by their statistics over the training split.
+    Coordinates are normalised by their statistics over the training split. With
+    conditions, the logarithm of the viscosity is drawn evenly between those of 0.002
+    and 0.01.
 
     Args:
         selection: Which of them.
     """
     refuse_number_of_points(selection, _FIXED)
     return load_simulated(
-        PipeFlow(),
+        _CONDITIONED if selection.conditions else PipeFlow(),
         selection,
         num_train=400,
         num_test=50,
@@ -60,5 +63,6 @@ PIPE = Benchmark(
     published=all_published("pipe"),
     published_sizes=Pipe.published_sizes,
     picture="velocity",
+    conditions=_CONDITIONED.conditions,
 )
 """Velocity along x of viscous flow through a curved pipe, on a grid of 129 × 129."""

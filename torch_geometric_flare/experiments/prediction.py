@@ -112,7 +112,7 @@ def _parse(
     what = "arrays of the mesh that fields and inputs are read from"
     add("--fields", metavar="NAME=ARRAY[,NAME=ARRAY]", type=_arrays, help=what)
     add("--scale", type=float, default=1.0, help="training units in one of the mesh")
-    what = "an input of the model that is the same everywhere"
+    what = "a condition, or an input that is the same everywhere, as speed=40"
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
     what = "count points by their areas, or alike; by default as it was trained"
     add("--weight", choices=("area", "none"), help=what)
@@ -204,8 +204,11 @@ def _predict(
 ) -> list[ForceRow]:
     """Read, predict and write one mesh; return rows for the table of forces."""
     mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
+    known = surrogate.features + surrogate.conditions
+    if isinstance(surrogate, QuerySurrogate):
+        known += surrogate.query.features
     options = {
-        "constants": dict(_constant(text) for text in args.set),
+        "constants": dict(_constant(text, known) for text in args.set),
         "scale": args.scale,
         "location": args.location,
         "arrays": args.fields or (),
@@ -272,13 +275,27 @@ def _write(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     log.info(f"wrote {table}")
 
 
-def _constant(text: str) -> tuple[str, list[float]]:
-    """Read what `--set` was given."""
+def _constant(text: str, known: Fields) -> tuple[str, list[float]]:
+    """Read what `--set` was given: numbers, and behind a space their unit."""
     name, _, values = text.partition("=")
+    numbers, _, unit = values.strip().rpartition(" ")
     try:
-        return name, [float(value) for value in values.split(",")]
+        float(unit.split(",")[-1])  # all of it are numbers
+        numbers = values
     except ValueError:
-        raise ValueError(f"--set {text}: give NAME=VALUE, or NAME=X,Y,Z") from None
+        expected = {field.name: field.unit for field in known}.get(name, unit)
+        if numbers and unit != expected:
+            raise ValueError(
+                f"--set {text}: {unit!r} is not the unit of the training, which is "
+                f"{expected or 'none'!r} for {name}"
+            ) from None
+    try:
+        return name, [float(value) for value in numbers.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--set {text}: give NAME=VALUE, NAME=X,Y,Z, or either with a space and "
+            "the unit behind it"
+        ) from None
 
 
 def _site(text: str) -> mesh_io.QuerySite:

@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
-from torch_geometric_flare.experiments.config import ComparisonConfig, RunConfig
+from torch_geometric_flare.experiments.config import RunConfig
 from torch_geometric_flare.experiments.isolated_run import Record
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.run import published_figures
@@ -112,15 +112,13 @@ def to_markdown_page(report: Report) -> str:
     return f"# {report.title}\n\n{facts}\n{table}{notes}"
 
 
-def to_html_page(report: Report, plot: Figure) -> str:
+def to_html_page(report: Report, plots: Mapping[str, Figure]) -> str:
     """Return the report in HTML with all pictures inside.
 
     Args:
         report: What to show.
-        plot: The plot of `plot_cost`.
+        plots: Plots of the table by their captions.
     """
-    drawn = io.BytesIO()
-    plot.savefig(drawn, format="png", dpi=120)
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
         f"<title>{html.escape(report.title)}</title><style>{PAGE_STYLE}</style></head>",
@@ -128,7 +126,7 @@ def to_html_page(report: Report, plot: Figure) -> str:
         html_table(*table_cells(report.rows)),
         html_table(*quantity_cells(report.quantities)) if report.quantities else "",
         *(f"<p>{html.escape(note)}</p>" for note in report.notes),
-        html_image("Error against cost", drawn.getvalue()),
+        *(html_image(text, _png(figure)) for text, figure in plots.items()),
         "<h2>What the figures depend on</h2><ul>",
         *(
             f"<li>{html.escape(name)}: {html.escape(value)}</li>"
@@ -155,6 +153,12 @@ def _line(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{inside}</tr>"
 
 
+def _png(figure: Figure) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    return drawn.getvalue()
+
+
 def html_image(caption: str, png: bytes) -> str:
     """Return a picture with its caption in HTML, the file within."""
     text = html.escape(caption)
@@ -164,19 +168,23 @@ def html_image(caption: str, png: bytes) -> str:
 
 
 def write_comparison(
-    config: ComparisonConfig, settings: dict[str, Any], records: Sequence[Record]
+    run: RunConfig,
+    settings: dict[str, Any],
+    records: Sequence[Record],
+    draw: Callable[[Sequence[Row], str], dict[str, Figure]] = lambda rows, title: {},
 ) -> list[Row]:
-    """Write table, plot and report.
+    """Write table, plots and report.
 
     Args:
-        config: The comparison; its runs are in `<model>-seed<seed>` of its folder.
+        run: What all runs share; they are in `<model>-seed<seed>` of its folder.
         settings: What `settings.json` holds.
         records: Of all runs.
+        draw: Returns further figures of the table by their captions, which stand before
+            that of the cost; called as `draw(rows, title)`.
 
     Returns:
         The table.
     """
-    run = config.run
     folder, benchmark = Path(str(run.folder)), run.benchmark
     figures = published_figures(run, settings)
     rows = summarize(records, figures)
@@ -203,10 +211,11 @@ def write_comparison(
     write_csv(folder / "results.csv", Row, rows)
     if quantities:
         write_csv(folder / "quantities.csv", QuantityRow, quantities)
-    plot = plot_cost(rows, report.title)
-    plot.savefig(folder / "cost.png", dpi=150)
+    cost = plot_cost(rows, report.title)
+    cost.savefig(folder / "cost.png", dpi=150)
+    plots = {**draw(rows, report.title), "Error against cost": cost}
     (folder / "report.md").write_text(to_markdown_page(report), encoding="utf-8")
-    (folder / "report.html").write_text(to_html_page(report, plot), encoding="utf-8")
+    (folder / "report.html").write_text(to_html_page(report, plots), encoding="utf-8")
     return rows
 
 

@@ -38,7 +38,7 @@ from torch_geometric_flare.experiments.timing import (
 )
 from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.nn.pooled_states import why_no_states
-from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.recipes import Recipe, change_recipe, resolve_recipe
 from torch_geometric_flare.surrogates import Surrogate, unwrap
 from torch_geometric_flare.surrogates.checkpoint import add_trust
 from torch_geometric_flare.surrogates.guard import FEWEST
@@ -87,7 +87,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if config.threads is not None:
         training.set_threads(config.threads)
     benchmark, selection = config.benchmark, config.selection
-    recipe = _choose_recipe(config)
+    recipe = choose_recipe(config)
     folder = make_folder(config) if config.folder is None else Path(config.folder)
     _write_config(config, folder, resume)
     torch.manual_seed(config.seed)
@@ -102,7 +102,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if splits.val is not None:
         counts.insert(1, f"{len(splits.val)} to validate on")
     log.info("%s; %s", ", ".join(counts), network)
-    data = _make_data(splits, recipe, config.seed)
+    data = make_data(splits, recipe, config.seed)
     trainer = training.TrainerConfig(
         accelerator=config.device, **config.values_of(training.TrainerConfig)
     )
@@ -211,8 +211,15 @@ def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
         replace(config, folder=None).save(path)
 
 
-def _choose_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe with the values that the run gives in place of its own."""
+def choose_recipe(config: RunConfig) -> Recipe:
+    """Return the recipe of a run, with what the run changes of it.
+
+    Args:
+        config: The run.
+
+    Raises:
+        ValueError: If there is no such recipe, or it has no such option.
+    """
     recipe = config.benchmark.recipe(config.model, config.recipe)
     arguments = signature(recipe.model_class).parameters
     model = {
@@ -221,11 +228,12 @@ def _choose_recipe(config: RunConfig) -> Recipe:
         if value is not None and name in arguments
     }
     given = config.values_of(Recipe).items()
-    return replace(
+    recipe = replace(
         recipe,
         model={**recipe.model, **model},
         **{name: value for name, value in given if value is not None},
     )
+    return change_recipe(recipe, config.changes) if config.changes else recipe
 
 
 def _measure_trust(
@@ -247,9 +255,16 @@ def _measure_trust(
         add_trust(folder / name, surrogate)
 
 
-def _make_data(
+def make_data(
     splits: Splits, recipe: Recipe, seed: int
 ) -> training.SurrogateDataModule:
+    """Return the batches that a recipe trains on.
+
+    Args:
+        splits: The data.
+        recipe: Its `batch_size` and `num_points`.
+        seed: Seed of their order and of the points.
+    """
     transforms = [] if splits.train_transform is None else [splits.train_transform]
     if recipe.num_points is not None:
         transforms += [_PointsAlone(), FixedPoints(recipe.num_points, replace=False)]
@@ -340,10 +355,13 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         in_channels=channels,
         out_channels=num_channels(splits.fields),
         num_coordinates=coordinates,
+        condition_channels=num_channels(splits.conditions),
     )
-    bounds = None
+    bounds = condition_bounds = None
     if splits.features:
         bounds = channel_bounds(data.x[:, coordinates:] for data in splits.train)
+    if splits.conditions:
+        condition_bounds = channel_bounds(data.u for data in splits.train)
     return training.SurrogateModule(
         network,
         splits.target_normalizer,
@@ -356,4 +374,7 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         location=splits.location,
         weighted=splits.weighted,
         feature_bounds=bounds,
+        conditions=splits.conditions,
+        condition_normalizer=splits.condition_normalizer,
+        condition_bounds=condition_bounds,
     )

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform, Compose
 
-from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.fields import Field, Fields, num_channels
 from torch_geometric_flare.transforms import (
     Normalizer,
     get_feature,
@@ -18,6 +19,7 @@ from torch_geometric_flare.transforms import (
 
 # Enough for a curve, and quick: five hundredths of the default cars.
 _NUM_VAL = 5
+_CONDITIONS = ("film", "broadcast", "none")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Selection:
             separated by commas: quantities that the samples hold, such as normal.
         weighted: Let points count by what they stand for: the area or the volume that
             `transforms.quadrature_weights` gives them.
+        conditions: Let simulated conditions of the whole sample differ, such as the
+            viscosity of pipes, and hand them to the network by `film` as its `u`, by
+            `broadcast` as features of each point, or, with `none`, not at all. By
+            default they are the same in all samples.
 
     Raises:
         ValueError: If `data` is neither, a number is below one (`num_val`: negative),
@@ -60,8 +66,13 @@ class Selection:
         default=(), metadata={"accepts": str | tuple[str, ...]}
     )
     weighted: bool = False
+    conditions: Literal["film", "broadcast", "none"] | None = None
 
     def __post_init__(self) -> None:
+        if self.conditions not in (*_CONDITIONS, None):
+            raise ValueError(
+                f"conditions is {self.conditions!r}, expected one of {_CONDITIONS}"
+            )
         if self.data not in ("simulated", "official"):
             raise ValueError(
                 f"data is {self.data!r}, expected 'simulated' or 'official'"
@@ -116,6 +127,8 @@ class Splits:
         location: Where on a mesh the samples lie, `"cell"` or `"point"`.
         weighted: Whether points count by what they stand for, see `Surrogate`; samples
             without `weight` have points that were spread evenly.
+        conditions: What the columns of `u` of the samples are.
+        condition_normalizer: Of all columns of `u`.
     """
 
     train: Sequence[Data]
@@ -129,6 +142,8 @@ class Splits:
     val: Sequence[Data] | None = None
     location: str | None = None
     weighted: bool = False
+    conditions: Fields = ()
+    condition_normalizer: Normalizer | None = None
 
     def transform(self, transform: Callable[[Data], Data]) -> "Splits":
         """Return splits whose samples have passed a transform, held in memory.
@@ -182,6 +197,38 @@ class Splits:
             input_normalizer=Normalizer.cat([given, of_added]),
         )
 
+    def with_conditions(self, how: str) -> "Splits":
+        """Return splits that hand the conditions to the network in some way.
+
+        Args:
+            how: `"film"` as `u`, as they are here; `"broadcast"` as features that are
+                the same at all points of a sample; or `"none"`, not at all.
+
+        Raises:
+            ValueError: If the samples have no conditions.
+        """
+        if not self.conditions:
+            raise ValueError(f"conditions is {how!r}, but the samples have none")
+        if how == "film":
+            return self
+        splits = replace(self, conditions=(), condition_normalizer=None)
+        if how == "none":
+            return splits.transform(_without_conditions)
+        width = self.train[0].x.size(1)
+        given = self.input_normalizer or Normalizer.identity(width)
+        of_added = self.condition_normalizer or Normalizer.identity(
+            num_channels(self.conditions)
+        )
+        again = None
+        if self.train_transform is not None:  # may change `u`, and make `x` anew
+            again = Compose([_as_u, self.train_transform, _Broadcast(width)])
+        return replace(
+            splits.transform(_Broadcast(width)),
+            train_transform=again,
+            features=(*self.features, *self.conditions),
+            input_normalizer=Normalizer.cat([given, of_added]),
+        )
+
     def with_weights(self) -> "Splits":
         """Return splits whose points count by the area or volume they stand for."""
 
@@ -198,3 +245,32 @@ class Splits:
             return data
 
         return replace(self.transform(add), weighted=True)
+
+
+class _Broadcast(BaseTransform):
+    """Makes conditions the columns of `x` from some width on, at all points.
+
+    The conditions are then no longer `u`, which networks ask for, but `conditions`.
+
+    Args:
+        width: Columns of `x` that stay.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def forward(self, data: Data) -> Data:
+        rows = data.u.expand(len(data.x), -1)
+        data.x = torch.cat([data.x[:, : self.width], rows], dim=1)
+        data.conditions = data.u
+        return _without_conditions(data)
+
+
+def _as_u(data: Data) -> Data:
+    data.u = data.conditions
+    return data
+
+
+def _without_conditions(data: Data) -> Data:
+    del data.u
+    return data

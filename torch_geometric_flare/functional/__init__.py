@@ -2,6 +2,7 @@
 
 from torch_geometric_flare.functional.attention import (
     attention_backend,
+    causal_flare_attention,
     flare_attention,
     flare_decode,
     flare_encode,
@@ -10,6 +11,7 @@ from torch_geometric_flare.functional.attention import (
     ragged_flare_encode,
     ragged_flare_weights,
     ragged_self_attention,
+    reference_causal_flare_attention,
     reference_flare_attention,
     reference_flare_weights,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "State",
     "SumState",
     "attention_backend",
+    "causal_flare_attention",
     "check_batch",
     "distributed_batch_size",
     "distributed_copy",
@@ -54,6 +57,7 @@ __all__ = [
     "ragged_sum_decode",
     "ragged_sum_encode",
     "reduce_gradients",
+    "reference_causal_flare_attention",
     "reference_flare_attention",
     "reference_flare_weights",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.interop.flare import build_flare
 from torch_geometric_flare.interop.flarepp import build_flarepp
 from torch_geometric_flare.interop.gnot import build_gnot
@@ -110,4 +111,6 @@ def from_reference(
             f"grid is None, but {architecture!r} is bound to a grid: give its rows and "
             "columns"
         )
-    return build(state_dict, **given)
+    # The weights come from the checkpoint; initial ones must not use up random numbers.
+    with keep_random_state():
+        return build(state_dict, **given)

@@ -58,7 +58,8 @@ def find_conditions(
     r"""Return the named conditions of a mesh: numbers that hold for all of it.
 
     Each comes from `constants`, or else from the field data of the mesh called as its
-    source or its name.
+    source or its name. Field data of that name with `_unit` behind it, if there are
+    any, must be its unit.
 
     Args:
         mesh: A mesh of `read_mesh`.
@@ -70,8 +71,9 @@ def find_conditions(
         `find_features`.
 
     Raises:
-        ValueError: If a condition is found nowhere, has another number of channels, or
-            is not finite, or a constant is not a condition.
+        ValueError: If a condition is found nowhere, has another number of channels, is
+            not finite, or is in another unit by the field data `<name>_unit`, or a
+            constant is not a condition.
     """
     constants = constants or {}
     check_constants(constants, conditions)
@@ -81,7 +83,7 @@ def find_conditions(
         if condition.name in constants:
             values = _repeated(list(constants[condition.name]), 1)
         elif name in mesh.field_data:
-            values = _same_everywhere(mesh.field_data[name], condition, 1)
+            values = _same_everywhere(mesh.field_data, name, condition, 1)
         else:
             raise ValueError(
                 f"the mesh lacks the condition {condition} of the model: add field "
@@ -118,7 +120,7 @@ def _find(
             raise ValueError(f"the {kind} data {name!r} are not numbers")
         values = torch.tensor(narrow(array.reshape(number, -1)))
     elif name in mesh.field_data:
-        values = _same_everywhere(mesh.field_data[name], feature, number)
+        values = _same_everywhere(mesh.field_data, name, feature, number)
     elif name == "normal" and feature.channels == 3:
         values = mesh_normals(mesh, cells=cells)
     elif name == "area" and feature.channels == 1:
@@ -153,13 +155,20 @@ def _array_name(feature: Field, *places: Any) -> str:
     return feature.array if there else feature.name
 
 
-def _same_everywhere(array: Any, feature: Field, number: int) -> Tensor:
+def _same_everywhere(field_data: Any, name: str, feature: Field, number: int) -> Tensor:
     """Return the numbers of field data at every place."""
-    given = np.asarray(array)
+    given = np.asarray(field_data[name])
     if given.dtype.kind not in "fiu" or given.size != feature.channels:
         raise ValueError(
-            f"the field data {feature.name!r} must be {feature.channels} numbers, got "
+            f"the field data {name!r} must be {feature.channels} numbers, got "
             f"{given.size} of type {given.dtype}"
+        )
+    note = f"{name}_unit"
+    unit = str(field_data[note][0]) if note in field_data else feature.unit
+    if unit != feature.unit:
+        raise ValueError(
+            f"the field data {name!r} is in {unit!r}, but {feature.name} is in "
+            f"{feature.unit or 'no unit'!r}: convert it, and its {note!r}"
         )
     return _repeated(given, number)
 

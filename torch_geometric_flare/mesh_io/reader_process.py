@@ -8,7 +8,7 @@ at most the given memory and processor time, and writes a mesh that has passed a
 checks to FOLDER, in VTK's own XML format without compression. Otherwise it prints what
 is wrong as the end of a sentence whose subject is the file, and exits with `REFUSED`.
 
-It imports nothing of the package but two modules beside it, which do not either, so
+It imports nothing of the package but three modules beside it, which do not either, so
 that it starts without torch.
 """
 
@@ -25,10 +25,11 @@ import pyvista as pv
 import vtk
 
 if __package__:
-    from torch_geometric_flare.mesh_io import dialects, parts
+    from torch_geometric_flare.mesh_io import dialects, parts, xml_names
 else:  # as a script
     import dialects  # type: ignore[import-not-found, no-redef]
     import parts  # type: ignore[import-not-found, no-redef]
+    import xml_names  # type: ignore[import-not-found, no-redef]
 
 STARTED = "started"
 REFUSED = 3
@@ -81,15 +82,18 @@ def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any
         except (dialects.Malformed, parts.NoSuchPart) as reason:
             raise Refused(str(reason)) from reason
         except (RuntimeError, ValueError, OSError, LookupError, TypeError) as error:
-            raise Refused(f"cannot be read: broken?{_reason(error)}") from error
+            said = _reason(error, path.suffix)
+            raise Refused(f"cannot be read: broken?{said}") from error
     if isinstance(mesh, pv.DataSet) and not isinstance(mesh, pv.PolyData):
         return mesh.cast_to_unstructured_grid()  # grids too
     return mesh
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, suffix: str) -> str:
     """Return what VTK says about a file, without the place in its own code."""
     text = " ".join(str(error).split())
+    if re.search(r"vtk\w+Pipeline", text):  # of a reader that has given up already
+        return f" VTK finds nothing in it that a {suffix} file begins with"
     text = re.sub(r"^(ERROR|WARNING): In \S+, line \d+ |\(0x[0-9a-f]+\)", "", text)
     return f" VTK says: {text[:_LONGEST]}" if text else ""
 
@@ -220,7 +224,9 @@ def write(mesh: Any, folder: str) -> None:
     writer.EncodeAppendedDataOff()
     writer.SetCompressorTypeToNone()
     writer.SetHeaderTypeToUInt64()
-    if not writer.Write():
+    with xml_names.escaped_names(mesh):
+        written = writer.Write()
+    if not written:
         raise Refused("cannot be handed over: is the temporary folder full?")
 
 

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pyvista as pv
 import torch
 import vtk
 from torch import Tensor
+
+from torch_geometric_flare.mesh_io.xml_names import escaped_names
+
+_XML = (".vtp", ".vtu", ".vts", ".vtr", ".vti")
 
 
 def write_points(
@@ -100,7 +105,9 @@ def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:
     # A folder of our own: a file from `mkstemp` would keep its private mode.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         written = Path(folder) / path.name
-        dataset.save(written)
+        xml = path.suffix.lower() in _XML and isinstance(dataset, pv.DataSet)
+        with escaped_names(dataset) if xml else nullcontext():
+            dataset.save(written)
         if not written.is_file():  # VTK reports failures on stderr only
             raise OSError(f"VTK could not write {str(path)!r}")
         written.replace(path)

@@ -104,10 +104,11 @@ def mesh_forces(
         center = np.repeat(fans.mean, fans.sizes, axis=0)
         center += (fans.arm + fans.arm[fans.following]) / 3
         # An area vector is a normal of that length.
+        pressures = torch.from_numpy(on_triangles)
         surface = (
-            torch.from_numpy(on_triangles),
+            pressures,
             torch.from_numpy(fans.vector * scale**2),
-            torch.ones(len(on_triangles), dtype=torch.float64),
+            torch.ones_like(pressures),
         )
         moments = moment_coefficients(
             *surface,

@@ -12,6 +12,7 @@ from torch_geometric_flare.nn.attention import (
 from torch_geometric_flare.nn.backbone import Backbone, MixerBackbone
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.conv import (
+    CausalFLAREConv,
     FLAREConv,
     FLAREPPConv,
     GPSFLAREConv,
@@ -49,6 +50,7 @@ from torch_geometric_flare.nn.streaming.query_stream import (
 
 __all__ = [
     "Backbone",
+    "CausalFLAREConv",
     "ConditionedNorm",
     "DeepONet",
     "FLARE",

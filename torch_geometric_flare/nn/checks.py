@@ -80,6 +80,13 @@ def check_layers(**values: Any) -> None:
             raise ValueError(f"{name} is {value!r}, expected an integer from -1")
 
 
+def check_count(**values: Any) -> None:
+    """Raise `ValueError` naming the first of `values` not an integer from 0."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+            raise ValueError(f"{name} is {value!r}, expected an integer from 0")
+
+
 def check_length(**values: Any) -> None:
     """Raise `ValueError` naming the first of `values` that is not a positive number."""
     for name, value in values.items():

@@ -121,7 +121,7 @@ def _paired_noise(
     """Return noise $[H, M k, D]$ whose sum over the copies of a latent is zero."""
     heads, total, width = latents.shape
     drawn = torch.randn(
-        heads, total // factor, factor // 2, width, generator=generator
+        heads, total // factor, factor // 2, width, generator=generator, device="cpu"
     ).to(latents)
     rest = drawn.new_zeros(heads, total // factor, factor % 2, width)
     return torch.cat([drawn, -drawn, rest], dim=2).reshape(latents.shape)

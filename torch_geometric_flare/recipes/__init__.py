@@ -1,5 +1,6 @@
 """Hyperparameters of trainings, each with the class of its model."""
 
+from torch_geometric_flare.recipes.changes import change_recipe
 from torch_geometric_flare.recipes.flare import (
     FLARE_AIRFOIL,
     FLARE_AIRFOIL_QUICK,
@@ -195,5 +196,6 @@ __all__ = [
     "TRANSOLVER_LPBF",
     "TRANSOLVER_PAPER",
     "TRANSOLVER_PIPE",
+    "change_recipe",
     "resolve_recipe",
 ]

@@ -184,7 +184,11 @@ class Recipe:
         return _MUON_OVER_ADAMW * self.learning_rate if own is None else own
 
     def build(
-        self, in_channels: int, out_channels: int, num_coordinates: int | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_coordinates: int | None = None,
+        condition_channels: int = 0,
     ) -> nn.Module:
         """Build the model, with new parameters.
 
@@ -193,20 +197,31 @@ class Recipe:
                 `fourier_octaves` beside them.
             out_channels: Channels of all predicted fields together.
             num_coordinates: How many channels of `x` are coordinates; by default all.
+            condition_channels: Channels of the conditions `u` of each sample.
 
         Returns:
             A module of `model_class`.
 
         Raises:
-            ValueError: If the class takes no `in_channels` or `out_channels`, needs an
-                argument that `model` lacks, or refuses a value.
+            ValueError: If the class takes no `in_channels`, `out_channels` or, where
+                there are conditions, `condition_channels`, needs an argument that
+                `model` lacks, or refuses a value.
         """
         coordinates = in_channels if num_coordinates is None else num_coordinates
         in_channels += 2 * self.fourier_octaves * coordinates
         channels = dict(zip(_CHANNELS, (in_channels, out_channels), strict=True))
         arguments = {**channels, **self.model}
+        signature = inspect.signature(self.model_class)
+        if condition_channels:
+            if "condition_channels" not in signature.parameters:
+                raise ValueError(
+                    f"condition_channels is {condition_channels}, but "
+                    f"{self.model_class.__name__} takes no conditions: make them "
+                    "features, the same at all points of a sample"
+                )
+            arguments = {"condition_channels": condition_channels, **arguments}
         try:
-            inspect.signature(self.model_class).bind(**arguments)
+            signature.bind(**arguments)
         except TypeError as error:
             raise ValueError(
                 f"{self.model_class.__name__} cannot be built from {arguments}: {error}"
@@ -220,7 +235,8 @@ class Recipe:
             dataset: Samples with their fields `y`, and with `x` or else `pos` as the
                 input. Its attribute `features`, if it has one as `datasets.MeshFolder`
                 has, says which columns of `x` follow the coordinates; otherwise they
-                follow those of `pos`.
+                follow those of `pos`. Its attribute `conditions`, likewise, says what
+                `u` holds.
 
         Returns:
             A module of `model_class`.
@@ -240,12 +256,17 @@ class Recipe:
                 "and x or pos"
             )
         features = getattr(dataset, "features", None)
-        if features is not None:
-            coordinates = x.size(1) - num_channels(features)
+        width = x.size(1)
+        if features is None:
+            coordinates = width if sample.pos is None else sample.pos.size(1)
+        elif sample.get("x") is None:
+            coordinates, width = width, width + num_channels(features)
         else:
-            coordinates = x.size(1) if sample.pos is None else sample.pos.size(1)
+            coordinates = width - num_channels(features)
         recipe = resolve_recipe(self, sample)
-        return recipe.build(x.size(1), y.view(len(x), -1).size(1), coordinates)
+        conditions = num_channels(getattr(dataset, "conditions", ()))
+        targets = y.view(len(x), -1).size(1)
+        return recipe.build(width, targets, coordinates, conditions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, the class by its name.

@@ -1,17 +1,22 @@
 """Simulated transonic flow around airfoils: the steady Euler equations."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.simulation.airfoil_grid import WAKE_CELLS, AirfoilShape
 from torch_geometric_flare.simulation.euler import GAMMA, CGridEuler
+from torch_geometric_flare.simulation.parameter import (
+    Parameter,
+    check_parameter,
+    draw,
+    one_number,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -47,7 +52,7 @@ class AirfoilFlow:
 
     The physics of the airfoil benchmark of Geo-FNO ([arXiv
     2207.05209](https://arxiv.org/abs/2207.05209)): a randomly deformed NACA 0012
-    (`AirfoilShape`) at zero incidence in steady inviscid flow,
+    (`AirfoilShape`), at zero incidence unless told otherwise, in steady inviscid flow,
 
     $$\nabla \cdot (\rho v) = 0, \qquad \nabla \cdot (\rho v v^\top + p I) = 0, \qquad
     \nabla \cdot ((\rho E + p)\, v) = 0, \qquad p = 0.4\, \rho\, \big(E - \tfrac12
@@ -66,21 +71,28 @@ class AirfoilFlow:
     the same size.
 
     Args:
-        mach: Mach number of the free stream.
+        mach: Mach number of the free stream; or a lower and an upper bound, such as
+            `(0.6, 0.82)`, between which it is drawn evenly for each sample, after the
+            shape. It is then a condition of the sample.
         deformation: Largest displacement of the nodes that deform the airfoil, in
             chords.
         coarse_iterations: Iterations on the coarse grid.
         iterations: Iterations on the fine grid.
+        incidence: Angle in degrees by which the free stream points upward from the
+            chord; or bounds, such as `(-2.0, 2.0)`, as for `mach`, after which it is
+            drawn.
 
     Raises:
         ValueError: If `mach` is not between 0.5 and 0.9, `deformation` not between 0
-            and 0.06, or a number of iterations no integer of at least 1.
+            and 0.06, `incidence` not between -5 and 5, bounds are not in order, or a
+            number of iterations is not an integer of at least 1.
     """
 
-    mach: float = 0.8
+    mach: Parameter = 0.8
     deformation: float = 0.05
     coarse_iterations: int = 300
     iterations: int = 350
+    incidence: Parameter = field(default=0.0, metadata={"omit_default": True})
 
     name: ClassVar[str] = "simulated_airfoil"
     fields: ClassVar[Fields] = (Field("mach_number", 1, ""),)
@@ -91,60 +103,87 @@ class AirfoilFlow:
     """The model input is the coordinates as they are."""
 
     def __post_init__(self) -> None:
-        for field, low, high in (("mach", 0.5, 0.9), ("deformation", 0.0, 0.06)):
-            value = getattr(self, field)
-            check_numbers(**{field: value})
-            if not low <= value <= high:
-                raise ValueError(
-                    f"`{field}` must be between {low} and {high}, got {value!r}"
-                )
-        for field in ("coarse_iterations", "iterations"):
-            value = getattr(self, field)
+        for name, low, high in (
+            ("mach", 0.5, 0.9),
+            ("deformation", 0.0, 0.06),
+            ("incidence", -5.0, 5.0),
+        ):
+            check_parameter(name, getattr(self, name), low, high)
+        for name in ("coarse_iterations", "iterations"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(
-                    f"`{field}` must be an integer of at least 1, got {value!r}"
+                    f"`{name}` must be an integer of at least 1, got {value!r}"
                 )
+
+    @property
+    def conditions(self) -> Fields:
+        """Quantities of each sample as a whole: of `mach`, `incidence`, those drawn."""
+        return tuple(
+            condition
+            for condition in (Field("mach"), Field("incidence", unit="°"))
+            if isinstance(getattr(self, condition.name), tuple)
+        )
 
     def sample(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.number]]:
         """Return the raw arrays of one random airfoil.
 
         Args:
-            rng: Source of the shape; equal states give equal samples.
+            rng: Source of the shape, and then of what has bounds; equal states give
+                equal samples.
 
         Returns:
-            `pos` in chords, [11271, 2]; `mach_number`, [11271, 1]; `grid`, (221, 51).
+            `pos` in chords, [11271, 2]; `mach_number`, [11271, 1]; `grid`, (221, 51);
+            each of `conditions`, [1].
 
         Raises:
             NotConverged: As `solve` does.
         """
-        flow = self.solve(AirfoilShape.sample(rng, self.deformation))
+        shape = AirfoilShape.sample(rng, self.deformation)
+        mach, incidence = draw(rng, self.mach), draw(rng, self.incidence)
+        flow = self.solve(shape, mach=mach, incidence=incidence)
+        drawn = {"mach": mach, "incidence": incidence}
         return {
             "pos": flow.nodes.reshape(-1, 2),
             "mach_number": flow.mach_number.reshape(-1, 1),
             "grid": np.array(flow.mach_number.shape),
+            **{c.name: np.array([drawn[c.name]]) for c in self.conditions},
         }
 
-    def solve(self, shape: AirfoilShape, refinement: int = 1) -> AirfoilSolution:
+    def solve(
+        self,
+        shape: AirfoilShape,
+        refinement: int = 1,
+        *,
+        mach: float | None = None,
+        incidence: float | None = None,
+    ) -> AirfoilSolution:
         """Compute the flow around an airfoil.
 
         Args:
             shape: The airfoil.
             refinement: Cells along each side of a cell of the usual grid. A grid twice
                 as fine needs about thrice the iterations.
+            mach: Mach number of the free stream; by default that of the simulator.
+            incidence: Angle of the free stream in degrees, likewise.
 
         Returns:
             The flow at all nodes.
 
         Raises:
+            ValueError: If the simulator has no single `mach` or `incidence`, and none
+                is given.
             NotConverged: If the flow is not finite, still changes by more than 0.001
                 per iteration, or exceeds Mach 3.
         """
+        mach = one_number("mach", mach, self.mach)
+        angle = one_number("incidence", incidence, self.incidence)
         nodes = shape.c_grid(refinement)
         wake_cells = refinement * WAKE_CELLS
         with np.errstate(all="ignore"):  # what is not finite is found below
-            coarse = CGridEuler(nodes[::2, ::2], wake_cells // 2, self.mach)
+            coarse = CGridEuler(nodes[::2, ::2], wake_cells // 2, mach, incidence=angle)
             coarse.iterate(self.coarse_iterations, _COARSE_CFL)
-            fine = CGridEuler(nodes, wake_cells, self.mach)
+            fine = CGridEuler(nodes, wake_cells, mach, incidence=angle)
             fine.cells[:] = coarse.cells.repeat(2, axis=1).repeat(2, axis=2)
             fine.update_ghosts()
             change = fine.iterate(self.iterations, _CFL)

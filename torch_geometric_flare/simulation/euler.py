@@ -30,9 +30,9 @@ class CGridEuler:
     w = (\rho, \rho v_x, \rho v_y, \rho E),$$
 
     for a perfect gas, $p = (\gamma - 1)(\rho E - \tfrac12 \rho |v|^2)$, with $p = \rho
-    = 1$ in the free stream, which blows along +x. Unknowns are means of cells. Fluxes
-    take the mean state of two cells, plus the dissipation of Jameson, Schmidt and
-    Turkel,
+    = 1$ in the free stream, which blows along +x at zero incidence. Unknowns are means
+    of cells. Fluxes take the mean state of two cells, plus the dissipation of Jameson,
+    Schmidt and Turkel,
 
     $$d = \lambda \big( \varepsilon_2\, \delta w - \varepsilon_4\, \delta^3 w \big),
     \qquad \varepsilon_2 = \tfrac12 \max \nu, \qquad \varepsilon_4 = \max(0,
@@ -53,6 +53,7 @@ class CGridEuler:
         wake_cells: Cells along each side of the wake.
         mach: Mach number of the free stream, below 1.
         dtype: Precision of the computation.
+        incidence: Angle in degrees from +x to the free stream, towards +y.
 
     Attributes:
         state: The four unknowns of the cells within two layers of ghosts, outward, then
@@ -66,6 +67,7 @@ class CGridEuler:
         wake_cells: int,
         mach: float,
         dtype: npt.DTypeLike = np.float32,
+        incidence: float = 0.0,
     ) -> None:
         grid = np.asarray(nodes, dtype=np.float64).transpose(2, 1, 0)  # [2, J+1, I+1]
         along, out = np.diff(grid, axis=2), np.diff(grid, axis=1)
@@ -84,10 +86,11 @@ class CGridEuler:
         self._outer: Array = (outward / np.hypot(*outward)).astype(dtype)
         self._smooth_i: Array = _smoothing_inverse(num_i).astype(dtype)
         self._smooth_j: Array = _smoothing_inverse(num_j).astype(dtype)
-        self._speed = mach * math.sqrt(GAMMA)
-        energy = 1.0 / (GAMMA - 1.0) + 0.5 * self._speed**2
+        speed, angle = mach * math.sqrt(GAMMA), math.radians(incidence)
+        self._stream = speed * math.cos(angle), speed * math.sin(angle)
+        energy = 1.0 / (GAMMA - 1.0) + 0.5 * speed**2
         self.state: Array = np.empty((4, num_j + 4, num_i + 4), dtype)
-        self.state[:] = np.reshape((1.0, self._speed, 0.0, energy), (4, 1, 1))
+        self.state[:] = np.reshape((1.0, *self._stream, energy), (4, 1, 1))
         self.pressure: Array = np.ones((num_j + 4, num_i + 4), dtype)
         self.update_ghosts()
 
@@ -167,12 +170,13 @@ class CGridEuler:
 
     def _far(self, inside: Array, normal: Array) -> Array:
         """Return the state at the far field next to cells, [4, n], with normals."""
-        speed = self._speed
+        u_far, v_far = self._stream
         density = inside[0]
         u, v = inside[1] / density, inside[2] / density
         p = (GAMMA - 1.0) * (inside[3] - 0.5 * density * (u * u + v * v))
         c, c_far = np.sqrt(GAMMA * p / density), math.sqrt(GAMMA)
-        un, un_far = u * normal[0] + v * normal[1], speed * normal[0]
+        un = u * normal[0] + v * normal[1]
+        un_far = u_far * normal[0] + v_far * normal[1]
         plus = un + 2.0 * c / (GAMMA - 1.0)
         minus = un_far - 2.0 * c_far / (GAMMA - 1.0)
         un_b = 0.5 * (plus + minus)
@@ -180,8 +184,8 @@ class CGridEuler:
         out = un_b > 0.0
         entropy = np.where(out, p / density**GAMMA, 1.0)
         jump = un_b - np.where(out, un, un_far)
-        u_b = np.where(out, u, speed) + jump * normal[0]
-        v_b = np.where(out, v, 0.0) + jump * normal[1]
+        u_b = np.where(out, u, u_far) + jump * normal[0]
+        v_b = np.where(out, v, v_far) + jump * normal[1]
         rho_b = (c_b * c_b / (GAMMA * entropy)) ** (1.0 / (GAMMA - 1.0))
         p_b = rho_b * c_b * c_b / GAMMA
         energy = p_b / (GAMMA - 1.0) + 0.5 * rho_b * (u_b * u_b + v_b * v_b)

@@ -9,9 +9,14 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csc_array
 from scipy.sparse.linalg import splu
 
-from torch_geometric_flare._arguments import check_numbers
 from torch_geometric_flare._not_converged import NotConverged
 from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.simulation.parameter import (
+    Parameter,
+    check_parameter,
+    draw,
+    one_number,
+)
 from torch_geometric_flare.simulation.quadratic_mesh import (
     QuadraticMesh,
     quadratic_interpolation,
@@ -79,17 +84,19 @@ class PipeFlow:
         elements_along: Elements from inlet to outlet. A multiple of 4 keeps the joints
             of the middle line on the edges of elements.
         elements_across: Elements from wall to wall.
-        viscosity: Kinematic viscosity $\nu$. The flow need not become steady, nor the
-            solver converge, much below the default.
+        viscosity: Kinematic viscosity $\nu$; or a lower and an upper bound, such as
+            `(0.002, 0.01)`, between which its logarithm is drawn evenly for each pipe,
+            after the middle line. It is then a condition of the sample. The flow need
+            not become steady, nor the solver converge, much below 0.002.
 
     Raises:
         ValueError: If a count is not an integer of at least 4 along or 2 across, or
-            `viscosity` is not positive and finite.
+            `viscosity` is below 1e-6 or not finite, or its bounds are not in order.
     """
 
     elements_along: int = 64
     elements_across: int = 8
-    viscosity: float = 0.005
+    viscosity: Parameter = 0.005
 
     name: ClassVar[str] = "simulated_pipe"
     fields: ClassVar[Fields] = (Field("velocity_x", 1, ""),)
@@ -106,28 +113,31 @@ class PipeFlow:
                 raise ValueError(
                     f"`{field}` must be an integer of at least {least}, got {value!r}"
                 )
-        check_numbers(viscosity=self.viscosity)
-        if not (self.viscosity > 0.0 and math.isfinite(self.viscosity)):
-            raise ValueError(
-                f"`viscosity` must be positive and finite, got {self.viscosity}"
-            )
+        check_parameter("viscosity", self.viscosity, least=1e-6)
+
+    @property
+    def conditions(self) -> Fields:
+        """Quantities of each sample as a whole: the viscosity, if it is drawn."""
+        return (Field("viscosity"),) if isinstance(self.viscosity, tuple) else ()
 
     def sample(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
         r"""Return the raw arrays of one random pipe.
 
         Args:
-            rng: Source of the middle line; equal states give equal samples.
+            rng: Source of the middle line, and then of a viscosity with bounds; equal
+                states give equal samples.
 
         Returns:
             `pos`, [16641, 2], row by row; `velocity_x`, [16641, 1]; `grid`, (129, 129),
-            points along the pipe and across it.
+            points along the pipe and across it; `viscosity`, [1], if it is drawn.
 
         Raises:
             NotConverged: If the flow was not found.
         """
         coefficients = np.zeros((5, 2))
         coefficients[1:] = rng.uniform(-1.0, 1.0, (4, 2))
-        flow = self.solve(coefficients)
+        viscosity = draw(rng, self.viscosity, log=True)
+        flow = self.solve(coefficients, viscosity)
         along = quadratic_interpolation(_RESOLUTION, self.elements_along)
         across = quadratic_interpolation(_RESOLUTION, self.elements_across)
         values = np.concatenate([flow.points, flow.velocity[..., :1]], axis=-1)
@@ -137,20 +147,25 @@ class PipeFlow:
             "pos": values[:, :2].copy(),
             "velocity_x": values[:, 2:].copy(),
             "grid": np.array([_RESOLUTION, _RESOLUTION]),
+            **{condition.name: np.array([viscosity]) for condition in self.conditions},
         }
 
-    def solve(self, coefficients: Array) -> PipeSolution:
+    def solve(
+        self, coefficients: Array, viscosity: float | None = None
+    ) -> PipeSolution:
         r"""Compute the flow through a pipe.
 
         Args:
             coefficients: Values of the middle line at its five nodes, and slopes per
                 length of a piece, [5, 2].
+            viscosity: Kinematic viscosity; by default that of the simulator.
 
         Returns:
             Velocity and pressure.
 
         Raises:
-            ValueError: If the coefficients are of another shape or not finite.
+            ValueError: If the coefficients are of another shape or not finite, or the
+                simulator has no single viscosity.
             NotConverged: If Newton's method does not reach its tolerance.
         """
         coefficients = np.asarray(coefficients, dtype=np.float64)
@@ -158,12 +173,13 @@ class PipeFlow:
             raise ValueError(
                 f"`coefficients` must hold 5 x 2 finite numbers, got {coefficients}"
             )
+        viscosity = one_number("viscosity", viscosity, self.viscosity)
         rows, columns = 2 * self.elements_along + 1, 2 * self.elements_across + 1
         x = np.linspace(0.0, _LENGTH, rows)
         eta = np.linspace(-0.5, 0.5, columns)
         y = middle_line(coefficients, x)[:, None] + eta
         points = np.stack([np.broadcast_to(x[:, None], y.shape), y], axis=-1)
-        system = _System(points, self.viscosity)
+        system = _System(points, viscosity)
 
         velocity = np.zeros((rows, columns, 2))
         velocity[0, :, 0] = 1.0 - 4.0 * eta**2

@@ -55,9 +55,9 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
 
     Returns:
         `model` and `arguments` as `describe_model`, `training_data`, `location`,
-        `fourier_octaves`, `weighted`, `feature_bounds`, and `fields`, `features` and
-        `conditions`, each a list of `name`, `channels`, `unit` and, where a field has
-        one, `source`; of a `QuerySurrogate` also `query`.
+        `fourier_octaves`, `weighted`, `feature_bounds`, `condition_bounds`, and
+        `fields`, `features` and `conditions`, each a list of `name`, `channels`, `unit`
+        and, where a field has one, `source`; of a `QuerySurrogate` also `query`.
     """
     return {
         **describe_model(surrogate.model),
@@ -68,9 +68,8 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "conditions": [field.to_dict() for field in surrogate.conditions],
         "fourier_octaves": surrogate.fourier_octaves,
         "weighted": surrogate.weighted,
-        "feature_bounds": (
-            None if surrogate.feature_bounds is None else list(surrogate.feature_bounds)
-        ),
+        "feature_bounds": _plain(surrogate.feature_bounds),
+        "condition_bounds": _plain(surrogate.condition_bounds),
         **surrogate.describe_more(),
     }
 
@@ -179,6 +178,7 @@ def build_surrogate(
         conditions=read_fields(description.get("conditions", [])),
         condition_normalizer=read_normalizer(state, "condition_normalizer"),
         feature_bounds=description.get("feature_bounds"),
+        condition_bounds=description.get("condition_bounds"),
         **kind.read_more(description, state),
     )
     try:
@@ -213,6 +213,10 @@ def _build_model(description: dict[str, Any]) -> nn.Module:
     # The weights come from the file; the initial ones must not use up random numbers.
     with keep_random_state():
         return known(**arguments)
+
+
+def _plain(bounds: tuple[list[float], list[float]] | None) -> list[list[float]] | None:
+    return None if bounds is None else list(bounds)
 
 
 def _is_plain(value: object) -> bool:

@@ -139,7 +139,8 @@ def read_sample(
         raise ValueError(f"{prefix}{error}") from error
     bounds = surrogate.feature_bounds
     check_range(bounds, surrogate.input_normalizer, features, inputs, name)
-    check_range(None, surrogate.condition_normalizer, conditions, numbers, name)
+    bounds = surrogate.condition_bounds
+    check_range(bounds, surrogate.condition_normalizer, conditions, numbers, name)
     if conditions:
         data.u = torch.cat(list(numbers.values()), dim=1)
     for feature, column in inputs.items():

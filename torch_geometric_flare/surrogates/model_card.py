@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch_geometric_flare.fields import Fields, channel_names
+from torch_geometric_flare.fields import Fields, channel_names, channel_slices
 from torch_geometric_flare.surrogates.guard import Guard
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
@@ -42,7 +42,7 @@ def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
         "## Fields",
         _table(("Predicted", "Channels", "Unit"), _rows(surrogate.fields)),
         "## Input",
-        _inputs(surrogate.features, surrogate.conditions),
+        _inputs(surrogate.features, surrogate.conditions, surrogate.condition_bounds),
         *_query(surrogate),
         "## Where it holds",
         _box(surrogate.coordinate_normalizer),
@@ -83,13 +83,26 @@ def _data(training_data: str | None) -> str:
     return sentence
 
 
-def _inputs(features: Fields, conditions: Fields) -> str:
+def _inputs(
+    features: Fields,
+    conditions: Fields,
+    bounds: tuple[list[float], list[float]] | None = None,
+) -> str:
     text = "The coordinates of the points, in the unit of the training data."
     if features:
         table = _table(("Input", "Channels", "Unit"), _rows(features))
         text = f"The coordinates of the points, and at each point:\n\n{table}"
     if conditions:
-        table = _table(("Condition", "Channels", "Unit"), _rows(conditions))
+        headings: tuple[str, ...] = ("Condition", "Channels", "Unit")
+        rows: Sequence[tuple[str, ...]] = _rows(conditions)
+        if bounds is not None:
+            headings = (*headings, "Trained from", "To")
+            columns = channel_slices(conditions).values()
+            rows = [
+                (*row, *(", ".join(f"{v:.4g}" for v in side[at]) for side in bounds))
+                for row, at in zip(rows, columns, strict=True)
+            ]
+        table = _table(headings, rows)
         text += f"\n\nFor each sample as a whole:\n\n{table}"
     return text
 

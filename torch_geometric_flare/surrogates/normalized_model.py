@@ -50,6 +50,7 @@ class NormalizedModel(NormalizedPoints):
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
         feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        condition_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__(
             target_normalizer,
@@ -76,7 +77,10 @@ class NormalizedModel(NormalizedPoints):
         self.conditions: Fields = tuple(conditions)
         # Raises if two have the same name.
         channel_slices((*self.features, *self.conditions))
-        self.feature_bounds = _check_bounds(feature_bounds, self.features)
+        self.feature_bounds = _check_bounds("feature", feature_bounds, self.features)
+        self.condition_bounds = _check_bounds(
+            "condition", condition_bounds, self.conditions
+        )
         self.guard: Guard | None = None
         self.calibration: Calibration | None = None
         self._check_conditions()
@@ -339,7 +343,9 @@ def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:
 
 
 def _check_bounds(
-    bounds: tuple[Sequence[float], Sequence[float]] | None, features: Fields
+    kind: str,
+    bounds: tuple[Sequence[float], Sequence[float]] | None,
+    features: Fields,
 ) -> tuple[list[float], list[float]] | None:
     if bounds is None:
         return None
@@ -348,8 +354,8 @@ def _check_bounds(
     pairs = list(zip(lower, upper, strict=False))
     if not fits or not all(-math.inf < low <= high < math.inf for low, high in pairs):
         raise ValueError(
-            f"feature_bounds are {lower} and {upper}, expected a least and a largest "
-            f"value of each of the {num_channels(features)} channels of features"
+            f"{kind}_bounds are {lower} and {upper}, expected a least and a largest "
+            f"value of each of the {num_channels(features)} channels of {kind}s"
         )
     return lower, upper
 

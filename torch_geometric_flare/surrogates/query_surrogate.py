@@ -227,6 +227,7 @@ class QuerySurrogate(Surrogate):
             conditions=self.conditions,
             condition_normalizer=self.condition_normalizer,
             feature_bounds=self.feature_bounds,
+            condition_bounds=self.condition_bounds,
         )
         source.guard, source.calibration = self.guard, self.calibration
         return source

@@ -73,13 +73,15 @@ class Surrogate(NormalizedModel):
             over the training, as `transforms.channel_bounds` returns them.
             `predict_mesh` warns of values beyond them; without them, of values more
             than three deviations from the mean that `input_normalizer` holds.
+        condition_bounds: The same of each channel of `conditions`.
 
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
             have the same name, the channels of `fields`, of the coordinates and
             `features`, or of `conditions` are not as many as those of their normaliser,
             those of `conditions` are not as many as the model takes, or
-            `feature_bounds` are not a finite least and largest value of each channel.
+            `feature_bounds` or `condition_bounds` are not a finite least and largest
+            value of each channel.
     """
 
     def predict_mesh(
@@ -142,8 +144,8 @@ class Surrogate(NormalizedModel):
         Warns:
             UserWarning: If the mesh is not like the training samples, less than 80 % of
                 the points lie in the box, or have a feature within its bounds over the
-                training, see `feature_bounds`, if a condition is farther than three
-                deviations from its mean, if `location` is another one than that of the
+                training, see `feature_bounds`, if a condition is not
+                within its own, if `location` is another one than that of the
                 training, the mesh brings a field that is not finite everywhere, or its
                 cells differ in area more than tenfold and all count alike.
         """

@@ -98,6 +98,7 @@ class SurrogateModule(LightningModule):
         condition_normalizer: Encodes `u`.
         feature_bounds: The least and the largest value of each channel of `features`
             over the training split, see `transforms.channel_bounds`.
+        condition_bounds: The same of each channel of `conditions`.
         query: Names, units and normalisers of query points, for a model such as
             `nn.FLAREQuery`: the surrogate is then a `surrogates.QuerySurrogate`, and
             the errors of the fields at query points count like the others. Their names
@@ -126,6 +127,7 @@ class SurrogateModule(LightningModule):
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
         feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        condition_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
         query: QueryPoints | None = None,
     ) -> None:
         super().__init__()
@@ -159,6 +161,7 @@ class SurrogateModule(LightningModule):
             conditions=conditions,
             condition_normalizer=condition_normalizer,
             feature_bounds=feature_bounds,
+            condition_bounds=condition_bounds,
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
@@ -222,7 +225,8 @@ class SurrogateModule(LightningModule):
             condition_normalizer=surrogate.condition_normalizer,
             **arguments,
         )
-        for name in ("weighted", "feature_bounds"):  # not arguments of all classes
+        # Not arguments of all classes.
+        for name in ("weighted", "feature_bounds", "condition_bounds"):
             if name not in arguments:
                 setattr(module.surrogate, name, getattr(surrogate, name))
         return module

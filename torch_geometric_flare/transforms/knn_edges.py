@@ -99,10 +99,10 @@ def _nearest(pos: Tensor, k: int) -> Tensor:
     size = pos.size(0)
     k = min(k, size - 1)
     if k < 1:
-        return torch.empty(2, 0, dtype=torch.long)
+        return torch.empty(2, 0, dtype=torch.long, device="cpu")
     _, found = search_tree(pos).query(pos.double().numpy(), k + 1)
     found = torch.from_numpy(found)  # [N, k + 1], by distance
-    target = torch.arange(size).unsqueeze(1)
+    target = torch.arange(size, device=found.device).unsqueeze(1)
     itself = found == target
     # Among more than k points at one place, a point may not find itself.
     itself[:, -1] |= ~itself.any(1)

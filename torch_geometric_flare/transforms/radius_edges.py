@@ -83,7 +83,7 @@ class RadiusEdges(BaseTransform):
         tree = search_tree(pos)
         pairs = tree.query_pairs(self.radius, output_type="ndarray")
         near = torch.from_numpy(pairs).long().t()
-        itself = torch.arange(size).expand(2, -1)
+        itself = torch.arange(size, device=near.device).expand(2, -1)
         edges = torch.cat([near, near.flip(0), itself], dim=1)
         # By target, then by source.
         edges = edges[:, (edges[1] * size + edges[0]).argsort()]
@@ -133,10 +133,10 @@ def _measures(data: Data) -> dict[str, Any]:
 
 def _draw(edges: Tensor, most: int, size: int) -> Tensor:
     """Keep at most so many edges to each point, the same ones in every call."""
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(edges.size(1), generator=generator)
+    generator = torch.Generator("cpu").manual_seed(0)
+    order = torch.randperm(edges.size(1), generator=generator, device="cpu")
     order = order[edges[1, order].argsort(stable=True)]
     counts = edges[1].bincount(minlength=size)
     first = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    rank = torch.arange(edges.size(1)) - first
+    rank = torch.arange(edges.size(1), device=edges.device) - first
     return edges[:, order[rank < most].sort().values]

@@ -1,5 +1,7 @@
 """Mirror images of samples, as further training data."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -13,7 +15,8 @@ class RandomMirror(BaseTransform):
     the plane. `pos` and the coordinates that start `x` become $2 c - x$ along `axis`,
     where $c$ is the place of the plane. On a `grid` the points also come in reverse
     order along its first axis: on a C-grid the walk around the body then keeps its
-    direction. PyG's `RandomFlip` changes `pos` alone. Cells and edges of a mesh keep
+    direction. Conditions `u` change their sign where `odd` says so, as an angle of
+    attack does. PyG's `RandomFlip` changes `pos` alone. Cells and edges of a mesh keep
     their nodes: mirrored cells are inside out.
 
     Args:
@@ -21,6 +24,7 @@ class RandomMirror(BaseTransform):
         p: Probability of a mirror image.
         position: Where the plane crosses the axis, in the unit of `pos`.
         x_position: The same in the unit of `x`; `None` where this is that of `pos`.
+        odd: Columns of `u` that change their sign.
 
     Raises:
         ValueError: If `p` is not a probability; when applied: if `pos` has no such
@@ -34,6 +38,7 @@ class RandomMirror(BaseTransform):
         p: float = 0.5,
         position: float = 0.0,
         x_position: float | None = None,
+        odd: Sequence[int] = (),
     ) -> None:
         if not 0 <= p <= 1:
             raise ValueError(f"p must be between 0 and 1, got {p}")
@@ -41,6 +46,7 @@ class RandomMirror(BaseTransform):
         self.p = p
         self.position = position
         self.x_position = position if x_position is None else x_position
+        self.odd = list(odd)
 
     def forward(self, data: Data) -> Data:
         """Return the sample or its mirror image."""
@@ -73,7 +79,11 @@ class RandomMirror(BaseTransform):
             if name in data:
                 data[name] = data[name].clone()
                 data[name][:, self.axis] = 2 * position - data[name][:, self.axis]
+        if self.odd and "u" in data:
+            data.u = data.u.clone()
+            data.u[:, self.odd] *= -1
         return data
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.axis}, p={self.p})"
+        odd = f", odd={self.odd}" if self.odd else ""
+        return f"{type(self).__name__}({self.axis}, p={self.p}{odd})"

@@ -16,6 +16,7 @@ from torch_geometric_flare.visualization.mesh import plot_mesh
 from torch_geometric_flare.visualization.page import mesh_page
 from torch_geometric_flare.visualization.plane import plot_plane_comparison
 from torch_geometric_flare.visualization.sensitivity import plot_sensitivity
+from torch_geometric_flare.visualization.spectra import plot_spectra
 from torch_geometric_flare.visualization.surface import (
     FRONT_VIEW,
     REAR_VIEW,
@@ -34,6 +35,7 @@ __all__ = [
     "plot_mesh",
     "plot_plane_comparison",
     "plot_sensitivity",
+    "plot_spectra",
     "plot_surface_comparison",
     "plot_training_curves",
 ]

@@ -43,6 +43,9 @@ from ..sketches import AlongEdges, BothStreams
 GRID = (5, 4)
 MODELS = {
     "FLARE": lambda: FLARE(3, 8, 2, num_layers=2, heads=2, num_latents=5),
+    "FLARE with latent blocks": lambda: FLARE(
+        3, 8, 2, 2, 2, 5, shared_latents=True, latent_blocks=1
+    ),
     "FLAREPP": lambda: FLAREPP(3, 8, 2, num_layers=2, heads=2, num_latents=5),
     "GNOT": lambda: GNOT(3, 8, 2, num_layers=2, heads=2),
     "GNOT on a grid": lambda: GNOT(

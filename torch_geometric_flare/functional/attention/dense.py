@@ -13,7 +13,7 @@ from torch_geometric_flare.functional.checks import (
 from torch_geometric_flare.functional.state import SoftmaxState
 
 
-def _check(
+def check_dense(
     q: Tensor,
     k: Tensor,
     v: Tensor | None,
@@ -101,7 +101,7 @@ def flare_encode(
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
     """
     check_given(v=v)
-    q = _check(q, k, v, mask, scale, weight)
+    q = check_dense(q, k, v, mask, scale, weight)
     state: SoftmaxState = compute("encode", q, k, v, scale, mask=mask, weight=weight)
     return state
 
@@ -126,7 +126,7 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
     Raises:
         ValueError: If the shapes do not agree, or hold no head or no channel.
     """
-    q = _check(q, k, None, None, scale)
+    q = check_dense(q, k, None, None, scale)
     check_given(z=z)
     z = z.to(q.dtype)  # states have float32 at least
     check_given(q=q, z=z)
@@ -186,6 +186,6 @@ def flare_attention(
         torch.Size([1, 8, 1000, 8])
     """
     check_given(v=v)
-    q = _check(q, k, v, mask, scale, weight)
+    q = check_dense(q, k, v, mask, scale, weight)
     y: Tensor = compute("attention", q, k, v, scale, mask=mask, weight=weight)
     return y

@@ -234,6 +234,38 @@ def reference_flare_attention(
     return (scatter @ gather) @ v
 
 
+def reference_causal_flare_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float = 1.0
+) -> Tensor:
+    r"""Compute causal FLARE attention by its formula: step $i$ sees steps $j \le i$.
+
+    $$y_i = \sum_m \mathrm{softmax}_m(S_{mi}) \sum_{j \le i}
+      \mathrm{softmax}_{j \le i}(S_{mj})\, v_j, \qquad S = s\,QK^\top$$
+
+    Forms $M \times N \times N$ numbers: for tests and short sequences only.
+
+    Args:
+        q: Latent queries.
+        k: Keys of the steps, in order.
+        v: Values of the steps.
+        scale: Factor $s$ on the scores.
+
+    Shapes:
+        - `q`: $[H, M, D]$ or $[B, H, M, D]$
+        - `k`, `v`: $[B, H, N, D]$
+
+    Returns:
+        $[B, H, N, D]$, as `causal_flare_attention`.
+    """
+    check_given(q=q, k=k, v=v)
+    check_scale(scale)
+    scores = attention_scores(q, k, None, scale)  # [B, H, M, N]
+    later = torch.ones_like(scores[0, 0, 0].diag(), dtype=torch.bool).triu(1)
+    seen = scores.unsqueeze(-2).masked_fill(later, -torch.inf)  # [B, H, M, N, N]
+    gather = seen.softmax(dim=-1)
+    return torch.einsum("bhmi,bhmij,bhjd->bhid", scores.softmax(dim=2), gather, v)
+
+
 def reference_by_graph(
     function: Callable[..., Tensor],
     q: Tensor,

@@ -10,17 +10,21 @@ from torch_geometric_flare.functional import (
     SoftmaxState,
     distributed_merge,
     flare_attention,
+    flare_decode,
+    flare_encode,
     ragged_flare_decode,
     ragged_flare_encode,
     ragged_flare_weights,
 )
 from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.nn.checks import (
+    check_count,
     check_heads,
     check_input_channels,
     check_layers,
     check_positive,
 )
+from torch_geometric_flare.nn.dense.latent_block import LatentBlocks
 from torch_geometric_flare.nn.dense.lazy import UNKNOWN, after_loading, first_width
 from torch_geometric_flare.nn.dense.residual_mlp import (
     Activation,
@@ -62,11 +66,16 @@ class FLAREConv(PointMixer):
         scale: Factor $s$ on the scores.
         act: Activation of the MLPs; `"gelu"` is the tanh approximation.
         qk_norm: Whether queries and keys pass a `LayerNorm` over the head width.
-        bias: Whether the linear maps have a bias.
+        bias: Whether the linear maps have a bias; those of `latent_blocks` do.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing module.
         init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
+        shared_latents: Whether all heads have the same latents, one parameter
+            $[1, M, D]$ in place of $[H, M, D]$.
+        latent_blocks: Pre-norm transformer blocks among the latents of each graph,
+            between gathering and scattering. Latent $m$ of all heads is one token of
+            $H D$ channels; the MLPs are as wide.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or a pair of each; or padded
@@ -74,9 +83,9 @@ class FLAREConv(PointMixer):
         - output: $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$
 
     Raises:
-        ValueError: If a size is not positive, `out_channels` is needed and not given,
-            or `head_channels` is not given and `out_channels` is not divisible by
-            `heads`.
+        ValueError: If a size is not positive, `latent_blocks` is negative,
+            `out_channels` is needed and not given, or `head_channels` is not given and
+            `out_channels` is not divisible by `heads`.
 
     Examples:
         >>> conv = FLAREConv(16, heads=4, num_latents=32)
@@ -107,6 +116,8 @@ class FLAREConv(PointMixer):
         bias: bool = True,
         chunk_size: int | None = None,
         init: Init = "scaled",
+        shared_latents: bool = False,
+        latent_blocks: int = 0,
     ) -> None:
         super().__init__()
         source, query = _widths(in_channels)
@@ -124,6 +135,7 @@ class FLAREConv(PointMixer):
             chunk_size=chunk_size,
         )
         check_layers(kv_layers=kv_layers)
+        check_count(latent_blocks=latent_blocks)
         if head_channels is None:
             head_channels = check_heads(out_channels, heads, "out_channels")
         check_positive(head_channels=head_channels)
@@ -139,9 +151,12 @@ class FLAREConv(PointMixer):
         self.bias = bias
         self.chunk_size = chunk_size
         self.init = check_init(init)
+        self.shared_latents = shared_latents
+        self.latent_blocks = latent_blocks
 
         width = heads * head_channels
-        self.latents = nn.Parameter(torch.empty(heads, num_latents, head_channels))
+        sets = 1 if shared_latents else heads
+        self.latents = nn.Parameter(torch.empty(sets, num_latents, head_channels))
         self.key_mlp = ResidualMLP(
             source, width, width, kv_layers, act, bias, init=init
         )
@@ -157,6 +172,9 @@ class FLAREConv(PointMixer):
         self.query_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(head_channels) if qk_norm else nn.Identity()
         self.out = nn.Linear(width, out_channels, bias=bias)
+        self.latent_mixer: LatentBlocks | None = None
+        if latent_blocks:
+            self.latent_mixer = LatentBlocks(width, heads, latent_blocks, act, init)
         if UNKNOWN in (source, query):
             after_loading(self, _take_loaded_widths)
         self.reset_parameters()
@@ -169,6 +187,8 @@ class FLAREConv(PointMixer):
         if self.query_mlp is not None:
             self.query_mlp.reset_parameters()
         reset_linear(self.out)
+        if self.latent_mixer is not None:
+            self.latent_mixer.reset_parameters()
         for norm in (self.query_norm, self.key_norm):
             if isinstance(norm, nn.LayerNorm):
                 norm.reset_parameters()
@@ -186,6 +206,11 @@ class FLAREConv(PointMixer):
         q = self._queries(k)
         return ragged_flare_encode(q, k, v, layout, scale=self.scale)
 
+    def process(self, state: SoftmaxState, latents: Latents = ()) -> Latents:
+        """Return the values of the latents, after the blocks among them."""
+        value = state.value
+        return (value if self.latent_mixer is None else self.latent_mixer(value),)
+
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Scatter the values of the latents to points."""
         k = self._keys(x, self.query_mlp)
@@ -201,14 +226,15 @@ class FLAREConv(PointMixer):
         q = self._queries(k)
         state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
         state = distributed_merge(state, group)
-        y = ragged_flare_decode(q, k, state.value.to(k.dtype), layout, scale=self.scale)
+        z = self.process(state)[0].to(k.dtype)
+        y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
         return self._merge_heads(y), state
 
     def mix_rows(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
     ) -> Tensor:
         """Gather and scatter with the same keys."""
-        if group is not None or x.size(0) == 0:
+        if self.latent_mixer is not None or group is not None or x.size(0) == 0:
             return self.mix_with_state(x, layout, group)[0]
         k, v = self._keys(x), self._values(x)
         q = self._queries(k)[None]
@@ -229,7 +255,12 @@ class FLAREConv(PointMixer):
             $[B, N, C_\text{out}]$, of no meaning in the padding.
         """
         k, v = self._keys(x).transpose(1, 2), self._values(x).transpose(1, 2)
-        y = flare_attention(self._queries(k), k, v, scale=self.scale, mask=mask)
+        q = self._queries(k)
+        if self.latent_mixer is None:
+            y = flare_attention(q, k, v, scale=self.scale, mask=mask)
+        else:
+            state = flare_encode(q, k, v, scale=self.scale, mask=mask)
+            y = flare_decode(q, k, self.process(state)[0], scale=self.scale)
         return self._merge_heads(y.transpose(1, 2))
 
     def attention_weights(
@@ -240,6 +271,8 @@ class FLAREConv(PointMixer):
         weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Return what each latent gathers from points, and each point from latents.
+
+        With `latent_blocks` the output is not the product of the two and the values.
 
         Args:
             x: Features of the points.
@@ -281,6 +314,8 @@ class FLAREConv(PointMixer):
 
     def _queries(self, k: Tensor) -> Tensor:
         q: Tensor = self.query_norm(self.latents)
+        if self.shared_latents:
+            q = q.expand(self.heads, -1, -1)
         return q.to(k.dtype)  # under autocast the keys are in lower precision
 
     def _keys(self, x: Tensor, mlp: ResidualMLP | None = None) -> Tensor:

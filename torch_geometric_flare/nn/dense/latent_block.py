@@ -1,4 +1,4 @@
-"""The transformer block among the latents of a network that encodes once."""
+"""Transformer blocks among the latents of a network or of one of its layers."""
 
 from torch import Tensor, nn
 
@@ -71,3 +71,53 @@ class LatentBlock(nn.Module):
         z = z + self.out(y.transpose(1, 2).flatten(2))
         updated: Tensor = z + self.feed_forward(self.feed_forward_norm(z))
         return updated
+
+
+class LatentBlocks(nn.Module):
+    r"""A chain of `LatentBlock`s on latents that are split into heads.
+
+    Latent $m$ of all heads makes one token of $C = H D$ channels, so that the blocks
+    mix heads too. The MLP of each block is $C$ wide. The cost is $O(M^2)$ per graph.
+    No points meet here: what runs in chunks or over processes without the blocks does
+    with them.
+
+    Args:
+        channels: Width $C$ of all heads together.
+        heads: Heads $H$, of the latents and of the attention among them.
+        num_blocks: Number of blocks.
+        act: Activation of the MLPs; `"gelu"` is the tanh approximation.
+        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"`.
+
+    Shapes:
+        - input: $[B, H, M, D]$
+        - output: $[B, H, M, D]$
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        num_blocks: int,
+        act: Activation = "gelu",
+        init: Init = "scaled",
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.blocks = nn.ModuleList(
+            LatentBlock(channels, heads, channels, act, init=init)
+            for _ in range(num_blocks)
+        )
+
+    def reset_parameters(self) -> None:
+        """Reset parameters."""
+        for block in self.blocks:
+            block.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Let the latents of each graph attend to each other."""
+        # States have float32 at least, also where the weights are in half precision.
+        tokens = z.transpose(1, 2).flatten(2).to(next(self.parameters()).dtype)
+        for block in self.blocks:
+            tokens = block(tokens)
+        mixed: Tensor = tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return mixed

@@ -35,6 +35,9 @@ class FLARE(MixerBackbone):
             published.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
+        shared_latents: Whether all heads of a block have the same latents.
+        latent_blocks: Transformer blocks among the latents of each block, between
+            gathering and scattering; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
@@ -70,6 +73,8 @@ class FLARE(MixerBackbone):
         lift_layers: int = 2,
         init: Init = "scaled",
         condition_channels: int = 0,
+        shared_latents: bool = False,
+        latent_blocks: int = 0,
     ) -> None:
         check_layers(
             kv_layers=kv_layers, mlp_layers=mlp_layers, lift_layers=lift_layers
@@ -85,6 +90,8 @@ class FLARE(MixerBackbone):
                 act=act,
                 qk_norm=qk_norm,
                 init=init,
+                shared_latents=shared_latents,
+                latent_blocks=latent_blocks,
             ),
             in_channels,
             hidden_channels,
@@ -105,3 +112,5 @@ class FLARE(MixerBackbone):
         self.__dict__["act"] = act  # beside the registered modules
         self.qk_norm = qk_norm
         self.lift_layers = lift_layers
+        self.shared_latents = shared_latents
+        self.latent_blocks = latent_blocks

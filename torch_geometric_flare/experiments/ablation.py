@@ -1,0 +1,170 @@
+"""One model on one benchmark, over all combinations of some of its options."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from torch_geometric_flare._random import keep_random_state
+from torch_geometric_flare.experiments.compare import finish_runs, settle
+from torch_geometric_flare.experiments.config import AblationConfig, RunConfig
+from torch_geometric_flare.experiments.isolated_run import Record
+from torch_geometric_flare.experiments.report import write_comparison
+from torch_geometric_flare.experiments.run import (
+    choose_recipe,
+    make_folder,
+    make_module,
+)
+from torch_geometric_flare.experiments.tables import Row, format_number
+from torch_geometric_flare.recipes import resolve_recipe
+
+_MEASURED = (
+    "relative_l2",
+    "parameters",
+    "steps",
+    "training_seconds",
+    "seconds_per_step",
+    "peak_memory_mib",
+    "points_per_second",
+)
+
+
+def ablate(config: AblationConfig) -> list[Row]:
+    """Train a model with each combination of some options, and write a report.
+
+    All runs have the same data and the same budget, each has its own process, and each
+    combination has the same seeds. Called again for the same folder, it makes the runs
+    that have not finished, as `compare_models` does; values, options and seeds may be
+    added.
+
+    Into the folder go the files of `compare_models`, `ablation.csv` with a line for
+    each run, and `ablation.png`: the mean error with its standard deviation over the
+    seeds, as a line over one option, or as a heat map over two.
+
+    Args:
+        config: The ablation. Its `run.problem` is a name, as functions of a benchmark
+            do not travel to another process.
+
+    Returns:
+        The table: one row per combination, then two baselines.
+
+    Raises:
+        ValueError: If the model has no such option, a network cannot be built with a
+            value, or the folder holds runs with other settings.
+        OSError: If files are missing.
+    """
+    run = config.run
+    runs = {
+        name: replace(run, changes={**(run.changes or {}), **changes})
+        for name, changes in config.cells.items()
+    }
+    _check(runs)
+    if run.folder is None:
+        run = replace(run, folder=str(make_folder(run, "ablate-")))
+        config = replace(config, run=run)
+    folder = Path(str(run.folder))
+    settings = settle(config, folder)
+    records = finish_runs(runs, config.seeds, folder)
+    _write_runs(folder / "ablation.csv", config, records)
+
+    def draw(rows: Sequence[Row], title: str) -> dict[str, Figure]:
+        figure = plot_ablation(config, rows, f"{title}, {run.model}")
+        figure.savefig(folder / "ablation.png", dpi=150)
+        return {f"Error over {' and '.join(config.axes)}": figure}
+
+    return write_comparison(run, settings, records, draw)
+
+
+def plot_ablation(config: AblationConfig, rows: Sequence[Row], title: str) -> Figure:
+    """Draw the errors of an ablation: a line over one option, a heat map over two.
+
+    Args:
+        config: The ablation.
+        rows: Its table.
+        title: Heading; says whether the data are simulated.
+
+    Returns:
+        A figure to be saved with `figure.savefig`.
+    """
+    by_name = {row.model: row for row in rows}
+    cells = [by_name[name] for name in config.cells]
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axis = figure.subplots()
+    if len(config.axes) == 1:
+        _draw_line(axis, config, cells)
+    else:
+        _draw_heat_map(figure, axis, config, cells)
+    axis.set_title(f"{title}\nmean ± standard deviation over the seeds")
+    return figure
+
+
+def _draw_line(axis: Axes, config: AblationConfig, cells: Sequence[Row]) -> None:
+    ((name, values),) = config.axes.items()
+    known = [(place, row) for place, row in enumerate(cells) if row.relative_l2]
+    axis.errorbar(
+        [place for place, _ in known],
+        [row.relative_l2 or 0.0 for _, row in known],
+        yerr=[row.relative_l2_deviation or 0.0 for _, row in known],
+        marker="o",
+        capsize=4,
+    )
+    axis.set_xticks(range(len(values)), [str(value) for value in values])
+    axis.set_xlabel(name)
+    axis.set_ylabel("relative L2 error")
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.4)
+
+
+def _draw_heat_map(
+    figure: Figure, axis: Axes, config: AblationConfig, cells: Sequence[Row]
+) -> None:
+    (down, rows), (across, columns) = config.axes.items()
+    nothing = float("nan")
+    errors = [nothing if row.relative_l2 is None else row.relative_l2 for row in cells]
+    width = len(columns)
+    image = axis.imshow(
+        [errors[start : start + width] for start in range(0, len(errors), width)],
+        cmap="viridis_r",
+        aspect="auto",
+    )
+    for place, row in enumerate(cells):
+        text = "failed"
+        if row.relative_l2 is not None:
+            text = format_number(row.relative_l2)
+        if row.relative_l2_deviation is not None:
+            text += f"\n± {format_number(row.relative_l2_deviation, 2)}"
+        at = place % width, place // width
+        box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 2}
+        axis.text(*at, text, ha="center", va="center", bbox=box)
+    axis.set_xticks(range(width), [str(value) for value in columns])
+    axis.set_yticks(range(len(rows)), [str(value) for value in rows])
+    axis.set_xlabel(across)
+    axis.set_ylabel(down)
+    figure.colorbar(image, ax=axis, label="relative L2 error")
+
+
+@keep_random_state()
+def _check(runs: dict[str, RunConfig]) -> None:
+    """Build the network of every combination, before any is trained."""
+    recipes = {name: choose_recipe(run) for name, run in runs.items()}
+    first = next(iter(runs.values()))
+    splits = first.benchmark.load(first.selection)
+    for name, recipe in recipes.items():
+        try:
+            make_module(splits, resolve_recipe(recipe, splits.train[0]), "")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{name}: {error}") from error
+
+
+def _write_runs(path: Path, config: AblationConfig, records: Sequence[Record]) -> None:
+    """Write a line for each run: the options, the seed and what was measured."""
+    names = [*config.axes, "seed", *_MEASURED, "error"]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(
+            {**config.cells[record["model"]], **record} for record in records
+        )
