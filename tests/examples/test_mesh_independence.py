@@ -73,6 +73,31 @@ def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_media_of_other_kinds(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    surrogate = Surrogate(
+        FLARE(3, 8, 1, num_layers=1, heads=2, num_latents=4),
+        Normalizer([0.0], [1.0]),
+        Normalizer.from_bounds([0.0, 0.0], [1.0, 1.0]),
+        features=[Field("permeability")],
+    )
+    save_surrogate(surrogate, tmp_path / "last.ckpt")
+    module = load("benchmarks/guard_darcy")
+    options = f"--root {tmp_path} --num-train 5 --num-points 81 --held-out 9 --media 2"
+    module.main([str(tmp_path / "last.ckpt"), *options.split()])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["kind"] for row in rows] == list(module.KINDS)
+    assert rows[-1]["statistics"] == 1  # permeability 24
+    assert all(0 <= row["guard"] <= 1 and row["mean_error"] > 0 for row in rows)
+    equal = module.draw({}, 9, "a", 0)
+    same = module.DarcyFlow(resolution=9, solve_resolution=17)
+    expected = same.sample(module.sample_rng(4, "a", 0))["pressure"]
+    assert torch.equal(equal.y, torch.from_numpy(expected).float())
+
+
 def test_bands_of_cars(checkpoint, monkeypatch, capsys):
     module = load("benchmarks/bands")
     cars = Notchback(num_points=300, panels_along=16, panels_around=6)

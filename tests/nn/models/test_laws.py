@@ -117,6 +117,7 @@ EXEMPT_IN_ORDER = {
     "compile": {"FNO": "neuraloperator's own code breaks the graph"},
 }
 ATOL = {"FNO": 1e-4}  # 1e-9 for all others
+QUICKLY_COMPILED = ("FLARE", "LNO")  # the compiler takes minutes for all
 LINEAR = [name for name in MODELS if name not in EXEMPT["stream"]]
 
 
@@ -289,7 +290,7 @@ def test_lower_precision(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name.startswith("GNOT") else name
+        name if name in QUICKLY_COMPILED else pytest.param(name, marks=pytest.mark.slow)
         for name in MODELS
     ]
     + in_order("compile"),

@@ -1,0 +1,121 @@
+"""How many media of another roughness or contrast a guard tells, on Darcy flow.
+
+    python examples/darcy.py                                        # train it, minutes
+    python examples/benchmarks/guard_darcy.py runs/darcy-.../last.ckpt
+
+As `guard.py`, on simulated flows: 99 held-out media give the threshold at 5 % false
+alarms. Plain statistics are the means and covariances of coordinates and permeability.
+Prints the table as JSON lines.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch_geometric.data import Data
+
+from torch_geometric_flare.datasets import sample_rng
+from torch_geometric_flare.experiments import DARCY, Selection
+from torch_geometric_flare.metrics import relative_l2
+from torch_geometric_flare.simulation import DarcyFlow
+from torch_geometric_flare.surrogates import Guard, load_surrogate
+from torch_geometric_flare.training import add_threads_option, user_errors
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Medium(DarcyFlow):
+    """Media whose Gaussian field has another spectrum, or whose values differ.
+
+    Args:
+        power: Of the amplitudes of the cosines; 1 as in the training.
+        high: The larger permeability; 12 as in the training.
+    """
+
+    power: float = 1.0
+    high: float = 12.0
+
+    def permeability(self, rng):
+        """Draw a medium."""
+        k = np.arange(self.modes)
+        scale = (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0) ** -self.power
+        scale[0, 0] = 0.0
+        coefficients = scale * rng.standard_normal(scale.shape)
+        line = np.linspace(0.0, 1.0, self.solve_resolution)
+        cosines = np.sqrt(2.0) * np.cos(np.pi * line[:, None] * k)
+        cosines[:, 0] = 1.0
+        field = cosines @ coefficients @ cosines.T
+        return np.where(field >= 0.0, self.high, 3.0)
+
+
+KINDS = {
+    "new media of the same kind": {},
+    "rougher: amplitudes to the power 0.8": {"power": 0.8},
+    "smoother: to the power 1.3": {"power": 1.3},
+    "smoother: four cosines along each axis": {"modes": 4},
+    "permeability 3 and 15 in place of 3 and 12": {"high": 15.0},
+    "permeability 3 and 24": {"high": 24.0},
+}
+
+
+def draw(changes, side, split, index):
+    """A simulated flow as a sample."""
+    medium = Medium(resolution=side, solve_resolution=2 * side - 1, **changes)
+    arrays = medium.sample(sample_rng(4, split, index))
+    pos, permeability, pressure = (
+        torch.from_numpy(arrays[name]).float()
+        for name in ("pos", "permeability", "pressure")
+    )
+    return Data(x=torch.cat([pos, permeability], dim=1), pos=pos, y=pressure)
+
+
+def statistics(data):
+    """Means and covariances of the inputs of a sample."""
+    covariance = torch.cov(data.x.double().T)
+    upper = tuple(torch.triu_indices(*covariance.shape))
+    return torch.cat([data.x.double().mean(0), covariance[upper]])[None]
+
+
+@user_errors()
+def main(argv=None):
+    """Print a line for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("checkpoint", type=Path)
+    add("--root", default="data", help="folder of the data sets")
+    add("--num-train", type=int, help="flows that the checkpoint was trained on; all")
+    add("--num-points", help="points of these flows")
+    add("--held-out", type=int, default=99)
+    add("--media", type=int, default=20, help="of each kind")
+    add_threads_option(parser)
+    args = parser.parse_args(argv)
+    surrogate = load_surrogate(args.checkpoint)
+    selection = Selection(
+        root=args.root, num_train=args.num_train, num_points=args.num_points
+    )
+    train = DARCY.load(selection).train
+    side = train[0].grid[0]
+    held_out = [draw({}, side, "held out", i) for i in range(args.held_out)]
+    guard = surrogate.fit_guard(train, held_out)
+    plain = Guard.fit(*(torch.cat([*map(statistics, s)]) for s in (train, held_out)))
+    for kind, changes in KINDS.items():
+        number = args.media if changes else 2 * args.media
+        samples = [draw(changes, side, kind, index) for index in range(number)]
+        told = [guard.measure(surrogate.summary(d))[0].item() for d in samples]
+        of_inputs = [plain.measure(statistics(d))[0].item() for d in samples]
+        errors = [relative_l2(surrogate.predict(d), d.y).item() for d in samples]
+        row = {
+            "kind": kind,
+            "guard": float(np.mean(np.array(told) > guard.threshold(LEVEL))),
+            "statistics": float(np.mean(np.array(of_inputs) > plain.threshold(LEVEL))),
+            "mean_error": float(np.mean(errors)),
+        }
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
