@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvista as pv
+import torch
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
