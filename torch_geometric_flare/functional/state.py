@@ -53,9 +53,9 @@ S = TypeVar("S", bound=State)
 
 def _merge(a: S, b: S) -> S:
     check_kind(type(a), f"a {type(a).__name__}", other=b)
-    mine, theirs = tuple(a), tuple(b)
-    for name, x, y in zip(getattr(a, "_fields", ()), mine, theirs, strict=True):
+    for place, (x, y) in enumerate(zip(tuple(a), tuple(b), strict=True)):
         if x.shape != y.shape:
+            name = getattr(a, "_fields", ())[place]
             raise ValueError(
                 f"other.{name} has shape {tuple(y.shape)}, expected {tuple(x.shape)}: "
                 "merge states of the same latents"

@@ -175,6 +175,10 @@ def test_autocast():
     assert all(torch.isfinite(p.grad).all() for p in conv.parameters())
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.9",
+    reason="this torch compiles products of expanded tensors wrong",
+)
 def test_compile_without_graph_break():
     conv, x = conv_of(8, block_size=16), draw(50, 8)
     compiled = torch.compile(conv, fullgraph=True, backend="aot_eager")
