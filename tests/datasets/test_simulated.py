@@ -674,6 +674,7 @@ def test_workers_end_with_a_killed_script(tmp_path):
             name = "sleeps"
             fields = (Field("total"),)
             features = ()
+            coordinate_bounds = None
 
             def sample(self, rng):
                 open(f"worker-{os.getpid()}", "w").close()
