@@ -23,20 +23,6 @@ def load(name):
     return module
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
-    surrogate = Surrogate(
-        FLARE(3, 8, 1, num_layers=1, heads=2, num_latents=4),
-        Normalizer([-230.0], [270.0]),
-        Normalizer.from_bounds(*Notchback.coordinate_bounds),
-        fields=[Field("pressure", unit="m²/s²")],
-        location="cell",
-        weighted=True,
-    )
-    save_surrogate(surrogate, tmp_path / "last.ckpt")
-    return tmp_path / "last.ckpt"
-
-
 @pytest.mark.filterwarnings("ignore:predicting at the points")
 def test_six_meshes_with_weights_and_without(checkpoint):
     rows = load("mesh_independence").main([str(checkpoint)])

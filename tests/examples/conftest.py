@@ -1,0 +1,22 @@
+import pytest
+
+from torch_geometric_flare.fields import Field
+from torch_geometric_flare.nn import FLARE
+from torch_geometric_flare.simulation import Notchback
+from torch_geometric_flare.surrogates import Surrogate, save_surrogate
+from torch_geometric_flare.transforms import Normalizer
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """An untrained surrogate of the pressure on simulated cars."""
+    surrogate = Surrogate(
+        FLARE(3, 8, 1, num_layers=1, heads=2, num_latents=4),
+        Normalizer([-230.0], [270.0]),
+        Normalizer.from_bounds(*Notchback.coordinate_bounds),
+        fields=[Field("pressure", unit="m²/s²")],
+        location="cell",
+        weighted=True,
+    )
+    save_surrogate(surrogate, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
