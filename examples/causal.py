@@ -2,8 +2,8 @@
 
     python examples/causal.py --seeds 3             # simulated, minutes
 
-Each simulated history is a substance in a box with a flow of its own, which no model
-sees; nine probes read the concentration. After every step, networks predict the next
+Each simulated history is a substance in a box with its own flow, which the models do
+not see; nine probes read the concentration. After every step, networks predict the next
 `--ahead` readings from all so far: one of `CausalFLAREConv`, which trains on all steps
 at once, and a GRU with as many parameters. Repeating the last reading is the baseline.
 Then the network runs as it would beside an experiment, one step at a time.
