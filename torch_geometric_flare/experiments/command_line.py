@@ -4,8 +4,8 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,8 @@ def run_command_line(
     config.benchmark.recipe(config.model, config.recipe)  # before a folder is made
     folder = make_folder(config) if config.folder is None else Path(config.folder)
     _say_how_to_resume(folder, prog, given, resume)
-    try:
+    with _dropped_if_unused(folder):
         results = run_benchmark(replace(config, folder=str(folder)), resume=resume)
-    except BaseException:
-        with suppress(OSError):  # keep it, unless there is nothing in it
-            drop_unused(folder)
-        raise
     quantities = describe_quantities(results)
     told = tuple(f"{name}_" for name in quantities)
     for name, value in results.items():
@@ -127,7 +123,7 @@ def run_ablation(
         prog: Name of the command; that of the script by default.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     given = _joined("--over", list(sys.argv[1:] if arguments is None else arguments))
     parser = AblationConfig.parser(description.partition("\n")[0], prog=prog)
@@ -139,18 +135,25 @@ def run_ablation(
         choose_recipe(replace(run, changes={**(run.changes or {}), **changes}))
     folder = make_folder(run, "ablate-") if run.folder is None else Path(run.folder)
     _say_how_to_resume(folder, prog, given, resume)
-    try:
+    with _dropped_if_unused(folder):
         ablate(replace(config, run=replace(run, folder=str(folder))))
-    except BaseException:
-        with suppress(OSError):  # keep it, unless there is nothing in it
-            drop_unused(folder)
-        raise
     log.info((folder / "report.md").read_text(encoding="utf-8"))
     log.info(
         "%s: report.html, report.md, ablation.csv, ablation.png, results.csv, "
         "results.json, cost.png",
         folder,
     )
+
+
+@contextmanager
+def _dropped_if_unused(folder: Path) -> Iterator[None]:
+    """After an error, remove the folder if it holds no results."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            drop_unused(folder)
+        raise
 
 
 def run_parser(

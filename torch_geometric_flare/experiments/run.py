@@ -250,7 +250,8 @@ def _measure_trust(
     if held_out is not None and len(held_out) >= _CALIBRATION:
         quantities = config.benchmark.quantities_of_interest
         surrogate.calibrate(held_out, quantities=quantities)
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    measured = surrogate.guard is not None or surrogate.calibration is not None
+    if measured and getattr(rank_zero_only, "rank", 0) == 0:
         name = "best.ckpt" if config.keep_best else "last.ckpt"
         add_trust(folder / name, surrogate)
 

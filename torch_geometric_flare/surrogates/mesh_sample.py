@@ -289,6 +289,7 @@ def _check_place(
     Raises `ValueError` for a mesh far from the box.
     """
     from torch_geometric_flare import mesh_io
+    from torch_geometric_flare.mesh_io.extent import inside_box
 
     box = surrogate.coordinate_normalizer
     if box is None:
@@ -307,6 +308,4 @@ def _check_place(
             "on: expect large errors outside of it",
             stacklevel=5,
         )
-    slack = _ROUNDING * size
-    inside = (pos >= lower - slack) & (pos <= lower + size + slack)
-    return pos, ~inside.all(dim=1)
+    return pos, ~inside_box(pos, lower, lower + size)
