@@ -41,14 +41,7 @@ class Medium(DarcyFlow):
 
     def permeability(self, rng):
         """Draw a medium."""
-        k = np.arange(self.modes)
-        scale = (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0) ** -self.power
-        scale[0, 0] = 0.0
-        coefficients = scale * rng.standard_normal(scale.shape)
-        line = np.linspace(0.0, 1.0, self.solve_resolution)
-        cosines = np.sqrt(2.0) * np.cos(np.pi * line[:, None] * k)
-        cosines[:, 0] = 1.0
-        field = cosines @ coefficients @ cosines.T
+        field = self.gaussian_field(rng, self.power)
         return np.where(field >= 0.0, self.high, 3.0)
 
 

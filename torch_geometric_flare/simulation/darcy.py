@@ -117,15 +117,26 @@ class DarcyFlow:
             Permeability at the nodes of the solver, 3 or 12, [S, S], with
             S = `solve_resolution`.
         """
+        return np.where(self.gaussian_field(rng) >= 0.0, 12.0, 3.0)
+
+    def gaussian_field(self, rng: np.random.Generator, power: float = 1.0) -> Array:
+        """Draw the field whose sign decides the permeability.
+
+        Args:
+            rng: Source of the coefficients.
+            power: Of the amplitudes of the cosines: below 1 the field is rougher.
+
+        Returns:
+            The field at the nodes of the solver, [S, S], with S = `solve_resolution`.
+        """
         k = np.arange(self.modes)
-        scale = 1.0 / (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0)
+        scale = 1.0 / (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0) ** power
         scale[0, 0] = 0.0
         coefficients = scale * rng.standard_normal(scale.shape)
         line = np.linspace(0.0, 1.0, self.solve_resolution)
         cosines = np.sqrt(2.0) * np.cos(np.pi * line[:, None] * k)
         cosines[:, 0] = 1.0
-        field = cosines @ coefficients @ cosines.T
-        return np.where(field >= 0.0, 12.0, 3.0)
+        return np.asarray(cosines @ coefficients @ cosines.T)
 
     def solve(self, permeability: Array, source: Array | float = 1.0) -> Array:
         r"""Compute the pressure in a medium.
