@@ -8,16 +8,21 @@ SCATTER := .venv/scatter
 export PIP_CONSTRAINT := constraints.txt
 export NO_MKDOCS_2_WARNING := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Processes that run tests, a file each, with one thread each.
+# Compiled modules are kept, whatever the caller's environment says: tests start many
+# processes, each of which would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
+# Processes that run tests, a file each, with one thread each. In the order of their
+# names the long files, which have few tests, do not all come last.
 TEST_PROCESSES ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+IN_PROCESSES := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest $(IN_PROCESSES)
 # Threads that wait for long let others have the core: see docs/guides/cpu.md.
 ifndef OMP_WAIT_POLICY
 export GOMP_SPINCOUNT ?= 10000
 endif
 
-.PHONY: setup demo test test-slow test-all test-cuda test-scatter test-oldest \
-	test-newest docs notebooks bench lint clean
+.PHONY: setup demo test pytest test-slow test-all test-cuda test-scatter test-oldest \
+	test-newest docs notebooks bench lint style types clean
 
 setup: $(READY)
 
@@ -29,11 +34,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/python examples/drivaerml.py
 
-lint: $(READY)
+lint: style types
+
+style: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
@@ -47,7 +56,11 @@ notebooks: $(READY)
 		--ExecutePreprocessor.timeout=-1 runs/notebooks/*.ipynb
 	cp runs/notebooks/*.ipynb docs/notebooks
 
-test: lint docs
+# The tests build the documentation themselves, as strictly as `docs` does.
+test: style
+	$(MAKE) --jobs=2 types pytest
+
+pytest: $(READY)
 	$(PYTEST)
 
 # What needs a GPU; everywhere else these tests are skipped.
@@ -57,7 +70,7 @@ test-cuda: $(READY)
 test-slow: $(READY)
 	$(PYTEST) -m slow
 
-test-all: lint docs
+test-all: lint
 	$(PYTEST) -m "slow or not slow"
 
 # Beside the other packages, not among them: `make test` stays without torch-scatter.
@@ -88,8 +101,8 @@ $(OLDEST)/.ready: pyproject.toml
 	touch $@
 
 test-oldest: $(OLDEST)/.ready
-	PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest -n $(TEST_PROCESSES) \
-		--dist loadfile $(CORE_TESTS)
+	PYTHONPATH="$(CURDIR)" OMP_NUM_THREADS=1 $(OLDEST)/bin/pytest $(IN_PROCESSES) \
+		$(CORE_TESTS)
 
 # The same, and every row of docs/works_with.md, with the highest versions there are.
 NEWEST := .venv-newest
@@ -102,8 +115,7 @@ $(NEWEST)/.ready: pyproject.toml
 	touch $@
 
 test-newest: $(NEWEST)/.ready
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest -n $(TEST_PROCESSES) --dist loadfile \
-		$(CORE_TESTS) tests/works_with
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest $(IN_PROCESSES) $(CORE_TESTS) tests/works_with
 
 bench: $(READY)
 	$(BIN)/python examples/benchmarks/run.py

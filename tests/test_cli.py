@@ -25,7 +25,7 @@ TINY = [f"--problem={CHANNEL}", "--num-train=2", "--num-test=1"]
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch, tmp_path):
+def in_this_process(monkeypatch, tmp_path, without_pictures):
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )

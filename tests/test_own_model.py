@@ -26,7 +26,13 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if number else name
+        for number, name in enumerate(BREAKS)
+    ],
+)
 def test_a_broken_law_is_found(name, tmp_path, monkeypatch):
     part, other = BREAKS[name]
     text = PAGE.read_text(encoding="utf-8")

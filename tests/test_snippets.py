@@ -33,7 +33,23 @@ MODULES = names(
 )
 
 
-@pytest.mark.parametrize("page", PAGES)
+# Pages that train, simulate or read meshes for more than a few seconds.
+LONG = {
+    f"docs/guides/{name}.md"
+    for name in (
+        *("check_data", "conditions", "datasets"),
+        *("own_data", "own_model", "unequal_graphs"),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow) if page in LONG else page
+        for page in PAGES
+    ],
+)
 def test_page(page, tmp_path, monkeypatch):
     text = (ROOT / page).read_text(encoding="utf-8")
     run_page(text, str(ROOT / page), tmp_path, monkeypatch)

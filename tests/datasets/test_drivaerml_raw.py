@@ -309,6 +309,7 @@ def test_only_drag_and_lift(tmp_path, read_here):
     assert (data.cd.item(), data.cl.item(), "cs" in data) == (0.3, -0.1, False)
 
 
+@pytest.mark.mesh_process
 def test_broken_file_is_read_elsewhere(tmp_path):
     path = write_run(tmp_path, 1)
     assert DrivAerMLRaw(tmp_path, num_points=4)[0].num_nodes == 4

@@ -167,3 +167,35 @@ def test_errors():
         NearestSample([data]).nearest(Data(x=x[:0]))
     with pytest.raises(ValueError, match="got no x"):
         NearestSample([data]).nearest(Data(pos=x))
+
+
+def with_conditions(x, *u):
+    pos = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    return Data(x=pos + x, pos=pos + x, y=torch.zeros(2, 1), u=torch.tensor([u]))
+
+
+@pytest.mark.parametrize("moved", [0.0, 1e-3])
+def test_conditions_count_in_units_of_their_deviation(moved):
+    """Of points that correspond, and of clouds."""
+    samples = [
+        with_conditions(index * moved, speed, 300.0, angle)
+        for index, (speed, angle) in enumerate([(10.0, 0.0), (10.0, 4.0), (90.0, 0.0)])
+    ]
+    model = NearestSample(samples)
+    # The deviations are about 38 and 1.9: 30 of the speed count less than 3 degrees.
+    assert model.nearest(with_conditions(0.0, 40.0, 300.0, 3.5)) == 1
+    assert model.nearest(with_conditions(0.0, 40.0, 300.0, 0.5)) == 0
+    assert model.nearest(with_conditions(0.0, 60.0, 300.0, 0.5)) == 2
+    # What is the same in all training samples does not count.
+    assert model.nearest(with_conditions(0.0, 60.0, 9e9, 0.5)) == 2
+    with pytest.raises(ValueError, match="u must have 3 columns.* got 0"):
+        model.nearest(Data(x=samples[0].x, pos=samples[0].pos))
+    with pytest.raises(ValueError, match="u must have the same columns"):
+        NearestSample([samples[0], with_conditions(0.0, 1.0)])
+
+
+def test_conditions_and_points_count_together():
+    samples = [with_conditions(0.0, 1.0), with_conditions(4.0, -1.0)]
+    model = NearestSample(samples)  # a deviation of one
+    assert model.nearest(with_conditions(1.0, -1.0)) == 0
+    assert model.nearest(with_conditions(1.9, -1.0)) == 1

@@ -167,6 +167,7 @@ def test_other_mesh(tmp_path, read_here, mesh):
         ShapeNetCar(tmp_path, "test")
 
 
+@pytest.mark.mesh_process
 def test_broken_mesh_is_read_elsewhere(tmp_path):
     folder = write_car(tmp_path, 0, "a")
     assert len(ShapeNetCar(tmp_path, "test")) == 1

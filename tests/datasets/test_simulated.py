@@ -231,6 +231,7 @@ def test_random_states():
     )
 
 
+@pytest.mark.slow
 def test_workers_do_not_matter(tmp_path):
     simulator = Notchback(num_points=50, panels_along=8, panels_around=4)
     here = SimulatedDataset(tmp_path / "a", simulator, 3, num_workers=0)
@@ -240,6 +241,7 @@ def test_workers_do_not_matter(tmp_path):
     assert here.folder.name == there.folder.name
 
 
+@pytest.mark.slow
 def test_workers_use_one_thread_each(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
@@ -249,6 +251,7 @@ def test_workers_use_one_thread_each(tmp_path, monkeypatch):
     assert "MKL_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_worker_names_the_sample(tmp_path):
     message = "fails failed on sample 0 of split 'test' with seed 5.*solver diverged"
     with pytest.raises(RuntimeError, match=message):

@@ -75,6 +75,7 @@ def test_a_quick_run_writes_what_it_promises(bench, tmp_path, capsys):
         assert f"| {name} |" in text
 
 
+@pytest.mark.slow
 def test_chunks_are_compared_with_the_whole(bench, capsys):
     bench("chunks").main(
         ["--points=300", "--chunks=100", "--seconds=0.1", "--threads=1"]

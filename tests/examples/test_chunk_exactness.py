@@ -38,6 +38,7 @@ def checkpoint(tmp_path):
     return tmp_path / "last.ckpt"
 
 
+@pytest.mark.slow
 def test_chunks_are_exact_and_blocks_are_not(example, checkpoint, tmp_path, capsys):
     results = example.main([f"--checkpoint={checkpoint}", "--points=2000", "--seeds=2"])
     (run,) = (tmp_path / "runs").iterdir()

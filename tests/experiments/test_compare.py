@@ -91,6 +91,7 @@ def untrained(monkeypatch):
     return done
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_results_are_those_of_run_benchmark_and_in_all_files(
     config, jobs, tmp_path, capsys
 ):
@@ -174,6 +175,7 @@ def test_finished_runs_are_read_and_settings_must_agree(
     assert jobs == []
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_model_that_fails_is_a_line_of_the_table(config, jobs, tmp_path, capsys):
     folder = tmp_path / "run"
     rows = compare(config, ["Transolver", "LNO"], folder, seeds=1)
@@ -214,6 +216,7 @@ def test_published_figures_stand_beside_whole_official_runs_alone(
     assert published("part", **part) is None
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_equal_seconds_give_a_whole_schedule_that_a_resumed_run_keeps(
     config, jobs, tmp_path
 ):

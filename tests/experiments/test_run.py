@@ -182,6 +182,7 @@ def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
     assert errors[-1] == pytest.approx(evaluate(surrogate, val).mean().item(), rel=0.2)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_best_weights_are_measured(tmp_path):
     selection = Selection(root=str(tmp_path / "data"), num_val=1)
     folder = tmp_path / "run"
@@ -217,6 +218,7 @@ def test_one_chosen_field_and_the_same_result_for_the_same_seed(tmp_path):
     assert (tmp_path / "a" / "fields.png").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_command_line(
@@ -269,6 +271,7 @@ def test_a_recipe_for_another_grid_is_refused_with_a_remedy(tmp_path):
         )
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     ("model_class", "arguments", "filled"),
     [
@@ -327,6 +330,33 @@ def test_resume_alone_takes_the_options_of_the_folder(tmp_path, monkeypatch):
     assert len(seen) == 2
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_resumed_run_notes_the_options_that_it_has(tmp_path):
+    root, folder = str(tmp_path / "data"), tmp_path / "run"
+
+    def train(num_test, **options):
+        config = RunConfig(
+            problem=CHANNEL,
+            selection=Selection(root=root, num_test=num_test),
+            epochs=1,
+            folder=str(folder),
+            progress=False,
+            device="cpu",
+            **options,
+        )
+        return run_benchmark(config, resume=True)
+
+    file = folder / "config.yaml"
+    train(2)
+    assert "num_test: 2" in file.read_text()
+    assert train(1)["num_test"] == 1
+    assert "num_test: 1" in file.read_text()
+    with pytest.raises(ValueError, match="seed"):
+        train(3, seed=1)
+    assert "num_test: 1" in file.read_text()
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_starts_from_the_file_of_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = run(tmp_path / "first", epochs=1, seed=4, recipe="quick")
@@ -338,6 +368,7 @@ def test_a_run_starts_from_the_file_of_another(tmp_path, monkeypatch):
     assert (folder / "config.yaml").read_text() == config.read_text()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_steps_end_a_training(tmp_path):
     results = run(tmp_path, steps=3, progress=False)
     assert (results["steps"], results["epochs"]) == (3, 2)  # of two batches each

@@ -8,7 +8,10 @@ from torch_geometric_flare.surrogates import load_surrogate
 
 from .test_run import CHANNEL
 
-pytestmark = pytest.mark.filterwarnings("ignore:channel 1 is 0 at all:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:channel 1 is 0 at all:UserWarning"),
+    pytest.mark.usefixtures("without_pictures"),
+]
 
 
 def run(folder, root, *, epochs=2, resume=False, num_val=9, **options):

@@ -142,8 +142,8 @@ def test_few_points(points):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_double_backward(masked):
-    mask = some_mask(points=7) if masked else None
-    inputs = [t.requires_grad_() for t in draw(points=7)]
+    mask = some_mask(points=5) if masked else None
+    inputs = [t.requires_grad_() for t in draw(heads=2, latents=3, points=5, width=2)]
     assert torch.autograd.gradgradcheck(
         lambda *a: real_rows(mask, flare_attention(*a, scale=0.6, mask=mask)), inputs
     )
@@ -153,7 +153,7 @@ def test_double_backward(masked):
 
 
 def test_gradient_of_merged_states():
-    inputs = [t.requires_grad_() for t in draw(points=7)]
+    inputs = [t.requires_grad_() for t in draw(heads=2, latents=3, points=5, width=2)]
 
     def merged(q, k, v):
         a = flare_encode(q, k[:, :, :3], v[:, :, :3])

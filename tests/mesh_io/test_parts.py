@@ -190,6 +190,7 @@ def test_gmsh_and_abaqus(tmp_path):
     assert "edge, plate" in message(tmp_path / "a.msh", block="wing")
 
 
+@pytest.mark.mesh_process
 def test_a_missing_meshio_is_named(tmp_path, monkeypatch):
     missing = "raise ModuleNotFoundError('meshio', name='meshio')"
     (tmp_path / "meshio.py").write_text(missing)

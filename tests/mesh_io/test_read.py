@@ -9,6 +9,7 @@ import vtk
 from torch_geometric_flare.mesh_io import MESH_SUFFIXES, read, read_mesh
 
 
+@pytest.mark.mesh_process
 @pytest.mark.parametrize("suffix", MESH_SUFFIXES)
 def test_reads_every_format(tmp_path, suffix):
     mesh = pv.Sphere(theta_resolution=8, phi_resolution=8)
@@ -125,6 +126,7 @@ def test_the_files_of_these_tests_are_meshes_where_nothing_is_wrong(tmp_path):
         assert mesh.get_cell(0).point_ids == [0, 1, 2]
 
 
+@pytest.mark.mesh_process
 @pytest.mark.parametrize(
     ("name", "content", "vertex"),
     [
@@ -144,11 +146,13 @@ def test_faces_of_vertices_that_do_not_exist(tmp_path, name, content, vertex):
     )
 
 
+@pytest.mark.mesh_process
 def test_indices_that_vtk_itself_stumbles_over(tmp_path):
     assert "cannot be read" in refused(tmp_path / "a.obj", obj("1 2 -9"))
     assert "broken?" in refused(tmp_path / "a.ply", ply(face="3 0 1 900000"))
 
 
+@pytest.mark.mesh_process
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -166,6 +170,7 @@ def test_claims_beyond_the_file_end_soon(tmp_path, name, content):
     assert time.perf_counter() - start < 30
 
 
+@pytest.mark.mesh_process
 def test_a_reader_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(read, "_SECONDS", 1)
     long = ply(vertices=100_000_000)  # fits into the memory that reading may take
@@ -235,6 +240,7 @@ def mutated(content, rng):
     return bytes(damaged)
 
 
+@pytest.mark.mesh_process
 @pytest.mark.slow
 @pytest.mark.parametrize("binary", [False, True])
 @pytest.mark.parametrize("suffix", MESH_SUFFIXES)
@@ -255,6 +261,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, suffix, binary):
     assert refusals >= 3
 
 
+@pytest.mark.mesh_process
 def test_a_process_that_does_not_start_is_no_broken_mesh(tmp_path, monkeypatch):
     pv.Sphere().save(tmp_path / "a.stl")
     monkeypatch.setattr(sys, "executable", "false")

@@ -103,6 +103,7 @@ def test_without_kernels_autocast_does_its_work(monkeypatch):
     assert found == ({torch.bfloat16}, torch.bfloat16)
 
 
+@pytest.mark.slow
 def test_compiled():
     model = FLARE(3, 32, 2, num_layers=1, heads=4, num_latents=8)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

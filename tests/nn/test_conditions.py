@@ -196,6 +196,7 @@ def test_padded_graphs(name):
         torch.testing.assert_close(y[graph, :size], alone)
 
 
+@pytest.mark.slow
 def test_compiled_and_exported():
     model, u = build("FLARE"), conditions(2)
     x = torch.randn(2, 9, 4).double()

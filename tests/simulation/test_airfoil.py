@@ -88,7 +88,7 @@ def test_a_mirrored_airfoil_has_the_mirrored_flow():
 
 
 def test_fields_and_generator():
-    model = AirfoilFlow(coarse_iterations=100, iterations=60)
+    model = AirfoilFlow(coarse_iterations=50, iterations=20)
     first, again, other = (model.sample(np.random.default_rng(s)) for s in (5, 5, 6))
     assert {name: array.shape for name, array in first.items()} == {
         "pos": (11271, 2),

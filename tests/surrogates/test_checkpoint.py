@@ -167,6 +167,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.slow
 def test_lightning_is_not_needed(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT_LIGHTNING)],

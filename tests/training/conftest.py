@@ -50,16 +50,16 @@ def make_module(model=None, **recipe):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pointwise():
     return Pointwise
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def samples():
     return make_samples
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def module():
     return make_module

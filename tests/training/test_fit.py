@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,19 @@ def content(folder):
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
+@pytest.fixture(scope="module")
+def whole(module, samples, tmp_path_factory):
+    """The folder of a training that nothing has stopped, and its surrogate."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(module, samples, folder)
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A folder of such a training, to go on in."""
+    return shutil.copytree(whole[0], tmp_path / "finished")
+
+
 @pytest.mark.parametrize(
     ("kill", "num_workers"),
     [
@@ -90,9 +104,8 @@ def content(folder):
     ],
 )
 def test_a_killed_training_resumes_to_the_bit(
-    module, samples, tmp_path, kill, num_workers
+    module, samples, tmp_path, whole, kill, num_workers
 ):
-    whole = run(module, samples, tmp_path / "whole")
     folder = tmp_path / "killed"
     with pytest.raises(InterruptedError, match=KILLED):
         run(
@@ -104,9 +117,9 @@ def test_a_killed_training_resumes_to_the_bit(
         )
     torch.rand(7)  # the state of the generators must not matter
     resumed = run(module, samples, folder, num_workers=num_workers, resume=True)
-    assert_same(content(folder), content(tmp_path / "whole"))
-    assert_same(resumed.state_dict(), whole.state_dict())
-    assert read_history(folder) == read_history(tmp_path / "whole")
+    assert_same(content(folder), content(whole[0]))
+    assert_same(resumed.state_dict(), whole[1].state_dict())
+    assert read_history(folder) == read_history(whole[0])
 
 
 def test_a_killed_training_by_muon_resumes_to_the_bit(module, samples, tmp_path):
@@ -128,18 +141,18 @@ def test_a_killed_training_by_muon_resumes_to_the_bit(module, samples, tmp_path)
     assert kinds == {"momentum_buffer", "step", "exp_avg", "exp_avg_sq"}
 
 
-def test_killed_again_and_again(module, samples, tmp_path):
-    run(module, samples, tmp_path / "whole")
+def test_killed_again_and_again(module, samples, tmp_path, whole):
     folder = tmp_path / "killed"
     for batch in (6, 7, 17, 31):
         with pytest.raises(InterruptedError, match=KILLED):
             run(module, samples, folder, resume=True, callbacks=[Killer(batch)])
     run(module, samples, folder, resume=True)
-    assert_same(content(folder), content(tmp_path / "whole"))
+    assert_same(content(folder), content(whole[0]))
 
 
-def test_killed_while_the_checkpoint_is_written(module, samples, tmp_path, monkeypatch):
-    run(module, samples, tmp_path / "whole")
+def test_killed_while_the_checkpoint_is_written(
+    module, samples, tmp_path, whole, monkeypatch
+):
     folder = tmp_path / "killed"
     replaced = []
 
@@ -155,21 +168,19 @@ def test_killed_while_the_checkpoint_is_written(module, samples, tmp_path, monke
             run(module, samples, folder)
     assert content(folder)["epoch"] == 1
     run(module, samples, folder, resume=True)
-    assert_same(content(folder), content(tmp_path / "whole"))
+    assert_same(content(folder), content(whole[0]))
 
 
-def test_a_finished_training_resumed_is_left_as_it_is(module, samples, tmp_path):
-    whole = run(module, samples, tmp_path)
-    before = (tmp_path / "last.ckpt").read_bytes()
-    again = run(module, samples, tmp_path, resume=True)
-    assert (tmp_path / "last.ckpt").read_bytes() == before
-    assert_same(again.state_dict(), whole.state_dict())
+def test_a_finished_training_resumed_is_left_as_it_is(module, samples, whole, finished):
+    again = run(module, samples, finished, resume=True)
+    before = (whole[0] / "last.ckpt").read_bytes()
+    assert (finished / "last.ckpt").read_bytes() == before
+    assert_same(again.state_dict(), whole[1].state_dict())
 
 
-def test_validation_does_not_disturb_the_training(module, samples, tmp_path):
-    run(module, samples, tmp_path / "often")
+def test_validation_does_not_disturb_the_training(module, samples, tmp_path, whole):
     run(module, samples, tmp_path / "seldom", validate_every=3)
-    often, seldom = content(tmp_path / "often"), content(tmp_path / "seldom")
+    often, seldom = content(whole[0]), content(tmp_path / "seldom")
     for name in ("state_dict", "current_model_state", "optimizer_states"):
         assert_same(often[name], seldom[name], name)
     history = read_history(tmp_path / "seldom")
@@ -190,22 +201,20 @@ def test_training_learns_and_validates_the_averaged_weights(module, samples, tmp
     assert history["val_relative_l2"][-1] == pytest.approx(after, rel=1e-5)
 
 
-def test_a_training_is_not_overwritten(module, samples, tmp_path):
-    run(module, samples, tmp_path)
+def test_a_training_is_not_overwritten(module, samples, finished):
     with pytest.raises(FileExistsError, match="resume=True"):
-        run(module, samples, tmp_path)
+        run(module, samples, finished)
 
 
-def test_a_training_resumes_only_as_itself(module, samples, tmp_path):
-    run(module, samples, tmp_path)
+def test_a_training_resumes_only_as_itself(module, samples, finished):
     data = SurrogateDataModule(samples(7, 0), batch_size=2, seed=3)
     training = module(ema_decay=0.5, epochs=8, weight_decay=0.1)
     arguments = {"accelerator": "cpu", "progress": False, "resume": True}
     with pytest.raises(ValueError, match=r"'weight_decay': \(1e-05, 0.1\)"):
-        fit(training, data, tmp_path, **arguments)
+        fit(training, data, finished, **arguments)
     data = SurrogateDataModule(samples(7, 0), batch_size=2, seed=4)
     with pytest.raises(ValueError, match="seed=3 but the data has 4"):
-        fit(module(ema_decay=0.5, epochs=8), data, tmp_path, **arguments)
+        fit(module(ema_decay=0.5, epochs=8), data, finished, **arguments)
 
 
 def test_a_training_resumes_only_its_own_model_and_data(
@@ -284,39 +293,36 @@ def test_precisions(module, samples, tmp_path, precision, dtype):
     ],
 )
 def test_a_training_resumes_only_by_its_own_arithmetic(
-    module, samples, tmp_path, changed, message
+    module, samples, finished, changed, message
 ):
-    run(module, samples, tmp_path)
-    before = (tmp_path / "last.ckpt").read_bytes()
+    before = (finished / "last.ckpt").read_bytes()
     try:
         with pytest.raises(
             ValueError, match=f"another arithmetic; .*{message}: resume"
         ):
-            run(module, samples, tmp_path, resume=True, **changed)
+            run(module, samples, finished, resume=True, **changed)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert (tmp_path / "last.ckpt").read_bytes() == before
-    run(module, samples, tmp_path, resume=True)
+    assert (finished / "last.ckpt").read_bytes() == before
+    run(module, samples, finished, resume=True)
 
 
-def test_another_precision_of_products_is_another_arithmetic(module, samples, tmp_path):
-    run(module, samples, tmp_path)
+def test_another_precision_of_products_is_another_arithmetic(module, samples, finished):
     torch.set_float32_matmul_precision("medium")
     try:
         message = r"'matmul_precision': \('highest', 'medium'\)"
         with pytest.raises(ValueError, match=message):
-            run(module, samples, tmp_path, resume=True)
+            run(module, samples, finished, resume=True)
     finally:
         torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_threads_do_not_count(module, samples, tmp_path, threads):
-    run(module, samples, tmp_path)
+def test_threads_do_not_count(module, samples, finished, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        run(module, samples, tmp_path, resume=True)
+        run(module, samples, finished, resume=True)
     finally:
         torch.set_num_threads(before)
 

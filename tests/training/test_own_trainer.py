@@ -204,6 +204,7 @@ print("returned")
 """
 
 
+@pytest.mark.slow
 def test_sigterm_ends_fit_with_the_status_of_the_signal(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _TERMINATED, str(tmp_path)], capture_output=True

@@ -34,6 +34,7 @@ print(*[run_folder(sys.argv[1]) for _ in range(20)], sep="\\n")
 """
 
 
+@pytest.mark.slow
 def test_no_two_runs_of_the_same_second_share_a_folder(tmp_path):
     processes = [
         subprocess.Popen(

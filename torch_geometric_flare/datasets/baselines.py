@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import brief
 from torch_geometric_flare._extras import needs_extra
 
 Points = npt.NDArray[np.float64]
@@ -110,6 +111,11 @@ class NearestSample:
 
     and the target is carried over from each point to the nearest.
 
+    **Conditions** `u` of whole samples, each in units of its standard deviation over
+    the training samples, count beside the points: $\|u_A - u_B\|^2$ is added to
+    $d(A, B)^2$ where points correspond, $\|u_A - u_B\|$ to $d(A, B)$ where not.
+    Those that are the same in all training samples do not count.
+
     A surrogate that does worse than this has learned nothing from the inputs.
 
     Distances are taken in the input `x`. Give it normalised, so that the axes of a flat
@@ -129,6 +135,7 @@ class NearestSample:
     Shapes:
         - `x` of a sample: $(N_i, D)$
         - `y` of a sample: $(N_i)$ or $(N_i, C)$
+        - `u` of a sample, if there is any: $(1, G)$
 
     Raises:
         ValueError: If `samples` is empty or a shape does not fit.
@@ -147,6 +154,7 @@ class NearestSample:
         self.max_points = max_points
         self._inputs: list[Points] = []
         self._targets: list[Tensor] = []
+        conditions: list[Points] = []
         first: Data | None = None
         correspond = True
         for i, data in enumerate(samples):
@@ -166,9 +174,21 @@ class NearestSample:
                 x, y = x[kept], y[torch.from_numpy(kept).to(y.device)]
             self._inputs.append(x)
             self._targets.append(y)
+            conditions.append(_conditions(data))
         if first is None:
             raise ValueError("samples is empty: there is nothing to copy")
         self._reference = first if correspond else None
+        if len({len(u) for u in conditions}) > 1:
+            raise ValueError(
+                "u must have the same columns in all samples, got "
+                f"{sorted({len(u) for u in conditions})}"
+            )
+        self._conditions = np.stack(conditions)
+        deviation = self._conditions.std(axis=0)
+        # Of rounding alone where all are the same.
+        size = np.abs(self._conditions).max(axis=0, initial=0.0)
+        self._varied = deviation > 1e-9 * size
+        self._deviation = deviation[self._varied]
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -180,7 +200,7 @@ class NearestSample:
             data: The query, with `x`.
 
         Raises:
-            ValueError: If `x` is missing, not finite, or of other channels.
+            ValueError: If `x` or `u` is missing, not finite, or of other channels.
         """
         return self._nearest(data, self._input(data))
 
@@ -194,7 +214,7 @@ class NearestSample:
             - `returns`: $(N)$ or $(N, C)$
 
         Raises:
-            ValueError: If `x` is missing, not finite, or of other channels.
+            ValueError: If `x` or `u` is missing, not finite, or of other channels.
         """
         x = self._input(data)
         index = self._nearest(data, x)
@@ -205,15 +225,29 @@ class NearestSample:
         return target[torch.from_numpy(carried).to(target.device)]
 
     def _nearest(self, data: Data, x: Points) -> int:
+        of_conditions = self._squared_distances_of_conditions(data)
         if self._corresponds(data):
-            distances = [np.square(x - other).sum() for other in self._inputs]
-        else:
-            query = _Cloud(x, self.max_points)
-            distances = [
-                query.mean_distance_to(cloud) + cloud.mean_distance_to(query)
-                for cloud in self._clouds
-            ]
-        return int(np.argmin(distances))
+            squares = [np.square(x - other).sum() / len(x) for other in self._inputs]
+            return int(np.argmin(np.array(squares) + of_conditions))
+        query = _Cloud(x, self.max_points)
+        distances = [
+            query.mean_distance_to(cloud) + cloud.mean_distance_to(query)
+            for cloud in self._clouds
+        ]
+        return int(np.argmin(np.array(distances) + np.sqrt(of_conditions)))
+
+    def _squared_distances_of_conditions(self, data: Data) -> Points:
+        if not self._varied.any():
+            return np.zeros(len(self))
+        u = _conditions(data)
+        if len(u) != len(self._varied):
+            raise ValueError(
+                f"u must have {len(self._varied)} columns, as in the training samples, "
+                f"got {len(u)}"
+            )
+        difference = (self._conditions - u)[:, self._varied] / self._deviation
+        squares: Points = np.square(difference).sum(axis=1)
+        return squares
 
     def _corresponds(self, data: Data) -> bool:
         return self._reference is not None and points_correspond(self._reference, data)
@@ -253,6 +287,21 @@ class _Cloud:
     def mean_distance_to(self, other: "_Cloud") -> float:
         distance, _ = other.tree.query(self.subset)
         return float(distance.mean())
+
+
+def _conditions(data: Data) -> Points:
+    """Return the conditions of a sample as an array [G] on the CPU, of 0 without."""
+    u = data.get("u")
+    if u is None:
+        return np.zeros(0)
+    if (
+        not isinstance(u, Tensor)
+        or u.ndim != 2
+        or len(u) != 1
+        or not u.isfinite().all()
+    ):
+        raise ValueError(f"u must be finite and of shape [1, G], got {brief(u)}")
+    return np.asarray(u[0].detach().to("cpu", torch.float64).numpy())
 
 
 def _subset(size: int, count: int) -> npt.NDArray[np.int64]:

@@ -28,7 +28,12 @@ from torch_geometric_flare.datasets.cases import (
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.datasets.split_by_name import split_by_name
-from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.fields import (
+    Field,
+    Fields,
+    channel_names,
+    channel_slices,
+)
 from torch_geometric_flare.transforms import Normalizer, channel_bounds, feature_key
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
@@ -397,7 +402,7 @@ class MeshFolder(ConvertedFiles):
                 [
                     Normalizer.identity(len(lower)),
                     Normalizer.gaussian(
-                        self._feature_columns(), names=_channels(self.features)
+                        self._feature_columns(), names=channel_names(self.features)
                     ),
                 ]
             )
@@ -405,12 +410,14 @@ class MeshFolder(ConvertedFiles):
         of_conditions = condition_bounds = None
         if self.conditions:
             rows = [data.u for data in self._stored_samples()]
-            of_conditions = Normalizer.gaussian(rows, names=_channels(self.conditions))
+            of_conditions = Normalizer.gaussian(
+                rows, names=channel_names(self.conditions)
+            )
             condition_bounds = channel_bounds(rows)
         return {
             "target_normalizer": Normalizer.gaussian(
                 (data.y for data in self._stored_samples()),
-                names=_channels(self.fields),
+                names=channel_names(self.fields),
             ),
             "coordinate_normalizer": Normalizer.from_bounds(lower, upper),
             "input_normalizer": inputs,
@@ -568,15 +575,6 @@ def _refuse_predictions(mesh: Any, path: Path) -> None:
         (note, *_) = (str(text) for text in mesh.field_data["provenance"])
         if note.startswith("predicted by"):
             raise ValueError(f"'{path}' is not data, but {note}: move it elsewhere")
-
-
-def _channels(fields: Fields) -> list[str]:
-    """Return what to call each column."""
-    return [
-        field.name if field.channels == 1 else f"component {k} of {field.name}"
-        for field in fields
-        for k in range(field.channels)
-    ]
 
 
 def _digest(*values: object) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import (
     Logger,
     MLFlowLogger,
@@ -89,7 +90,10 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     benchmark, selection = config.benchmark, config.selection
     recipe = choose_recipe(config)
     folder = make_folder(config) if config.folder is None else Path(config.folder)
-    _write_config(config, folder, resume)
+    if not (folder / "last.ckpt").exists() and not (
+        resume and (folder / CONFIG).exists()
+    ):
+        _write_config(config, folder)
     torch.manual_seed(config.seed)
     splits = benchmark.load(selection)
     train, test = splits.train, splits.test
@@ -114,8 +118,14 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     )
     timer = StepTimer()
     shown = [TimeEstimate()] if config.progress else []
+
+    def note(*_: object) -> None:
+        _write_config(config, folder)
+
+    # A resumed run may have other options, and is refused before these.
+    noted = LambdaCallback(on_train_start=note, on_fit_end=note)
     surrogate = training.fit(
-        module, data, folder, trainer, resume=resume, callbacks=[timer, *shown]
+        module, data, folder, trainer, resume=resume, callbacks=[timer, *shown, noted]
     )
 
     _measure_trust(config, splits, surrogate, folder)
@@ -201,14 +211,11 @@ def published_figures(
     return benchmark.published if complete and config == published_run else ()
 
 
-def _write_config(config: RunConfig, folder: Path, resume: bool) -> None:
-    """Write `config.yaml`, unless it is that of the training to carry on."""
-    path = folder / CONFIG
-    kept = (folder / "last.ckpt").exists() or (resume and path.exists())
-    if getattr(rank_zero_only, "rank", 0) == 0 and not kept:
+def _write_config(config: RunConfig, folder: Path) -> None:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         folder.mkdir(parents=True, exist_ok=True)
         # Without the folder: a run that starts from this file gets its own.
-        replace(config, folder=None).save(path)
+        replace(config, folder=None).save(folder / CONFIG)
 
 
 def choose_recipe(config: RunConfig) -> Recipe:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyvista as pv
 import torch
-import vtk
 from torch import Tensor
+from vtkmodules import vtkCommonDataModel as vtk
 
 from torch_geometric_flare.mesh_io.polygons import area_vectors
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyvista as pv
-import vtk
+from vtkmodules.vtkFiltersModeling import vtkSelectEnclosedPoints
 
 # Share of the size of the body up to which a point inside lies on its surface.
 _SKIN = 1e-5
@@ -39,7 +39,7 @@ def points_inside(
     if not len(near):
         return inside
     near_points = np.asarray(points[near], np.float64)
-    select = vtk.vtkSelectEnclosedPoints()
+    select = vtkSelectEnclosedPoints()
     select.SetInputData(pv.PolyData(near_points))
     select.SetSurfaceData(surface)
     select.Update()

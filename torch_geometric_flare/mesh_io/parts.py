@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyvista as pv
-import vtk
+from vtkmodules import vtkCommonCore
 
 _MOST_NAMED = 12
 
@@ -60,7 +60,7 @@ def _errors_of(reader: Any) -> list[str]:
         errors.append(text)
 
     if hasattr(reader, "AddObserver"):
-        note.CallDataType = vtk.VTK_STRING  # type: ignore[attr-defined]
+        note.CallDataType = vtkCommonCore.VTK_STRING  # type: ignore[attr-defined]
         reader.AddObserver("ErrorEvent", note)
     return errors
 

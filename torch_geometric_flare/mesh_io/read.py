@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyvista as pv
-import vtk
+from vtkmodules.vtkCommonDataModel import vtkDataObject
 
 from torch_geometric_flare._arguments import brief
 from torch_geometric_flare.mesh_io import reader_process
@@ -159,7 +159,7 @@ def as_mesh(mesh: Any, name: str = "mesh") -> Any:
         TypeError: If it is not a mesh, or several.
         ValueError: If it has no points, or their coordinates are not all finite.
     """
-    wrapped = pv.wrap(mesh) if isinstance(mesh, vtk.vtkDataObject) else mesh
+    wrapped = pv.wrap(mesh) if isinstance(mesh, vtkDataObject) else mesh
     if isinstance(wrapped, pv.MultiBlock):
         names = ", ".join(repr(key) for key in wrapped.keys()[:_MOST_NAMED])
         raise TypeError(

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyvista as pv
-import vtk
+from vtkmodules import vtkCommonDataModel as vtk  # `import vtk` takes as long again
+from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter, vtkXMLUnstructuredGridWriter
 
 if __package__:
     from torch_geometric_flare.mesh_io import dialects, parts, xml_names
@@ -215,9 +216,9 @@ def write(mesh: Any, folder: str) -> None:
     """Write the mesh as it is, quickly."""
     writer: Any
     if isinstance(mesh, pv.PolyData):
-        writer, suffix = vtk.vtkXMLPolyDataWriter(), ".vtp"
+        writer, suffix = vtkXMLPolyDataWriter(), ".vtp"
     else:
-        writer, suffix = vtk.vtkXMLUnstructuredGridWriter(), ".vtu"
+        writer, suffix = vtkXMLUnstructuredGridWriter(), ".vtu"
     writer.SetInputData(mesh)
     writer.SetFileName(os.path.join(folder, f"mesh{suffix}"))
     writer.SetDataModeToAppended()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyvista as pv
-import vtk
+from vtkmodules import vtkCommonDataModel as vtk
 
 _GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
 # Cells that another piece or a finer level has too, and those that are blanked.

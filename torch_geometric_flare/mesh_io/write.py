@@ -10,8 +10,8 @@ from typing import Any
 import numpy.typing as npt
 import pyvista as pv
 import torch
-import vtk
 from torch import Tensor
+from vtkmodules.vtkCommonCore import vtkStringArray
 
 from torch_geometric_flare.mesh_io.xml_names import escaped_names
 
@@ -76,7 +76,7 @@ def add_notes(dataset: Any, notes: Mapping[str, str]) -> None:
     """
     for name, text in notes.items():
         # By VTK itself, which writes UTF-8: PyVista refuses what is not ASCII.
-        array = vtk.vtkStringArray()
+        array = vtkStringArray()
         array.SetName(name)
         array.InsertNextValue(text)
         dataset.GetFieldData().AddArray(array)

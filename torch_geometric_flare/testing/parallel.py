@@ -50,7 +50,8 @@ def run_processes(
     method = "spawn" if sys.platform == "win32" else "forkserver"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["torch", __name__])
+        loaded = [name for name in ("lightning",) if name in sys.modules]
+        context.set_forkserver_preload(["torch", __name__, *loaded])
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         processes: list[BaseProcess] = [

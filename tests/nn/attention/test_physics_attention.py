@@ -178,6 +178,7 @@ def test_gradgradcheck():
     assert torch.autograd.gradgradcheck(module, (x, batch))
 
 
+@pytest.mark.slow
 def test_compile_without_graph_break():
     module = PhysicsAttention(8, heads=2, num_slices=5)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=True)

@@ -175,6 +175,7 @@ def test_autocast():
     assert all(torch.isfinite(p.grad).all() for p in conv.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     torch.__version__ < "2.9",
     reason="this torch compiles products of expanded tensors wrong",

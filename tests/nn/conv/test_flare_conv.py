@@ -189,6 +189,7 @@ def test_double_backward():
     assert torch.autograd.gradgradcheck(lambda x: conv(x, batch), (x,))
 
 
+@pytest.mark.slow
 def test_compile_without_graph_break():
     # Compiled and eager take different ways: large scores would differ by rounding.
     conv = spread(FLAREConv(8, heads=2, num_latents=5)).double()

@@ -129,6 +129,7 @@ def test_reset_parameters_changes_every_parameter(local):
         assert not (parameter == 7).any(), name
 
 
+@pytest.mark.slow
 def test_compile():
     conv, x = conv_of(), points()
     compiled = torch.compile(conv, backend="aot_eager")

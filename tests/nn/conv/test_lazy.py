@@ -194,7 +194,9 @@ def test_an_output_width_is_needed(width):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-@pytest.mark.parametrize("kind", [FLAREConv, FLAREPPConv])
+@pytest.mark.parametrize(
+    "kind", [FLAREConv, pytest.param(FLAREPPConv, marks=pytest.mark.slow)]
+)
 def test_compiled_before_the_first_input(kind):
     lazy, x = kind(-1, 8), points()
     compiled = torch.compile(lazy, backend="eager")

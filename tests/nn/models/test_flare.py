@@ -122,14 +122,6 @@ def test_permutation_equivariant():
     assert_permutation_equivariant(small().double(), x, batch)
 
 
-def test_compile_without_graph_break():
-    model = small()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
-    for points in (40, 63):
-        x = torch.randn(points, 3)
-        torch.testing.assert_close(compiled(x), model(x))
-
-
 @pytest.mark.slow
 def test_compile_by_inductor():
     model = small()

@@ -117,7 +117,6 @@ EXEMPT_IN_ORDER = {
     "compile": {"FNO": "neuraloperator's own code breaks the graph"},
 }
 ATOL = {"FNO": 1e-4}  # 1e-9 for all others
-QUICKLY_COMPILED = ("FLARE", "LNO")  # the compiler takes minutes for all
 LINEAR = [name for name in MODELS if name not in EXEMPT["stream"]]
 
 
@@ -287,14 +286,8 @@ def test_lower_precision(name):
     torch.testing.assert_close(mixed.double(), expected, atol=0.15 * scale, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in QUICKLY_COMPILED else pytest.param(name, marks=pytest.mark.slow)
-        for name in MODELS
-    ]
-    + in_order("compile"),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*MODELS, *in_order("compile")])
 def test_compile_without_graph_break(name):
     model = model_of(name).float()
     if name in MODELS:

@@ -42,6 +42,7 @@ def test_double_precision(chunk_size, in_file, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_single_precision_over_thousands_of_chunks():
     model, x = network(num_layers=1), torch.rand(2000, 3)
     y = predict(model, x, chunk_size=1)
