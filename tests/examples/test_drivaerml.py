@@ -140,6 +140,7 @@ def small_cars(example, monkeypatch):
     monkeypatch.setattr(example, "DRIVAERML", small)
 
 
+@pytest.mark.slow
 def test_files_laid_out_as_the_official_ones(example, tmp_path, monkeypatch):
     small_cars(example, monkeypatch)
     official_files(tmp_path / "data")
