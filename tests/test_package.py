@@ -20,6 +20,37 @@ OPTIONAL = (
 )
 
 
+def run(code, *flags):
+    return subprocess.run(
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "first", "spins"),
+    [
+        ({}, "", "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "", "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "", "None"),
+        ({}, "sys.modules['torch'] = None", "None"),  # too late
+    ],
+)
+def test_waiting_threads_let_others_run(monkeypatch, variables, first, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    # Without the packages themselves, whose import takes seconds.
+    code = (
+        "import os, sys\n"
+        "sys.modules['torch_geometric'] = None\n"
+        f"{first}\n"
+        "try: import torch_geometric_flare\n"
+        "except ImportError: print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    assert run(code).stdout.strip() == spins
+
+
 def test_core_needs_no_extra_and_is_silent_under_warnings_as_errors():
     hidden = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
     use = (
@@ -27,11 +58,7 @@ def test_core_needs_no_extra_and_is_silent_under_warnings_as_errors():
         "from torch_geometric_flare import FLARE\n"
         "print(tuple(FLARE(3, 8, 1, num_layers=1)(torch.randn(5, 3)).shape))"
     )
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", hidden + use],
-        capture_output=True,
-        text=True,
-    )
+    result = run(hidden + use, "-W", "error")
     assert result.returncode == 0, result.stderr
     assert (result.stdout, result.stderr) == ("(5, 1)\n", "")
 
