@@ -168,6 +168,7 @@ def test_what_the_user_can_mend(capsys):
     assert caught.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_core_alone():
     hidden = ("jsonargparse", "lightning", "matplotlib", "pyvista", "scipy", "skfem")
     code = (

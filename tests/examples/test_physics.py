@@ -14,8 +14,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNS = [
     pytest.param("elasticity", "stress", "stress", 972),
     pytest.param("darcy", "pressure", "pressure", 100),
-    pytest.param("pipe", "velocity", "velocity_x", 129 * 129),
-    pytest.param("lpbf", "displacement", "displacement_z", None),
+    pytest.param("pipe", "velocity", "velocity_x", 129 * 129, marks=pytest.mark.slow),
+    pytest.param(
+        "lpbf", "displacement", "displacement_z", None, marks=pytest.mark.slow
+    ),
     pytest.param(
         "airfoil", "mach_number", "mach_number", 111 * 26, marks=pytest.mark.slow
     ),

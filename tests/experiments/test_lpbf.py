@@ -33,6 +33,7 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("parts")
 
 
+@pytest.mark.slow
 def test_the_network_sees_the_distance_to_the_surface(root):
     splits = LPBF.load(Selection(root=root, num_train=1, num_test=1))
     (data,) = splits.train
@@ -48,6 +49,7 @@ def test_the_network_sees_the_distance_to_the_surface(root):
     assert spread.abs().max() < 1e-3  # millimetres about their mean
 
 
+@pytest.mark.slow
 def test_vectors_are_not_mirrored(root):
     selection = Selection(root=root, num_train=1, num_test=1, fields=("displacement",))
     assert LPBF.load(selection).train_transform is None

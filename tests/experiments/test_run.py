@@ -164,6 +164,8 @@ def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
         return plot_training_curves(curves, **others)
 
     monkeypatch.setattr(plot, record)
+    sample = "torch_geometric_flare.experiments.run.plot_sample"
+    monkeypatch.setattr(sample, lambda *_: None)
     root = str(tmp_path / "data")
 
     def train(folder, **change):

@@ -88,6 +88,7 @@ def test_too_few_samples_are_an_error_that_says_how_many(level, needed):
         make_surrogate().calibrate(draw(needed, 0)[1:], level)
 
 
+@pytest.mark.slow
 def test_coverage_over_twenty_seeds():
     """Marginal bands hold 0.90 of all points, simultaneous ones 0.90 of all samples."""
     held = {"marginal": [], "simultaneous": []}
