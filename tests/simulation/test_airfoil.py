@@ -80,7 +80,7 @@ def test_the_stagnation_point_and_the_far_field(symmetric):
 
 
 def test_a_mirrored_airfoil_has_the_mirrored_flow():
-    model = AirfoilFlow(coarse_iterations=50, iterations=20)
+    model = AirfoilFlow(coarse_iterations=100, iterations=60)
     rows = ((0.02, -0.01, 0.03, 0.0), (-0.03, 0.01, 0.0, 0.02))
     flow = model.solve(AirfoilShape(rows))
     flipped = tuple(tuple(-d for d in row) for row in rows[::-1])
@@ -91,7 +91,7 @@ def test_a_mirrored_airfoil_has_the_mirrored_flow():
 
 
 def test_fields_and_generator():
-    model = AirfoilFlow(coarse_iterations=50, iterations=20)
+    model = AirfoilFlow(coarse_iterations=100, iterations=60)
     first, again, other = (model.sample(np.random.default_rng(s)) for s in (5, 5, 6))
     assert {name: array.shape for name, array in first.items()} == {
         "pos": (11271, 2),
