@@ -268,13 +268,13 @@ def test_equal_scores_and_tiny_gradients(direction):
     # Nothing may over- or underflow.
     q = torch.full((1, 2, 8, 4), direction * 1.0)
     k = torch.full((4000, 2, 4), 29.0 / 4) + 0.01 * torch.randn(4000, 2, 4)
-    v = torch.randn(1200, 2, 4)
-    tasks = RowTasks.from_sizes([1200])
+    v = torch.randn(4000, 2, 4)
+    tasks = RowTasks.from_sizes([4000])
     inputs = [t.requires_grad_() for t in (q, k, v)]
     grad = 1e-15 * torch.randn(4000, 2, 4)
     found = torch.autograd.grad(shared_attention(*inputs, tasks, 1.0), inputs, grad)
     doubles = [t.detach().double().requires_grad_() for t in inputs]
-    y = reference((1200,), *doubles)
+    y = reference((4000,), *doubles)
     wanted = torch.autograd.grad(y, doubles, grad.double())
     # Latents and points are nearly alike, so that large terms cancel: what is small in
     # the gradient of the latents is rounding.

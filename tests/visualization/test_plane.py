@@ -1,3 +1,4 @@
+import functools
 import io
 
 import matplotlib
@@ -32,11 +33,16 @@ def panels(pos, truth, prediction, **options):
     return plot_plane_comparison(pos, truth, prediction, **options)
 
 
-def colour_at(figure, panel, x, y):
-    """Colour of the saved picture where a panel shows a point of the plane."""
+@functools.lru_cache(maxsize=1)
+def saved(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    image = np.asarray(Image.open(buffer).convert("RGB")) / 255
+    return np.asarray(Image.open(buffer).convert("RGB")) / 255
+
+
+def colour_at(figure, panel, x, y):
+    """Colour of the saved picture where a panel shows a point of the plane."""
+    image = saved(figure)
     column, row = figure.axes[panel].transData.transform((x, y))
     return image[image.shape[0] - 1 - round(row), round(column)]
 
