@@ -37,6 +37,15 @@ from torch_geometric_flare.testing import (
 CHANNELS = 3
 MERGING = {
     "FLARE": lambda n: FLARE(4, 8, 2, 2, 2, 5, condition_channels=n),
+    "FLARE, latents": lambda n: FLARE(
+        4, 8, 2, 2, 2, 5, condition_channels=n, latent_conditions=n > 0
+    ),
+    "FLARE, sines": lambda n: FLARE(
+        *(4, 8, 2, 2, 2, 5),
+        **{"condition_channels": n, "latent_conditions": n > 0, "qk_norm": True},
+        condition_octaves=2,
+        shared_latents=True,
+    ),
     "FLAREPP": lambda n: FLAREPP(4, 8, 2, 2, 2, 5, condition_channels=n),
     "GNOT": lambda n: GNOT(4, 8, 2, 2, 2, condition_channels=n),
     "PerceiverIO": lambda n: PerceiverIO(4, 8, 2, 2, 2, 5, condition_channels=n),
@@ -154,7 +163,7 @@ def test_chunks_change_nothing(name):
     assert_chunk_invariant(Conditioned(build(name)), 4, 37, (1, 40, 0, 100, 40))
 
 
-@pytest.mark.parametrize("name", ["FLARE", "GNOT", "PerceiverIO"])
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, sines", "GNOT", "PerceiverIO"])
 def test_processes_change_nothing(name):
     assert_point_parallel(Conditioned(build(name)), 4, 3, (1, 40, 0, 100))
 
@@ -196,8 +205,10 @@ def test_padded_graphs(name):
         torch.testing.assert_close(y[graph, :size], alone)
 
 
-def test_compiled_and_exported():
-    model, u = build("FLARE"), conditions(2)
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, sines"])
+def test_compiled_and_exported(name):
+    model, u = build(name), conditions(2)
+    torch.compiler.reset()
     x = torch.randn(2, 9, 4).double()
     mask = torch.arange(9) < torch.tensor([[9], [5]])
     traced = torch.export.export(model, (x, mask), {"u": u}).module()
@@ -211,7 +222,7 @@ def test_compiled_and_exported():
         torch.export.export(model, (x, mask), {"u": u[:1]})
 
 
-@pytest.mark.parametrize("name", ["FLARE", "GNOT"])
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, latents", "GNOT"])
 def test_gradients_of_conditions(name):
     model, batch = build(name), torch.tensor([0] * 5 + [1] * 12 + [2] * 3)
     x, u = torch.randn(20, 4).double(), conditions(3).requires_grad_()
@@ -227,8 +238,9 @@ def test_gradients_of_conditions(name):
         torch.testing.assert_close(model(x, batch, u=u), whole.detach())
 
 
-def test_a_layout_brings_its_conditions():
-    model = build("FLARE")
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, sines"])
+def test_a_layout_brings_its_conditions(name):
+    model = build(name)
     batch = torch.tensor([0] * 300 + [1] * 3 + [2] * 299 + [3] * 4)
     x, u = torch.randn(len(batch), 4).double(), conditions(4)
     layout = PointBatch.from_batch(x, batch, u=u)
