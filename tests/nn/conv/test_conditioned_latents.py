@@ -98,7 +98,7 @@ def test_formula(octaves, shared):
         for g in (0, 1, 3):
             q = latents_of(conv, u[g : g + 1]).expand(2, -1, -1)
             k, v = (
-                mlp(x[BATCH == g]).unflatten(1, (2, 3)).transpose(0, 1)[None]
+                mlp(x[g == BATCH]).unflatten(1, (2, 3)).transpose(0, 1)[None]
                 for mlp in (conv.key_mlp, conv.value_mlp)
             )
             y = reference_flare_attention(q, k, v, scale=0.7)
@@ -117,8 +117,8 @@ def test_each_graph_has_an_operator_of_its_own(options):
     conv, x, u = conv_of(**options), points(), conditions(4)
     y = conv(x, BATCH, u=u)
     for g in (0, 1, 3):
-        alone = with_latents(conv, u[g : g + 1])(x[BATCH == g])
-        torch.testing.assert_close(y[BATCH == g], alone)
+        alone = with_latents(conv, u[g : g + 1])(x[g == BATCH])
+        torch.testing.assert_close(y[g == BATCH], alone)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -165,7 +165,7 @@ def test_sources_and_queries():
     graph = torch.tensor([0, 0, 1, 3, 3, 3, 3])
     y = conv((x, query), (BATCH, graph), u=u)
     for g in (0, 1, 3):
-        alone = conv((x[BATCH == g], query[graph == g]), u=u[g : g + 1])
+        alone = conv((x[g == BATCH], query[graph == g]), u=u[g : g + 1])
         torch.testing.assert_close(y[graph == g], alone)
 
 
@@ -176,9 +176,9 @@ def test_weights_and_spectrum_of_each_graph():
     values = spectrum(conv, layout.sort(x), layout).values
     for g in (0, 1, 3):
         alone = with_latents(conv, u[g : g + 1])
-        expected = alone.attention_weights(x[BATCH == g])
-        torch.testing.assert_close((gather[BATCH == g], scatter[BATCH == g]), expected)
-        torch.testing.assert_close(values[g], spectrum(alone, x[BATCH == g]).values[0])
+        expected = alone.attention_weights(x[g == BATCH])
+        torch.testing.assert_close((gather[g == BATCH], scatter[g == BATCH]), expected)
+        torch.testing.assert_close(values[g], spectrum(alone, x[g == BATCH]).values[0])
 
 
 def test_spectra_of_a_network():
@@ -220,4 +220,3 @@ def test_wrong_conditions():
         FLAREConv(8, condition_channels=1, condition_octaves=1.5)
     with pytest.raises(ValueError, match="latent_conditions"):
         FLARE(3, 8, 1, latent_conditions=True)
-

@@ -55,10 +55,12 @@ class FLAREConv(PointMixer):
     $$Z = \mathrm{softmax}_N(s\,QK^\top)V, \qquad
       Y = \mathrm{softmax}_M(s\,KQ^\top)Z, \qquad x' = W\,Y$$
 
-    where keys and values are residual MLPs of $x$. With conditions $u$ of the whole graph,
-    its latents are $Q + W_u\, e(u)$, where $W_u$ starts at zero and $e(u)$ is $u$, followed
-    by sines and cosines if there are `condition_octaves`. Graphs of a batch never see each
+    where keys and values are residual MLPs of $x$. Graphs of a batch never see each
     other, whatever their sizes. The cost is $O(NM)$.
+
+    With conditions $u$ of each graph, its latents are $Q + W_u\, e(u)$, where $W_u$
+    starts at zero, and $e(u)$ is $u$, followed by its sines and cosines if there are
+    `condition_octaves`.
 
     Args:
         in_channels: Width of the input; -1 for that of the first input. A pair for

@@ -29,9 +29,10 @@ class ConditionedNorm(nn.LayerNorm):
 
     $$y = \mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$$
 
-    With `condition_octaves`, $u$ is followed by sines and cosines of it. $\gamma$ and $\beta$ are linear maps without bias. They start at zero, where the
-    module is the same function as `LayerNorm`. They are computed once for each graph,
-    so $u$ is never copied to the points.
+    With `condition_octaves`, $u$ is followed by its sines and cosines. $\gamma$ and
+    $\beta$ are linear maps without bias. They start at zero, where the module is the
+    same function as `LayerNorm`. They are computed once for each graph, so $u$ is never
+    copied to the points.
 
     Args:
         channels: Width of the features.
