@@ -279,15 +279,21 @@ def test_a_hybrid_network():
         model(*arguments)
 
 
-def test_formula_of_a_block():
+@pytest.mark.parametrize("octaves", [0, 2])
+def test_formula_of_a_block(octaves):
     conv, mlp = FLAREConv(8, heads=2), ResidualMLP(8, 8, 8)
-    block = ResidualBlock(8, conv, mlp, condition_channels=2).double()
+    block = ResidualBlock(
+        8, conv, mlp, condition_channels=2, condition_octaves=octaves
+    ).double()
     x, batch = torch.randn(20, 8).double(), torch.tensor([0] * 5 + [1] * 15)
     u = conditions(2, 2)
 
     def modulated(norm, x):
         norm.modulation.data.normal_()
-        scale, shift = (u @ norm.modulation.T)[batch].chunk(2, -1)
+        phases = [torch.pi * 2**k * (u + 1) / 2 for k in range(octaves)]
+        parts = [u, *(p.sin() for p in phases), *(p.cos() for p in phases)]
+        encoded = torch.cat(parts, dim=1)
+        scale, shift = (encoded @ norm.modulation.T)[batch].chunk(2, -1)
         y = torch.nn.functional.layer_norm(x, (8,), norm.weight, norm.bias)
         return y * (1 + scale) + shift
 
