@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -34,7 +33,8 @@ from torch_geometric_flare.testing import (
     run_processes,
 )
 
-CHANNELS = 3
+from .sketches import CHANNELS, Conditioned, conditions
+
 MERGING = {
     "FLARE": lambda n: FLARE(4, 8, 2, 2, 2, 5, condition_channels=n),
     "FLARE, latents": lambda n: FLARE(
@@ -82,41 +82,6 @@ def build(name):
             if key.endswith("modulation"):
                 parameter.normal_(std=0.5)
     return model
-
-
-def conditions(graphs, channels=CHANNELS):
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(graphs, channels, generator=generator).double()
-
-
-class Conditioned(nn.Module):
-    """A network whose graphs have conditions that follow from their points or number.
-
-    Args:
-        of_points: Take the first point of each graph, so that a graph alone has the
-            conditions that it has among others.
-    """
-
-    def __init__(self, module, of_points=False):
-        super().__init__()
-        self.module, self.of_points = module, of_points
-
-    @property
-    def chunk_size(self):
-        return self.module.chunk_size
-
-    @chunk_size.setter
-    def chunk_size(self, size):
-        self.module.chunk_size = size
-
-    def forward(self, x, batch=None, batch_size=None, group=None):
-        graphs = batch_size or 1
-        u = conditions(graphs)
-        if self.of_points:
-            graph = torch.zeros(len(x), dtype=torch.long) if batch is None else batch
-            for g in graph.unique():
-                u[g] = x.detach()[graph == g][0, :CHANNELS]
-        return self.module(x, batch, batch_size, group, u=u)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -171,7 +171,7 @@ class ResidualBlock(nn.Module):
             check_conditions(self, u)
         given = (batch, u) if self.condition_channels else ()
         shared: dict[str, Any] = {} if group is None else {"group": group}
-        if u is not None and getattr(self.mixer, "condition_channels", 0):
+        if u is not None and getattr(self.mixer, "condition_channels", 0) > 0:
             shared["u"] = u
         mixed = mixer(self.mixer_norm(x, *given), batch, **shared)
         return self._update(x, mixed, given)

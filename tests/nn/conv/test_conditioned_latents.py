@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from torch_geometric.utils import to_dense_batch
 
 from torch_geometric_flare import FLARE, FLAREConv
@@ -17,10 +16,12 @@ from torch_geometric_flare.testing import (
 )
 from torch_geometric_flare.transforms import fourier_features
 
+from ..sketches import Conditioned, conditions
+
 OPTIONS = [
-    {"condition_channels": 2},
-    {"condition_channels": 2, "condition_octaves": 3, "shared_latents": True},
-    {"condition_channels": 2, "qk_norm": True, "latent_blocks": 1},
+    {"condition_channels": 3},
+    {"condition_channels": 3, "condition_octaves": 3, "shared_latents": True},
+    {"condition_channels": 3, "qk_norm": True, "latent_blocks": 1},
 ]
 BATCH = torch.tensor([0] * 10 + [1] * 3 + [3] * 27)
 
@@ -36,11 +37,6 @@ def conv_of(in_channels=6, **options):
 
 def points(n=40):
     return torch.randn(n, 6, dtype=torch.float64)
-
-
-def conditions(graphs):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(graphs, 2, generator=generator, dtype=torch.float64)
 
 
 def latents_of(conv, u):
@@ -60,35 +56,11 @@ def with_latents(conv, u):
     return fixed
 
 
-class Conditioned(nn.Module):
-    """Conditions that follow from the first point of a graph, or from its number."""
-
-    def __init__(self, conv, of_points=False):
-        super().__init__()
-        self.conv, self.of_points = conv, of_points
-
-    @property
-    def chunk_size(self):
-        return self.conv.chunk_size
-
-    @chunk_size.setter
-    def chunk_size(self, size):
-        self.conv.chunk_size = size
-
-    def forward(self, x, batch=None, batch_size=None, group=None, weight=None):
-        u = conditions(batch_size or 1)
-        if self.of_points:
-            graph = torch.zeros(len(x), dtype=torch.long) if batch is None else batch
-            for g in graph.unique():
-                u[g] = x.detach()[graph == g][0, :2]
-        return self.conv(x, batch, batch_size, group, weight, u)
-
-
 @pytest.mark.parametrize("octaves", [0, 3])
 @pytest.mark.parametrize("shared", [True, False])
 def test_formula(octaves, shared):
     conv = conv_of(
-        condition_channels=2, condition_octaves=octaves, shared_latents=shared
+        condition_channels=3, condition_octaves=octaves, shared_latents=shared
     )
     x, u = points().requires_grad_(), conditions(4).requires_grad_()
     leaves = [x, u, *conv.parameters()]
@@ -141,7 +113,7 @@ def test_starts_as_the_operator_without(options):
     torch.manual_seed(0)
     given = {k: v for k, v in options.items() if not k.startswith("condition")}
     without, x = FLAREConv(6, heads=2, num_latents=5, **given), torch.randn(40, 6)
-    torch.testing.assert_close(conv(x, BATCH, u=torch.randn(4, 2)), without(x, BATCH))
+    torch.testing.assert_close(conv(x, BATCH, u=torch.randn(4, 3)), without(x, BATCH))
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -160,7 +132,7 @@ def test_other_ways_to_call(options):
 
 
 def test_sources_and_queries():
-    conv, x, u = conv_of((6, 4), condition_channels=2), points(), conditions(4)
+    conv, x, u = conv_of((6, 4), condition_channels=3), points(), conditions(4)
     query = torch.randn(7, 4, dtype=torch.float64)
     graph = torch.tensor([0, 0, 1, 3, 3, 3, 3])
     y = conv((x, query), (BATCH, graph), u=u)
@@ -170,7 +142,7 @@ def test_sources_and_queries():
 
 
 def test_weights_and_spectrum_of_each_graph():
-    conv, x, u = conv_of(condition_channels=2), points(), conditions(4)
+    conv, x, u = conv_of(condition_channels=3), points(), conditions(4)
     gather, scatter = conv.attention_weights(x, BATCH, u=u)
     layout = PointBatch.from_batch(x, BATCH, u=u)
     values = spectrum(conv, layout.sort(x), layout).values
@@ -182,11 +154,11 @@ def test_weights_and_spectrum_of_each_graph():
 
 
 def test_spectra_of_a_network():
-    model = FLARE(6, 6, 1, 2, 2, 5, condition_channels=2, latent_conditions=True)
+    model = FLARE(6, 6, 1, 2, 2, 5, condition_channels=3, latent_conditions=True)
     with torch.no_grad():
         for block in model.blocks:
             block.mixer.modulation.normal_()
-    x, u = torch.randn(40, 6), torch.randn(2, 2)
+    x, u = torch.randn(40, 6), torch.randn(2, 3)
     batch = torch.arange(40) // 25
     together = spectra(model, x, batch, u=u, chunk_size=9)
     for g in range(2):
@@ -207,12 +179,12 @@ def test_growth_is_exact(options):
 
 
 def test_wrong_conditions():
-    conv, x = conv_of(condition_channels=2), points()
+    conv, x = conv_of(condition_channels=3), points()
     with pytest.raises(ValueError, match="u is None"):
         conv(x)
-    with pytest.raises(ValueError, match=r"u has shape \(1, 3\)"):
-        conv(x, u=torch.randn(1, 3).double())
     with pytest.raises(ValueError, match=r"u has shape \(1, 2\)"):
+        conv(x, u=torch.randn(1, 2).double())
+    with pytest.raises(ValueError, match=r"u has shape \(1, 3\)"):
         conv_of()(x, u=conditions(1))
     with pytest.raises(ValueError, match="condition_channels is -1"):
         FLAREConv(8, condition_channels=-1)

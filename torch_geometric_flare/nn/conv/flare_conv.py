@@ -361,9 +361,8 @@ class FLAREConv(PointMixer):
         check_conditions(self, u)
         assert u is not None
         encoded = encode_conditions(u, self.condition_octaves).to(modulation.dtype)
-        return linear(encoded, modulation.flatten(0, 2)).unflatten(
-            1, self.latents.shape
-        )
+        shift = linear(encoded, modulation.flatten(0, 2))
+        return shift.view(-1, *self.latents.shape)
 
     def _keys(self, x: Tensor, mlp: ResidualMLP | None = None) -> Tensor:
         k = self._split_heads((mlp or self.key_mlp)(x))
