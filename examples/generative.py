@@ -14,7 +14,6 @@ if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
-import copy
 import json
 
 import torch
@@ -126,7 +125,7 @@ def main(argv=None):
     numbers = {"train": args.num_train, "val": 100, "test": args.num_test}
     parts = [flows(args.side, number, split) for split, number in numbers.items()]
     torch.manual_seed(0)
-    known, further, test = ([hide(copy.copy(flow)) for flow in part] for part in parts)
+    known, further, test = ([*map(hide, part)] for part in parts)
     train, truth = parts[0], Batch.from_data_list(test)
     data = SurrogateDataModule(
         train, train_transform=hide, seed=args.seed, batch_size=8
