@@ -110,7 +110,7 @@ def draw(flow, draws, path):
     figure.suptitle("Pressure of a simulated Darcy flow")
     for number, (name, values) in enumerate(pictures.items()):
         axis = figure.add_subplot(2, 3, number + 1, title=name, xticks=[], yticks=[])
-        square = values.view(round(len(values) ** 0.5), -1).T
+        square = values.view(round(len(values) ** 0.5), -1).T.numpy()
         limits = {"vmin": 0, "vmax": float(flow.y.max())} if number > 1 else {}
         picture = axis.imshow(square, origin="lower", **limits)
         figure.colorbar(picture, ax=axis)
