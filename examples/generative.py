@@ -42,7 +42,7 @@ from torch_geometric_flare.transforms import HideFeature, Normalizer
 def parse_args(argv=None):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    numbers = {"side": 21, "num-train": 1000, "num-test": 50, "epochs": 12, "seed": 0}
+    numbers = {"side": 21, "num-train": 1000, "num-test": 25, "epochs": 5, "seed": 0}
     numbers |= {"num-draws": 32, "num-steps": 4}
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{value}")

@@ -197,19 +197,18 @@ def test_draws_have_the_mean_and_the_spread_of_the_truth(tmp_path):
     )
     data = SurrogateDataModule(train, batch_size=100)
     surrogate = fit(module, data, tmp_path, **QUIET)
+    cases = [(0.0, 1.0), (1.0, 1.0), (-1.0, 1.0), (0.0, 0.0)]  # slope, known
+    means = torch.tensor([slope for slope, _ in cases])
+    deviations = torch.tensor([0.5, 0.5, 0.5, math.sqrt(1.25)])
+    shown = torch.tensor(cases).view(4, 2, 1, 1).expand(4, 2, 8, 1)
     pos = torch.linspace(0, 1, 8).unsqueeze(1)
-    for slope, known, mean, deviation in (
-        (0.0, 1.0, 0.0, 0.5),
-        (1.0, 1.0, 1.0, 0.5),
-        (-1.0, 1.0, -1.0, 0.5),
-        (0.0, 0.0, 0.0, math.sqrt(1.25)),
-    ):
-        shown = torch.full((8, 1), slope), torch.full((8, 1), known)
-        sample = Data(pos=pos, slope=shown[0], slope_known=shown[1])
-        draws = surrogate.sample(sample, 400)
-        assert draws.mean().item() == pytest.approx(mean, abs=0.15)
-        assert draws.std(0).mean().item() == pytest.approx(deviation, rel=0.2)
-        low, high = draws.mean(2).mean(1).quantile(torch.tensor([0.05, 0.95]))
-        half = 1.645 * deviation
-        assert low.item() == pytest.approx(mean - half, abs=0.35 * deviation)
-        assert high.item() == pytest.approx(mean + half, abs=0.35 * deviation)
+    batch = Batch.from_data_list(
+        [Data(pos=pos, slope=slope, slope_known=known) for slope, known in shown]
+    )
+    levels = surrogate.sample(batch, 200).view(200, 4, 8).mean(2)
+    torch.testing.assert_close(levels.mean(0), means, atol=0.2, rtol=0)
+    torch.testing.assert_close(levels.std(0), deviations, atol=0, rtol=0.25)
+    low, high = levels.quantile(torch.tensor([0.05, 0.95]), dim=0)
+    truth = torch.distributions.Normal(means, deviations)
+    coverage = truth.cdf(high) - truth.cdf(low)
+    torch.testing.assert_close(coverage, torch.full((4,), 0.9), atol=0.12, rtol=0)
