@@ -152,8 +152,6 @@ class PointMixer(nn.Module):
                 their configuration or weights, or `u` is missing or has another shape.
             RuntimeError: If a process of `group` is lost.
         """
-        if u is not None:
-            check_conditions(self, u)
         if torch.is_autocast_enabled("cpu"):
             y = outside_autocast(
                 self,
@@ -283,6 +281,8 @@ class PointMixer(nn.Module):
         u: Tensor | None = None,
     ) -> PointBatch:
         """Check the input and return its layout; `point_layout` says how."""
+        if u is not None:
+            check_conditions(self, u)
         usual = (
             isinstance(x, Tensor)
             and x.layout == torch.strided

@@ -35,17 +35,17 @@ class GenerativeSurrogate(Surrogate):
 
     for `channels` of the input, $C$ fields and $G$ conditions of the sample.
 
-    The noise is a Gaussian field, a function of the place alone: draws do not depend on
-    the order of the points, and finer meshes refine the same draw.
+    The noise is a Gaussian field, a function of the position: draws do not depend on
+    the order of the points, and another mesh has the same noise.
 
     Predictions, bands and forces use the mean of 32 draws of 4 steps, which take 256
     evaluations of the network.
 
     Args:
-        model: The network, with a condition more than `conditions` have.
+        model: The network, with one condition more than the channels of `conditions`.
         target_normalizer: As all further arguments, see `Surrogate`.
-        noise_length: Length over which noise varies, in the unit of the coordinates
-            that `coordinate_normalizer` has encoded.
+        noise_length: Correlation length of the noise, in coordinates encoded by
+            `coordinate_normalizer`.
 
     Raises:
         ValueError: As `Surrogate`, or if `noise_length` is not positive.

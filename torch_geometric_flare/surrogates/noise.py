@@ -1,4 +1,4 @@
-"""Noise that is a function of the place."""
+"""Noise that is a function of the position."""
 
 import torch
 from torch import Tensor

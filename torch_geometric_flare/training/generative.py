@@ -24,13 +24,14 @@ class GenerativeModule(SurrogateModule):
     $$\frac{1}{NC}\,\bigl\| v\bigl((1 - t)\,\epsilon + t\,y,\ t\bigr)
       - (y - \epsilon) \bigr\|^2$$
 
-    of fields encoded by `target_normalizer`. The times of a batch are spread evenly.
-    It does not fall to zero: $\epsilon$ cannot be told from $y_t$. All stages log it,
-    and nothing else. Validation and test take the same noise and times in every epoch.
+    of fields encoded by `target_normalizer`. The times of a batch are evenly spaced. The
+    minimum of the loss is above zero, because $y_t$ does not determine $\epsilon$. All
+    stages log the loss only. Validation and test use the same noise and times in every
+    epoch.
 
     Args:
         *arguments: Those of `SurrogateModule`.
-        noise_length: Length over which noise varies, see
+        noise_length: Correlation length of the noise, see
             `surrogates.GenerativeSurrogate`.
         **keywords: Those of `SurrogateModule`, without `query`.
 

@@ -186,6 +186,8 @@ def test_wrong_conditions():
         conv(x, u=torch.randn(1, 2).double())
     with pytest.raises(ValueError, match=r"u has shape \(1, 3\)"):
         conv_of()(x, u=conditions(1))
+    with pytest.raises(ValueError, match=r"u has shape \(1, 3\)"):
+        conv_of().encode(x, u=conditions(1))
     with pytest.raises(ValueError, match="condition_channels is -1"):
         FLAREConv(8, condition_channels=-1)
     with pytest.raises(ValueError, match="condition_octaves is 1.5"):
