@@ -24,10 +24,10 @@ class GenerativeModule(SurrogateModule):
     $$\frac{1}{NC}\,\bigl\| v\bigl((1 - t)\,\epsilon + t\,y,\ t\bigr)
       - (y - \epsilon) \bigr\|^2$$
 
-    of fields encoded by `target_normalizer`. The times of a batch are evenly spaced. The
-    minimum of the loss is above zero, because $y_t$ does not determine $\epsilon$. All
-    stages log the loss only. Validation and test use the same noise and times in every
-    epoch.
+    of fields encoded by `target_normalizer`. The times of a batch are evenly spaced.
+    The minimum of the loss is above zero, because $y_t$ does not determine $\epsilon$.
+    All stages log the loss only. Validation and test use the same noise and times in
+    every epoch.
 
     Args:
         *arguments: Those of `SurrogateModule`.
