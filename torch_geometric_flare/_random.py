@@ -1,4 +1,4 @@
-"""The random numbers of the caller, left as they are."""
+"""Seeds, and the random numbers of the caller, left as they are."""
 
 import random
 from collections.abc import Iterator
@@ -6,6 +6,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def derive_seed(seed: int, *key: int) -> int:
+    """Return a seed for one purpose, unrelated to that of any other key."""
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return int(state[0])
 
 
 @contextmanager

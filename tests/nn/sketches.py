@@ -156,3 +156,42 @@ class BothStreams(nn.Module):
 
     def forward(self, x, batch=None, batch_size=None, **arguments):
         return torch.cat(self.model(x, x, batch, batch, batch_size, **arguments), 1)
+
+
+CHANNELS = 3
+"""Conditions of each graph."""
+
+
+def conditions(graphs, channels=CHANNELS):
+    """The same conditions in every call."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(graphs, channels, generator=generator).double()
+
+
+class Conditioned(nn.Module):
+    """A module whose graphs have conditions that follow from their points or number.
+
+    Args:
+        of_points: Take the first point of each graph, so that a graph alone has the
+            conditions that it has among others.
+    """
+
+    def __init__(self, module, of_points=False):
+        super().__init__()
+        self.module, self.of_points = module, of_points
+
+    @property
+    def chunk_size(self):
+        return self.module.chunk_size
+
+    @chunk_size.setter
+    def chunk_size(self, size):
+        self.module.chunk_size = size
+
+    def forward(self, x, batch=None, batch_size=None, group=None, weight=None):
+        u = conditions(batch_size or 1)
+        if self.of_points:
+            graph = torch.zeros(len(x), dtype=torch.long) if batch is None else batch
+            for g in graph.unique():
+                u[g] = x.detach()[graph == g][0, :CHANNELS]
+        return self.module(x, batch, batch_size, group, weight, u)

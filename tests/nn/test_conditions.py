@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -34,9 +33,19 @@ from torch_geometric_flare.testing import (
     run_processes,
 )
 
-CHANNELS = 3
+from .sketches import CHANNELS, Conditioned, conditions
+
 MERGING = {
     "FLARE": lambda n: FLARE(4, 8, 2, 2, 2, 5, condition_channels=n),
+    "FLARE, latents": lambda n: FLARE(
+        4, 8, 2, 2, 2, 5, condition_channels=n, latent_conditions=n > 0
+    ),
+    "FLARE, sines": lambda n: FLARE(
+        *(4, 8, 2, 2, 2, 5),
+        **{"condition_channels": n, "latent_conditions": n > 0, "qk_norm": True},
+        condition_octaves=2,
+        shared_latents=True,
+    ),
     "FLAREPP": lambda n: FLAREPP(4, 8, 2, 2, 2, 5, condition_channels=n),
     "GNOT": lambda n: GNOT(4, 8, 2, 2, 2, condition_channels=n),
     "PerceiverIO": lambda n: PerceiverIO(4, 8, 2, 2, 2, 5, condition_channels=n),
@@ -73,41 +82,6 @@ def build(name):
             if key.endswith("modulation"):
                 parameter.normal_(std=0.5)
     return model
-
-
-def conditions(graphs, channels=CHANNELS):
-    generator = torch.Generator().manual_seed(3)
-    return torch.randn(graphs, channels, generator=generator).double()
-
-
-class Conditioned(nn.Module):
-    """A network whose graphs have conditions that follow from their points or number.
-
-    Args:
-        of_points: Take the first point of each graph, so that a graph alone has the
-            conditions that it has among others.
-    """
-
-    def __init__(self, module, of_points=False):
-        super().__init__()
-        self.module, self.of_points = module, of_points
-
-    @property
-    def chunk_size(self):
-        return self.module.chunk_size
-
-    @chunk_size.setter
-    def chunk_size(self, size):
-        self.module.chunk_size = size
-
-    def forward(self, x, batch=None, batch_size=None, group=None):
-        graphs = batch_size or 1
-        u = conditions(graphs)
-        if self.of_points:
-            graph = torch.zeros(len(x), dtype=torch.long) if batch is None else batch
-            for g in graph.unique():
-                u[g] = x.detach()[graph == g][0, :CHANNELS]
-        return self.module(x, batch, batch_size, group, u=u)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -154,7 +128,7 @@ def test_chunks_change_nothing(name):
     assert_chunk_invariant(Conditioned(build(name)), 4, 37, (1, 40, 0, 100, 40))
 
 
-@pytest.mark.parametrize("name", ["FLARE", "GNOT", "PerceiverIO"])
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, sines", "GNOT", "PerceiverIO"])
 def test_processes_change_nothing(name):
     assert_point_parallel(Conditioned(build(name)), 4, 3, (1, 40, 0, 100))
 
@@ -197,8 +171,10 @@ def test_padded_graphs(name):
 
 
 @pytest.mark.slow
-def test_compiled_and_exported():
-    model, u = build("FLARE"), conditions(2)
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, sines"])
+def test_compiled_and_exported(name):
+    model, u = build(name), conditions(2)
+    torch.compiler.reset()
     x = torch.randn(2, 9, 4).double()
     mask = torch.arange(9) < torch.tensor([[9], [5]])
     traced = torch.export.export(model, (x, mask), {"u": u}).module()
@@ -212,7 +188,7 @@ def test_compiled_and_exported():
         torch.export.export(model, (x, mask), {"u": u[:1]})
 
 
-@pytest.mark.parametrize("name", ["FLARE", "GNOT"])
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, latents", "GNOT"])
 def test_gradients_of_conditions(name):
     model, batch = build(name), torch.tensor([0] * 5 + [1] * 12 + [2] * 3)
     x, u = torch.randn(20, 4).double(), conditions(3).requires_grad_()
@@ -228,8 +204,9 @@ def test_gradients_of_conditions(name):
         torch.testing.assert_close(model(x, batch, u=u), whole.detach())
 
 
-def test_a_layout_brings_its_conditions():
-    model = build("FLARE")
+@pytest.mark.parametrize("name", ["FLARE", "FLARE, sines"])
+def test_a_layout_brings_its_conditions(name):
+    model = build(name)
     batch = torch.tensor([0] * 300 + [1] * 3 + [2] * 299 + [3] * 4)
     x, u = torch.randn(len(batch), 4).double(), conditions(4)
     layout = PointBatch.from_batch(x, batch, u=u)
@@ -268,15 +245,21 @@ def test_a_hybrid_network():
         model(*arguments)
 
 
-def test_formula_of_a_block():
+@pytest.mark.parametrize("octaves", [0, 2])
+def test_formula_of_a_block(octaves):
     conv, mlp = FLAREConv(8, heads=2), ResidualMLP(8, 8, 8)
-    block = ResidualBlock(8, conv, mlp, condition_channels=2).double()
+    block = ResidualBlock(
+        8, conv, mlp, condition_channels=2, condition_octaves=octaves
+    ).double()
     x, batch = torch.randn(20, 8).double(), torch.tensor([0] * 5 + [1] * 15)
     u = conditions(2, 2)
 
     def modulated(norm, x):
         norm.modulation.data.normal_()
-        scale, shift = (u @ norm.modulation.T)[batch].chunk(2, -1)
+        phases = [torch.pi * 2**k * (u + 1) / 2 for k in range(octaves)]
+        parts = [u, *(p.sin() for p in phases), *(p.cos() for p in phases)]
+        encoded = torch.cat(parts, dim=1)
+        scale, shift = (encoded @ norm.modulation.T)[batch].chunk(2, -1)
         y = torch.nn.functional.layer_norm(x, (8,), norm.weight, norm.bias)
         return y * (1 + scale) + shift
 

@@ -172,7 +172,7 @@ class _Overlap(nn.Module):
         if isinstance(self.conv, PhysicsAttention):
             shares = self.conv.slice_weights(self.conv._split_heads(self.conv.point(x)))
             return ragged_sum_encode(shares, shares, layout)
-        q, k = self.conv.queries_and_keys(x, latents)
+        q, k = self.conv.queries_and_keys(x, latents, layout.u)
         scale = self.conv.score_scale
         _, scatter = ragged_flare_weights(q, k, layout, scale=scale)
         return ragged_flare_encode(q, k, scatter, layout, scale=scale)
@@ -188,7 +188,7 @@ class _Decoder(nn.Module):
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Return the values at points, $[N, H, K]$."""
         *queries, values = latents
-        q, k = self.conv.queries_and_keys(x, tuple(queries))
+        q, k = self.conv.queries_and_keys(x, tuple(queries), layout.u)
         _, scatter = ragged_flare_weights(q, k, layout, scale=self.conv.score_scale)
         blocks = [
             torch.einsum("bnhm,bhmk->bnhk", shares, values[list(dense.graphs)])

@@ -12,6 +12,7 @@ from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import (
     check_condition_channels,
     check_conditions,
+    check_count,
     check_double,
     check_heads,
     check_points,
@@ -235,6 +236,8 @@ class MixerBackbone(Backbone):
         chunk_size: Points to compute at a time; `None` for all at once.
         init: How parameters start, see `nn.initialization`.
         condition_channels: Conditions of each graph; 0 for none.
+        condition_octaves: Octaves of sines and cosines of each condition that the norms
+            of the blocks see beside it.
 
     Raises:
         ValueError: If a size is not positive, `heads` does not divide
@@ -261,6 +264,7 @@ class MixerBackbone(Backbone):
         chunk_size: int | None = None,
         init: Init = "scaled",
         condition_channels: int = 0,
+        condition_octaves: int = 0,
     ) -> None:
         super().__init__()
         check_positive(
@@ -280,6 +284,8 @@ class MixerBackbone(Backbone):
         self.chunk_size = chunk_size
         self.init = check_init(init)
         self.condition_channels = check_condition_channels(condition_channels)
+        check_count(condition_octaves=condition_octaves)
+        self.condition_octaves = condition_octaves
 
         def pointwise() -> nn.Module:
             return pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init)
@@ -298,6 +304,7 @@ class MixerBackbone(Backbone):
                 mixer(),
                 feed_forward(),
                 condition_channels=condition_channels,
+                condition_octaves=condition_octaves,
             )
             for _ in range(num_layers)
         )

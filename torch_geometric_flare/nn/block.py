@@ -40,6 +40,8 @@ class ResidualBlock(nn.Module):
         local: Called as `local(x, **edges)`, such as a convolution of PyTorch
             Geometric. A block with one sees all points at once.
         condition_channels: Conditions of each graph; 0 for none.
+        condition_octaves: Octaves of sines and cosines of each condition that the norms
+            see beside it, see `ConditionedNorm`.
 
     Shapes:
         - input: $[N, C]$
@@ -63,15 +65,17 @@ class ResidualBlock(nn.Module):
         feed_forward: nn.Module,
         local: nn.Module | None = None,
         condition_channels: int = 0,
+        condition_octaves: int = 0,
     ) -> None:
         super().__init__()
         self.condition_channels = check_condition_channels(condition_channels)
         if local is not None:
             self.local_norm = nn.LayerNorm(channels)
         self.local = local
-        self.mixer_norm: Any = layer_norm(channels, condition_channels)
+        conditions = condition_channels, condition_octaves
+        self.mixer_norm: Any = layer_norm(channels, *conditions)
         self.mixer = mixer
-        self.feed_forward_norm: Any = layer_norm(channels, condition_channels)
+        self.feed_forward_norm: Any = layer_norm(channels, *conditions)
         self.feed_forward = feed_forward
 
     @property
@@ -166,7 +170,9 @@ class ResidualBlock(nn.Module):
         if u is not None:
             check_conditions(self, u)
         given = (batch, u) if self.condition_channels else ()
-        shared = {} if group is None else {"group": group}
+        shared: dict[str, Any] = {} if group is None else {"group": group}
+        if u is not None and getattr(self.mixer, "condition_channels", 0) > 0:
+            shared["u"] = u
         mixed = mixer(self.mixer_norm(x, *given), batch, **shared)
         return self._update(x, mixed, given)
 

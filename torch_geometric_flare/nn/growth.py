@@ -90,7 +90,7 @@ def grow_in_place(
 
 
 def latents_of(model: nn.Module) -> list[nn.Parameter]:
-    """List the parameters that hold one row for each latent, $[H, M, D]$.
+    """List the parameters that hold something for each latent, $[H, M, ...]$.
 
     Raises:
         ValueError: If there are none, or latents of other parts of the network.
@@ -99,6 +99,8 @@ def latents_of(model: nn.Module) -> list[nn.Parameter]:
     for module in model.modules():
         if isinstance(module, FLAREConv):
             latents.append(module.latents)
+            if module.modulation is not None:
+                latents.append(module.modulation)
         elif isinstance(module, FLAREPPConv):
             latents += [module.seeds, module.latents]
         elif isinstance(module, LatentReadout) or "latents" in module._parameters:
@@ -118,10 +120,9 @@ def latents_of(model: nn.Module) -> list[nn.Parameter]:
 def _paired_noise(
     latents: Tensor, factor: int, generator: torch.Generator | None
 ) -> Tensor:
-    """Return noise $[H, M k, D]$ whose sum over the copies of a latent is zero."""
-    heads, total, width = latents.shape
-    drawn = torch.randn(
-        heads, total // factor, factor // 2, width, generator=generator, device="cpu"
-    ).to(latents)
-    rest = drawn.new_zeros(heads, total // factor, factor % 2, width)
+    """Return noise $[H, M k, ...]$ whose sum over the copies of a latent is zero."""
+    heads, total, *width = latents.shape
+    shape = (heads, total // factor, factor // 2, *width)
+    drawn = torch.randn(shape, generator=generator, device="cpu").to(latents)
+    rest = drawn.new_zeros(heads, total // factor, factor % 2, *width)
     return torch.cat([drawn, -drawn, rest], dim=2).reshape(latents.shape)

@@ -8,7 +8,7 @@ from torch_geometric import is_debug_enabled
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
 from torch_geometric_flare.nn.autocast import outside_autocast
-from torch_geometric_flare.nn.checks import check_double, check_points
+from torch_geometric_flare.nn.checks import check_conditions, check_double, check_points
 from torch_geometric_flare.nn.layout import Batch, count_graphs, point_layout
 from torch_geometric_flare.nn.padded import forward_padded, refuse_script
 from torch_geometric_flare.nn.streaming.chunks import (
@@ -115,6 +115,7 @@ class PointMixer(nn.Module):
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> Tensor:
         """Mix the points of each graph.
 
@@ -132,11 +133,13 @@ class PointMixer(nn.Module):
             weight: What each point stands for, such as its share of a surface, not
                 negative; only ratios within a graph count. `None` where all points
                 count alike. Of a pair, that of the points to encode.
+            u: Conditions of each graph, where the module has `condition_channels`.
 
         Shapes:
             - `x`: $[N, C]$ or $[N_s, C_s], [N_q, C_q]$, padded $[B, N, C]$
             - `batch`: $[N]$ or $[N_s], [N_q]$, padded $[B, N]$
             - `weight`: $[N]$ or $[N_s]$, padded $[B, N]$
+            - `u`: $[B, G]$
 
         Returns:
             $[N, C']$ or $[N_q, C']$, padded $[B, N, C']$ with zeros. A query in a
@@ -146,23 +149,25 @@ class PointMixer(nn.Module):
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
                 unsorted, of another length, or out of range, or holds edges, or the
                 processes of `group` disagree on the number of graphs, or differ in
-                their configuration or weights.
+                their configuration or weights, or `u` is missing or has another shape.
             RuntimeError: If a process of `group` is lost.
         """
         if torch.is_autocast_enabled("cpu"):
             y = outside_autocast(
                 self,
                 self.supports_cpu_kernels,
-                lambda: PointMixer.forward(self, x, batch, batch_size, group, weight),
+                lambda: PointMixer.forward(
+                    self, x, batch, batch_size, group, weight, u
+                ),
                 x,
             )
             if y is not None:
                 return y
         if isinstance(x, tuple):
-            return self._mix_pair(x, batch, batch_size, group, weight)
+            return self._mix_pair(x, batch, batch_size, group, weight, u)
         if getattr(x, "ndim", 2) == 3 or getattr(batch, "dtype", None) == torch.bool:
-            return forward_padded(self, x, batch, batch_size, group, weight)
-        layout = self._layout(x, batch, batch_size, group, weight=weight)
+            return forward_padded(self, x, batch, batch_size, group, weight, u)
+        layout = self._layout(x, batch, batch_size, group, weight=weight, u=u)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             y = run_in_chunks(self, x, layout, self.chunk_size, group)
@@ -178,6 +183,7 @@ class PointMixer(nn.Module):
         batch_size: int | None,
         group: "ProcessGroup | None",
         weight: Tensor | None,
+        u: Tensor | None,
     ) -> Tensor:
         """Encode some points and decode at others."""
         self._check_one_encode("x is a pair: pass one set of points")
@@ -187,9 +193,9 @@ class PointMixer(nn.Module):
                 count_graphs(self, source, x[0], group),
                 count_graphs(self, query, x[1], group),
             )
-        state = self.encode(x[0], source, batch_size, group, weight)
+        state = self.encode(x[0], source, batch_size, group, weight, u)
         latents = self.process(state, ())
-        return self._decode(latents, x[1], query, batch_size)
+        return self._decode(latents, x[1], query, batch_size, u)
 
     def encode(
         self,
@@ -198,6 +204,7 @@ class PointMixer(nn.Module):
         batch_size: int | None = None,
         group: "ProcessGroup | None" = None,
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> State:
         """Return the state of each graph: all that decoding needs of its points.
 
@@ -208,10 +215,12 @@ class PointMixer(nn.Module):
             group: Processes that hold the other points of these graphs, if the state
                 is to be that of all points.
             weight: What each point stands for, as in `forward`.
+            u: Conditions of each graph, as in `forward`.
 
         Shapes:
             - `x`: $[N, C]$
             - `batch`, `weight`: $[N]$
+            - `u`: $[B, G]$
 
         Returns:
             The state; each of its tensors has a row per graph. States of parts of one
@@ -221,24 +230,28 @@ class PointMixer(nn.Module):
             ValueError: As `forward`.
         """
         self._check_one_encode("no single state holds all: call the module itself")
-        layout = self._layout(x, batch, batch_size, group, "source", weight)
+        layout = self._layout(x, batch, batch_size, group, "source", weight, u)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             return encode_in_chunks(self, x, layout, self.chunk_size, group)
         x = x if layout is batch else layout.sort(x)
         return distributed_merge(self.encode_rows(x, layout, ()), group)
 
-    def decode(self, state: State, x: Tensor, batch: Batch = None) -> Tensor:
+    def decode(
+        self, state: State, x: Tensor, batch: Batch = None, u: Tensor | None = None
+    ) -> Tensor:
         """Decode the state of each graph at points of that graph.
 
         Args:
             state: The state of each graph, from `encode`.
             x: Features of the points to decode at.
             batch: Graph of each point, or the layout.
+            u: Conditions of each graph, the same as in `encode`.
 
         Shapes:
             - `x`: $[N, C]$
             - `batch`: $[N]$
+            - `u`: $[B, G]$
 
         Returns:
             $[N, C']$
@@ -249,7 +262,7 @@ class PointMixer(nn.Module):
         """
         self._check_one_encode("no single state holds all: call the module itself")
         latents = self.process(state, ())
-        return self._decode(latents, x, batch, len(next(iter(state))))
+        return self._decode(latents, x, batch, len(next(iter(state))), u)
 
     def _check_one_encode(self, remedy: str) -> None:
         if self.num_encodes != 1:
@@ -265,8 +278,11 @@ class PointMixer(nn.Module):
         group: "ProcessGroup | None",
         role: Role = "both",
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> PointBatch:
         """Check the input and return its layout; `point_layout` says how."""
+        if u is not None:
+            check_conditions(self, u)
         usual = (
             isinstance(x, Tensor)
             and x.layout == torch.strided
@@ -279,10 +295,10 @@ class PointMixer(nn.Module):
         if group is None and (
             batch is None or (type(batch) is Tensor and batch.dim() == 1)
         ):
-            return PointBatch.from_batch(x, batch, batch_size, weight)
+            return PointBatch.from_batch(x, batch, batch_size, weight, u)
         if isinstance(batch, tuple):
             raise ValueError("batch is a pair but x is not: pass one batch vector")
-        return point_layout(self, x, batch, batch_size, group, weight)
+        return point_layout(self, x, batch, batch_size, group, weight, u)
 
     def _check_input(self, x: Tensor, role: Role) -> None:
         """Raise `ValueError` unless `x` has the width of points in this role."""
@@ -299,10 +315,15 @@ class PointMixer(nn.Module):
             check_double(self)
 
     def _decode(
-        self, latents: Latents, x: Tensor, batch: Batch, batch_size: int
+        self,
+        latents: Latents,
+        x: Tensor,
+        batch: Batch,
+        batch_size: int,
+        u: Tensor | None,
     ) -> Tensor:
         """Decode at rows in the batch's own order, or in that of a layout."""
-        layout = self._layout(x, batch, batch_size, None, "query")
+        layout = self._layout(x, batch, batch_size, None, "query", u=u)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
             y = decode_in_chunks(self, latents, x, layout, self.chunk_size)

@@ -47,7 +47,7 @@ def forward_padded(
         batch_size: Number of graphs, or `None`.
         group: Processes that hold the other points of these graphs, or `None`.
         weight: What each point stands for, with any values in the padding.
-        u: Conditions of each graph, of networks alone.
+        u: Conditions of each graph.
 
     Shapes:
         - `x`: $[B, N, C]$
@@ -100,7 +100,7 @@ def _forward_block(
             "[N, C] of a single graph, or take FLARE or FLAREConv"
         )
     if blocks is None:
-        mixed: Tensor = module.mix_padded(x, mask)
+        mixed: Tensor = module.mix_padded(x, mask, **conditions)
         return mixed
     y: Tensor = module.run_blocks(x, mask, **conditions)
     return y

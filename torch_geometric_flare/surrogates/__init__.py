@@ -8,6 +8,7 @@ from torch_geometric_flare.surrogates.arguments import (
 from torch_geometric_flare.surrogates.calibration import Calibration
 from torch_geometric_flare.surrogates.checkpoint import load_surrogate, save_surrogate
 from torch_geometric_flare.surrogates.description import describe_model
+from torch_geometric_flare.surrogates.generative_surrogate import GenerativeSurrogate
 from torch_geometric_flare.surrogates.guard import Guard, Verdict
 from torch_geometric_flare.surrogates.query_surrogate import (
     QueryPoints,
@@ -21,6 +22,7 @@ from torch_geometric_flare.surrogates.surrogate import Surrogate
 __all__ = [
     "Calibration",
     "Flow",
+    "GenerativeSurrogate",
     "Guard",
     "QueryPoints",
     "QuerySurrogate",

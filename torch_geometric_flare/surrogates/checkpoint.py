@@ -20,6 +20,7 @@ from torch_geometric_flare.surrogates.description import (
     describe_trust,
     rebuild_surrogate,
 )
+from torch_geometric_flare.surrogates.generative_surrogate import GenerativeSurrogate
 from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
@@ -95,7 +96,8 @@ def load_surrogate(
         device: Where to put the surrogate.
 
     Returns:
-        The surrogate, in evaluation mode; a `QuerySurrogate` if it was one.
+        The surrogate, in evaluation mode; a `QuerySurrogate` or `GenerativeSurrogate`
+        if it was one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -107,7 +109,11 @@ def load_surrogate(
     path = Path(path).expanduser()
     checkpoint = read_checkpoint(path)
     described, state = checkpoint["surrogate"], checkpoint["state_dict"]
-    kind = QuerySurrogate if "query" in described else Surrogate
+    kind: type[Surrogate] = Surrogate
+    if "query" in described:
+        kind = QuerySurrogate
+    elif "noise_length" in described:
+        kind = GenerativeSurrogate
     return rebuild_surrogate(kind, path, described, state, model, device, checkpoint)
 
 

@@ -57,7 +57,8 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         `model` and `arguments` as `describe_model`, `training_data`, `location`,
         `fourier_octaves`, `weighted`, `feature_bounds`, `condition_bounds`, and
         `fields`, `features` and `conditions`, each a list of `name`, `channels`, `unit`
-        and, where a field has one, `source`; of a `QuerySurrogate` also `query`.
+        and, where a field has one, `source`; of a `QuerySurrogate` also `query`, of a
+        `GenerativeSurrogate` `noise_length`.
     """
     return {
         **describe_model(surrogate.model),

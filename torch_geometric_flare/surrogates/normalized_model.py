@@ -34,6 +34,9 @@ _FAR = 2**10
 class NormalizedModel(NormalizedPoints):
     r"""The numerical part of a `Surrogate`, which documents its arguments."""
 
+    own_conditions: int = 0
+    """Conditions that a subclass gives the model beside those of samples."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -94,6 +97,7 @@ class NormalizedModel(NormalizedPoints):
                 f"condition_normalizer has {normalizer.num_channels} channels, but "
                 f"conditions are {names or 'none'}, {number} channels"
             )
+        number += self.own_conditions
         if number == 0:
             return
         name = type(unwrap(self.model)).__name__
@@ -193,6 +197,11 @@ class NormalizedModel(NormalizedPoints):
             raise ValueError(
                 f"the file holds a surrogate with query points, not a {cls.__name__}: "
                 "load it as a QuerySurrogate"
+            )
+        if "noise_length" in description:
+            raise ValueError(
+                f"the file holds a surrogate that draws fields, not a {cls.__name__}: "
+                "load it as a GenerativeSurrogate"
             )
         return {}
 

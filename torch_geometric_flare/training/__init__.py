@@ -22,6 +22,7 @@ from torch_geometric_flare.training.console import (
 )
 from torch_geometric_flare.training.datamodule import SurrogateDataModule
 from torch_geometric_flare.training.evaluation import evaluate, evaluate_per_field
+from torch_geometric_flare.training.generative import GenerativeModule
 from torch_geometric_flare.training.growth import GrowLatents, grow_training
 from torch_geometric_flare.training.module import SurrogateModule
 from torch_geometric_flare.training.optimizer import (
@@ -42,6 +43,7 @@ __all__ = [
     "Comparison",
     "EpochCheckpoint",
     "EpochSeed",
+    "GenerativeModule",
     "GrowLatents",
     "MuonAdamW",
     "PointParallelStrategy",

@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -62,6 +62,7 @@ _DESCRIBED = {
     "fourier_octaves": "recipe",
     "weighted": "weighted",
     "query": "query",
+    "noise_length": "noise_length",
 }
 
 
@@ -146,7 +147,9 @@ class SurrogateModule(LightningModule):
                 f"derivative_weight is {recipe.derivative_weight}, but query is given, "
                 "whose points lie on no grid: set derivative_weight=0 in the recipe"
             )
-        kind = Surrogate if query is None else partial(QuerySurrogate, query=query)
+        kind = self._surrogate_class()
+        if query is not None:
+            kind = partial(QuerySurrogate, query=query)
         self.surrogate: Surrogate = kind(
             model,
             target_normalizer,
@@ -210,8 +213,8 @@ class SurrogateModule(LightningModule):
         if "recipe" not in arguments:
             kind = type(surrogate.model)
             arguments["recipe"] = Recipe(**{**described, "model_class": kind})
-        if isinstance(surrogate, QuerySurrogate):
-            arguments["query"] = surrogate.query
+        more = surrogate.read_more(surrogate.describe_more(), surrogate.state_dict())
+        arguments = {**more, **arguments}
         module = cls(
             surrogate.model,
             surrogate.target_normalizer,
@@ -405,6 +408,10 @@ class SurrogateModule(LightningModule):
             # The schedule spans the steps of this training, not those of another one.
             self._resumed_steps = schedule.pop("total_steps", None)
             schedule.pop("_schedule_phases", None)
+
+    def _surrogate_class(self) -> Callable[..., Surrogate]:
+        """Return what makes the surrogate of the constructor's arguments."""
+        return Surrogate
 
     def _errors(self, prediction: Tensor, data: Data) -> Any:
         """Return the errors of a prediction, from `_share_errors` if it has them."""

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset, DistributedSampler, Sampler, Subset
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_geometric_flare._random import keep_random_state
+from torch_geometric_flare._random import derive_seed, keep_random_state
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.training.flags import NUMBER
 
@@ -31,12 +31,6 @@ Key = tuple[int, int]
 
 # Purposes of seeds, whose random streams must not coincide.
 ORDER, _SAMPLE, _EPOCH, TRIAL = 0, 1, 2, 3
-
-
-def derive_seed(seed: int, *key: int) -> int:
-    """Return a seed for one purpose, unrelated to that of any other key."""
-    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
-    return int(state[0])
 
 
 def _seed_host(seed: int) -> None:

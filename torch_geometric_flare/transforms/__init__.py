@@ -11,6 +11,7 @@ from torch_geometric_flare.transforms.fixed_query_points import FixedQueryPoints
 from torch_geometric_flare.transforms.fourier import fourier_features
 from torch_geometric_flare.transforms.grid_stride import GridStride
 from torch_geometric_flare.transforms.grid_to_edge import GridToEdge
+from torch_geometric_flare.transforms.hide_feature import HideFeature
 from torch_geometric_flare.transforms.knn_edges import KNNEdges
 from torch_geometric_flare.transforms.mesh_edges import MeshEdges
 from torch_geometric_flare.transforms.model_input import make_input
@@ -29,6 +30,7 @@ __all__ = [
     "GridStride",
     "RandomMirror",
     "GridToEdge",
+    "HideFeature",
     "KNNEdges",
     "MeshEdges",
     "Normalizer",

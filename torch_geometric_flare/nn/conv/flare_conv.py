@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from torch_geometric_flare.functional import (
     PointBatch,
@@ -12,18 +13,22 @@ from torch_geometric_flare.functional import (
     flare_attention,
     flare_decode,
     flare_encode,
+    ragged_flare_attention,
     ragged_flare_decode,
     ragged_flare_encode,
     ragged_flare_weights,
 )
 from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.nn.checks import (
+    check_condition_channels,
+    check_conditions,
     check_count,
     check_heads,
     check_input_channels,
     check_layers,
     check_positive,
 )
+from torch_geometric_flare.nn.dense.conditioned_norm import encode_conditions
 from torch_geometric_flare.nn.dense.latent_block import LatentBlocks
 from torch_geometric_flare.nn.dense.lazy import UNKNOWN, after_loading, first_width
 from torch_geometric_flare.nn.dense.residual_mlp import (
@@ -53,6 +58,10 @@ class FLAREConv(PointMixer):
     where keys and values are residual MLPs of $x$. Graphs of a batch never see each
     other, whatever their sizes. The cost is $O(NM)$.
 
+    With conditions $u$ of each graph, its latents are $Q + W_u\, e(u)$, where $W_u$
+    starts at zero, and $e(u)$ is $u$, followed by its sines and cosines if there are
+    `condition_octaves`.
+
     Args:
         in_channels: Width of the input; -1 for that of the first input. A pair for
             source and query points of two kinds, whose keys then come from two MLPs.
@@ -76,6 +85,9 @@ class FLAREConv(PointMixer):
         latent_blocks: Pre-norm transformer blocks among the latents of each graph,
             between gathering and scattering. Latent $m$ of all heads is one token of
             $H D$ channels; the MLPs are as wide.
+        condition_channels: Conditions of each graph that move its latents; 0 for none.
+        condition_octaves: Octaves of `transforms.fourier_features` of each condition,
+            which should be scaled to about $[-1, 1]$, such as a time; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or a pair of each; or padded
@@ -118,6 +130,8 @@ class FLAREConv(PointMixer):
         init: Init = "scaled",
         shared_latents: bool = False,
         latent_blocks: int = 0,
+        condition_channels: int = 0,
+        condition_octaves: int = 0,
     ) -> None:
         super().__init__()
         source, query = _widths(in_channels)
@@ -135,7 +149,7 @@ class FLAREConv(PointMixer):
             chunk_size=chunk_size,
         )
         check_layers(kv_layers=kv_layers)
-        check_count(latent_blocks=latent_blocks)
+        check_count(latent_blocks=latent_blocks, condition_octaves=condition_octaves)
         if head_channels is None:
             head_channels = check_heads(out_channels, heads, "out_channels")
         check_positive(head_channels=head_channels)
@@ -153,10 +167,16 @@ class FLAREConv(PointMixer):
         self.init = check_init(init)
         self.shared_latents = shared_latents
         self.latent_blocks = latent_blocks
+        self.condition_channels = check_condition_channels(condition_channels)
+        self.condition_octaves = condition_octaves
 
         width = heads * head_channels
         sets = 1 if shared_latents else heads
         self.latents = nn.Parameter(torch.empty(sets, num_latents, head_channels))
+        self.modulation: nn.Parameter | None = None  # W_u
+        if condition_channels:
+            encoded = condition_channels * (1 + 2 * condition_octaves)
+            self.modulation = nn.Parameter(torch.empty(*self.latents.shape, encoded))
         self.key_mlp = ResidualMLP(
             source, width, width, kv_layers, act, bias, init=init
         )
@@ -182,6 +202,8 @@ class FLAREConv(PointMixer):
     def reset_parameters(self) -> None:
         """Reset parameters."""
         reset_latents(self.latents, self.scale, self.init)
+        if self.modulation is not None:
+            nn.init.zeros_(self.modulation)
         self.key_mlp.reset_parameters()
         self.value_mlp.reset_parameters()
         if self.query_mlp is not None:
@@ -203,7 +225,7 @@ class FLAREConv(PointMixer):
     ) -> SoftmaxState:
         """Gather points into latents: value $[B, H, M, D]$, log-sum-exp $[B, H, M]$."""
         k, v = self._keys(x), self._values(x)
-        q = self._queries(k)
+        q = self._queries(k, layout.u)
         return ragged_flare_encode(q, k, v, layout, scale=self.scale)
 
     def process(self, state: SoftmaxState, latents: Latents = ()) -> Latents:
@@ -215,7 +237,8 @@ class FLAREConv(PointMixer):
         """Scatter the values of the latents to points."""
         k = self._keys(x, self.query_mlp)
         z = latents[0].to(k.dtype)
-        y = ragged_flare_decode(self._queries(k), k, z, layout, scale=self.scale)
+        q = self._queries(k, layout.u)
+        y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
         return self._merge_heads(y)
 
     def mix_with_state(
@@ -223,7 +246,7 @@ class FLAREConv(PointMixer):
     ) -> tuple[Tensor, SoftmaxState]:
         """Return what `mix_rows` returns, and the state of all points."""
         k, v = self._keys(x), self._values(x)
-        q = self._queries(k)
+        q = self._queries(k, layout.u)
         state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
         state = distributed_merge(state, group)
         z = self.process(state)[0].to(k.dtype)
@@ -237,25 +260,31 @@ class FLAREConv(PointMixer):
         if self.latent_mixer is not None or group is not None or x.size(0) == 0:
             return self.mix_with_state(x, layout, group)[0]
         k, v = self._keys(x), self._values(x)
-        q = self._queries(k)[None]
-        return self._merge_heads(compute("attention", q, k, v, self.scale, layout))
+        q = self._queries(k, layout.u)
+        if self.modulation is not None:
+            y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
+        else:
+            y = compute("attention", q[None], k, v, self.scale, layout)
+        return self._merge_heads(y)
 
-    def mix_padded(self, x: Tensor, mask: Tensor) -> Tensor:
+    def mix_padded(self, x: Tensor, mask: Tensor, u: Tensor | None = None) -> Tensor:
         r"""Mix padded graphs by operations whose shapes depend on theirs alone.
 
         Args:
             x: Features, finite in the padding too.
             mask: True where a point is real.
+            u: Conditions of each graph.
 
         Shapes:
             - `x`: $[B, N, C_\text{in}]$
             - `mask`: $[B, N]$
+            - `u`: $[B, G]$
 
         Returns:
             $[B, N, C_\text{out}]$, of no meaning in the padding.
         """
         k, v = self._keys(x).transpose(1, 2), self._values(x).transpose(1, 2)
-        q = self._queries(k)
+        q = self._queries(k, u)
         if self.latent_mixer is None:
             y = flare_attention(q, k, v, scale=self.scale, mask=mask)
         else:
@@ -269,6 +298,7 @@ class FLAREConv(PointMixer):
         batch: Batch = None,
         batch_size: int | None = None,
         weight: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Return what each latent gathers from points, and each point from latents.
 
@@ -279,10 +309,12 @@ class FLAREConv(PointMixer):
             batch: Graph of each point, or the layout.
             batch_size: Number of graphs, where trailing ones may be empty.
             weight: What each point stands for, as in `forward`.
+            u: Conditions of each graph, as in `forward`.
 
         Shapes:
             - `x`: $[N, C]$
             - `batch`, `weight`: $[N]$
+            - `u`: $[B, G]$
 
         Returns:
             Gather weights and scatter weights, both $[N, H, M]$: the first sum to
@@ -291,11 +323,11 @@ class FLAREConv(PointMixer):
         Raises:
             ValueError: As `forward`.
         """
-        layout = self._layout(x, batch, batch_size, None, weight=weight)
+        layout = self._layout(x, batch, batch_size, None, weight=weight, u=u)
         if layout is not batch:
             x = layout.sort(x)
         k = self._keys(x)
-        q = self._queries(k)
+        q = self._queries(k, layout.u)
         weights = ragged_flare_weights(q, k, layout, scale=self.scale)
         gather, scatter = weights if layout is batch else map(layout.unsort, weights)
         return gather, scatter
@@ -306,17 +338,31 @@ class FLAREConv(PointMixer):
         return self.scale
 
     def queries_and_keys(
-        self, x: Tensor, latents: Latents = ()
+        self, x: Tensor, latents: Latents = (), u: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the queries $[H, M, D]$ and the keys of points $[N, H, D]$."""
-        k = self._keys(x)
-        return self._queries(k), k
+        """Return the queries and the keys of points $[N, H, D]$.
 
-    def _queries(self, k: Tensor) -> Tensor:
-        q: Tensor = self.query_norm(self.latents)
+        Queries are $[H, M, D]$, with conditions $[B, H, M, D]$.
+        """
+        k = self._keys(x)
+        return self._queries(k, u), k
+
+    def _queries(self, k: Tensor, u: Tensor | None = None) -> Tensor:
+        latents: Tensor = self.latents
+        if self.modulation is not None:
+            latents = latents + self._latent_shift(self.modulation, u)
+        q: Tensor = self.query_norm(latents)
         if self.shared_latents:
-            q = q.expand(self.heads, -1, -1)
+            q = q.expand(*q.shape[:-3], self.heads, -1, -1)
         return q.to(k.dtype)  # under autocast the keys are in lower precision
+
+    def _latent_shift(self, modulation: Tensor, u: Tensor | None) -> Tensor:
+        """Return what conditions add to the latents of each graph, [B, H, M, D]."""
+        check_conditions(self, u)
+        assert u is not None
+        encoded = encode_conditions(u, self.condition_octaves).to(modulation.dtype)
+        shift = linear(encoded, modulation.flatten(0, 2))
+        return shift.view(-1, *self.latents.shape)
 
     def _keys(self, x: Tensor, mlp: ResidualMLP | None = None) -> Tensor:
         k = self._split_heads((mlp or self.key_mlp)(x))

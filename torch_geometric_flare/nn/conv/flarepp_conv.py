@@ -228,7 +228,9 @@ class FLAREPPConv(PointMixer):
         gather, scatter = weights if layout is batch else map(layout.unsort, weights)
         return gather, scatter
 
-    def queries_and_keys(self, x: Tensor, latents: Latents) -> tuple[Tensor, Tensor]:
+    def queries_and_keys(
+        self, x: Tensor, latents: Latents, u: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the queries of graphs $[B, H, M, D]$ and the keys $[N, H, D]$."""
         k = self._keys(x)
         return latents[0].to(k.dtype), k

@@ -1,10 +1,27 @@
-"""A layer norm that the conditions of a whole graph modulate."""
+"""Conditions of a whole graph, and a layer norm that they modulate."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from torch_geometric_flare.functional import PointBatch
+from torch_geometric_flare.transforms import fourier_features
+
+
+def encode_conditions(u: Tensor, octaves: int) -> Tensor:
+    r"""Return conditions, and sines and cosines of each.
+
+    Args:
+        u: Conditions of each graph, scaled to about $[-1, 1]$.
+        octaves: Octaves $K$ of `transforms.fourier_features`; 0 for `u` alone.
+
+    Shapes:
+        - `u`: $[B, G]$
+
+    Returns:
+        $[B, (1 + 2K) G]$
+    """
+    return torch.cat([u, fourier_features(u, octaves)], dim=-1) if octaves else u
 
 
 class ConditionedNorm(nn.LayerNorm):
@@ -12,13 +29,15 @@ class ConditionedNorm(nn.LayerNorm):
 
     $$y = \mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$$
 
-    $\gamma$ and $\beta$ are linear maps without bias. They start at zero, where the
-    module is the same function as `LayerNorm`. They are computed once for each graph,
-    so $u$ is never copied to the points.
+    With `condition_octaves`, $u$ is followed by its sines and cosines. $\gamma$ and
+    $\beta$ are linear maps without bias. They start at zero, where the module is the
+    same function as `LayerNorm`. They are computed once for each graph, so $u$ is never
+    copied to the points.
 
     Args:
         channels: Width of the features.
         condition_channels: Conditions of each graph.
+        condition_octaves: Octaves of sines and cosines, see `encode_conditions`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$, `u` $[B, G]$
@@ -30,9 +49,14 @@ class ConditionedNorm(nn.LayerNorm):
         torch.Size([5, 8])
     """
 
-    def __init__(self, channels: int, condition_channels: int) -> None:
+    def __init__(
+        self, channels: int, condition_channels: int, condition_octaves: int = 0
+    ) -> None:
         super().__init__(channels)
-        self.modulation = nn.Parameter(torch.zeros(2 * channels, condition_channels))
+        self.condition_channels = condition_channels
+        self.condition_octaves = condition_octaves
+        encoded = condition_channels * (1 + 2 * condition_octaves)
+        self.modulation = nn.Parameter(torch.zeros(2 * channels, encoded))
 
     def reset_parameters(self) -> None:
         """Reset parameters."""
@@ -65,9 +89,10 @@ class ConditionedNorm(nn.LayerNorm):
         if u is None:
             raise ValueError(
                 f"u is None, expected the conditions of each graph, "
-                f"[B, {self.modulation.size(1)}]: pass u"
+                f"[B, {self.condition_channels}]: pass u"
             )
-        maps = linear(u.to(self.modulation.dtype), self.modulation)
+        encoded = encode_conditions(u, self.condition_octaves)
+        maps = linear(encoded.to(self.modulation.dtype), self.modulation)
         if isinstance(batch, PointBatch):
             maps = batch.expand(maps)
         elif batch is not None:
@@ -77,8 +102,10 @@ class ConditionedNorm(nn.LayerNorm):
         return super().forward(x) * (1 + scale) + shift
 
 
-def layer_norm(channels: int, condition_channels: int) -> nn.LayerNorm:
+def layer_norm(
+    channels: int, condition_channels: int, condition_octaves: int = 0
+) -> nn.LayerNorm:
     """Return a norm, which is a `ConditionedNorm` where there are conditions."""
     if condition_channels == 0:
         return nn.LayerNorm(channels)
-    return ConditionedNorm(channels, condition_channels)
+    return ConditionedNorm(channels, condition_channels, condition_octaves)

@@ -1,5 +1,6 @@
 """The FLARE network."""
 
+from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.nn.backbone import MixerBackbone
 from torch_geometric_flare.nn.checks import check_layers
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
@@ -35,6 +36,11 @@ class FLARE(MixerBackbone):
             published.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
+        condition_octaves: Octaves of sines and cosines of each condition, such as a
+            time, that the network sees beside it. The conditions should be scaled to
+            about $[-1, 1]$.
+        latent_conditions: Whether the conditions move the latents of each block too,
+            see `nn.FLAREConv`.
         shared_latents: Whether all heads of a block have the same latents.
         latent_blocks: Transformer blocks among the latents of each block, between
             gathering and scattering; 0 for none.
@@ -75,10 +81,18 @@ class FLARE(MixerBackbone):
         condition_channels: int = 0,
         shared_latents: bool = False,
         latent_blocks: int = 0,
+        condition_octaves: int = 0,
+        latent_conditions: bool = False,
     ) -> None:
         check_layers(
             kv_layers=kv_layers, mlp_layers=mlp_layers, lift_layers=lift_layers
         )
+        check_kind(bool, "True or False", latent_conditions=latent_conditions)
+        if latent_conditions and not condition_channels:
+            raise ValueError(
+                "latent_conditions is True, but condition_channels is 0: give the "
+                "number of conditions of a graph"
+            )
         width = hidden_channels
         super().__init__(
             lambda: FLAREConv(
@@ -92,6 +106,8 @@ class FLARE(MixerBackbone):
                 init=init,
                 shared_latents=shared_latents,
                 latent_blocks=latent_blocks,
+                condition_channels=condition_channels if latent_conditions else 0,
+                condition_octaves=condition_octaves,
             ),
             in_channels,
             hidden_channels,
@@ -104,6 +120,7 @@ class FLARE(MixerBackbone):
             chunk_size=chunk_size,
             init=init,
             condition_channels=condition_channels,
+            condition_octaves=condition_octaves,
         )
         self.num_latents = num_latents
         self.kv_layers = kv_layers
@@ -114,3 +131,4 @@ class FLARE(MixerBackbone):
         self.lift_layers = lift_layers
         self.shared_latents = shared_latents
         self.latent_blocks = latent_blocks
+        self.latent_conditions = latent_conditions

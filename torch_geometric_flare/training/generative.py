@@ -1,0 +1,116 @@
+"""Training of a surrogate that draws fields."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import scatter
+
+from torch_geometric_flare.surrogates import GenerativeSurrogate, Surrogate
+from torch_geometric_flare.surrogates.noise import NUM_WAVES
+from torch_geometric_flare.training.errors import graphs_of
+from torch_geometric_flare.training.module import SurrogateModule
+
+
+class GenerativeModule(SurrogateModule):
+    r"""Trains a `surrogates.GenerativeSurrogate` by flow matching.
+
+    For each sample of a batch, noise $\epsilon$ and a time $t$ are drawn, and the loss
+    is the mean over samples of
+
+    $$\frac{1}{NC}\,\bigl\| v\bigl((1 - t)\,\epsilon + t\,y,\ t\bigr)
+      - (y - \epsilon) \bigr\|^2$$
+
+    of fields encoded by `target_normalizer`. The times of a batch are evenly spaced.
+    The minimum of the loss is above zero, because $y_t$ does not determine $\epsilon$.
+    All stages log the loss only. Validation and test use the same noise and times in
+    every epoch.
+
+    Args:
+        *arguments: Those of `SurrogateModule`.
+        noise_length: Correlation length of the noise, see
+            `surrogates.GenerativeSurrogate`.
+        **keywords: Those of `SurrogateModule`, without `query`.
+
+    Raises:
+        ValueError: As `SurrogateModule` and `surrogates.GenerativeSurrogate`; or for a
+            recipe with a `derivative_weight`.
+    """
+
+    surrogate: GenerativeSurrogate
+
+    def __init__(
+        self, *arguments: Any, noise_length: float = 0.2, **keywords: Any
+    ) -> None:
+        self._noise_length = noise_length  # the base makes the surrogate
+        if keywords.get("query") is not None:
+            raise ValueError("query is given, but draws are of one set of points")
+        super().__init__(*arguments, **keywords)
+        if self.recipe.derivative_weight:
+            raise ValueError(
+                f"derivative_weight is {self.recipe.derivative_weight}, but flow "
+                "matching has no derivatives: set it to 0"
+            )
+
+    def forward(self, data: Data) -> Tensor:
+        """Return the error of the velocity at random noise and times, $[N, C]$.
+
+        Args:
+            data: The batch, with the true fields as `y`.
+
+        Raises:
+            ValueError: If `data` has no `y`, or points on other processes.
+        """
+        if "y" not in data or data.get("group") is not None:
+            raise ValueError(
+                "data has no true fields y, or some of its points are on other "
+                "processes: flow matching needs y, and all points of a sample"
+            )
+        surrogate, graphs = self.surrogate, graphs_of(data)
+        batch, number = graphs[0], graphs[1] or 1
+        generator = None if self.training else torch.Generator("cpu").manual_seed(0)
+        channels = surrogate.target_normalizer.num_channels
+        given: Any = {"generator": generator, "device": "cpu"}
+        weights = torch.randn(number, 2 * NUM_WAVES, channels, **given)
+        spread = torch.arange(number, device="cpu") / number
+        time = ((spread + torch.rand(1, **given)) % 1).to(data.y)
+        y = surrogate.target_normalizer.encode(data.y)
+        noise = surrogate.noise(data, weights).to(y)
+        at_points = (time if batch is None else time[batch]).unsqueeze(1)
+        state = (1 - at_points) * noise + at_points * y
+        return surrogate.velocity(data, state, time) - (y - noise)
+
+    def loss(self, prediction: Tensor, data: Data) -> Tensor:
+        """Return the mean over samples of the mean square of the velocity's error.
+
+        Args:
+            prediction: The error, as of `forward`.
+            data: The batch.
+
+        Shapes:
+            - `prediction`: $[N, C]$
+        """
+        batch, number = graphs_of(data)
+        squares = prediction.square().mean(dim=1)
+        if batch is None:
+            return squares.mean()
+        means: Tensor = scatter(squares, batch, 0, number, reduce="mean")
+        return means.mean()
+
+    def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
+        """Return the loss.
+
+        Args:
+            prediction: The error of the velocity.
+            data: The batch.
+
+        Shapes:
+            - `prediction`: $[N, C]$
+        """
+        return {"loss": self.loss(prediction, data)}
+
+    def _surrogate_class(self) -> Callable[..., Surrogate]:
+        return partial(GenerativeSurrogate, noise_length=self._noise_length)
