@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -106,7 +107,8 @@ def read_sample(
     name, prefix = "the mesh", ""
     if isinstance(mesh, str | os.PathLike):
         name, prefix = str(mesh), f"{mesh}: "
-        mesh = mesh_io.read_mesh(mesh)
+        path, mesh = Path(mesh), mesh_io.read_mesh(mesh)
+        mesh_io.add_case(mesh, path, features + conditions, constants)
     else:
         mesh = mesh_io.visible_part(mesh_io.as_mesh(mesh)).copy()
     if cells and mesh.n_cells == 0:

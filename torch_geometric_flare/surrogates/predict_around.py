@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
+from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.mesh_sample import (
     LEAST_SHARE,
     check_range,
@@ -62,7 +63,7 @@ def predict_around(
     pos, outside = _check_site(
         torch.tensor(where.points, dtype=torch.float64) * scale, query
     )
-    inputs = mesh_io.find_features(where, query.features, around, scale=scale)
+    inputs = _features(query.features, where, sample.mesh, around, scale)
     if query.features:
         check_range(None, query.input_normalizer, query.features, inputs, name)
     points = Data(query_pos=torch.from_numpy(narrow(pos.numpy())))
@@ -86,6 +87,24 @@ def predict_around(
     values = query.split(predicted)
     add_fields(where, query.fields, values, "point", notes, name, outside=outside)
     return where
+
+
+def _features(
+    features: Fields,
+    where: Any,
+    body: Any,
+    constants: Mapping[str, Sequence[float]],
+    scale: float,
+) -> dict[str, Tensor]:
+    """Return the named inputs of query points, distances to the body among them."""
+    from torch_geometric_flare import mesh_io
+
+    held = {*constants, *where.point_data, *where.field_data}
+    missing = tuple(f for f in features if not {f.name, f.array} & held)
+    made = mesh_io.distance_features(body, where.points, missing, scale)
+    others = tuple(feature for feature in features if feature.name not in made)
+    found = made | mesh_io.find_features(where, others, constants, scale=scale)
+    return {feature.name: found[feature.name] for feature in features}
 
 
 def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
