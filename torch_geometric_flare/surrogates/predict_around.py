@@ -13,6 +13,7 @@ from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.mesh_sample import (
     LEAST_SHARE,
     check_range,
+    judge_sample,
     read_sample,
 )
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
@@ -72,13 +73,14 @@ def predict_around(
     device = surrogate.target_normalizer.shift.device
     encoder = cast("QuerySurrogate", sample.surrogate)  # the same, or with weights
     state = encoder.encode(sample.data)
+    verdict = judge_sample(sample, state.pooled() if sample.is_judged else None)
     predicted = surrogate.predict_at(state, points.to(device)).cpu()
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values at {name} that are not finite")
     inside = mesh_io.points_inside(sample.mesh, where.points)
     if inside is not None:
         predicted[torch.from_numpy(inside)] = torch.nan
-    notes = sample_notes(sample)
+    notes = sample_notes(sample, verdict)
     notes["points_inside"] = (
         "not known: the body is not a closed surface"
         if inside is None

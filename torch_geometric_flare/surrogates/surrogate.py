@@ -127,9 +127,9 @@ class Surrogate(NormalizedModel):
                 nearest neighbours. The field data of the copy say what was taken, as
                 `weights`.
             guard: Where the surrogate has a guard, see `fit_guard`: `"warn"` or
-                `"error"` for a mesh that is not like the training samples, or `"off"`,
-                which saves half the time. The field data of the copy say what it found,
-                as `guard`.
+                `"error"` for a mesh that is not like the training samples, or `"off"`.
+                The states that it compares are gathered during the prediction. The
+                field data of the copy say what it found, as `guard`.
 
         Returns:
             A `pyvista.PolyData` or `pyvista.UnstructuredGrid`.
