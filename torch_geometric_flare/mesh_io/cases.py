@@ -1,12 +1,12 @@
 """Conditions of meshes from a table beside them."""
 
 import csv
-import math
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch_geometric_flare._arguments import finite_number
 from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.mesh_io.features import is_computed
 
@@ -155,10 +155,7 @@ def _without_unit(column: str) -> tuple[str, str | None]:
 
 
 def _number(text: str, column: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = finite_number(text)
+    if value is None:
         raise ValueError(f"{where}: {column!r} is {text!r}, expected a finite number")
     return value

@@ -301,7 +301,6 @@ def _check_place(
     Raises `ValueError` for a mesh far from the box.
     """
     from torch_geometric_flare import mesh_io
-    from torch_geometric_flare.mesh_io.extent import inside_box
 
     box = surrogate.coordinate_normalizer
     if box is None:
@@ -311,13 +310,24 @@ def _check_place(
         raise ValueError(f"{name} is not flat, but the model was trained in the plane")
     pos = pos[:, : len(size)]
     try:
-        share = mesh_io.check_extent(pos, lower, lower + size)
+        inside = mesh_io.check_extent(pos, lower, lower + size)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
+    warn_of_share(inside, name)
+    return pos, ~inside
+
+
+def warn_of_share(inside: Tensor, name: str) -> None:
+    """Warn if few points lie in the box of the training.
+
+    Args:
+        inside: Which do, [N].
+        name: What the points are, for the message.
+    """
+    share = inside.double().mean().item()
     if share < LEAST_SHARE:
         warnings.warn(
             f"only {share:.0%} of {name} lies in the box that the model was trained "
             "on: expect large errors outside of it",
-            stacklevel=5,
+            stacklevel=6,
         )
-    return pos, ~inside_box(pos, lower, lower + size)

@@ -1,6 +1,5 @@
 """The prediction of a surrogate around a mesh, as arrays of a slice, box or cloud."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,10 +10,10 @@ from torch_geometric.data import Data
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.mesh_sample import (
-    LEAST_SHARE,
     check_range,
     judge_sample,
     read_sample,
+    warn_of_share,
 )
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
@@ -138,11 +137,5 @@ def _check_site(pos: Tensor, query: NormalizedPoints) -> tuple[Tensor, Tensor]:
             f"model was trained on {describe_box(lower, upper)}: give points in that "
             "box, or scale=FACTOR for other units of length"
         )
-    share = inside.double().mean().item()
-    if share < LEAST_SHARE:
-        warnings.warn(
-            f"only {share:.0%} of the place lies in the box that the model was trained "
-            "on: expect large errors outside of it",
-            stacklevel=4,
-        )
+    warn_of_share(inside, "the place")
     return pos, ~inside

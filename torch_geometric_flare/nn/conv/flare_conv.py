@@ -35,8 +35,8 @@ from torch_geometric_flare.nn.initialization import Init, check_init, reset_late
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
 from torch_geometric_flare.nn.streaming.stage import (
+    RECORD,
     Latents,
-    is_recording,
     record_state,
 )
 
@@ -243,7 +243,7 @@ class FLAREConv(PointMixer):
             return self.mix_with_state(x, layout, group)[0]
         k, v = self._keys(x), self._values(x)
         q = self._queries(k)[None]
-        if is_recording():
+        if not torch.compiler.is_compiling() and RECORD.get() is not None:
             record_state(ragged_flare_encode(q[0], k, v, layout, scale=self.scale))
         return self._merge_heads(compute("attention", q, k, v, self.scale, layout))
 

@@ -31,8 +31,8 @@ from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
 from torch_geometric_flare.nn.streaming.stage import (
+    RECORD,
     Latents,
-    is_recording,
     record_state,
 )
 
@@ -191,7 +191,8 @@ class FLAREPPConv(PointMixer):
         q = self.process(state)[0].to(k.dtype)
         if group is None:
             y = ragged_flare_attention(q, k, v, layout, scale=self.score_scale)
-        if group is not None or is_recording():
+        recording = not torch.compiler.is_compiling() and RECORD.get() is not None
+        if group is not None or recording:
             state = ragged_flare_encode(q, k, v, layout, scale=self.score_scale)
             state = distributed_merge(state, group)
             record_state(state)

@@ -18,7 +18,8 @@ Latents = tuple[Tensor, ...]
 
 R = TypeVar("R")
 
-_RECORD: ContextVar[list[Any] | None] = ContextVar("_RECORD", default=None)
+RECORD: ContextVar[list[Any] | None] = ContextVar("RECORD", default=None)
+"""Where `recorded_states` collects; `None` outside of it."""
 
 
 @contextmanager
@@ -28,21 +29,17 @@ def recorded_states() -> Iterator[list[Any]]:
     Only this thread's stages are collected, and none of a compiled network.
     """
     states: list[Any] = []
-    token = _RECORD.set(states)
+    token = RECORD.set(states)
     try:
         yield states
     finally:
-        _RECORD.reset(token)
-
-
-def is_recording() -> bool:
-    """Return whether the states of stages are collected."""
-    return not torch.compiler.is_compiling() and _RECORD.get() is not None
+        RECORD.reset(token)
 
 
 def record_state(state: Any) -> None:
-    """Add a state to those collected, if there are any."""
-    if is_recording() and (states := _RECORD.get()) is not None:
+    """Add a state to those that are collected, if they are."""
+    # A compiled network records nothing.
+    if not torch.compiler.is_compiling() and (states := RECORD.get()) is not None:
         states.append(state)
 
 
@@ -119,7 +116,8 @@ def run_stage(
     for _ in range(num_encodes):
         state = encode(latents)
         latents = process(state, latents)
-    record_state(state)
+    if not torch.compiler.is_compiling() and RECORD.get() is not None:
+        record_state(state)
     return decode(latents)
 
 
