@@ -1,6 +1,7 @@
 """Texts of messages, and checks that name what came and what was expected."""
 
 import argparse
+import math
 import os
 import re
 from numbers import Integral, Real
@@ -81,3 +82,12 @@ def check_kind(kind: type | tuple[type, ...], expected: str, **values: Any) -> N
     for name, value in values.items():
         if not isinstance(value, kind):
             raise TypeError(f"{name} is {brief(value)}, expected {expected}")
+
+
+def finite_number(text: str) -> float | None:
+    """Return the number that a text is; `None` if it is none, or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -6,29 +6,26 @@
 Simulated cars: 99 held-out ones give the thresholds at 5 % false alarms, 40 new ones of
 the same kind show the false alarms, and 20 of each other kind the share that is told.
 Compares the guard of the surrogate with the box check of `predict_mesh` and with the
-same distances of plain statistics: mean, deviations and covariances of the points.
+same distances of plain statistics: means and covariances of the points.
 Prints the table, writes it as JSON, and draws the error of the pressure against the
 distance.
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from guard_loop import compare, moments, outside_box, write
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import sample_rng
 from torch_geometric_flare.experiments import DRIVAERML, Selection
-from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.simulation import Notchback, NotchbackShape
-from torch_geometric_flare.surrogates import Guard, load_surrogate
+from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import add_threads_option, user_errors
 
-LEVEL = 0.95
 CARS = Notchback(num_points=10_000)
 
 
@@ -97,30 +94,9 @@ KINDS = {
 }
 
 
-def statistics(data):
-    """Mean, deviations and covariances of the points: a row of nine numbers."""
-    pos = data.pos.double()
-    covariance = torch.cov(pos.T)
-    return torch.cat([pos.mean(0), covariance[tuple(torch.triu_indices(3, 3))]])[None]
-
-
-def outside_box(surrogate, data):
-    """Whether `predict_mesh` warns about the box."""
-    encoded = surrogate.coordinate_normalizer.encode(data.pos)
-    return ((encoded >= 0) & (encoded <= 1)).all(1).float().mean() < 0.8
-
-
-def draw(path, points):
-    """The error of each car against its distance."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, pairs in points.items():
-        axes.scatter(*zip(*pairs, strict=True), s=12, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="distance in latent states")
-    axes.set_ylabel("relative L2 error of the pressure")
-    axes.set_title("simulated cars")
-    axes.legend(fontsize=7)
-    figure.savefig(path, dpi=150)
+def samples(kind, make, number):
+    """Cars of a kind, one after the other."""
+    return (make(sample_rng(2, kind, index)) for index in range(number))
 
 
 @user_errors()
@@ -140,30 +116,21 @@ def main(argv=None):
     selection = Selection(root=args.root, num_train=args.num_train)
     train = [Data(pos=data.pos) for data in DRIVAERML.load(selection).train]
     held_out = [usual(sample_rng(1, "held out", i)) for i in range(args.held_out)]
-    guard = surrogate.fit_guard(train, held_out)
-    plain = Guard.fit(*(torch.cat([*map(statistics, s)]) for s in (train, held_out)))
-    print(guard.basis)
-    rows, points = [], {}
-    for kind, make in KINDS.items():
-        number = 2 * args.cars if make is usual else args.cars
-        told = {"guard": 0, "box": 0, "statistics": 0}
-        for index in range(number):
-            data = make(sample_rng(2, kind, index))
-            distance = guard.measure(surrogate.summary(data))[0].item()
-            of_points = plain.measure(statistics(data))[0].item()
-            told["guard"] += distance > guard.threshold(LEVEL)
-            told["box"] += bool(outside_box(surrogate, data))
-            told["statistics"] += of_points > plain.threshold(LEVEL)
-            if data.y is not None:
-                error = relative_l2(surrogate.predict(data), data.y).item()
-                points.setdefault(kind, []).append((distance, error))
-        row = {"kind": kind, **{name: n / number for name, n in told.items()}}
-        if kind in points:
-            row["mean_error"] = float(np.mean([error for _, error in points[kind]]))
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    args.output.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n")
-    draw(args.output.with_suffix(".png"), points)
+    kinds = {
+        kind: samples(kind, make, 2 * args.cars if make is usual else args.cars)
+        for kind, make in KINDS.items()
+    }
+    lower = surrogate.coordinate_normalizer.shift
+    upper = lower + surrogate.coordinate_normalizer.scale
+    lines, points = compare(
+        surrogate,
+        train,
+        held_out,
+        kinds,
+        lambda data: moments(data.pos),
+        lambda data: outside_box(lower, upper, data.pos),
+    )
+    write(args.output, lines, points, field="pressure", title="simulated cars")
 
 
 if __name__ == "__main__":

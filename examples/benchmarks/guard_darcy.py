@@ -9,22 +9,19 @@ Prints the table as JSON lines.
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from guard_loop import compare, moments
 from torch_geometric.data import Data
 
 from torch_geometric_flare.datasets import sample_rng
 from torch_geometric_flare.experiments import DARCY, Selection
-from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.simulation import DarcyFlow
-from torch_geometric_flare.surrogates import Guard, load_surrogate
+from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import add_threads_option, user_errors
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,6 @@ def draw(changes, side, split, index):
     return Data(x=torch.cat([pos, permeability], dim=1), pos=pos, y=pressure)
 
 
-def statistics(data):
-    """Means and covariances of the inputs of a sample."""
-    covariance = torch.cov(data.x.double().T)
-    upper = tuple(torch.triu_indices(*covariance.shape))
-    return torch.cat([data.x.double().mean(0), covariance[upper]])[None]
-
-
 @user_errors()
 def main(argv=None):
     """Print a line for each kind."""
@@ -93,21 +83,14 @@ def main(argv=None):
     train = DARCY.load(selection).train
     side = train[0].grid[0]
     held_out = [draw({}, side, "held out", i) for i in range(args.held_out)]
-    guard = surrogate.fit_guard(train, held_out)
-    plain = Guard.fit(*(torch.cat([*map(statistics, s)]) for s in (train, held_out)))
-    for kind, changes in KINDS.items():
-        number = args.media if changes else 2 * args.media
-        samples = [draw(changes, side, kind, index) for index in range(number)]
-        told = [guard.measure(surrogate.summary(d))[0].item() for d in samples]
-        of_inputs = [plain.measure(statistics(d))[0].item() for d in samples]
-        errors = [relative_l2(surrogate.predict(d), d.y).item() for d in samples]
-        row = {
-            "kind": kind,
-            "guard": float(np.mean(np.array(told) > guard.threshold(LEVEL))),
-            "statistics": float(np.mean(np.array(of_inputs) > plain.threshold(LEVEL))),
-            "mean_error": float(np.mean(errors)),
-        }
-        print(json.dumps(row), flush=True)
+    kinds = {
+        kind: [
+            draw(changes, side, kind, index)
+            for index in range(args.media if changes else 2 * args.media)
+        ]
+        for kind, changes in KINDS.items()
+    }
+    compare(surrogate, train, held_out, kinds, lambda data: moments(data.x))
 
 
 if __name__ == "__main__":

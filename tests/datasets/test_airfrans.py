@@ -217,3 +217,42 @@ def test_inlet_that_is_not_uniform(tmp_path):
         AirfRANS(tmp_path, inlet="condition")[0]
     with pytest.raises(ValueError, match="inlet.*'constant'"):
         AirfRANS(tmp_path, inlet="constant")
+
+
+@pytest.mark.parametrize("inlet", ["condition", "feature"])
+def test_the_surface_as_source(tmp_path, inlet):
+    samples = [uniform(number) for number in range(6)]
+    for made in samples:
+        made["surf"][:2] = torch.tensor([True, False])
+    write(tmp_path, samples)
+    dataset = AirfRANS(tmp_path, inlet=inlet, source="surface")
+    assert [field.name for field in dataset.fields] == ["pressure"]
+    assert dataset.query_fields == AirfRANS.fields
+    assert [field.name for field in dataset.query_features] == ["wall_distance"]
+    assert dataset.features == (AirfRANS.features[2],) or inlet == "feature"
+    assert dataset.sizes == [int(made["surf"].sum()) for made in samples[:4]]
+    for data, raw in zip(dataset, samples, strict=False):
+        surf = raw["surf"]
+        assert torch.equal(data.pos, raw["pos"][surf])
+        assert torch.equal(data.y, raw["y"][surf, 2:3])
+        columns = raw["x"][surf][:, [3, 4] if inlet == "condition" else [0, 1, 3, 4]]
+        assert torch.equal(data.x, torch.cat([data.pos, columns], dim=1))
+        assert ("u" in data) == (inlet == "condition")
+        assert torch.equal(data.query_pos, raw["pos"])
+        assert torch.equal(data.query_y, raw["y"])
+        assert torch.equal(data.query_wall_distance, raw["x"][:, 2:3])
+        assert torch.equal(data.query_surf, surf)
+    assert AirfRANS(tmp_path).fields == AirfRANS.fields
+
+
+def test_a_sample_without_a_surface(tmp_path):
+    samples = [uniform(number) for number in range(6)]
+    samples[1]["surf"][:] = False
+    samples[0]["surf"][:] = True
+    write(tmp_path, samples)
+    dataset = AirfRANS(tmp_path, source="surface")
+    assert len(dataset[0].pos) == 4
+    with pytest.raises(ValueError, match="sample 1 .*surf"):
+        dataset[1]
+    with pytest.raises(ValueError, match="source.*'wall'"):
+        AirfRANS(tmp_path, source="wall")

@@ -12,7 +12,7 @@ from torch_geometric_flare import FLARE
 from torch_geometric_flare.cli import main
 from torch_geometric_flare.datasets import MeshFolder
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.mesh_io import find_conditions
+from torch_geometric_flare.mesh_io import add_case, find_conditions
 from torch_geometric_flare.nn import LNO
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
@@ -21,6 +21,7 @@ from torch_geometric_flare.training import SurrogateModule
 SPEED, ANGLE = Field("speed", 1, "m/s"), Field("angle", 1, "°")
 MESHES = [f"m{number}.vtp" for number in range(6)]
 SPEEDS = {name: 20.0 + 5 * number for number, name in enumerate(MESHES)}
+WIDTHS = {"hidden_channels": 8, "num_layers": 1, "heads": 2}
 TABLE = "mesh,speed (m/s),note\n" + "".join(f"{m},{v},x\n" for m, v in SPEEDS.items())
 
 
@@ -89,9 +90,7 @@ def test_broadcast_makes_them_features(folder):
         expected(train).amin(0).tolist(),
         expected(train).amax(0).tolist(),
     )
-    sizes = {"hidden_channels": 8, "num_layers": 1, "heads": 2}
-    model = {**sizes, "num_modes": 4}
-    recipe = Recipe(model_class=LNO, model=model)
+    recipe = Recipe(model_class=LNO, model={**WIDTHS, "num_modes": 4})
     surrogate = Surrogate(recipe.build_for(train), **arguments)  # without `u`
     assert surrogate.predict(train[0]).shape == train[0].y.shape
     with pytest.raises(ValueError, match="condition_channels is 2, but LNO"):
@@ -183,8 +182,7 @@ def test_field_data_in_another_unit(folder):
 def trained(folder, tmp_path):
     """A checkpoint whose prediction depends on `u`, though never trained."""
     train = read(folder)
-    sizes = {"hidden_channels": 8, "num_layers": 1, "heads": 2, "num_latents": 4}
-    recipe = Recipe(model_class=FLARE, model=sizes)
+    recipe = Recipe(model_class=FLARE, model={**WIDTHS, "num_latents": 4})
     torch.manual_seed(0)
     module = SurrogateModule(
         recipe.build_for(train), recipe=recipe, **train.surrogate_arguments()
@@ -198,6 +196,7 @@ def trained(folder, tmp_path):
 
 def test_a_checkpoint_and_its_command(folder, trained, tmp_path, capsys):
     surrogate, path, train = trained
+    (folder / "cases.csv").rename(tmp_path / "elsewhere.csv")
     loaded = load_surrogate(path)
     assert loaded.condition_bounds == train.surrogate_arguments()["condition_bounds"]
     assert torch.equal(loaded.predict(train[0]), surrogate.predict(train[0]))
@@ -226,6 +225,71 @@ def test_a_checkpoint_and_its_command(folder, trained, tmp_path, capsys):
     first, last = (side[0] for side in loaded.condition_bounds)
     assert status == 0 and "speed of the mesh is 400 m/s" in said
     assert f"{first:.4g} to {last:.4g} m/s" in said
+
+
+def conditions_of(mesh):
+    return [float(mesh.field_data[name][0]) for name in ("speed", "angle")]
+
+
+def test_a_command_on_a_folder_reads_the_table(folder, trained, tmp_path, capsys):
+    surrogate, path, _ = trained
+    out = tmp_path / "out"
+    assert main(["predict", str(path), str(folder), f"--output={out}"]) == 0
+    for number, name in enumerate(MESHES):
+        found = pv.read(out / f"m{number}_vtp_predicted.vtp")
+        assert conditions_of(found) == [SPEEDS[name], number - 2.0]
+        mesh = pv.read(folder / name)
+        given = {"speed": [SPEEDS[name]]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = surrogate.predict_mesh(mesh, constants=given)
+            from_file = surrogate.predict_mesh(folder / name)
+        for same in (found, from_file):
+            np.testing.assert_allclose(
+                same["pressure"], expected["pressure"], rtol=1e-5, atol=1e-6
+            )
+    put(folder, TABLE.replace("m1.vtp,25.0,x\n", ""))
+    capsys.readouterr()
+    assert main(["predict", str(path), str(folder), f"--output={out}"]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "lacks" in line]
+    assert len(said) == 1 and "m1.vtp" in said[0] and "speed (m/s)" in said[0]
+
+
+def test_a_table_gives_way_to_field_data_and_these_to_an_option(folder, trained):
+    path, mesh = trained[1], pv.read(folder / MESHES[2])
+    out = folder / "out.vtp"
+
+    def predicted(*options):
+        arguments = ["predict", str(path), str(folder / MESHES[2]), f"--output={out}"]
+        assert main([*arguments, *options]) == 0
+        return np.asarray(pv.read(out)["pressure"])
+
+    table = predicted()
+    mesh.field_data["speed"] = [SPEEDS[MESHES[3]]]
+    mesh.save(folder / MESHES[2])
+    of_mesh = predicted()
+    option = predicted(f"--set=speed={SPEEDS[MESHES[2]]}")
+    np.testing.assert_allclose(table, option, rtol=1e-5)
+    assert np.abs(of_mesh - option).max() > 1e-3
+    put(folder, "not,a table of meshes\n")  # not needed, not read
+    assert np.array_equal(predicted(), of_mesh)
+
+
+def test_a_table_gives_features_that_were_conditions(folder):
+    train = read(folder, broadcast=True)
+    recipe = Recipe(model_class=LNO, model={**WIDTHS, "num_modes": 4})
+    surrogate = Surrogate(recipe.build_for(train), **train.surrogate_arguments())
+    name = train.sample_names()[0]
+    found = surrogate.predict_mesh(folder / name)["pressure"]
+    expected = surrogate.predict(train[0])[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_areas_are_not_those_of_the_table(tmp_path):
+    (tmp_path / "cases.csv").write_text("mesh,area,speed\na.vtp,2.0,3.0\n")
+    mesh = pv.Sphere()
+    add_case(mesh, tmp_path / "a.vtp", (Field("area", 1, "m²"), Field("speed")))
+    assert "area" not in mesh.field_data and mesh.field_data["speed"] == [3.0]
 
 
 def test_a_card_states_the_range(trained, tmp_path):

@@ -47,6 +47,7 @@ def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
+    monkeypatch.syspath_prepend(str(FOLDER / "benchmarks"))
     module = load("benchmarks/guard")
     cars = Notchback(num_points=400, panels_along=16, panels_around=6)
     monkeypatch.setattr(module, "CARS", cars)
@@ -72,10 +73,11 @@ def test_media_of_other_kinds(monkeypatch, tmp_path, capsys):
         features=[Field("permeability")],
     )
     save_surrogate(surrogate, tmp_path / "last.ckpt")
+    monkeypatch.syspath_prepend(str(FOLDER / "benchmarks"))
     module = load("benchmarks/guard_darcy")
     options = f"--root {tmp_path} --num-train 5 --num-points 81 --held-out 9 --media 2"
     module.main([str(tmp_path / "last.ckpt"), *options.split()])
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
     assert [row["kind"] for row in rows] == list(module.KINDS)
     assert rows[-1]["statistics"] == 1  # permeability 24
     assert all(0 <= row["guard"] <= 1 and row["mean_error"] > 0 for row in rows)
@@ -83,6 +85,22 @@ def test_media_of_other_kinds(monkeypatch, tmp_path, capsys):
     same = module.DarcyFlow(resolution=9, solve_resolution=17)
     expected = same.sample(module.sample_rng(4, "a", 0))["pressure"]
     assert torch.equal(equal.y, torch.from_numpy(expected).float())
+
+
+@pytest.mark.slow
+def test_airfoils_at_another_mach_number(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    monkeypatch.syspath_prepend(str(FOLDER / "benchmarks"))
+    monkeypatch.chdir(tmp_path)
+    module = load("benchmarks/guard_airfoil")
+    options = "--num-train 6 --epochs 1 --held-out 2 --airfoils 1"
+    module.main(options.split())
+    rows = json.loads((tmp_path / "guard_airfoil.json").read_text())
+    assert [row["kind"] for row in rows] == list(module.KINDS)
+    assert all(row["box"] == 0 and row["mean_error"] > 0 for row in rows)
+    assert (tmp_path / "guard_airfoil.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_bands_of_cars(checkpoint, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare import FLARE
 from torch_geometric_flare.cli import main
-from torch_geometric_flare.fields import Field
+from torch_geometric_flare.fields import Field, num_channels
 from torch_geometric_flare.mesh_io import QuerySite, points_inside
 from torch_geometric_flare.nn import FLAREQuery
 from torch_geometric_flare.surrogates import (
@@ -25,7 +25,7 @@ AIR = ((-2.0, -2.0, -2.0), (4.0, 2.0, 2.0))
 
 def make_surrogate(features=(), location=None):
     torch.manual_seed(0)
-    width = 3 + len(features)
+    width = 3 + num_channels(features)
     model = FLAREQuery(3, 8, 1, width, 4, num_layers=2, heads=2, num_latents=4)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
@@ -181,6 +181,50 @@ def test_features_come_from_the_table_or_the_command_line(files):
     assert pv.read("body_stl_bare_csv.vtp")["pressure"][0] == pytest.approx(near)
 
 
+DISTANCES = (Field("signed_distance", 1, "m"), Field("distance_direction", 3))
+
+
+def test_distances_to_the_body_are_computed(files, capsys):
+    surrogate = make_surrogate(DISTANCES)
+    save_surrogate(surrogate, "run/last.ckpt")
+    sphere = pv.Icosphere(radius=800.0, nsub=5)
+    sphere.save("mm.stl")
+    call = ["predict", "run/last.ckpt", "mm.stl", "--scale=0.001"]
+    assert main([*call, "--at=slice:y=0:100"]) == 0
+    result = pv.read("mm_stl_slice_y_0.vti")
+    radius = 1e-3 * np.linalg.norm(result.points, axis=1, keepdims=True)
+    said = capsys.readouterr().out
+    assert f"NaN at {(radius < 0.8).sum()} inside" in said
+    query = Data(query_pos=torch.tensor(1e-3 * result.points).float())
+    query.query_signed_distance = torch.tensor(radius - 0.8).float()
+    direction = 1e-3 * result.points / np.maximum(radius, 1e-9)
+    query.query_distance_direction = torch.tensor(direction).float()
+    state = surrogate.encode(Data(pos=torch.tensor(1e-3 * sphere.points).float()))
+    expected = surrogate.predict_at(state, query).numpy()
+    outside = radius[:, 0] > 0.8
+    assert outside.sum() > 1000
+    found = fields_of(result)[outside]
+    # The sphere of triangles is up to 1 mm smaller, and turns by up to 2 degrees.
+    np.testing.assert_allclose(found, expected[outside], atol=0.05)
+
+    # A table or an option that has them decides.
+    (files / "p.csv").write_text("x,y,z,signed_distance\n2,0,0,9\n")
+    assert main([*call, "--at=p.csv", "--scale=0.001"]) == 2  # 2 mm: inside of the body
+    (files / "p.csv").write_text("x,y,z,signed_distance\n2000,0,0,9\n")
+    assert main([*call, "--at=p.csv"]) == 0
+    point = Data(query_pos=torch.tensor([[2.0, 0.0, 0.0]]))
+    point.query_signed_distance = torch.tensor([[9.0]])
+    point.query_distance_direction = torch.tensor([[1.0, 0.0, 0.0]])
+    found = fields_of(pv.read("mm_stl_p_csv.vtp"))
+    np.testing.assert_allclose(found, surrogate.predict_at(state, point), atol=0.05)
+
+    sphere.remove_cells([0]).save("open.stl")
+    call[2] = "open.stl"
+    assert main([*call, "--at=slice:y=0:100"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "open.stl" in line and "signed_distance" in line
+
+
 def test_without_a_place_the_surface_is_predicted(files, surrogate):
     assert main(["predict", "run/last.ckpt", "body.stl"]) == 0
     result = pv.read("body_stl_predicted.vtp")
@@ -297,7 +341,12 @@ def test_inside_of_a_closed_surface():
     assert not points_inside(cube, on_face).any()
     assert points_inside(cube.remove_cells([0]), points) is None
     assert points_inside(pv.PolyData(points), points) is None
-    assert points_inside(cube.cast_to_unstructured_grid(), points) is None
+    faces = cube.cast_to_unstructured_grid()
+    assert np.array_equal(points_inside(faces, points), expected)
+    room = pv.ImageData(dimensions=(3, 3, 3)).cast_to_unstructured_grid()
+    assert points_inside(room, points) is None
+    lines = cube.append_polydata(pv.Line())
+    assert np.array_equal(points_inside(lines, points), expected)
 
 
 def test_an_open_body_says_so(surrogate):

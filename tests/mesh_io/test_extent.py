@@ -10,10 +10,11 @@ def corners(scale=1.0, shift=0.0):
     return torch.stack((LOWER, UPPER)) * scale + shift
 
 
-def test_the_share_inside_of_the_box():
-    assert check_extent(corners(), LOWER, UPPER) == 1.0
+def test_which_points_are_inside_of_the_box():
+    assert check_extent(corners(), LOWER, UPPER).tolist() == [True, True]
     points = torch.tensor([[0.0, 0, 0], [4, 2, 1], [5, 2, 1], [5.9, 0, 0]])
-    assert check_extent(points, LOWER, UPPER) == 0.5
+    inside = [True, True, False, False]
+    assert check_extent(points, LOWER, UPPER).tolist() == inside
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,6 @@ def test_what_lies_elsewhere_is_refused(points, hint):
 
 def test_the_plane_and_another_option():
     lower, upper = torch.zeros(2), torch.ones(2)
-    assert check_extent(torch.eye(2), lower, upper) == 1.0
+    assert check_extent(torch.eye(2), lower, upper).all()
     with pytest.raises(ValueError, match="--scale 0.01 if .* centimetres"):
         check_extent(torch.eye(2) * 100, lower, upper, option="--scale ")

@@ -282,6 +282,54 @@ def test_a_mesh_carries_the_verdict():
         surrogate.predict_mesh(usual, guard="no")
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("chunk_size", [None, 30])
+def test_one_pass_gives_fields_and_summary(name, chunk_size):
+    torch.manual_seed(0)
+    options = {} if name == "LNO" else {"condition_channels": 1}
+    model = MODELS[name](**options)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.chunk_size = chunk_size
+    conditions = [Field("speed")] if options else []
+    surrogate = Surrogate(model, unit(1), unit(3), conditions=conditions)
+    passed = []
+    model.lift.register_forward_hook(lambda *call: passed.append(len(call[-1])))
+    samples = [box(0), box(1)]
+    for number, sample in enumerate(samples if options else []):
+        sample.u = torch.tensor([[2.0 + number]])
+    data = Batch.from_data_list(samples)
+    fields, rows = surrogate.predict_with_summary(data)
+    assert sum(passed) == 400
+    assert torch.equal(fields, surrogate.predict(data))
+    assert torch.equal(rows, surrogate.summary(data))
+    each = [surrogate.summary(copy.copy(sample)) for sample in samples]
+    torch.testing.assert_close(rows, torch.cat(each), atol=1e-4, rtol=1e-4)
+
+
+def test_a_compiled_network_takes_a_second_pass():
+    surrogate = make_surrogate()
+    expected = surrogate.predict_with_summary(box(0))
+    surrogate.model = torch.compile(surrogate.model, backend="eager")
+    for found, known in zip(
+        surrogate.predict_with_summary(box(0)), expected, strict=True
+    ):
+        torch.testing.assert_close(found, known, atol=1e-5, rtol=1e-4)
+
+
+def test_a_mesh_with_a_guard_is_passed_once():
+    surrogate = make_surrogate()
+    surrogate.fit_guard([box(i) for i in range(20)], [box(100 + i) for i in range(99)])
+    passed = []
+    key_mlp = surrogate.model.blocks[0].mixer.key_mlp
+    key_mlp.register_forward_hook(lambda *call: passed.append(len(call[-1])))
+    mesh = pv.PolyData(box(300).pos.numpy())
+    found = surrogate.predict_mesh(mesh)
+    assert passed == [200]
+    plain = surrogate.predict_mesh(mesh, guard="off")
+    assert (found["pressure"] == plain["pressure"]).all()
+
+
 def test_query_surrogates_compare_their_source_points():
     torch.manual_seed(0)
     model = FLAREQuery(3, 16, 1, 3, 2, num_layers=2, heads=2, num_latents=5)
@@ -295,3 +343,10 @@ def test_query_surrogates_compare_their_source_points():
     verdict = surrogate.judge(samples[3])
     assert verdict == surrogate.source().judge(samples[3])
     assert verdict == surrogate.judge(box(3))
+    state = surrogate.encode(samples[3])
+    torch.testing.assert_close(state.pooled(), surrogate.summary(samples[3]))
+    mesh = pv.PolyData(samples[3].pos.numpy())
+    around = surrogate.predict_around(mesh, pv.PolyData([[0.5, 0.5, 0.5]]))
+    assert (
+        str(around.field_data["guard"][0]).split(",")[0] == str(verdict).split(",")[0]
+    )

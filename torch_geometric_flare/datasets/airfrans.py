@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch_geometric.data import Data, Dataset
@@ -31,6 +31,13 @@ class AirfRANS(Dataset):
     The inlet velocity is the same at all points of a sample. With `inlet="condition"`
     it is `u` [1, 2] and not in `x` [N, 5].
 
+    With `source="surface"` a sample is for a model such as `nn.FLAREQuery`: `pos`, `x`
+    and `y` hold the points of the airfoil alone, without `wall_distance`, which is zero
+    there, and with the pressure as the only field, since the velocity is zero too. All
+    points of the sample, those of the airfoil among them, are query points:
+    `query_pos` [M, 2], `query_wall_distance` [M, 1], `query_surf` [M] and the four
+    fields `query_y` [M, 4].
+
     All samples are kept in memory, as in PyTorch Geometric.
 
     Args:
@@ -40,16 +47,19 @@ class AirfRANS(Dataset):
         split: `"train"` or `"test"`; `"scarce"` has the test split of `"full"`.
         inlet: Whether the inlet velocity is a `"feature"` of each point or a
             `"condition"` of the sample.
+        source: `"all"` points of a sample, or those of the `"surface"`, with all of
+            them as query points.
         transform: Applied to a sample whenever it is indexed.
         force_reload: Whether to process the raw files again.
 
     Raises:
         ValueError: If an argument is none of its choices, a file holds more than
             tensors, the two raw files disagree, a sample is malformed, or its inlet
-            velocity as a condition is not the same at all points.
+            velocity as a condition is not the same at all points, or it has no points
+            on the airfoil as source.
     """
 
-    fields: ClassVar[Fields] = (
+    fields: Fields = (
         Field("velocity", 2, "m/s"),
         Field("pressure", 1, "m²/s²"),
         Field("turbulent_viscosity", 1, "m²/s"),
@@ -63,6 +73,10 @@ class AirfRANS(Dataset):
     """What the columns of `x` after the coordinates are."""
     conditions: Fields = ()
     """What the columns of `u` are."""
+    query_fields: Fields = ()
+    """What the columns of `query_y` are."""
+    query_features: Fields = ()
+    """Inputs of the query points after the coordinates."""
 
     def __init__(
         self,
@@ -73,6 +87,7 @@ class AirfRANS(Dataset):
         force_reload: bool = False,
         *,
         inlet: Literal["feature", "condition"] = "feature",
+        source: Literal["all", "surface"] = "all",
     ) -> None:
         # Importing all data sets of PyTorch Geometric takes a while.
         from torch_geometric_flare.datasets.airfrans_files import CheckedAirfRANS
@@ -85,8 +100,15 @@ class AirfRANS(Dataset):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
         if inlet not in ("feature", "condition"):
             raise ValueError(f"inlet must be 'feature' or 'condition', got {inlet!r}.")
+        if source not in ("all", "surface"):
+            raise ValueError(f"source must be 'all' or 'surface', got {source!r}.")
+        velocity, distance, normal = self.features
+        if source == "surface":
+            self.query_fields, self.fields = self.fields, self.fields[1:2]
+            self.query_features = (distance,)
+            self.features = (velocity, normal)
         if inlet == "condition":
-            self.conditions, self.features = self.features[:1], self.features[1:]
+            self.conditions, self.features = (velocity,), self.features[1:]
         self._official = CheckedAirfRANS(
             os.fspath(root), task, split == "train", force_reload=force_reload
         )
@@ -95,7 +117,10 @@ class AirfRANS(Dataset):
     @property
     def sizes(self) -> list[int]:
         """Points of each sample before `transform`."""
-        return [self._official[index].num_nodes for index in self.indices()]
+        samples = (self._official[index] for index in self.indices())
+        if self.query_fields:
+            return [int(data.surf.sum()) for data in samples]
+        return [data.num_nodes for data in samples]
 
     def len(self) -> int:
         """Return the number of samples."""
@@ -112,6 +137,8 @@ class AirfRANS(Dataset):
         for key in ("pos", "x", "y"):
             if gaps := describe_gaps(data[key].numpy()):
                 raise ValueError(f"sample {idx}: {key} has {gaps}.")
+        if self.query_fields:
+            data = _from_surface(data, f"sample {idx}")
         data.x = make_input(data, self.features)
         if self.conditions:
             inlet = data.inlet_velocity
@@ -124,3 +151,20 @@ class AirfRANS(Dataset):
                 )
             data.u = inlet[:1].clone()
         return data
+
+
+def _from_surface(data: Data, what: str) -> Data:
+    """Return the points of the airfoil, with all points as query points."""
+    there, pressure = data.surf, channel_slices(AirfRANS.fields)["pressure"]
+    if not there.any():
+        raise ValueError(f"{what} has no points on the airfoil: surf is false.")
+    return Data(
+        pos=data.pos[there],
+        y=data.y[there, pressure],
+        inlet_velocity=data.inlet_velocity[there],
+        normal=data.normal[there],
+        query_pos=data.pos,
+        query_wall_distance=data.wall_distance,
+        query_surf=there,
+        query_y=data.y,
+    )

@@ -18,13 +18,7 @@ from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._files import sha256_of
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.datasets.arrays import Array
-from torch_geometric_flare.datasets.cases import (
-    TABLE,
-    Case,
-    field_data_case,
-    join_case,
-    read_cases,
-)
+from torch_geometric_flare.datasets.cases import Case, field_data_case, join_case
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.datasets.split_by_name import split_by_name
@@ -188,8 +182,14 @@ class MeshFolder(ConvertedFiles):
         folder = as_path(root)
         self._mesh_names = find_meshes(folder, suffixes)
         self._cases: dict[str, Case] = {}
-        if self._conditions and (folder / TABLE).is_file():
-            self._cases = read_cases(folder / TABLE, self._conditions, self._mesh_names)
+        if self._conditions:
+            from torch_geometric_flare import mesh_io
+
+            self._table = folder / mesh_io.CASES_TABLE
+            if self._table.is_file():
+                self._cases = mesh_io.read_cases(
+                    self._table, self._conditions, self._mesh_names
+                )
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
         _check_writable(self._cache_dir, folder)
@@ -339,7 +339,8 @@ class MeshFolder(ConvertedFiles):
     def _case(self, name: str, arrays: Mapping[str, Array]) -> Array:
         """Return the conditions of a mesh, [1, G]."""
         case, path = self._cases.get(name), Path(self.root, name)
-        return narrow(join_case(case, arrays["case"], self._conditions, path))
+        joined = join_case(case, arrays["case"], self._conditions, path, self._table)
+        return narrow(joined)
 
     def _changed_samples(self) -> set[str]:
         samples = read_json(self.processed_paths[0]).get("samples")

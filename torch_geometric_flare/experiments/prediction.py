@@ -204,11 +204,13 @@ def _predict(
 ) -> list[ForceRow]:
     """Read, predict and write one mesh; return rows for the table of forces."""
     mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-    known = surrogate.features + surrogate.conditions
+    known = of_mesh = surrogate.features + surrogate.conditions
     if isinstance(surrogate, QuerySurrogate):
         known += surrogate.query.features
+    constants = dict(_constant(text, known) for text in args.set)
+    mesh_io.add_case(mesh, path, of_mesh, constants)
     options = {
-        "constants": dict(_constant(text, known) for text in args.set),
+        "constants": constants,
         "scale": args.scale,
         "location": args.location,
         "arrays": args.fields or (),

@@ -362,7 +362,8 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
     coordinates = channels - num_channels(splits.features)
     if splits.query is not None:
         widths = {
-            "query_channels": splits.train[0].query_x.size(1),
+            "query_channels": splits.train[0].query_pos.size(1)
+            + num_channels(splits.query.features),
             "query_out_channels": num_channels(splits.query.fields),
         }
         recipe = replace(recipe, model={**recipe.model, **widths})

@@ -153,7 +153,7 @@ def _of_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> Iterator[_Case]:
     for path, name in zip(meshes, names, strict=True):
         seen.clear()
         with surrogate.model.register_forward_pre_hook(look, with_kwargs=True):
-            mesh = surrogate.predict_mesh(mesh_io.read_mesh(path))
+            mesh = surrogate.predict_mesh(path)
         yield _Case(
             name=name.replace(".", "_"), title=name, arguments=dict(seen), mesh=mesh
         )

@@ -6,6 +6,8 @@ with needs_extra("viz", __name__):
     import pyvista  # noqa: F401
     import vtk  # noqa: F401
 
+from torch_geometric_flare.mesh_io.cases import CASES_TABLE, add_case, read_cases
+from torch_geometric_flare.mesh_io.distance import distance_features, surface_distance
 from torch_geometric_flare.mesh_io.extent import check_extent
 from torch_geometric_flare.mesh_io.features import (
     check_constants,
@@ -34,14 +36,17 @@ from torch_geometric_flare.mesh_io.weights import mesh_weights
 from torch_geometric_flare.mesh_io.write import add_notes, save_dataset, write_points
 
 __all__ = [
+    "CASES_TABLE",
     "FURTHER_SUFFIXES",
     "MESH_SUFFIXES",
     "QuerySite",
+    "add_case",
     "add_notes",
     "as_mesh",
     "check_constants",
     "check_extent",
     "check_location",
+    "distance_features",
     "find_conditions",
     "find_features",
     "find_location",
@@ -53,9 +58,11 @@ __all__ = [
     "points_inside",
     "polygon_fans",
     "polygon_vectors",
+    "read_cases",
     "read_mesh",
     "save_dataset",
     "sobolev_smooth",
+    "surface_distance",
     "visible_part",
     "write_points",
 ]

@@ -12,7 +12,7 @@ _ROUNDING = 1e-6
 
 def check_extent(
     pos: Tensor, lower: Tensor, upper: Tensor, *, option: str = "scale="
-) -> float:
+) -> Tensor:
     """Refuse points that are far from the box that a surrogate was trained on.
 
     Args:
@@ -27,7 +27,7 @@ def check_extent(
         - `lower`, `upper`: $(D)$
 
     Returns:
-        The share of the points inside of the box.
+        Which points lie inside of the box, $(N)$.
 
     Raises:
         ValueError: If the points are too far outside, or much smaller than the box. The
@@ -38,7 +38,7 @@ def check_extent(
     near = (low - lower) / size > -_MARGIN
     near &= (high - lower) / size < 1 + _MARGIN
     if near.all() and ((high - low) / size).max() > _LEAST:
-        return float(inside_box(pos, lower, upper).double().mean())
+        return inside_box(pos, lower, upper)
     ratio = float(size.max() / (high - low).max())
     hints = [
         f"{option}{factor} if the mesh is in {unit}"

@@ -87,8 +87,9 @@ def find_conditions(
         else:
             raise ValueError(
                 f"the mesh lacks the condition {condition} of the model: add field "
-                f"data {condition.array!r} of {condition.channels} numbers, or set "
-                f"{condition.name}=VALUE"
+                f"data {condition.array!r} of {condition.channels} numbers, or the "
+                f"column {condition.array!r} to a file cases.csv beside the mesh, or "
+                f"set {condition.name}=VALUE"
             )
         found[condition.name] = _check_values(values, condition)
     return found
@@ -100,6 +101,11 @@ def check_constants(constants: Mapping[str, Any], known: Fields) -> None:
     if unknown:
         names = ", ".join(map(str, known)) or "no inputs besides the coordinates"
         raise ValueError(f"{unknown[0]!r} is set, but the model takes {names}")
+
+
+def is_computed(feature: Field) -> bool:
+    """Return whether an input follows from the shape of a mesh that lacks it."""
+    return (feature.name, feature.channels) in (("normal", 3), ("area", 1))
 
 
 def _find(
@@ -121,9 +127,9 @@ def _find(
         values = torch.tensor(narrow(array.reshape(number, -1)))
     elif name in mesh.field_data:
         values = _same_everywhere(mesh.field_data, name, feature, number)
-    elif name == "normal" and feature.channels == 3:
+    elif is_computed(feature) and name == "normal":
         values = mesh_normals(mesh, cells=cells)
-    elif name == "area" and feature.channels == 1:
+    elif is_computed(feature):  # the area
         values = mesh_areas(mesh, cells=cells) * scale**2
     else:
         called = f"called {feature.array!r}" if feature.source else "of that name"

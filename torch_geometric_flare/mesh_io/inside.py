@@ -7,8 +7,30 @@ import numpy.typing as npt
 import pyvista as pv
 from vtkmodules.vtkFiltersModeling import vtkSelectEnclosedPoints
 
+from torch_geometric_flare.mesh_io.geometry import is_surface, oriented_faces
+
 # Share of the size of the body up to which a point inside lies on its surface.
 _SKIN = 1e-5
+
+
+def closed_surface(mesh: Any) -> Any:
+    """Return a closed surface as triangles wound outward, in double precision.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+
+    Returns:
+        A `pyvista.PolyData`; `None` if the mesh is no closed surface, such as a volume
+        mesh, a cloud or a surface with a hole.
+    """
+    if isinstance(mesh, pv.PolyData) and not is_surface(mesh):
+        mesh = pv.PolyData(mesh.points, faces=mesh.faces)  # without lines and vertices
+    if not mesh.n_cells or not is_surface(mesh):
+        return None
+    faces = oriented_faces(mesh)
+    faces.points = faces.points.astype(np.float64)
+    surface = faces.triangulate().clean()
+    return None if surface.n_open_edges else surface
 
 
 def points_inside(
@@ -26,11 +48,8 @@ def points_inside(
         Whether each lies inside, [N]; `None` if the mesh is no closed surface, such as
         a volume mesh, a cloud or a surface with a hole.
     """
-    if not isinstance(mesh, pv.PolyData) or not len(mesh.faces):
-        return None
-    bare = pv.PolyData(mesh.points.astype(np.float64), faces=mesh.faces)
-    surface = bare.triangulate().clean()
-    if surface.n_open_edges:
+    surface = closed_surface(mesh)
+    if surface is None:
         return None
     low, high = np.reshape(surface.bounds, (3, 2)).T
     inside: npt.NDArray[np.bool_]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyvista as pv
 
+from torch_geometric_flare._arguments import finite_number
 from torch_geometric_flare.mesh_io.read import (
     FURTHER_SUFFIXES,
     MESH_SUFFIXES,
@@ -178,11 +179,8 @@ class _File(QuerySite):
 
 
 def _number(text: str, part: str) -> float:
-    try:
-        value = float(part)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = finite_number(part)
+    if value is None:
         raise ValueError(f"{text!r}: {part!r} is not a finite number; give {_FORMS}")
     return value
 
@@ -220,7 +218,7 @@ def _read_points(path: Path, dimension: int) -> Any:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} is not a table: {error}") from error
     names = axes
-    if rows and not _is_number(rows[0][0]):
+    if rows and finite_number(rows[0][0]) is None:
         names = [name.strip() for name in rows.pop(0)]
         missing = [axis for axis in axes if axis not in names]
         if missing:
@@ -231,7 +229,7 @@ def _read_points(path: Path, dimension: int) -> Any:
     if not rows:
         raise ValueError(f"{str(path)!r} holds no points: give a row of numbers each")
     for number, row in enumerate(rows, start=1):
-        if len(row) != len(names) or not all(map(_is_number, row)):
+        if len(row) != len(names) or None in map(finite_number, row):
             raise ValueError(
                 f"{str(path)!r}: row {number} of the points, {','.join(row)!r}, must "
                 f"be {len(names)} finite numbers: {', '.join(names)}"
@@ -244,10 +242,3 @@ def _read_points(path: Path, dimension: int) -> Any:
         if name not in axes:
             cloud.point_data[name] = table[:, column]
     return cloud
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

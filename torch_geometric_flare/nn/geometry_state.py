@@ -63,6 +63,15 @@ class GeometryState:
         """Number of graphs."""
         return self.value.size(0)
 
+    def pooled(self) -> Tensor:
+        """Return what `nn.pooled_states` returns of the source, and conditions.
+
+        Returns:
+            $[B, S + G]$, the mean of the latents' values in each block, and `u`.
+        """
+        rows = self.value.mean(dim=-2).flatten(1)
+        return rows if self.u is None else torch.cat([rows, self.u.to(rows.dtype)], 1)
+
     def to(self, device: torch.device | str) -> Self:
         """Return the state on another device.
 

@@ -1,5 +1,6 @@
 """One row of numbers for each graph: what its points left in every block."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,14 +8,9 @@ from torch import Tensor
 
 from torch_geometric_flare.functional import SumState
 from torch_geometric_flare.nn.backbone import Backbone
-from torch_geometric_flare.nn.checks import check_conditions, check_points
-from torch_geometric_flare.nn.layout import Batch, point_layout
-from torch_geometric_flare.nn.streaming.chunks import (
-    decode_in_chunks,
-    encode_in_chunks,
-    map_points,
-)
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.checks import check_points
+from torch_geometric_flare.nn.layout import Batch
+from torch_geometric_flare.nn.streaming.stage import recorded_states
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -69,21 +65,28 @@ def pooled_states(
     if reason is not None:
         raise ValueError(f"model is a {type(model).__name__}, and {reason}")
     check_points(x, model.in_channels)
-    layout = point_layout(model, x, batch, batch_size, group, weight, u)
-    check_conditions(model, layout.u)
-    rows = model.input_rows(layout.unsort(x) if layout is batch else x, layout)
-    size = model.chunk_size or max(1, len(rows))
-    rows = map_points(model.lift, rows, size)
-    pooled = []
-    blocks: Any = model.blocks
-    for block in blocks:
-        latents: Latents = ()
-        for _ in range(block.num_encodes):
-            state = encode_in_chunks(block, rows, layout, size, group, latents)
-            latents = block.process(state, latents)
-        pooled.append(_pool(state).flatten(1))
-        rows = decode_in_chunks(block, latents, rows, layout, size)
-    return torch.cat(pooled, dim=1)
+    with recorded_states() as states:
+        model(x, batch, batch_size, group, weight, u)
+    return pool_states(model, states)
+
+
+def pool_states(model: Any, states: Sequence[Any]) -> Tensor:
+    """Return the same from the states that were recorded in a forward.
+
+    Args:
+        model: The network.
+        states: As of `nn.streaming.stage.recorded_states`.
+
+    Raises:
+        ValueError: If they are not one for each block.
+    """
+    if len(states) != len(model.blocks):
+        raise ValueError(
+            f"{len(states)} states were recorded of the {len(model.blocks)} blocks of "
+            f"{type(model).__name__}: pass the network itself, not compiled, and "
+            "points that are not padded"
+        )
+    return torch.cat([_pool(state).flatten(1) for state in states], dim=1)
 
 
 def why_no_states(model: Any) -> str | None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class MeshSample:
         outside: Which points lie outside of the box of the training, [N].
         surrogate: What predicts it, with or without weights as was asked for.
         weights: Where the weights are from, for the notes.
-        verdict: What the guard says, for the notes.
+        guard: What to do with a mesh that is not like the training samples.
         location: Where the points of the sample lie: `"cell"` or `"point"`.
         fields: The fields of the surrogate, with the names of arrays on this mesh.
     """
@@ -65,9 +66,14 @@ class MeshSample:
     outside: Tensor
     surrogate: NormalizedModel
     weights: str
-    verdict: str
+    guard: str
     location: str
     fields: Fields
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there is a guard that is to judge it."""
+        return self.guard != "off" and self.surrogate.guard is not None
 
 
 def read_sample(
@@ -106,7 +112,8 @@ def read_sample(
     name, prefix = "the mesh", ""
     if isinstance(mesh, str | os.PathLike):
         name, prefix = str(mesh), f"{mesh}: "
-        mesh = mesh_io.read_mesh(mesh)
+        path, mesh = Path(mesh), mesh_io.read_mesh(mesh)
+        mesh_io.add_case(mesh, path, features + conditions, constants)
     else:
         mesh = mesh_io.visible_part(mesh_io.as_mesh(mesh)).copy()
     if cells and mesh.n_cells == 0:
@@ -147,9 +154,8 @@ def read_sample(
         data[feature_key(feature)] = column
     surrogate, weights = _weigh(surrogate, weight, mesh, data, cells, name)
     data = data.to(surrogate.target_normalizer.shift.device)
-    verdict = _judge(surrogate, data, guard, name)
     return MeshSample(
-        mesh, name, data, outside, surrogate, weights, verdict, location, fields
+        mesh, name, data, outside, surrogate, weights, guard, location, fields
     )
 
 
@@ -266,18 +272,24 @@ def _spread(weights: Tensor | None) -> float:
     return (ordered[ends[1]] / ordered[ends[0]]).item()
 
 
-def _judge(surrogate: NormalizedModel, data: Data, guard: str, name: str) -> str:
-    """Return what the guard says of a mesh, and warn or raise if it is not inside."""
-    if guard == "off":
+def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
+    """Return what the guard says of a mesh, and warn or raise if it is not inside.
+
+    Args:
+        sample: The mesh.
+        summary: What the guard compares; `None` where the sample is not judged.
+    """
+    guard = sample.surrogate.guard
+    if sample.guard == "off":
         return "off"
-    if surrogate.guard is None:
+    if guard is None or summary is None:
         return "none: the checkpoint holds no guard"
-    verdict = surrogate.judge(data)
+    verdict = guard.judge(summary, sample.surrogate.conditions)
     if verdict.label != "inside":
-        text = f"{name} is {verdict}"
-        if guard == "error":
+        text = f"{sample.name} is {verdict}"
+        if sample.guard == "error":
             raise ValueError(f"{text}: guard='warn' predicts all the same")
-        warnings.warn(text, stacklevel=5)
+        warnings.warn(text, stacklevel=4)
     return str(verdict)
 
 
@@ -289,7 +301,6 @@ def _check_place(
     Raises `ValueError` for a mesh far from the box.
     """
     from torch_geometric_flare import mesh_io
-    from torch_geometric_flare.mesh_io.extent import inside_box
 
     box = surrogate.coordinate_normalizer
     if box is None:
@@ -299,13 +310,24 @@ def _check_place(
         raise ValueError(f"{name} is not flat, but the model was trained in the plane")
     pos = pos[:, : len(size)]
     try:
-        share = mesh_io.check_extent(pos, lower, lower + size)
+        inside = mesh_io.check_extent(pos, lower, lower + size)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
+    warn_of_share(inside, name)
+    return pos, ~inside
+
+
+def warn_of_share(inside: Tensor, name: str) -> None:
+    """Warn if few points lie in the box of the training.
+
+    Args:
+        inside: Which do, [N].
+        name: What the points are, for the message.
+    """
+    share = inside.double().mean().item()
     if share < LEAST_SHARE:
         warnings.warn(
             f"only {share:.0%} of {name} lies in the box that the model was trained "
             "on: expect large errors outside of it",
-            stacklevel=5,
+            stacklevel=6,
         )
-    return pos, ~inside_box(pos, lower, lower + size)

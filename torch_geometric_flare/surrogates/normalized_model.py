@@ -12,7 +12,12 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
-from torch_geometric_flare.nn.pooled_states import pooled_states
+from torch_geometric_flare.nn.pooled_states import (
+    pool_states,
+    pooled_states,
+    why_no_states,
+)
+from torch_geometric_flare.nn.streaming.stage import recorded_states
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
@@ -267,6 +272,26 @@ class NormalizedModel(NormalizedPoints):
         self.eval()
         prediction: Tensor = self(data)
         return prediction
+
+    @torch.no_grad()
+    def predict_with_summary(self, data: Data | Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `predict` and `summary` return, by one pass over the points.
+
+        Args:
+            data: A sample, a batch of samples, or the positions of one sample.
+
+        Raises:
+            ValueError: As `summary`.
+        """
+        with recorded_states() as states:
+            predicted = self.predict(data)
+        network: Any = unwrap(self.model)
+        if why_no_states(network) is not None or len(states) != len(network.blocks):
+            return predicted, self.summary(data)  # compiled, or an error
+        rows = pool_states(network, states)
+        if self.conditions and isinstance(data, Data):
+            rows = torch.cat([rows, self._encode_conditions(data).to(rows.dtype)], 1)
+        return predicted, rows
 
     @torch.no_grad()
     def summary(self, data: Data | Tensor) -> Tensor:

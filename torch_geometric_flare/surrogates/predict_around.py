@@ -1,6 +1,5 @@
 """The prediction of a surrogate around a mesh, as arrays of a slice, box or cloud."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,10 +8,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._precision import narrow
+from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.mesh_sample import (
-    LEAST_SHARE,
     check_range,
+    judge_sample,
     read_sample,
+    warn_of_share,
 )
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
@@ -62,7 +63,7 @@ def predict_around(
     pos, outside = _check_site(
         torch.tensor(where.points, dtype=torch.float64) * scale, query
     )
-    inputs = mesh_io.find_features(where, query.features, around, scale=scale)
+    inputs = _features(query.features, where, sample.mesh, around, scale)
     if query.features:
         check_range(None, query.input_normalizer, query.features, inputs, name)
     points = Data(query_pos=torch.from_numpy(narrow(pos.numpy())))
@@ -71,13 +72,14 @@ def predict_around(
     device = surrogate.target_normalizer.shift.device
     encoder = cast("QuerySurrogate", sample.surrogate)  # the same, or with weights
     state = encoder.encode(sample.data)
+    verdict = judge_sample(sample, state.pooled() if sample.is_judged else None)
     predicted = surrogate.predict_at(state, points.to(device)).cpu()
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values at {name} that are not finite")
     inside = mesh_io.points_inside(sample.mesh, where.points)
     if inside is not None:
         predicted[torch.from_numpy(inside)] = torch.nan
-    notes = sample_notes(sample)
+    notes = sample_notes(sample, verdict)
     notes["points_inside"] = (
         "not known: the body is not a closed surface"
         if inside is None
@@ -86,6 +88,24 @@ def predict_around(
     values = query.split(predicted)
     add_fields(where, query.fields, values, "point", notes, name, outside=outside)
     return where
+
+
+def _features(
+    features: Fields,
+    where: Any,
+    body: Any,
+    constants: Mapping[str, Sequence[float]],
+    scale: float,
+) -> dict[str, Tensor]:
+    """Return the named inputs of query points, distances to the body among them."""
+    from torch_geometric_flare import mesh_io
+
+    held = {*constants, *where.point_data, *where.field_data}
+    missing = tuple(f for f in features if not {f.name, f.array} & held)
+    made = mesh_io.distance_features(body, where.points, missing, scale)
+    others = tuple(feature for feature in features if feature.name not in made)
+    found = made | mesh_io.find_features(where, others, constants, scale=scale)
+    return {feature.name: found[feature.name] for feature in features}
 
 
 def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
@@ -117,11 +137,5 @@ def _check_site(pos: Tensor, query: NormalizedPoints) -> tuple[Tensor, Tensor]:
             f"model was trained on {describe_box(lower, upper)}: give points in that "
             "box, or scale=FACTOR for other units of length"
         )
-    share = inside.double().mean().item()
-    if share < LEAST_SHARE:
-        warnings.warn(
-            f"only {share:.0%} of the place lies in the box that the model was trained "
-            "on: expect large errors outside of it",
-            stacklevel=4,
-        )
+    warn_of_share(inside, "the place")
     return pos, ~inside

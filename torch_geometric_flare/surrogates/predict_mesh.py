@@ -9,7 +9,11 @@ from torch import Tensor
 
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.calibration import band
-from torch_geometric_flare.surrogates.mesh_sample import MeshSample, read_sample
+from torch_geometric_flare.surrogates.mesh_sample import (
+    MeshSample,
+    judge_sample,
+    read_sample,
+)
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _PREDICTED = "predicted by"
@@ -19,13 +23,18 @@ def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
     sample = read_sample(surrogate, mesh, **options)
     surrogate, data = sample.surrogate, sample.data
-    predicted = surrogate.predict(data)
+    summary = None
+    if sample.is_judged:
+        predicted, summary = surrogate.predict_with_summary(data)
+    else:
+        predicted = surrogate.predict(data)
+    verdict = judge_sample(sample, summary)
     if not predicted.isfinite().all():
         raise ValueError(
             f"the model predicts values on {sample.name} that are not finite"
         )
     values, bands = surrogate.split(predicted), {}
-    notes = sample_notes(sample)
+    notes = sample_notes(sample, verdict)
     if surrogate.calibration is not None:
         bands = surrogate.split(band(surrogate, data, predicted, "marginal"))
         notes["band_level"] = f"{surrogate.calibration.level:g}"
@@ -42,12 +51,12 @@ def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     return sample.mesh
 
 
-def sample_notes(sample: MeshSample) -> dict[str, str]:
+def sample_notes(sample: MeshSample, verdict: str) -> dict[str, str]:
     """Return what the field data say of any prediction by a mesh."""
     return {
         "provenance": _provenance(sample.surrogate),
         "weights": sample.weights,
-        "guard": sample.verdict,
+        "guard": verdict,
     }
 
 

@@ -289,8 +289,8 @@ class QuerySurrogate(Surrogate):
             mesh: The geometry, as for `Surrogate.predict_mesh`.
             at: Where to predict, in the unit of the mesh: a `mesh_io.QuerySite`, its
                 text, such as `"slice:y=0"`, or a PyVista mesh, for its points. Features
-                of query points are arrays of it, or computed from it, as of
-                `mesh_io.find_features`.
+                of query points are arrays of it, or computed: distances to `mesh` as of
+                `mesh_io.distance_features`, others as of `mesh_io.find_features`.
             **options: Those of `Surrogate.predict_mesh`; `location` is that of the
                 source points, and `constants` may hold features of query points.
 
@@ -304,7 +304,7 @@ class QuerySurrogate(Surrogate):
             TypeError: If `mesh` or `at` is neither a file nor one mesh.
             ValueError: As `Surrogate.predict_mesh`, for either; also if `at` is no
                 place, does not fit the dimension or lies far from the box of the
-                training.
+                training, or distances are needed and `mesh` is not a closed surface.
 
         Warns:
             UserWarning: As `Surrogate.predict_mesh`, for either.

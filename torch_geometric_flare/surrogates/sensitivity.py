@@ -226,7 +226,7 @@ def _write(
         sample.fields,
         {field: values.detach() for field, values in fields.items()},
         sample.location,
-        sample_notes(sample),
+        sample_notes(sample, sample.guard),
         sample.name,
         outside=sample.outside,
     )

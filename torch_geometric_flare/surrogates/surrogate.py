@@ -114,7 +114,9 @@ class Surrogate(NormalizedModel):
                 trained, or at the points if that is not known.
             constants: For a condition, or a feature that is the same everywhere, one
                 number per channel; see `mesh_io.find_conditions` and
-                `mesh_io.find_features`.
+                `mesh_io.find_features`. Those that neither this nor the field data of
+                a file give are taken from `cases.csv` beside it, see
+                `mesh_io.add_case`.
             scale: Units of the training in one unit of length of the mesh. The copy
                 keeps the coordinates of the mesh.
             arrays: Fields and features, by name, that this mesh has under other names,
@@ -125,9 +127,9 @@ class Surrogate(NormalizedModel):
                 nearest neighbours. The field data of the copy say what was taken, as
                 `weights`.
             guard: Where the surrogate has a guard, see `fit_guard`: `"warn"` or
-                `"error"` for a mesh that is not like the training samples, or `"off"`,
-                which saves half the time. The field data of the copy say what it found,
-                as `guard`.
+                `"error"` for a mesh that is not like the training samples, or `"off"`.
+                The states that it compares are gathered during the prediction. The
+                field data of the copy say what it found, as `guard`.
 
         Returns:
             A `pyvista.PolyData` or `pyvista.UnstructuredGrid`.

@@ -17,7 +17,7 @@ from torch_geometric_flare.nn.checks import check_grid, check_heads, check_posit
 from torch_geometric_flare.nn.dense.residual_mlp import reset_truncated
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_scoring
 from torch_geometric_flare.nn.mixer import PointMixer
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents, record_state
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -121,6 +121,7 @@ class _SliceAttention(nn.Module):
         """
         weights = self.slice_weights(point)
         state = distributed_merge(ragged_sum_encode(weights, feature, layout), group)
+        record_state(state)
         (token,) = self.process(state)
         return ragged_sum_decode(weights, token, layout)
 

@@ -39,7 +39,11 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
 from torch_geometric_flare.nn.initialization import Init, check_init, reset_latents
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import (
+    RECORD,
+    Latents,
+    record_state,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -249,6 +253,7 @@ class FLAREConv(PointMixer):
         q = self._queries(k, layout.u)
         state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
         state = distributed_merge(state, group)
+        record_state(state)
         z = self.process(state)[0].to(k.dtype)
         y = ragged_flare_decode(q, k, z, layout, scale=self.scale)
         return self._merge_heads(y), state
@@ -261,6 +266,8 @@ class FLAREConv(PointMixer):
             return self.mix_with_state(x, layout, group)[0]
         k, v = self._keys(x), self._values(x)
         q = self._queries(k, layout.u)
+        if not torch.compiler.is_compiling() and RECORD.get() is not None:
+            record_state(ragged_flare_encode(q, k, v, layout, scale=self.scale))
         if self.modulation is not None:
             y = ragged_flare_attention(q, k, v, layout, scale=self.scale)
         else:

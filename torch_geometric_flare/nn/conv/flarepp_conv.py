@@ -30,7 +30,11 @@ from torch_geometric_flare.nn.dense.lazy import (
 from torch_geometric_flare.nn.dense.residual_mlp import reset_linear
 from torch_geometric_flare.nn.layout import Batch
 from torch_geometric_flare.nn.mixer import PointMixer, Role
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import (
+    RECORD,
+    Latents,
+    record_state,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -187,9 +191,13 @@ class FLAREPPConv(PointMixer):
         q = self.process(state)[0].to(k.dtype)
         if group is None:
             y = ragged_flare_attention(q, k, v, layout, scale=self.score_scale)
-        else:
+        recording = not torch.compiler.is_compiling() and RECORD.get() is not None
+        if group is not None or recording:
             state = ragged_flare_encode(q, k, v, layout, scale=self.score_scale)
-            z = distributed_merge(state, group).value.to(k.dtype)
+            state = distributed_merge(state, group)
+            record_state(state)
+        if group is not None:
+            z = state.value.to(k.dtype)
             y = ragged_flare_decode(q, k, z, layout, scale=self.score_scale)
         return self._merge_heads(y)
 

@@ -15,7 +15,7 @@ from torch_geometric_flare.nn.backbone import Backbone
 from torch_geometric_flare.nn.checks import check_heads, check_positive
 from torch_geometric_flare.nn.dense.latent_block import LatentBlock
 from torch_geometric_flare.nn.dense.residual_mlp import ResidualMLP
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents, record_state
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -181,6 +181,7 @@ class _ModeStage(nn.Module):
         """Run all on all points of this process at once."""
         scores = self._scores(x)
         state = distributed_merge(self._encode(scores, x, layout), group)
+        record_state(state)
         return self._decode(self.process(state), scores, layout)
 
     def _scores(self, x: Tensor) -> Tensor:

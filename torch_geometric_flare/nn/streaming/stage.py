@@ -1,8 +1,11 @@
 """Layers whose points see each other through a state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar
 
+import torch
 from torch import Tensor
 
 from torch_geometric_flare.functional import PointBatch, State, distributed_merge
@@ -14,6 +17,30 @@ Latents = tuple[Tensor, ...]
 """What decoding needs of a batch: tensors of which each graph has a row."""
 
 R = TypeVar("R")
+
+RECORD: ContextVar[list[Any] | None] = ContextVar("RECORD", default=None)
+"""Where `recorded_states` collects; `None` outside of it."""
+
+
+@contextmanager
+def recorded_states() -> Iterator[list[Any]]:
+    """Collect the state that decoding starts from, of every stage that runs.
+
+    Only this thread's stages are collected, and none of a compiled network.
+    """
+    states: list[Any] = []
+    token = RECORD.set(states)
+    try:
+        yield states
+    finally:
+        RECORD.reset(token)
+
+
+def record_state(state: Any) -> None:
+    """Add a state to those that are collected, if they are."""
+    # A compiled network records nothing.
+    if not torch.compiler.is_compiling() and (states := RECORD.get()) is not None:
+        states.append(state)
 
 
 class Stage(Protocol):
@@ -87,7 +114,10 @@ def run_stage(
     """
     latents: Latents = ()
     for _ in range(num_encodes):
-        latents = process(encode(latents), latents)
+        state = encode(latents)
+        latents = process(state, latents)
+    if not torch.compiler.is_compiling() and RECORD.get() is not None:
+        record_state(state)
     return decode(latents)
 
 

@@ -1,0 +1,91 @@
+"""How far points are from a body, and in which direction."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvista as pv
+import torch
+import vtk
+from torch import Tensor
+
+from torch_geometric_flare.fields import Field, Fields
+from torch_geometric_flare.mesh_io.inside import closed_surface
+
+Array = npt.NDArray[np.float64]
+
+_ON_IT = 1e-9  # share of the size of the body
+
+
+def surface_distance(mesh: Any, points: npt.NDArray[Any]) -> tuple[Array, Array]:
+    r"""Return the signed distance of points to a closed surface, and its gradient.
+
+    By VTK's implicit distance, exact for a surface of triangles.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+        points: The points, [N, 3].
+
+    Returns:
+        The distances, [N], negative inside, and unit vectors in which they grow, [N,
+        3]: away from the closest point outside, towards it inside, and the normal on
+        the surface.
+
+    Raises:
+        ValueError: If the mesh is no closed surface, which has no inside.
+    """
+    surface = closed_surface(mesh)
+    if surface is None:
+        raise ValueError(
+            "the mesh is not a closed surface, so that no signed_distance to it can be "
+            "computed: close it, or give the distance at each point"
+        )
+    points = np.ascontiguousarray(points, np.float64)
+    implicit = vtk.vtkImplicitPolyDataDistance()
+    implicit.SetInput(surface)
+    values = vtk.vtkDoubleArray()
+    implicit.FunctionValue(pv.convert_array(points), values)
+    distance = np.array(pv.convert_array(values), np.float64)
+    cells, closest = surface.find_closest_cell(points, return_closest_point=True)
+    low, high = np.reshape(surface.bounds, (3, 2)).T
+    on_it = np.abs(distance) <= _ON_IT * np.linalg.norm(high - low)
+    direction = (points - closest) / np.where(on_it, 1.0, distance)[:, None]
+    normals = surface.compute_normals(
+        point_normals=False, auto_orient_normals=False, consistent_normals=False
+    ).cell_data["Normals"]
+    direction[on_it] = normals[cells[on_it]]
+    return distance, direction
+
+
+def distance_features(
+    mesh: Any, points: npt.NDArray[Any], wanted: Fields, scale: float = 1.0
+) -> dict[str, Tensor]:
+    """Return the named inputs that are distances of points to a body.
+
+    These are `signed_distance`, of one channel, and `distance_direction`, of three,
+    see `surface_distance`.
+
+    Args:
+        mesh: A mesh of `read_mesh`.
+        points: The points, [N, 3], in the unit of the mesh.
+        wanted: Inputs of a model, of which others are passed over.
+        scale: Units of the training in one unit of length of the mesh.
+
+    Returns:
+        The inputs by name, [N, C] each, in float32.
+
+    Raises:
+        ValueError: If one is wanted and the mesh is no closed surface.
+    """
+    known = (Field("signed_distance"), Field("distance_direction", 3))
+    asked = {(field.name, field.channels) for field in wanted}
+    names = [f.name for f in known if (f.name, f.channels) in asked]
+    if not names:
+        return {}
+    distance, direction = surface_distance(mesh, points)
+    columns = scale * distance[:, None], direction
+    return {
+        field.name: torch.tensor(column, dtype=torch.float32)
+        for field, column in zip(known, columns, strict=True)
+        if field.name in names
+    }
