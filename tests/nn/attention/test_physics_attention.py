@@ -241,13 +241,13 @@ def test_repr():
         ),
         (
             lambda: PhysicsAttention(8)(torch.rand(5, 8), PointBatch.from_sizes([4])),
-            "lays out 4 points but x has 5 rows",
+            "has 4 points but x has 5 rows",
         ),
         (
             lambda: PhysicsAttention(8)(
                 torch.rand(4, 8), PointBatch.from_sizes([4]), 2
             ),
-            "lays out 1 graphs but batch_size is 2",
+            "has 1 graphs but batch_size is 2",
         ),
     ],
 )

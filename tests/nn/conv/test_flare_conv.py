@@ -143,7 +143,7 @@ def test_layout_instead_of_batch_vector():
     assert layout.order is not None
     y = layout.unsort(conv(layout.sort(x), layout))
     torch.testing.assert_close(y, conv(x, batch))
-    with pytest.raises(ValueError, match="lays out 1835 points but x has 5 rows"):
+    with pytest.raises(ValueError, match="has 1835 points but x has 5 rows"):
         conv(x[:5], layout)
 
 
