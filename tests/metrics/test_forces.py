@@ -277,7 +277,7 @@ def test_what_moments_and_shear_refuse():
         force_coefficients(*arguments, shear_stress=shear, **REFERENCE)
     with pytest.raises(ValueError, match=r"total_area has shape \(2,\), expected \(1,"):
         force_coefficients(*arguments, total_area=torch.ones(2), **REFERENCE)
-    with pytest.raises(ValueError, match=r"total_area=0.0 and areas of \[6.0\]"):
+    with pytest.raises(ValueError, match=r"total_area=0.0 and cell areas \[6.0\]"):
         force_coefficients(*arguments, total_area=0.0, **REFERENCE)
 
 

@@ -44,7 +44,7 @@ def simulated_cars(selection: Selection) -> Splits:
 def official_cars(selection: Selection) -> Splits:
     """Return DrivAerML, by default the pressure at 40,000 points.
 
-    The pressure is normalised by the papers' statistics, wall shear stress by those of
+    The pressure is normalized by the papers' statistics, wall shear stress by those of
     the training split.
 
     Args:

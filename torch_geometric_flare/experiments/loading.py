@@ -22,7 +22,7 @@ from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import Normalizer
 
 Statistics = Callable[[Sequence[Data], Fields], Normalizer | None]
-"""From a training split and its features to the normaliser of `x`."""
+"""From a training split and its features to the normalizer of `x`."""
 
 
 def load_simulated(
@@ -36,9 +36,9 @@ def load_simulated(
 ) -> Splits:
     """Return simulated splits, held in memory.
 
-    Targets, features and conditions are normalised by their mean and deviation over the
+    Targets, features and conditions are normalized by their mean and deviation over the
     training split, coordinates by the simulator's box. Samples lie at the points of a
-    mesh or grid. Query points of a simulator are normalised likewise, their
+    mesh or grid. Query points of a simulator are normalized likewise, their
     coordinates from its box to [-1, 1].
 
     Args:
@@ -48,7 +48,7 @@ def load_simulated(
         num_train: Samples to train on, unless the selection says otherwise.
         num_test: Samples to test on, likewise.
         default_fields: Names of the targets, likewise; all by default.
-        input_statistics: What normalises `x`; by default `feature_statistics`.
+        input_statistics: What normalizes `x`; by default `feature_statistics`.
 
     Raises:
         ValueError: If the simulator has no such fields.
@@ -100,7 +100,7 @@ def load_simulated(
 def _query_points(
     dataset: SimulatedDataset, train: Sequence[Data]
 ) -> QueryPoints | None:
-    """Return what normalises the query points of simulated samples, if any."""
+    """Return what normalizes the query points of simulated samples, if any."""
     if not dataset.query_fields:
         return None
     dimension, bounds = train[0].query_pos.size(1), dataset.query_coordinate_bounds
@@ -129,14 +129,14 @@ def load_official(
 ) -> Splits:
     """Return the splits `"train"` and `"test"` of a published data set.
 
-    Targets are normalised by their mean and deviation over the training split. Samples
+    Targets are normalized by their mean and deviation over the training split. Samples
     lie at the points of a mesh or grid.
 
     Args:
         open_split: Returns the data set of a split.
         selection: Which data; its `num_points` and `fields` are for `open_split`.
         available: Fields of the data set, of which those of the selection must be.
-        input_statistics: What normalises `x`; by default `feature_statistics`.
+        input_statistics: What normalizes `x`; by default `feature_statistics`.
         coordinate_normalizer: That with which the data set has made `x` of `pos`.
 
     Raises:
@@ -163,7 +163,7 @@ def load_official(
 
 
 def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:
-    """Return the normaliser of `x` that leaves coordinates alone.
+    """Return the normalizer of `x` that leaves coordinates alone.
 
     Args:
         train: The training split.
@@ -178,7 +178,7 @@ def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | 
 
 
 def coordinate_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:
-    """Return the normaliser of all of `x` by its mean and deviation.
+    """Return the normalizer of all of `x` by its mean and deviation.
 
     Args:
         train: The training split.
@@ -188,11 +188,11 @@ def coordinate_statistics(train: Sequence[Data], features: Fields) -> Normalizer
 
 
 def fit_input_normalizer(recipe: Recipe, splits: Splits) -> Normalizer | None:
-    """Return the normaliser of `x` that a recipe asks for, of the training split alone.
+    """Return the normalizer of `x` that a recipe asks for, of the training split alone.
 
     Args:
         recipe: Its `coordinates` say how to encode the coordinates.
-        splits: Their own normaliser encodes the features, and the coordinates too where
+        splits: Their own normalizer encodes the features, and the coordinates too where
             the recipe leaves them as given.
     """
     given = splits.input_normalizer

@@ -31,7 +31,7 @@ def simulated_parts(selection: Selection) -> Splits:
     """Return simulated parts: 600 to train on, 50 to test on.
 
     They fill a small part of the box that scales the coordinates, so the network is
-    given coordinates in millimetres, the size of a voxel, about their mean; and beside
+    given coordinates in millimeters, the size of a voxel, about their mean; and beside
     them `SurfaceDistance`, since what a part does hangs on overhangs a millimetre wide.
 
     Args:
@@ -46,12 +46,12 @@ def simulated_parts(selection: Selection) -> Splits:
     return replace(
         splits,
         features=features,
-        input_normalizer=_millimetres(splits.train, features),
+        input_normalizer=_millimeters(splits.train, features),
     )
 
 
-def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:
-    """Return the normaliser of scaled coordinates to millimetres about their mean.
+def _millimeters(train: Sequence[Data], features: Fields) -> Normalizer:
+    """Return the normalizer of scaled coordinates to millimeters about their mean.
 
     Features keep their numbers.
     """

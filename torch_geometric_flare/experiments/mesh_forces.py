@@ -84,5 +84,5 @@ def _point(text: str) -> list[float]:
     try:
         x, y, z = (float(value) for value in text.split(","))
     except ValueError:
-        raise ValueError(f"--moments-about {text}: give X,Y,Z in metres") from None
+        raise ValueError(f"--moments-about {text}: give X,Y,Z in meters") from None
     return [x, y, z]

@@ -20,7 +20,7 @@ _FIXED = "the grid in a pipe has 129 × 129 points"
 def simulated_pipes(selection: Selection) -> Splits:
     """Return simulated pipes: 400 to train on, 50 to test on.
 
-    Coordinates are normalised by their statistics over the training split. With
+    Coordinates are normalized by their statistics over the training split. With
     conditions, the logarithm of the viscosity is drawn evenly between those of 0.002
     and 0.01.
 
@@ -40,7 +40,7 @@ def simulated_pipes(selection: Selection) -> Splits:
 def official_pipes(selection: Selection) -> Splits:
     """Return the official set: 1,000 pipes to train on, 200 to test on.
 
-    Coordinates are normalised by their statistics over the training split.
+    Coordinates are normalized by their statistics over the training split.
 
     Args:
         selection: Which of it.

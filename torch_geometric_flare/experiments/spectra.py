@@ -103,7 +103,7 @@ def spectrum_command_line(
         plot_spectra(
             [one.values[0] for one in after],
             [one.values[0] for one in before],
-            title=f"{case.title} (grey: before the training)",
+            title=f"{case.title} (gray: before the training)",
         ).savefig(folder / f"spectrum_{case.name}.png", dpi=130)
         results[case.name] = _blocks(before, after)
         _tell(case, results[case.name])

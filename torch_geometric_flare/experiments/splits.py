@@ -111,7 +111,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Samples to train, to validate and to test on, and what normalises them.
+    """Samples to train, to validate and to test on, and what normalizes them.
 
     Args:
         train: Training split; samples with `x`, `pos` and `y`.
@@ -130,7 +130,7 @@ class Splits:
             without `weight` have points that were spread evenly.
         conditions: What the columns of `u` of the samples are.
         condition_normalizer: Of all columns of `u`.
-        query: What normalises the query points, where samples have any.
+        query: What normalizes the query points, where samples have any.
     """
 
     train: Sequence[Data]
@@ -164,7 +164,7 @@ class Splits:
     def with_features(self, names: Sequence[str]) -> "Splits":
         """Return splits whose input has further features.
 
-        They are normalised by their mean and deviation over the training split.
+        They are normalized by their mean and deviation over the training split.
 
         Args:
             names: Quantities that the samples hold per point, such as `"normal"`.

@@ -254,7 +254,8 @@ class PointMixer(nn.Module):
     def _check_one_encode(self, remedy: str) -> None:
         if self.num_encodes != 1:
             raise ValueError(
-                f"{type(self).__name__} encodes {self.num_encodes} times and {remedy}"
+                f"{type(self).__name__} encodes {self.num_encodes} times, so it "
+                f"{remedy}"
             )
 
     def _layout(

@@ -119,7 +119,7 @@ def compare_with_baselines(
 ) -> Comparison:
     """Measure a surrogate on all points of each test sample, beside two baselines.
 
-    The most similar sample is found by the model's input: the normalised coordinates,
+    The most similar sample is found by the model's input: the normalized coordinates,
     and the features beside them. Its fields are carried over to the nearest points, at
     query points by the input there.
 

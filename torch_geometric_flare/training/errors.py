@@ -1,4 +1,4 @@
-"""The relative errors that training minimises and reports."""
+"""The relative errors that training minimizes and reports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -95,7 +95,7 @@ def streams(
 
     Returns:
         For each set: the prefix of its field names, the points with their true fields
-        as `y`, and their names, units and normalisers.
+        as `y`, and their names, units and normalizers.
     """
     sets: list[tuple[str, Data, NormalizedPoints]] = [("", data, surrogate)]
     if isinstance(surrogate, QuerySurrogate):

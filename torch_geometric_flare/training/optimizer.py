@@ -37,7 +37,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         weight_decay: The decay of the first group.
 
     Returns:
-        Two groups for a `torch.optim` optimiser, the second with a decay of zero; an
+        Two groups for a `torch.optim` optimizer, the second with a decay of zero; an
         empty group is left out. A parameter that several modules share is exempt if one
         of them exempts it.
 

@@ -256,7 +256,7 @@ class PointBatchSampler(Sampler[list[Key]]):
     batches that takes depends on the order, but a schedule of the learning rate must
     know it beforehand. So the number is fixed: the median of some random orders, or
     what the order from the largest sample to the smallest needs if that is more. An
-    epoch whose order needs more tries orders that lean more and more towards the
+    epoch whose order needs more tries orders that lean more and more toward the
     latter, which fits; one that needs fewer has its fullest batches halved.
 
     The sampler takes the place of a loader's `sampler`, with `batch_size=None`, so that

@@ -230,7 +230,7 @@ def test_repr():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: PhysicsAttention(10, heads=4), "heads=4 does not divide"),
+        (lambda: PhysicsAttention(10, heads=4), "heads=4"),
         (lambda: PhysicsAttention(8, heads=0), "heads is 0"),
         (lambda: PhysicsAttention(8, num_slices=0), "num_slices is 0"),
         (lambda: PhysicsAttention(8, head_channels=0), "head_channels is 0"),
