@@ -107,9 +107,7 @@ def test_a_batch_is_its_samples():
     found = transform(Batch.from_data_list(samples))
     assert found.edge_index.equal(expected.edge_index)
     plain = Batch.from_data_list([Data(**data.to_dict()) for data in samples])
-    with pytest.raises(
-        ValueError, match="use datasets.MeshData"
-    ):
+    with pytest.raises(ValueError, match="use datasets.MeshData"):
         transform(plain)
 
 

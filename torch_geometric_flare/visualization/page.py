@@ -31,12 +31,29 @@ h1 { font-size: 1.3rem; margin: 0; }
 figure { margin: 0; min-width: 0; }
 figcaption { text-align: center; }
 """
-_PAGE = """\ <!doctype html> <html lang="en"> <head> <meta charset="utf-8"> <meta
-name="viewport" content="width=device-width, initial-scale=1"> <title>{title}</title>
-<style> {style}</style> </head> <body> <h1>{title}</h1> <p>{note}</p> <div
-class="panels"> {body} </div> {place} <script> // The first figures are drawn before the
-layout of the others is known. window.addEventListener("load", () =>
-window.dispatchEvent(new Event("resize"))); </script> </body> </html>
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{note}</p>
+<div class="panels">
+{body}
+</div>
+{place}
+<script>
+// The first figures are drawn before the others take their share of the width.
+window.addEventListener("load", () => window.dispatchEvent(new Event("resize")));
+</script>
+</body>
+</html>
 """
 
 
