@@ -46,7 +46,7 @@ class StepTimer(Callback):
     Attributes:
         steps: Number of training steps so far.
         seconds: Time of these steps.
-        peak_memory: Peak memory so far, in bytes, of any process of the training; `None`
+        peak_memory: Peak memory in bytes so far of any process of the training; `None`
             if the system does not provide it.
         device: Device of the training.
     """
