@@ -273,12 +273,6 @@ class PointBatch:
         return {}
 
     def _build_chunks(self, chunk_size: int) -> list["PointChunk"]:
-        for name, tensor in (("weight", self.weight), ("u", self.u)):
-            if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
-                raise ValueError(
-                    f"{name} requires a gradient, which chunk_size does not support: "
-                    f"pass {name}.detach(), or chunk_size=None"
-                )
         chunks = []
         layouts: dict[tuple[int | None, ...], PointBatch] = {}
         weight = None if self.weight is None else self.unsort(self.weight)
