@@ -65,7 +65,7 @@ def test_edges_that_fit():
             torch.ones(4),
             r"w has shape \(4,\), .*\(5,\)",
         ),
-        (torch.zeros(2, 5).long(), 3, torch.ones(5, 2), r"expected \(5, 3\): a row"),
+        (torch.zeros(2, 5).long(), 3, torch.ones(5, 2), r"expected \(5, 3\): one row"),
     ],
 )
 def test_edges_that_do_not_fit(edge_index, channels, feature, message):
