@@ -394,10 +394,10 @@ def test_no_head_or_no_channel(shape):
 def test_tensors_of_other_layouts_get_a_sentence(convert):
     q, k, v = draw((700,), dtype=torch.float32)
     layout = PointBatch.from_sizes((700,))
-    with pytest.raises(ValueError, match=r"v is a tensor of layout .* v.to_dense\(\)"):
+    with pytest.raises(ValueError, match=r"v .* layout .* v.to_dense\(\)"):
         ragged_flare_attention(q, k, convert(v), layout)
     points = [dense(t).contiguous() for t in (k, v)]
-    with pytest.raises(ValueError, match=r"k is a tensor of layout .* k.to_dense\(\)"):
+    with pytest.raises(ValueError, match=r"k .* layout .* k.to_dense\(\)"):
         flare_attention(q, convert(points[0]), points[1])
-    with pytest.raises(ValueError, match=r"x is a tensor of layout .* x.to_dense\(\)"):
+    with pytest.raises(ValueError, match=r"x .* layout .* x.to_dense\(\)"):
         FLAREConv(4, heads=2)(convert(torch.randn(10, 4)))

@@ -78,7 +78,7 @@ def test_shapes_that_do_not_agree_are_refused():
         ((q.transpose(0, 1), k, v, layout), "q has shape"),
         ((q[..., :2], k, v, layout), "q has shape"),
         ((q, k, v[:10], layout), "v has shape"),
-        ((q, k, v, PointBatch.from_sizes((701,))), "the layout is of 701 points"),
+        ((q, k, v, PointBatch.from_sizes((701,))), "layout has 701 points"),
     ):
         for function in (ragged_flare_attention, ragged_flare_encode):
             with pytest.raises(ValueError, match=message):

@@ -165,7 +165,7 @@ def test_options_that_flare_has_not_are_named():
     assert "out_proj_norm=False" in found
     for mlp in ("blocks.0.mlp", "blocks.0.att.k_proj"):
         found = refused(lambda state, mlp=mlp: widen(state, mlp))
-        assert f"{mlp} is 16 wide inside, which is an MLP ratio of 2" in found
+        assert f"{mlp} has a hidden width of 16, an MLP ratio of 2" in found
     found = refused(lambda state: drop(state, r"att.v_proj.fcs.2"))
     assert "k_proj.* has depth 3 and blocks.0.att.v_proj.* 2" in found
     found = refused(lambda state: None, qk_norm=True)

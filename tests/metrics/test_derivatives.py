@@ -89,9 +89,9 @@ def test_what_does_not_fit():
     batch = torch.tensor([0] * 9 + [1] * 3)
     with pytest.raises(ValueError, match=r"the graphs have \[9, 3\] points"):
         relative_l2_of_derivatives(ones, ones, (3, 3), batch)
-    with pytest.raises(ValueError, match=r"grid is \(2, 6\): without 3 points"):
+    with pytest.raises(ValueError, match=r"grid is \(2, 6\)"):
         relative_l2_of_derivatives(ones, ones, (2, 6))
-    with pytest.raises(ValueError, match="they must agree"):
+    with pytest.raises(ValueError, match="pred has shape .* and target"):
         relative_l2_of_derivatives(ones, ones.unsqueeze(1), (3, 4))
     with pytest.raises(ValueError, match=r"target is zero .* graphs \[0\]"):
         relative_l2_of_derivatives(ones, 0 * ones, (3, 4))
@@ -100,5 +100,5 @@ def test_what_does_not_fit():
 def test_grids_of_a_batch_are_refused():
     field = torch.rand(32)
     batch = torch.arange(2).repeat_interleave(16)
-    with pytest.raises(ValueError, match=r"of a batch pass data.grid\[0\]"):
+    with pytest.raises(ValueError, match=r"data.grid\[0\]"):
         relative_l2_of_derivatives(field, field, [(4, 4), (4, 4)], batch)

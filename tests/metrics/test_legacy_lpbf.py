@@ -21,10 +21,10 @@ def test_one_number_per_graph_and_no_relative_error():
     scale, shift = 0.34213, 0.45099
     expected = torch.tensor([scale / shift, scale / (scale + shift)])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
-    with pytest.raises(ValueError, match="must agree"):
+    with pytest.raises(ValueError, match="pred has shape .* and target"):
         legacy_lpbf_error(target, target[:2])
 
 
 def test_one_channel_alone():
-    with pytest.raises(ValueError, match=r"shape \(5, 3\).*z-displacement alone"):
+    with pytest.raises(ValueError, match=r"shape \(5, 3\).*z-displacement"):
         legacy_lpbf_error(torch.rand(5, 3), torch.rand(5, 3))

@@ -23,5 +23,5 @@ def test_graphs_without_a_norm_are_named_once():
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_areas_that_are_none(value):
-    with pytest.raises(ValueError, match="area has values that are negative or not"):
+    with pytest.raises(ValueError, match="area has negative or non-finite"):
         squared_error(torch.ones(2), torch.ones(2), torch.tensor([1.0, value]))

@@ -61,7 +61,7 @@ def test_a_layout_in_place_of_a_batch_vector(sizes, chunk_size):
     batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     y = layout.unsort(model(layout.sort(x), layout))
     torch.testing.assert_close(y, model(x, batch))
-    with pytest.raises(ValueError, match="batch lays out .* points but x has 3 rows"):
+    with pytest.raises(ValueError, match="batch has .* points but x has 3 rows"):
         model(x[:3], layout)
 
 

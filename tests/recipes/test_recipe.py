@@ -85,9 +85,9 @@ def test_arguments_that_the_class_does_not_take_are_refused():
         replace(FLARE_PAPER, model_class=Pointwise, model={"heads": 8})
     with pytest.raises(ValueError, match="'hidden_channels', which Pointwise does not"):
         replace(FLARE_PAPER, model_class=Pointwise)
-    with pytest.raises(ValueError, match="'num_latent', which FLARE does not take"):
+    with pytest.raises(ValueError, match="'num_latent', which FLARE does not accept"):
         replace(FLARE_PAPER, model={"num_latent": 8})
-    with pytest.raises(ValueError, match="'in_channels', which build takes"):
+    with pytest.raises(ValueError, match="'in_channels', which"):
         replace(FLARE_PAPER, model={"in_channels": 8})
     recipe = Recipe(model_class=Anything, model={"depth": 2, "colour": "red"})
     assert recipe.build(3, 1).options == {"colour": "red"}
@@ -178,7 +178,7 @@ def test_values_out_of_range_are_refused(name, value):
 
 
 def test_betas_out_of_range_are_refused():
-    with pytest.raises(ValueError, match=r"betas\[1\] must lie in \[0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match=r"betas\[1\] must be in \[0, 1\), got 1.0"):
         Recipe(model_class=FLARE, betas=(0.9, 1.0))
 
 

@@ -56,7 +56,7 @@ def test_the_law_notices_a_wrong_gradient():
 
 
 def test_shards_must_be_all_points():
-    message = r"shards is \(3, 4\), expected 2 numbers that add up to the 8 points"
+    message = r"shards is \(3, 4\), expected 2 numbers that sum to the 8 points"
     with pytest.raises(ValueError, match=message):
         assert_point_parallel(Centred(True), 3, sizes=(8,), shards=(3, 4))
     with pytest.raises(ValueError, match="expected 3 numbers"):

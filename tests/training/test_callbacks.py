@@ -23,7 +23,7 @@ def test_decay_is_scaled_down_for_short_trainings(decay, num_steps, expected):
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="decay must lie"):
+    with pytest.raises(ValueError, match="decay must be in"):
         scaled_ema_decay(1.0, 10)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         scaled_ema_decay(0.5, 0)

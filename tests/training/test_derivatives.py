@@ -71,5 +71,5 @@ def test_samples_that_are_on_no_common_grid(module):
             derivative_errors(batch.x[:, :1], batch, fields)
     spread = sample(0)
     spread.group = object()
-    with pytest.raises(ValueError, match="spread over processes"):
+    with pytest.raises(ValueError, match="distributed over processes"):
         derivative_errors(spread.x[:, :1], spread, fields)

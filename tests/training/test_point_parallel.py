@@ -357,7 +357,7 @@ def try_in_vain(folder):
 def test_what_makes_no_sense_is_refused(tmp_path):
     for messages in run_processes(try_in_vain, 2, str(tmp_path)):
         assert "processes_per_sample=3 does not divide the 2 processes" in messages[0]
-        assert "Deaf.forward takes no group" in messages[1]
+        assert "Deaf.forward has no argument group" in messages[1]
         assert "a batch is a Tensor, expected torch_geometric.data.Data" in messages[2]
 
 

@@ -122,7 +122,7 @@ def test_processes_share_out_the_batches_of_an_epoch():
     ("arguments", "message"),
     [
         (([], 5, 0), "at least one"),
-        (([3, -1], 5, 0), "none negative"),
+        (([3, -1], 5, 0), "nonnegative"),
         (([3], 0, 0), "max_points is 0, expected a positive integer"),
         (([3], 5, -1), "negative"),
     ],
@@ -163,7 +163,7 @@ def test_sizes_come_from_the_index(samples):
     assert sample_sizes(Subset(stored, [4, 2])) == [31, 32]
     assert sample_sizes(OnDisk([4, 5, 6])) == [4, 5, 6]
     assert len(SurrogateDataModule(OnDisk([4, 5, 6]), max_points=9).train) == 3
-    with pytest.raises(ValueError, match="OnDisk does not tell the points"):
+    with pytest.raises(ValueError, match="OnDisk does not have the sizes"):
         sample_sizes(OnDisk())
 
 

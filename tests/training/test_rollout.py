@@ -129,7 +129,7 @@ def test_errors_of_each_sample_and_step():
 
 def test_bad_arguments():
     for noise in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="noise must be finite and not negative"):
+        with pytest.raises(ValueError, match="noise must be finite and nonnegative"):
             make_module(noise=noise)
     with pytest.raises(ValueError, match="derivative_weight is 0.1, but the loss of a"):
         make_module(derivative_weight=0.1)

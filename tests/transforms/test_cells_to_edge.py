@@ -107,9 +107,7 @@ def test_a_batch_is_its_samples():
     found = transform(Batch.from_data_list(samples))
     assert found.edge_index.equal(expected.edge_index)
     plain = Batch.from_data_list([Data(**data.to_dict()) for data in samples])
-    with pytest.raises(
-        ValueError, match="make samples with cells as datasets.MeshData"
-    ):
+    with pytest.raises(ValueError, match="use datasets.MeshData"):
         transform(plain)
 
 
@@ -119,8 +117,8 @@ def test_a_batch_is_its_samples():
         (None, r"the sample has no `cells`, only \['pos'\]"),
         (torch.tensor([0, 1]), r"cells has shape \(2,\) and type torch.int64"),
         (torch.ones(1, 3), "and type torch.float32, expected the points"),
-        (torch.tensor([[0, 1, 5]]), "names points from 0 to 5, but there are 5"),
-        (torch.tensor([[0, -1, 1]]), "names points from -1 to 1"),
+        (torch.tensor([[0, 1, 5]]), "refers to points from 0 to 5, but there are 5"),
+        (torch.tensor([[0, -1, 1]]), "refers to points from -1 to 1"),
         (torch.zeros(1, 7, dtype=torch.long), "no cell has 7 corners"),
     ],
 )

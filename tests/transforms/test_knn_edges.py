@@ -88,7 +88,7 @@ def test_what_is_refused():
         KNNEdges(0)
     with pytest.raises(ValueError, match=r"needs coordinates `pos` .* has \['x'\]"):
         KNNEdges()(Data(x=torch.rand(3, 2)))
-    with pytest.raises(ValueError, match="pos has values that are not finite"):
+    with pytest.raises(ValueError, match="pos has non-finite"):
         KNNEdges()(Data(pos=torch.tensor([[0.0], [torch.nan]])))
     assert repr(KNNEdges(4)) == "KNNEdges(k=4, force_undirected=False)"
 

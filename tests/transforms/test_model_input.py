@@ -55,7 +55,7 @@ def test_what_is_missing_is_named():
     "value", [torch.ones(2, 1), torch.ones(3, 2), torch.ones(2), torch.tensor(1.0), 1.0]
 )
 def test_a_feature_that_does_not_fit(value):
-    with pytest.raises(ValueError, match=r"'modulus' has the (shape|type) .*\(3, 1\)"):
+    with pytest.raises(ValueError, match=r"'modulus' has (shape|type) .*\(3, 1\)"):
         make_input(sample(modulus=value), (MODULUS,))
 
 

@@ -155,7 +155,7 @@ def test_what_is_no_statistic_is_refused():
         Normalizer.from_bounds([0.0], [1.0, 1.0])
     with pytest.raises(ValueError, match="must be finite"):
         Normalizer.gaussian([torch.tensor([[1.0], [float("inf")]])])
-    with pytest.raises(ValueError, match="hold 1 points"):
+    with pytest.raises(ValueError, match="have 1 points"):
         Normalizer.gaussian([torch.ones(1, 1)])
     with pytest.raises(
         ValueError, match=r"tensor 1 has shape \(2, 3\), expected \[N, 1"

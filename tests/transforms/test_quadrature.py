@@ -85,11 +85,11 @@ def test_areas_are_taken_as_they_are():
     assert weights.equal(area.flatten().float())
     with pytest.raises(ValueError, match=r"area has shape \(4,\), expected \(5,\)"):
         quadrature_weights(torch.rand(5, 2), torch.ones(4))
-    with pytest.raises(ValueError, match="area must be finite and not negative"):
+    with pytest.raises(ValueError, match="area must be finite and nonnegative"):
         quadrature_weights(torch.rand(1, 2), torch.tensor([torch.nan]))
 
 
 @pytest.mark.parametrize("point", [-1, 4])
 def test_cells_of_points_that_do_not_exist(point):
-    with pytest.raises(ValueError, match="cells names points from .* there are 4"):
+    with pytest.raises(ValueError, match="cells refers to points from .* there are 4"):
         quadrature_weights(torch.rand(4, 2), cells=torch.tensor([[0, 1, point]]))

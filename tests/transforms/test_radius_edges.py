@@ -108,7 +108,7 @@ def test_no_length(radius):
     ("data", "message"),
     [
         (Data(x=torch.rand(3, 2)), r"needs coordinates `pos` .* has \['x'\]"),
-        (Data(pos=torch.tensor([[torch.nan]])), "pos has values that are not finite"),
+        (Data(pos=torch.tensor([[torch.nan]])), "pos has non-finite"),
         (Data(pos=torch.rand(6, 2), grid=(2, 4)), r"grid is \(2, 4\), .* = 6 points"),
         (Data(pos=torch.rand(6, 2), area=torch.ones(5)), r"area has shape \(5,\)"),
         (Data(pos=torch.rand(2, 2), area=-torch.ones(2)), "area must be finite and"),
@@ -130,5 +130,5 @@ def test_area_given_to_a_batch():
     samples = [Data(pos=torch.rand(size, 2)) for size in (3, 4)]
     batch = Batch.from_data_list(samples)
     batch.area = torch.ones(7)
-    with pytest.raises(ValueError, match="area was given to a batch"):
+    with pytest.raises(ValueError, match="area was added to a batch"):
         RadiusEdges(0.5)(batch)

@@ -86,14 +86,14 @@ def test_errors():
     pos = torch.randn(6, 2)
     with pytest.raises(ValueError, match="^p must be between 0 and 1, got 2"):
         RandomMirror(1, p=2)
-    with pytest.raises(ValueError, match="^axis is 2, but pos has the shape"):
+    with pytest.raises(ValueError, match="^axis is 2, but pos has shape"):
         RandomMirror(2)(Data(pos=pos))
-    with pytest.raises(ValueError, match="^axis is 0, but pos has the shape None"):
+    with pytest.raises(ValueError, match="^axis is 0, but pos has shape None"):
         RandomMirror(0)(Data(x=pos))
     with pytest.raises(ValueError, match=r"grid=\(2, 4\) and 6 points"):
         RandomMirror(0)(Data(pos=pos, grid=(2, 4)))
     edges = torch.zeros(2, 1, dtype=torch.long)
-    with pytest.raises(ValueError, match="`edge_index`, which names points"):
+    with pytest.raises(ValueError, match="`edge_index`"):
         RandomMirror(0)(Data(pos=pos, grid=(2, 3), edge_index=edges))
 
 

@@ -208,7 +208,7 @@ def test_of_many_scattered_points_a_subset_is_drawn():
         ({"pos": torch.rand(204, 3)}, r"pos must have shape \[N, 2\]"),
         ({"truth": torch.rand(5)}, r"truth must have shape \[204, 1\], got \[5\]"),
         ({"truth": torch.full((204,), torch.nan)}, "truth must be finite"),
-        ({"grid": (12, 16)}, r"204 points together, got \(12, 16\)"),
+        ({"grid": (12, 16)}, r"204 points, got \(12, 16\)"),
         ({"grid": (1, 204)}, "at least 2 rows and columns"),
         ({"window": ((1, 0), (0, 1))}, "window must be"),
         ({"max_points": 0}, "max_points must be positive"),

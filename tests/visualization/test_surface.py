@@ -196,13 +196,13 @@ def test_without_normals_points_become_balls_that_touch():
     assert share_of_holes(image) < 0.01
 
 
-def test_neighbour_distance():
+def test_neighbor_distance():
     ticks = torch.arange(12.0) * 0.25
     grid = torch.cartesian_prod(ticks, ticks, ticks).numpy()
-    assert rendering._neighbour_distance(grid) == pytest.approx(0.25)
+    assert rendering._neighbor_distance(grid) == pytest.approx(0.25)
     doubled = np.concatenate((grid, grid))
-    assert rendering._neighbour_distance(doubled) == pytest.approx(0.25)
-    assert rendering._neighbour_distance(np.zeros((3, 3), np.float32)) == 1.0
+    assert rendering._neighbor_distance(doubled) == pytest.approx(0.25)
+    assert rendering._neighbor_distance(np.zeros((3, 3), np.float32)) == 1.0
 
 
 def test_values_that_are_not_finite_are_grey():

@@ -1,4 +1,4 @@
-"""What a trained network does: the spectra of its operators."""
+"""Analysis of trained networks: spectra of their operators."""
 
 from torch_geometric_flare.analysis.ranks import (
     effective_rank,

@@ -1,11 +1,11 @@
-"""Ranks: how many patterns an operator passes, from its eigenvalues."""
+"""Ranks of operators, computed from their eigenvalues."""
 
 import torch
 from torch import Tensor
 
 
 def stable_rank(values: Tensor) -> Tensor:
-    r"""Return $\sum_i \lambda_i$: how many patterns pass, since the largest is one.
+    r"""Return $\sum_i \lambda_i$, the number of transmitted patterns.
 
     Args:
         values: Eigenvalues.
@@ -23,13 +23,13 @@ def effective_rank(values: Tensor) -> Tensor:
     r"""Return $e^{H(p)}$ of the shares $p = \lambda / \sum \lambda$.
 
     Args:
-        values: Eigenvalues, not negative but for rounding.
+        values: Eigenvalues, nonnegative up to rounding.
 
     Shapes:
         - `values`: $[\ldots, M]$
 
     Returns:
-        $[\ldots]$, from 1 to $M$; 0 where all eigenvalues are, as of no points.
+        $[\ldots]$, from 1 to $M$; 0 if all eigenvalues are zero, as without points.
     """
     total = values.clamp_min(0).sum(dim=-1, keepdim=True)
     shares = values.clamp_min(0) / torch.where(total == 0, 1.0, total)
@@ -38,17 +38,17 @@ def effective_rank(values: Tensor) -> Tensor:
 
 
 def share_rank(values: Tensor, share: float = 0.95) -> Tensor:
-    r"""Return how many of the largest eigenvalues hold a share of their sum.
+    r"""Return how many of the largest eigenvalues make up a share of their sum.
 
     Args:
-        values: Eigenvalues in descending order, not negative but for rounding.
+        values: Eigenvalues in descending order, nonnegative up to rounding.
         share: The share, from 0 to 1.
 
     Shapes:
         - `values`: $[\ldots, M]$
 
     Returns:
-        $[\ldots]$, integers from 1 to $M$; 1 where all eigenvalues are zero.
+        $[\ldots]$, integers from 1 to $M$; 1 if all eigenvalues are zero.
 
     Raises:
         ValueError: If `share` is not between 0 and 1.

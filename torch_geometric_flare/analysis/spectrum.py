@@ -1,13 +1,13 @@
 r"""Spectra of the operators that mix points, in $O(M^2 N + M^3)$.
 
-An operator $W = W_\text{dec} W_\text{enc}$ of rank $M$ has the eigenvalues of the
-$M \times M$ matrix $G = W_\text{enc} W_\text{dec}$ besides zeros. $G$ is what encoding
-makes of the scatter weights as values, so it comes from a state that merges: in chunks,
-over processes and with weights of points, as the operator itself.
+An operator $W = W_\text{dec} W_\text{enc}$ of rank $M$ has the eigenvalues of the $M
+\times M$ matrix $G = W_\text{enc} W_\text{dec}$ and zeros. $G$ is the encoding of the
+scatter weights as values, that is, a mergeable state. Like the operator itself, it can
+be computed in chunks, over processes and with weights of points.
 
-If the first softmax has the log-sum-exps $\ell$, then
-$e^{(\ell_m - \ell_{m'}) / 2}\, G_{mm'}$ is symmetric and positive semi-definite, which
-makes the eigenvalues real, in $[0, 1]$, and precise.
+If the first softmax has the log-sum-exps $\ell$, then $e^{(\ell_m - \ell_{m'}) / 2}\,
+G_{mm'}$ is symmetric and positive semidefinite. The eigenvalues are therefore real, in
+$[0, 1]$, and accurate.
 
 Source:
     [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), spectral analysis.
@@ -55,9 +55,9 @@ class Spectrum(NamedTuple):
 
     Attributes:
         values: Eigenvalues in descending order, $[B, H, M]$ in float64: one spectrum
-            for each graph and head.
+            per graph and head.
         vectors: Eigenvectors at the points, $[N, H, K]$, of the first $K$ eigenvalues
-            of the point's graph, scaled to at most one; `None` if none were asked for.
+            of the point's graph, scaled to at most one; `None` without eigenvectors.
     """
 
     values: Tensor
@@ -79,16 +79,16 @@ def spectrum(
     r"""Return the spectrum of the operator of each graph and head.
 
     Args:
-        conv: A `FLAREConv`, `FLAREPPConv` or `PhysicsAttention`. Of the last, whose
-            slices attend to each other, the operator is not symmetric: its eigenvalues
-            are complex in general, and their absolute values are returned.
-        x: Features of the points, as `conv` takes them.
+        conv: A `FLAREConv`, `FLAREPPConv` or `PhysicsAttention`. In `PhysicsAttention`,
+            slices attend to each other, so the operator is not symmetric: its
+            eigenvalues are complex in general, and their absolute values are returned.
+        x: Features of the points, the input of `conv`.
         batch: Graph of each point, sorted; `None` for a single graph; or the layout.
-        batch_size: Number of graphs, where trailing ones may be empty.
-        weight: What each point stands for.
-        chunk_size: Points to compute at a time; `None` for all at once.
-        group: Processes that hold the other points of these graphs.
-        num_vectors: Eigenvectors to return with the eigenvalues, of `FLAREConv` and
+        batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+        weight: Weight of each point.
+        chunk_size: Number of points to process at a time; `None` for all at once.
+        group: Process group over which the points of these graphs are distributed.
+        num_vectors: Number of eigenvectors to return, only for `FLAREConv` and
             `FLAREPPConv`.
 
     Shapes:
@@ -97,10 +97,10 @@ def spectrum(
 
     Raises:
         TypeError: If `conv` is another module.
-        ValueError: As the forward of `conv`; also if `conv` has `latent_blocks`, which
-            make it no linear map of the values, or `num_vectors` is above the number of
-            latents, or given for `PhysicsAttention`, or `x` or a parameter is not
-            finite.
+        ValueError: See the forward of `conv`; also if `conv` has `latent_blocks`, so
+            that it is not a linear map of the values, or `num_vectors` is above the
+            number of latents or nonzero for `PhysicsAttention`, or `x` or a parameter
+            is not finite.
 
     Examples:
         >>> conv = FLAREConv(16, heads=4, num_latents=8)
@@ -114,8 +114,8 @@ def spectrum(
         )
     if getattr(conv, "latent_blocks", 0):
         raise ValueError(
-            f"conv has latent_blocks={conv.latent_blocks}: attention among the latents "
-            "makes it no linear map of the values, so it has no eigenvalues"
+            f"conv has latent_blocks={conv.latent_blocks}: with attention among the "
+            "latents, it is not a linear map of the values and has no eigenvalues"
         )
     most = 0 if isinstance(conv, PhysicsAttention) else conv.num_latents
     if not 0 <= num_vectors <= most:
@@ -159,7 +159,7 @@ def spectrum(
 
 
 class _Overlap(nn.Module):
-    """Encodes the scatter weights of an operator as the values of its points."""
+    """Encodes the scatter weights of an operator as values."""
 
     def __init__(self, conv: Any) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class _Overlap(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Decodes values of latents that are not values of the operator itself."""
+    """Decodes other values of latents than those of the operator."""
 
     def __init__(self, conv: Any) -> None:
         super().__init__()
@@ -206,11 +206,12 @@ def _symmetric(overlap: SoftmaxState) -> tuple[Tensor, Tensor]:
     """
     matrix, lse = overlap.value.double(), overlap.lse.double()
     _check_finite(matrix)
-    # A graph without points has no operator: eigenvalues of zero.
+    # A graph without points gets eigenvalues of zero.
     lse = torch.where(lse == -torch.inf, 0.0, lse)
     half = (lse - lse.mean(-1, keepdim=True)) / 2
-    # Each pair of latents gives one entry twice. Scaling shrinks the one and stretches
-    # the other, which overflows where scores are large: the first stands for both.
+    # Both entries of a pair of latents hold the same number. Scaling decreases one and
+    # increases the other, which overflows for large scores, so the first is used for
+    # both.
     exponent = half[..., None] - half[..., None, :]
     larger = torch.where(exponent < 0, matrix, matrix.mT)
     larger = torch.where(exponent == 0, (matrix + matrix.mT) / 2, larger)
@@ -223,8 +224,8 @@ def _symmetric(overlap: SoftmaxState) -> tuple[Tensor, Tensor]:
 def _check_finite(matrix: Tensor) -> None:
     if not matrix.isfinite().all():
         raise ValueError(
-            "the operator has no spectrum: x or the parameters hold NaN or infinity, "
-            "or scores overflow"
+            "the operator has no spectrum: x or the parameters are not finite, or "
+            "scores overflow"
         )
 
 
@@ -244,17 +245,17 @@ def spectra(
     """Return the spectra of all blocks of a network.
 
     Args:
-        model: A network of residual blocks around an operator that `spectrum` takes:
-            `FLARE`, `FLAREPP` or `Transolver`. Of a `Surrogate`, pass its `model`, and
+        model: A network of residual blocks around an operator that `spectrum` supports:
+            `FLARE`, `FLAREPP` or `Transolver`. For a `Surrogate`, pass its `model` and
             `surrogate.encode_input(data)` as `x`.
-        x: Features of the points, as `model` takes them.
+        x: Features of the points, the input of `model`.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs, where trailing ones may be empty.
-        weight: What each point stands for.
-        u: Conditions of each graph, as `model` takes them.
-        chunk_size: Points to compute at a time; `None` for all at once.
-        group: Processes that hold the other points of these graphs.
-        num_vectors: Eigenvectors to return with the eigenvalues.
+        batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+        weight: Weight of each point.
+        u: Conditions of each graph, if `model` has any.
+        chunk_size: Number of points to process at a time; `None` for all at once.
+        group: Process group over which the points of these graphs are distributed.
+        num_vectors: Number of eigenvectors to return.
 
     Shapes:
         - `x`: $[N, C]$
@@ -266,15 +267,15 @@ def spectra(
 
     Raises:
         TypeError: If `model` is another network.
-        ValueError: As the forward of `model`, and as `spectrum`.
+        ValueError: See the forward of `model` and `spectrum`.
     """
     blocks: Sequence[Any] = list(getattr(model, "blocks", ()))
     if not isinstance(model, Backbone) or not all(
         isinstance(block, ResidualBlock) for block in blocks
     ):
         raise TypeError(
-            f"model is a {type(model).__name__}, expected residual blocks, such as "
-            "FLARE, FLAREPP or Transolver"
+            f"model is a {type(model).__name__}, expected a network of residual "
+            "blocks, such as FLARE, FLAREPP or Transolver"
         )
     layout = point_layout(model, x, batch, batch_size, group, weight, u)
     check_conditions(model, layout.u)
@@ -282,20 +283,20 @@ def spectra(
     check_positive(chunk_size=chunk_size)
     size = chunk_size or max(1, len(rows))
     rows = map_points(model.lift, model.input_rows(rows, layout), size)
-    found = []
+    results = []
     for block in blocks:
-        given = (layout,) if block.condition_channels else ()
-        inside = block.mixer_norm(layout.sort(rows), *given)
-        of_block = spectrum(
+        norm_arguments = (layout,) if block.condition_channels else ()
+        mixer_input = block.mixer_norm(layout.sort(rows), *norm_arguments)
+        result = spectrum(
             block.mixer,
-            inside,
+            mixer_input,
             layout,
             chunk_size=chunk_size,
             group=group,
             num_vectors=num_vectors,
         )
-        if of_block.vectors is not None and layout is not batch:
-            of_block = of_block._replace(vectors=layout.unsort(of_block.vectors))
-        found.append(of_block)
+        if result.vectors is not None and layout is not batch:
+            result = result._replace(vectors=layout.unsort(result.vectors))
+        results.append(result)
         rows = run_in_chunks(block, rows, layout, size, group)
-    return found
+    return results

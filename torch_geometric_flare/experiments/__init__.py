@@ -1,4 +1,4 @@
-"""Benchmark problems, and what runs them: train, measure, draw."""
+"""Benchmark problems, and the tools to train, evaluate and plot models on them."""
 
 from torch_geometric_flare._extras import needs_extra
 

@@ -1,4 +1,4 @@
-"""One model on one benchmark, over all combinations of some of its options."""
+"""Ablation of one model on one benchmark over combinations of its options."""
 
 import csv
 from collections.abc import Sequence
@@ -35,25 +35,24 @@ _MEASURED = (
 def ablate(config: AblationConfig) -> list[Row]:
     """Train a model with each combination of some options, and write a report.
 
-    All runs have the same data and the same budget, each has its own process, and each
-    combination has the same seeds. Called again for the same folder, it makes the runs
-    that have not finished, as `compare_models` does; values, options and seeds may be
-    added.
+    All runs share the data, the budget and the seeds, and each has its own process. A
+    second call for the same folder does only the unfinished runs, as in
+    `compare_models`; values, options and seeds may be added.
 
-    Into the folder go the files of `compare_models`, `ablation.csv` with a line for
-    each run, and `ablation.png`: the mean error with its standard deviation over the
-    seeds, as a line over one option, or as a heat map over two.
+    Writes the files of `compare_models`, `ablation.csv` with a line per run, and
+    `ablation.png`: mean and standard deviation of the error over the seeds, as a line
+    plot for one option or as a heat map for two.
 
     Args:
-        config: The ablation. Its `run.problem` is a name, as functions of a benchmark
-            do not travel to another process.
+        config: The ablation. Its `run.problem` must be a name, since a `Benchmark`
+            cannot be sent to another process.
 
     Returns:
         The table: one row per combination, then two baselines.
 
     Raises:
         ValueError: If the model has no such option, a network cannot be built with a
-            value, or the folder holds runs with other settings.
+            value, or the folder has runs with other settings.
         OSError: If files are missing.
     """
     run = config.run
@@ -79,12 +78,12 @@ def ablate(config: AblationConfig) -> list[Row]:
 
 
 def plot_ablation(config: AblationConfig, rows: Sequence[Row], title: str) -> Figure:
-    """Draw the errors of an ablation: a line over one option, a heat map over two.
+    """Plot the errors of an ablation as a line (one option) or a heat map (two).
 
     Args:
         config: The ablation.
         rows: Its table.
-        title: Heading; says whether the data are simulated.
+        title: Title; should state whether the data are simulated.
 
     Returns:
         A figure to be saved with `figure.savefig`.
@@ -103,11 +102,11 @@ def plot_ablation(config: AblationConfig, rows: Sequence[Row], title: str) -> Fi
 
 def _draw_line(axis: Axes, config: AblationConfig, cells: Sequence[Row]) -> None:
     ((name, values),) = config.axes.items()
-    known = [(place, row) for place, row in enumerate(cells) if row.relative_l2]
+    measured = [(place, row) for place, row in enumerate(cells) if row.relative_l2]
     axis.errorbar(
-        [place for place, _ in known],
-        [row.relative_l2 or 0.0 for _, row in known],
-        yerr=[row.relative_l2_deviation or 0.0 for _, row in known],
+        [place for place, _ in measured],
+        [row.relative_l2 or 0.0 for _, row in measured],
+        yerr=[row.relative_l2_deviation or 0.0 for _, row in measured],
         marker="o",
         capsize=4,
     )
@@ -122,8 +121,8 @@ def _draw_heat_map(
     figure: Figure, axis: Axes, config: AblationConfig, cells: Sequence[Row]
 ) -> None:
     (down, rows), (across, columns) = config.axes.items()
-    nothing = float("nan")
-    errors = [nothing if row.relative_l2 is None else row.relative_l2 for row in cells]
+    missing = float("nan")
+    errors = [missing if row.relative_l2 is None else row.relative_l2 for row in cells]
     width = len(columns)
     image = axis.imshow(
         [errors[start : start + width] for start in range(0, len(errors), width)],
@@ -136,9 +135,9 @@ def _draw_heat_map(
             text = format_number(row.relative_l2)
         if row.relative_l2_deviation is not None:
             text += f"\n± {format_number(row.relative_l2_deviation, 2)}"
-        at = place % width, place // width
+        position = place % width, place // width
         box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 2}
-        axis.text(*at, text, ha="center", va="center", bbox=box)
+        axis.text(*position, text, ha="center", va="center", bbox=box)
     axis.set_xticks(range(width), [str(value) for value in columns])
     axis.set_yticks(range(len(rows)), [str(value) for value in rows])
     axis.set_xlabel(across)
@@ -148,7 +147,7 @@ def _draw_heat_map(
 
 @keep_random_state()
 def _check(runs: dict[str, RunConfig]) -> None:
-    """Build the network of every combination, before any is trained."""
+    """Build the network of every combination before training any."""
     recipes = {name: choose_recipe(run) for name, run in runs.items()}
     first = next(iter(runs.values()))
     splits = first.benchmark.load(first.selection)
@@ -160,7 +159,7 @@ def _check(runs: dict[str, RunConfig]) -> None:
 
 
 def _write_runs(path: Path, config: AblationConfig, records: Sequence[Record]) -> None:
-    """Write a line for each run: the options, the seed and what was measured."""
+    """Write a line with the options, the seed and the measurements of each run."""
     names = [*config.axes, "seed", *_MEASURED, "error"]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")

@@ -1,4 +1,4 @@
-"""Transonic flow around airfoils: simulated, or the official set."""
+"""Transonic flow around airfoils: simulated or official data."""
 
 from dataclasses import replace
 from functools import partial
@@ -21,28 +21,28 @@ from torch_geometric_flare.transforms import GridStride, RandomMirror, WallFeatu
 from torch_geometric_flare.visualization import plot_comparison
 
 _GRID = (221, 51)
-# These keep both ends of the two axes.
+# With these strides the subgrid has both ends of each axis.
 _STEPS = {-(-_GRID[0] // step) * -(-_GRID[1] // step): step for step in (1, 2, 5, 10)}
 _CONDITIONED = AirfoilFlow(mach=(0.6, 0.82), incidence=(-2.0, 2.0))
-# In chords: offsets from the wall count linearly within it, by their logarithm beyond.
+# Chord lengths: offsets from the wall are linear below it, and logarithmic above.
 _UNIT = 1 / 15
 
 
 def simulated_airfoils(selection: Selection) -> Splits:
-    """Return simulated airfoils at every second point: 60 to train, 10 to test on.
+    """Return simulated airfoils at every second point: 60 for training, 10 for testing.
 
-    The network sees `WallFeatures` beside the coordinates, since these reach 40 chords
-    from an airfoil whose surface moves by hundredths of one. In training, samples are
-    mirrored at the chord at random. With conditions, the Mach number of the free stream
-    is drawn evenly from [0.6, 0.82], and its incidence from ±2°.
+    The input includes `WallFeatures`, since the coordinates extend to 40 chord lengths
+    while the surface varies by hundredths of one. Training samples are randomly
+    mirrored at the chord line. With conditions, the Mach number of the free stream is
+    uniform in [0.6, 0.82], and the angle of attack in ±2°.
 
     Args:
-        selection: Which of them; a number of points gives the grid.
+        selection: The selection; the number of points determines the grid.
 
     Raises:
-        ValueError: If the grid has no such number of points.
+        ValueError: If no subgrid has this number of points.
     """
-    stride = GridStride(_step(selection, 2))  # refuses before anything is simulated
+    stride = GridStride(_step(selection, 2))  # raises before anything is simulated
     wall = WallFeatures(_UNIT, reach=2.0)
     flow = _CONDITIONED if selection.conditions else AirfoilFlow()
     splits = load_simulated(flow, selection, num_train=60, num_test=10)
@@ -54,20 +54,20 @@ def simulated_airfoils(selection: Selection) -> Splits:
         splits,
         features=features,
         input_normalizer=coordinate_statistics(splits.train, features),
-        # The flow around the mirror image of an airfoil, at the opposite incidence, is
-        # the mirror image of the flow.
+        # The flow around a mirrored airfoil at the opposite angle of attack is the
+        # mirrored flow.
         train_transform=Compose([RandomMirror(axis=1, odd=odd), wall]),
     )
 
 
 def official_airfoils(selection: Selection) -> Splits:
-    """Return the official set: 1,000 airfoils to train on, 200 to test on.
+    """Return the official data: 1,000 airfoils for training and 200 for testing.
 
     Args:
-        selection: Which of it; a number of points gives the grid.
+        selection: The selection; the number of points determines the grid.
 
     Raises:
-        ValueError: If the grid has no such number of points.
+        ValueError: If no subgrid has this number of points.
     """
     stride = GridStride(_step(selection, 1))
     return load_official(
@@ -78,7 +78,7 @@ def official_airfoils(selection: Selection) -> Splits:
 
 
 def _step(selection: Selection, default: int) -> int:
-    """Return the step between points of the official grid."""
+    """Return the stride on the official grid."""
     if selection.num_points is None:
         return default
     step = _STEPS.get(number_of_points(selection.num_points, 0))

@@ -1,4 +1,4 @@
-"""What a benchmark problem is."""
+"""Definition of a benchmark problem."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
-# Models that are a variant of a class, under their own name.
+# Names of model variants, and the classes that they are variants of.
 _VARIANTS = {"TransolverConv": "Transolver"}
 
 
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
 Errors = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, float]]
-"""From the predicted and the true fields of a sample, by name, to errors by name."""
+"""Maps the predicted and the true fields of a sample, by name, to errors by name."""
 Plot = Callable[..., Figure]
 """Called as `plot(data, prediction, field, title=..., truth=...)`."""
 PlotSurface = Callable[..., Figure]
 """Called as `plot_surface(mesh, field, title=...)`."""
 SurfaceOf = Callable[[Selection, int], Any]
-"""From selection and place of a test sample to a `pyvista.PolyData` or `None`."""
+"""Maps a selection and the index of a test sample to a `pyvista.PolyData` or `None`."""
 
 
 def _no_quantities(
@@ -48,35 +48,35 @@ def _no_surface(selection: Selection, index: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    r"""A problem: its data, its recipes, how to measure and to draw a prediction.
+    r"""A problem: its data, its recipes, its metrics and its plots.
 
     Args:
-        name: Short name, for folders.
-        sample: What one sample is, such as `"car"`; several are this with an s.
+        name: Short name, used in folder names.
+        sample: Noun for one sample, such as `"car"`; its plural is formed with an s.
         load_simulated: Returns simulated data.
         load_official: Returns the published data; `None` if there are none.
-        recipes: Recipes by the name of the model and of the recipe. A model has the
-            name of its class; `"TransolverConv"` is `Transolver` with convolutions.
-        quantities_of_interest: Quantities of a sample computed from its fields by name,
-            such as forces; each the same for every sample, `None` where it cannot be
-            computed.
-        errors: Errors of a prediction beside the relative $L_2$ error; the same ones
-            for every sample, which are averaged.
-        published: Figures that hold for the official data, all of it, with its default
-            fields and points and the recipe called `paper`.
-        published_sizes: Samples in the official splits `"train"` and `"test"`: what all
-            of it is; empty if that is not known.
-        plot: Draws truth, prediction and error of a field of a sample; called as
-            `visualization.plot_comparison` is.
-        picture: Name of the picture's file, without suffix.
+        recipes: Recipes by model name and recipe name. The name of a model is that of
+            its class; `"TransolverConv"` is `Transolver` with convolutions.
+        quantities_of_interest: Computes quantities of a sample, such as forces, from
+            its fields by name. Must return the same names for every sample, with `None`
+            for values that cannot be computed.
+        errors: Computes further errors of a prediction besides the relative $L_2$
+            error. Must return the same names for every sample; the values are averaged.
+        published: Published errors. They apply to the complete official data with the
+            default fields and points and the recipe `paper`.
+        published_sizes: Number of samples in the complete official splits `"train"` and
+            `"test"`; empty if unknown.
+        plot: Plots truth, prediction and error of a field of a sample; has the
+            signature of `visualization.plot_comparison`.
+        picture: File name of the picture, without suffix.
         surface: Returns the mesh of a test sample with its true fields on the cells.
-        plot_surface: Draws the same of a mesh that `surface` returned, predicted on
-            its cells; called as `visualization.plot_mesh` is.
-        conditions: What differs from sample to sample where the selection asks
-            `load_simulated` for conditions; empty if nothing can.
+        plot_surface: Plots the same on a mesh returned by `surface`, with predictions
+            on its cells; has the signature of `visualization.plot_mesh`.
+        conditions: Conditions that vary between samples if the selection asks
+            `load_simulated` for conditions; empty if not supported.
 
     Raises:
-        ValueError: If a recipe stands under the name of another class than its own.
+        ValueError: If a recipe is listed under a model name of another class.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Benchmark:
 
     @property
     def recipe_names(self) -> list[str]:
-        """Names of the recipes, of whatever model."""
+        """Names of the recipes of all models."""
         return sorted({name for _, name in self.recipes})
 
     def recipe(self, model: str, name: str) -> Recipe:
@@ -119,7 +119,7 @@ class Benchmark:
             name: Name of the recipe.
 
         Raises:
-            ValueError: If there is none; the message says which there are.
+            ValueError: If there is none; the message lists those that exist.
         """
         if (model, name) in self.recipes:
             return self.recipes[model, name]
@@ -133,7 +133,7 @@ class Benchmark:
         """Return the selected data.
 
         Args:
-            selection: Which data.
+            selection: The selection.
 
         Raises:
             ValueError: If the data do not exist, or have no such fields or features.

@@ -1,4 +1,4 @@
-"""The command line that checks meshes, and its page."""
+"""The command line for checking meshes, and its HTML page."""
 
 import io
 import logging
@@ -30,33 +30,33 @@ from torch_geometric_flare.visualization.rendering import Picture, cut_margin, r
 log = logging.getLogger(__name__)
 
 _MOST_PICTURES = 8
-_MARK = 0.006  # radius of a mark, as a share of the diagonal
+_MARK = 0.006  # radius of a marker as a fraction of the diagonal
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(Options):
-    """What is checked in folders of meshes, and how.
+    """Options of the mesh checks.
 
     Args:
-        fields: Arrays that each mesh must have, with commas between; by default those
+        fields: Arrays that each mesh must have, separated by commas; by default those
             that most meshes have.
-        location: Where these lie, `cell` or `point`.
-        fractions: Shares of the training, validation and test split, as for
-            `MeshFolder`. Where several folders are given, each is a split.
-        seed: Which meshes are in which split, as for `MeshFolder`.
-        html: Page to write, with pictures of the worst meshes.
-        ignore: Checks to leave out, with commas between.
-        forces: Table of given coefficients, with the columns mesh, drag and lift; by
+        location: Location of these arrays, `cell` or `point`.
+        fractions: Fractions of the training, validation and test split, as for
+            `MeshFolder`. With several folders, each is a split.
+        seed: Seed of the split, as for `MeshFolder`.
+        html: HTML page to write, with pictures of the worst meshes.
+        ignore: Checks to skip, separated by commas.
+        forces: Table of reference coefficients with the columns mesh, drag and lift; by
             default those in the field data of the meshes.
-        pressure: Array of the pressure that forces are made of.
-        speed: Of the free stream in m/s; forces are compared where it is given.
+        pressure: Array of the pressure for the forces.
+        speed: Free-stream speed in m/s; if given, forces are compared.
         area: Reference area in m².
-        density: In kg/m³, where the pressure is in Pa.
-        shear: Array of the stress of the fluid on the surface; `-` before it for the
-            negative, as of wallShearStress of OpenFOAM.
-        tolerance: Difference of forces that is no error, relative to the larger one.
-        block: One of several blocks or patches of the files.
-        time: One of several time steps of the files.
+        density: Density in kg/m³, if the pressure is in Pa.
+        shear: Array of the shear stress of the fluid on the surface; prefix `-` to
+            negate it, as needed for wallShearStress of OpenFOAM.
+        tolerance: Largest accepted difference of forces, relative to the larger one.
+        block: Block or patch to read from the files.
+        time: Time step to read from the files.
     """
 
     fields: str | None = None
@@ -76,7 +76,7 @@ class CheckOptions(Options):
     time: float | None = None
 
     def given_forces(self) -> GivenForces | None:
-        """Return what forces are compared, if any."""
+        """Return the forces to compare, if any."""
         if self.speed is None or self.area is None:
             if (self.forces, self.speed, self.area) != (None, None, None):
                 raise ValueError("speed and area belong together, and forces need both")
@@ -93,17 +93,17 @@ class CheckOptions(Options):
 
 
 def check_command_line(arguments: Sequence[str], prog: str | None = None) -> int:
-    """Check the meshes of folders, print one table, and write a page if asked.
+    """Check the meshes of folders, print a table, and optionally write an HTML page.
 
     Args:
         arguments: The command line.
         prog: Name of the command.
 
     Returns:
-        The exit status: 0 without errors, 1 with some. Warnings do not count.
+        The exit status: 0 without errors, 1 with errors. Warnings do not count.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     with training.user_errors():
         parser = CheckOptions.parser(
@@ -118,11 +118,11 @@ def check_command_line(arguments: Sequence[str], prog: str | None = None) -> int
         folders = [Path(folder).expanduser() for folder in values.pop("folders")]
         options = CheckOptions.from_options(values)
         part = {"block": options.block, "time": options.time}
-        wanted = read_fields(options.fields) if options.fields else ()
+        fields = read_fields(options.fields) if options.fields else ()
         mesh_io.check_location(options.location)
         report = check_meshes(
             _find_splits(folders, options),
-            arrays=[(options.location, field.array) for field in wanted],
+            arrays=[(options.location, field.array) for field in fields],
             forces=options.given_forces(),
             ignore=[n.strip() for n in (options.ignore or "").split(",") if n.strip()],
             part=part,
@@ -140,15 +140,17 @@ def _find_splits(
     folders: Sequence[Path], options: CheckOptions
 ) -> dict[str, list[Path]]:
     """Return the meshes of each split."""
-    found = {folder: find_meshes(folder, mesh_io.MESH_SUFFIXES) for folder in folders}
-    if len(found) > 1:
-        names = [folder.name for folder in found]
+    meshes_of = {
+        folder: find_meshes(folder, mesh_io.MESH_SUFFIXES) for folder in folders
+    }
+    if len(meshes_of) > 1:
+        names = [folder.name for folder in meshes_of]
         unique = len(set(names)) == len(names)
         return {
             folder.name if unique else str(folder): [folder / name for name in meshes]
-            for folder, meshes in found.items()
+            for folder, meshes in meshes_of.items()
         }
-    ((folder, meshes),) = found.items()
+    ((folder, meshes),) = meshes_of.items()
     if len(meshes) < np.count_nonzero(options.fractions):
         return {"all": [folder / name for name in meshes]}
     splits = split_by_name(meshes, options.fractions, options.seed, {}).names
@@ -160,16 +162,16 @@ def check_page(
 ) -> str:
     """Return the report as a page, with pictures of the worst meshes.
 
-    The page holds all that it needs and loads nothing.
+    The page is self-contained.
 
     Args:
         report: The report.
-        title: Heading of the page.
-        part: `block` and `time` for `mesh_io.read_mesh`, which reads the worst meshes
-            again.
+        title: Title of the page.
+        part: Arguments `block` and `time` of `mesh_io.read_mesh`, for reading the worst
+            meshes again.
 
     Returns:
-        HTML, to be written to a file in UTF-8.
+        HTML, to be saved in UTF-8.
     """
     files = {
         name: path for split in report.splits.values() for name, path in split.items()
@@ -191,7 +193,7 @@ def check_page(
 
 
 def _picture(mesh: Any, finding: Finding) -> bytes:
-    """Draw a mesh, with marks where something is wrong with it."""
+    """Render a mesh with markers at the places of a finding."""
     import matplotlib.image
 
     surface = mesh_triangles(mesh, "cell")
@@ -207,6 +209,6 @@ def _picture(mesh: Any, finding: Finding) -> bytes:
         for view in (((0.0, 0.0, 1.0),) if flat else (FRONT_VIEW, REAR_VIEW))
     ]
     height = min(len(picture) for picture in pictures)
-    drawn = io.BytesIO()
-    matplotlib.image.imsave(drawn, np.hstack([p[:height] for p in pictures]))
-    return drawn.getvalue()
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, np.hstack([p[:height] for p in pictures]))
+    return buffer.getvalue()

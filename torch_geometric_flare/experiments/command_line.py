@@ -1,4 +1,4 @@
-"""The command lines of a run and of a comparison."""
+"""The command lines of runs, comparisons and ablations."""
 
 import argparse
 import logging
@@ -42,7 +42,7 @@ def run_command_line(
     arguments: Sequence[str] | None = None,
     prog: str | None = None,
 ) -> None:
-    """Run a benchmark as the command line says, in a new folder of `runs`.
+    """Run a benchmark from the command line, in a new folder of `runs`.
 
     Args:
         benchmark: The problem; `None` for an option `--problem`.
@@ -53,8 +53,8 @@ def run_command_line(
     Raises:
         SystemExit: With status 2, after printing a user error as one line.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    values, resume = _read(run_parser(benchmark, description, prog), given)
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
+    values, resume = _read(run_parser(benchmark, description, prog), command_line)
     if benchmark is not None:
         if values["problem"] != benchmark.name:
             raise ValueError(
@@ -65,13 +65,13 @@ def run_command_line(
     config = RunConfig.from_options(values)
     config.benchmark.recipe(config.model, config.recipe)  # before a folder is made
     folder = make_folder(config) if config.folder is None else Path(config.folder)
-    _say_how_to_resume(folder, prog, given, resume)
+    _say_how_to_resume(folder, prog, command_line, resume)
     with _dropped_if_unused(folder):
         results = run_benchmark(replace(config, folder=str(folder)), resume=resume)
     quantities = describe_quantities(results)
-    told = tuple(f"{name}_" for name in quantities)
+    prefixes = tuple(f"{name}_" for name in quantities)
     for name, value in results.items():
-        if not name.startswith(told):
+        if not name.startswith(prefixes):
             text = f"{value:.4g}" if isinstance(value, float) else value
             log.info(f"{name:42} {text}")
     for line in quantities.values():
@@ -88,7 +88,7 @@ def run_command_line(
 def run_comparison(
     description: str, arguments: Sequence[str] | None = None, prog: str | None = None
 ) -> None:
-    """Compare models as the command line says, in a new folder of `runs`.
+    """Compare models from the command line, in a new folder of `runs`.
 
     Args:
         description: Docstring of the script; `--help` shows its first line.
@@ -98,14 +98,14 @@ def run_comparison(
     Raises:
         SystemExit: With status 2, after printing a user error as one line.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    values, resume = _read(comparison_parser(description, prog), given)
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
+    values, resume = _read(comparison_parser(description, prog), command_line)
     config = ComparisonConfig.from_options(values)
     run = config.run
     # Before a folder is made.
     choose_models(run.benchmark, config.models, run.recipe)
     folder = make_folder(run, "compare-") if run.folder is None else Path(run.folder)
-    _say_how_to_resume(folder, prog, given, resume)
+    _say_how_to_resume(folder, prog, command_line, resume)
     compare_models(replace(config, run=replace(run, folder=str(folder))))
     log.info((folder / "report.md").read_text(encoding="utf-8"))
     log.info("%s: report.html, report.md, results.csv, results.json, cost.png", folder)
@@ -115,7 +115,7 @@ def run_comparison(
 def run_ablation(
     description: str, arguments: Sequence[str] | None = None, prog: str | None = None
 ) -> None:
-    """Vary options of a model as the command line says, in a new folder of `runs`.
+    """Vary options of a model from the command line, in a new folder of `runs`.
 
     Args:
         description: Docstring of the script; `--help` shows its first line.
@@ -125,16 +125,18 @@ def run_ablation(
     Raises:
         SystemExit: With status 2, after printing a user error as one line.
     """
-    given = _joined("--over", list(sys.argv[1:] if arguments is None else arguments))
+    command_line = _joined(
+        "--over", list(sys.argv[1:] if arguments is None else arguments)
+    )
     parser = AblationConfig.parser(description.partition("\n")[0], prog=prog)
     _add_resume(parser)
-    values, resume = _read(parser, given)
+    values, resume = _read(parser, command_line)
     config = AblationConfig.from_options(values)
     run = config.run
     for changes in config.cells.values():  # before a folder is made
         choose_recipe(replace(run, changes={**(run.changes or {}), **changes}))
     folder = make_folder(run, "ablate-") if run.folder is None else Path(run.folder)
-    _say_how_to_resume(folder, prog, given, resume)
+    _say_how_to_resume(folder, prog, command_line, resume)
     with _dropped_if_unused(folder):
         ablate(replace(config, run=replace(run, folder=str(folder))))
     log.info((folder / "report.md").read_text(encoding="utf-8"))
@@ -147,7 +149,7 @@ def run_ablation(
 
 @contextmanager
 def _dropped_if_unused(folder: Path) -> Iterator[None]:
-    """After an error, remove the folder if it holds no results."""
+    """On an error, remove the folder if it has no results."""
     try:
         yield
     except BaseException:
@@ -167,7 +169,7 @@ def run_parser(
         prog: Name of the command; that of the script by default.
     """
     first_line = description.partition("\n")[0]
-    # Validation shows a curve; in Python nobody may look at it.
+    # Validation gives a curve to look at, which is less useful in Python.
     defaults: dict[str, Any] = {"num_val": None}
     if benchmark is None:
         parser = RunConfig.parser(first_line, prog=prog, defaults=defaults)
@@ -202,12 +204,12 @@ def _add_resume(parser: Any) -> None:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="carry on in this folder of a killed run, with its options",
+        help="resume the killed run in this folder with its options",
     )
 
 
 def _joined(option: str, arguments: Sequence[str]) -> list[str]:
-    """Return a command line with the values of an option that stands twice in one."""
+    """Merge repeated occurrences of an option, with spaces between the values."""
     rest, values = [], []
     remaining = iter(arguments)
     for argument in remaining:
@@ -219,32 +221,34 @@ def _joined(option: str, arguments: Sequence[str]) -> list[str]:
     return [*rest, f"{option}={' '.join(values)}"] if values else rest
 
 
-def _read(parser: ArgumentParser, given: Sequence[str]) -> tuple[dict[str, Any], bool]:
-    """Return the options, and whether they resume a run.
+def _read(
+    parser: ArgumentParser, command_line: Sequence[str]
+) -> tuple[dict[str, Any], bool]:
+    """Return the options and whether a run is resumed.
 
-    A resumed run has the options in its folder, except those on the command line.
+    A resumed run takes its options from its folder, except those on the command line.
     """
     resuming = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_resume(resuming)
-    resume = resuming.parse_known_args(given)[0].resume
+    resume = resuming.parse_known_args(command_line)[0].resume
     if resume is None:
-        values = parse(parser, given)
+        values = parse(parser, command_line)
     else:
         folder = training.run_folder("runs", resume)
         file = folder / CONFIG
         if file.exists():
-            values = parse_with_file(parser, file, given)
+            values = parse_with_file(parser, file, command_line)
         else:
-            values = parse(parser, given)
+            values = parse(parser, command_line)
         values["folder"] = str(folder)
     del values["resume"]
     return values, resume is not None
 
 
 def _say_how_to_resume(
-    folder: Path, prog: str | None, given: Sequence[str], resume: bool
+    folder: Path, prog: str | None, command_line: Sequence[str], resume: bool
 ) -> None:
     command = prog.split() if prog else ["python", sys.argv[0]]
-    again = [] if resume else [f"--resume={folder}"]
+    resume_option = [] if resume else [f"--resume={folder}"]
     log.info("%s; if the run is killed, resume it by", folder)
-    log.info("  %s", shlex.join([*command, *given, *again]))
+    log.info("  %s", shlex.join([*command, *command_line, *resume_option]))

@@ -1,4 +1,4 @@
-"""Several models on one benchmark, under one budget, in one table."""
+"""Comparison of several models on one benchmark under the same budget."""
 
 import json
 import logging
@@ -28,32 +28,32 @@ from torch_geometric_flare.experiments.tables import Row
 log = logging.getLogger(__name__)
 
 _SETTINGS = "settings.json"
-# What may change from one call for a folder to the next.
+# Options that may differ between calls for the same folder.
 _FREE = ("models", "over", "seeds", "root", "folder", "threads")
 
 
 def compare_models(config: ComparisonConfig) -> list[Row]:
     """Train models on the same data under the same budget, and write a report.
 
-    Each run, one model with one seed, has its own process and its own folder. Called
-    again for the same folder, it makes the runs that have not finished and carries on
-    one that was killed; models and seeds may be added, all else must be the same. A run
-    that fails is a line of the table and does not stop the others.
+    Each run, one model with one seed, has its own process and folder. A second call for
+    the same folder does only the unfinished runs and resumes a killed one; models and
+    seeds may be added, everything else must be the same. A failed run is listed in the
+    table and does not stop the others.
 
-    Into the folder go `config.yaml`, `settings.json`, a folder per run, and at the end
-    `report.md`, `report.html`, `results.csv`, `results.json` and `cost.png`, and
-    `quantities.csv` where the benchmark has quantities such as drag.
+    Writes `config.yaml`, `settings.json`, a folder per run, and finally `report.md`,
+    `report.html`, `results.csv`, `results.json` and `cost.png`, and `quantities.csv` if
+    the benchmark has quantities such as drag.
 
     Args:
-        config: The comparison. Its `run.problem` is a name, as functions of a benchmark
-            do not travel to another process.
+        config: The comparison. Its `run.problem` must be a name, since a `Benchmark`
+            cannot be sent to another process.
 
     Returns:
         The table: one row per model, then two baselines.
 
     Raises:
         ValueError: If the benchmark has no such model, recipe or data, or the folder
-            holds another comparison.
+            has another comparison.
         OSError: If files are missing.
     """
     run = config.run
@@ -74,39 +74,39 @@ def choose_models(benchmark: Benchmark, names: Sequence[str], recipe: str) -> li
     """Return the models of these names that have the recipe, each once.
 
     Args:
-        benchmark: Whose models.
-        names: Names of classes, in upper or lower case; none for all.
+        benchmark: The benchmark.
+        names: Names of classes, case-insensitive; empty for all.
         recipe: Name of the recipe.
 
     Raises:
         ValueError: If there is no such model, or it has no such recipe.
     """
-    known = [
+    available = [
         model for model in benchmark.models if (model, recipe) in benchmark.recipes
     ]
-    by_name = {model.lower(): model for model in known}
+    by_name = {model.lower(): model for model in available}
     for name in names:
         if name.lower() not in by_name:
             raise ValueError(
                 f"{benchmark.name} has no recipe {recipe!r} for the model {name!r}; "
-                f"models that have it: {', '.join(known)}"
+                f"models that have it: {', '.join(available)}"
             )
-    chosen = [by_name[name.lower()] for name in names] or known
+    chosen = [by_name[name.lower()] for name in names] or available
     return list(dict.fromkeys(chosen))
 
 
 def finish_runs(
     runs: Mapping[str, RunConfig], seeds: int, folder: Path
 ) -> list[Record]:
-    """Make runs, each with its own process, but for those that have finished before.
+    """Do all unfinished runs, each in its own process.
 
     Args:
-        runs: The runs by the name that tables show.
+        runs: The runs by their names in tables.
         seeds: Runs of each, with the seeds 0, 1, ...
-        folder: Where `<name>-seed<seed>` is the folder of a run.
+        folder: Parent of the run folders `<name>-seed<seed>`.
 
     Returns:
-        The records of all runs. The name stands as their `model`.
+        The records of all runs, with the names as `model`.
     """
     records: list[Record] = []
     jobs = [(name, seed) for name in runs for seed in range(seeds)]
@@ -121,9 +121,9 @@ def finish_runs(
 
 
 def _finish(config: RunConfig, place: str) -> Record:
-    """Make a run, unless it has finished before, and log its result."""
+    """Do a run unless it has finished, and log its result."""
     record = finished_record(Path(str(config.folder)))
-    before = ", finished before" if record else ""
+    note = ", finished before" if record else ""
     if record is None:
         record = isolated_run(config)
     if "error" in record:
@@ -131,23 +131,23 @@ def _finish(config: RunConfig, place: str) -> Record:
         return record
     log.info(
         f"{place}: relative L2 {record['relative_l2']:.4f}, {record['steps']} steps of "
-        f"{record['seconds_per_step']:.4f} s, {record['seconds']:.0f} s in all{before}"
+        f"{record['seconds_per_step']:.4f} s, {record['seconds']:.0f} s in all{note}"
     )
     return record
 
 
 def settle(config: ComparisonConfig | AblationConfig, folder: Path) -> dict[str, Any]:
-    """Write the settings, or check that those of an earlier call are these.
+    """Write the settings, or check that they equal those of an earlier call.
 
     Args:
-        config: What all runs share.
-        folder: Where all runs lie.
+        config: The options shared by all runs.
+        folder: Parent of the run folders.
 
     Returns:
-        What `settings.json` holds.
+        The content of `settings.json`.
 
     Raises:
-        ValueError: If the folder holds runs with other settings.
+        ValueError: If the folder has runs with other settings.
     """
     splits = config.run.benchmark.load(config.run.selection)
     options = config.to_options()
@@ -160,11 +160,11 @@ def settle(config: ComparisonConfig | AblationConfig, folder: Path) -> dict[str,
     }
     path = folder / _SETTINGS
     if path.exists():
-        theirs = json.loads(path.read_text())
+        saved = json.loads(path.read_text())
         changed = {
-            name: (theirs.get(name), settings.get(name))
-            for name in sorted({*theirs, *settings})
-            if theirs.get(name) != settings.get(name)
+            name: (saved.get(name), settings.get(name))
+            for name in sorted({*saved, *settings})
+            if saved.get(name) != settings.get(name)
         }
         if changed:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The options of a run, and those of a comparison of runs."""
+"""Options of runs, comparisons and ablations."""
 
 import itertools
 import pkgutil
@@ -16,14 +16,14 @@ from torch_geometric_flare.recipes.recipe import Value
 from torch_geometric_flare.training import TrainerConfig
 
 CONFIG = "config.yaml"
-"""The file in the folder of a run or a comparison that holds its options."""
+"""Name of the file with the options in the folder of a run or comparison."""
 
 PROBLEMS = ("airfoil", "darcy", "drivaerml", "elasticity", "lpbf", "pipe")
 """Short names of the benchmark problems in this package."""
 
 
 def find_benchmark(reference: str) -> Benchmark:
-    """Return the benchmark of a name.
+    """Return a benchmark by name.
 
     Args:
         reference: One of `PROBLEMS`, or `package.module:NAME`.
@@ -48,47 +48,49 @@ def find_benchmark(reference: str) -> Benchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Options):
-    """A run: a model to train on a problem, how long, from which data, and where.
+    """Options of a run: the model, the problem, the data, the budget and the machine.
 
-    At most one of `epochs`, `seconds` and `steps` is given.
+    At most one of `epochs`, `seconds` and `steps` may be given.
 
     Args:
         problem: Benchmark problem: airfoil, darcy, drivaerml, elasticity, lpbf, pipe,
-            or your own as package.module:NAME. In Python, a `Benchmark` too.
-        model: Name of the model's class, such as FLARE or Transolver.
-        recipe: Name of the recipe: quick, or paper for the published training.
-        selection: Which data to train and to test on.
-        epochs: Epochs of the training instead of the recipe's.
-        seconds: Time of the training instead of epochs: as many steps as this machine
-            makes in it, by the time of ten steps that are made before.
-        steps: Steps of the training instead of epochs.
-        optimizer: Optimizer instead of the recipe's.
-        init: How the network starts instead of the recipe's way; models without that
-            choice keep their own.
-        changes: Other values of the recipe's fields or of its model's arguments, as
+            or your own as package.module:NAME. In Python, also a `Benchmark`.
+        model: Class name of the model, such as FLARE or Transolver.
+        recipe: Name of the recipe: quick, or paper for the published hyperparameters.
+        selection: The training and test data.
+        epochs: Number of training epochs; by default that of the recipe.
+        seconds: Training time instead of epochs. The number of steps that fit into it
+            is estimated from ten trial steps on this machine.
+        steps: Number of training steps instead of epochs.
+        optimizer: Optimizer; by default that of the recipe.
+        init: Weight initialization; by default that of the recipe. Ignored by models
+            without this option.
+        changes: Overrides of fields of the recipe or arguments of its model, as
             NAME=VALUE,NAME=VALUE, such as num_latents=16,learning_rate=2e-3. In Python,
             a mapping.
-        keep_best: Measure the weights of the lowest validation loss, not the last.
-        patience: Validations without a lower loss that end the training. There are
-            about ten in a training.
-        device: Where to compute: auto, cpu, cuda, ... as Lightning names it.
-        precision: Arithmetic of the training, as Lightning names it.
-        seed: Seed of the initial weights and of the training.
-        threads: Threads of the CPU to compute with; by default one per core. They
-            change the order of sums, and so the last bits of results.
-        logger: Where to log too, beside the CSV file.
+        keep_best: Evaluate the weights with the lowest validation loss instead of the
+            last.
+        patience: Stop after this many validations without a lower loss. There are about
+            ten validations in a training.
+        device: Accelerator, as in Lightning: auto, cpu, cuda, ...
+        precision: Precision of the training, as in Lightning.
+        seed: Random seed of the initial weights and of the training.
+        threads: Number of CPU threads; by default one per core. It affects the order of
+            summation and so the last bits of results.
+        logger: Logger to use in addition to the CSV file.
         folder: Folder to write to; by default a new one in runs.
-        progress: Show a progress bar, or lines where there is no terminal, and after
-            the first steps how long the training takes.
+        progress: Show a progress bar, or lines if there is no terminal, and an estimate
+            of the training time after the first steps.
 
     Raises:
         ValueError: If more than one budget is given, a number is not positive, or
-            `keep_best` or `patience` is given without samples to validate on.
+            `keep_best` or `patience` is given without validation samples.
     """
 
-    # A field is an option of the command line and a line of config.yaml. What `of` says
-    # is set by `run_benchmark`: a field of Recipe or an argument of the model, unless
-    # the value is None, or a field of TrainerConfig. The names are the same there.
+    # A field is an option of the command line and a line of config.yaml. The metadata
+    # `of` tells `run_benchmark` what the value overrides: a field of Recipe or an
+    # argument of the model, unless it is None, or a field of TrainerConfig, each of
+    # the same name.
     problem: str | Benchmark = field(metadata={"accepts": str})
     model: str = "FLARE"
     recipe: str = "quick"
@@ -135,13 +137,13 @@ class RunConfig(Options):
 
     @property
     def budget(self) -> dict[str, int | float]:
-        """The length of the training by its name; empty for the recipe's epochs."""
+        """The given budget by option name; empty for the epochs of the recipe."""
         names = ("epochs", "seconds", "steps")
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
     def values_of(self, owner: object) -> dict[str, Any]:
-        """Return the values of the fields whose metadata have this `of`, by name.
+        """Return the values of the fields with this `of` in their metadata, by name.
 
         Args:
             owner: `Recipe`, `TrainerConfig` or `"model"`.
@@ -162,14 +164,14 @@ class RunConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig(Options):
-    """Several models on one problem, under the same budget, with several seeds each.
+    """Options of a comparison: several models on one problem under the same budget.
 
     Args:
-        run: What all runs share. Their models and seeds are those of the comparison,
-            and their folders lie in its folder.
-        models: Names of the models' classes, in upper or lower case, separated by
-            commas; all that have the recipe by default.
-        seeds: Runs of each model, with the seeds 0, 1, ...
+        run: Options shared by all runs. The comparison sets their models and seeds, and
+            their folders are subfolders of its folder.
+        models: Class names of the models, case-insensitive, separated by commas; by
+            default all that have the recipe.
+        seeds: Number of runs per model, with the seeds 0, 1, ...
 
     Raises:
         ValueError: If `seeds` is not positive.
@@ -198,7 +200,7 @@ def read_axis(text: str) -> tuple[str, list[Value]]:
         text: `NAME=VALUE,VALUE,...`.
 
     Raises:
-        ValueError: If it is not of this form.
+        ValueError: If it does not have this form.
     """
     name, _, values = text.partition("=")
     listed = values.split(",")
@@ -209,18 +211,18 @@ def read_axis(text: str) -> tuple[str, list[Value]]:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig(Options):
-    """One model on one problem, with all combinations of some values of its options.
+    """Options of an ablation: one model with all combinations of some option values.
 
     Args:
-        run: What all runs share. Their seeds are those of the ablation, and their
-            folders lie in its folder.
-        over: One or two options of the recipe or the model with the values to take, as
-            NAME=VALUE,VALUE,...; give it twice for two.
-        seeds: Runs of each combination, with the seeds 0, 1, ...
+        run: Options shared by all runs. The ablation sets their seeds, and their
+            folders are subfolders of its folder.
+        over: One or two options of the recipe or the model with their values, as
+            NAME=VALUE,VALUE,...; repeat it for the second.
+        seeds: Number of runs per combination, with the seeds 0, 1, ...
 
     Raises:
-        ValueError: If `over` is not of this form, names an option twice, or has none or
-            more than two, or `seeds` is not positive.
+        ValueError: If `over` does not have this form, repeats an option, or has no
+            option or more than two, or if `seeds` is not positive.
     """
 
     run: RunConfig

@@ -1,4 +1,4 @@
-"""Flow through a porous square: simulated, or the official set."""
+"""Flow through a porous square: simulated or official data."""
 
 import math
 
@@ -19,12 +19,12 @@ _OFFICIAL = 421  # points along a side of the grids in the files
 
 
 def simulated_flows(selection: Selection) -> Splits:
-    """Return simulated flows: 1,000 to train on, 100 to test on, on grids of 43 × 43.
+    """Return simulated flows: 1,000 for training and 100 for testing, 43 × 43 points.
 
-    They are solved on grids of half the spacing.
+    They are computed on grids with half the spacing.
 
     Args:
-        selection: Which of them; a number of points gives the grid.
+        selection: The selection; the number of points determines the grid.
     """
     side = _side(selection, 43)
     flow = DarcyFlow(resolution=side, solve_resolution=2 * side - 1)
@@ -32,10 +32,10 @@ def simulated_flows(selection: Selection) -> Splits:
 
 
 def official_flows(selection: Selection) -> Splits:
-    """Return the official set: 1,000 flows to train on, 200 to test on, 85 × 85.
+    """Return the official data: 1,000 flows for training and 200 for testing, 85 × 85.
 
     Args:
-        selection: Which of it; a number of points gives the grid.
+        selection: The selection; the number of points determines the grid.
     """
     side = _side(selection, 85)
     if (_OFFICIAL - 1) % (side - 1):
@@ -54,7 +54,7 @@ def official_flows(selection: Selection) -> Splits:
 
 
 def _side(selection: Selection, default: int) -> int:
-    """Return the points along a side of the selected grid."""
+    """Return the number of points along a side of the selected grid."""
     number = number_of_points(selection.num_points, default**2)
     side = math.isqrt(number)
     if side**2 != number or side < 8:
@@ -75,4 +75,4 @@ DARCY = Benchmark(
     published_sizes=Darcy.published_sizes,
     picture="pressure",
 )
-"""Pressure of a flow through a medium of two permeabilities, on a square grid."""
+"""Pressure of a flow through a medium with two permeabilities, on a square grid."""

@@ -1,4 +1,4 @@
-"""Surface fields of cars: simulated notchbacks, or DrivAerML."""
+"""Surface fields of cars: simulated notchbacks or DrivAerML."""
 
 import functools
 from collections.abc import Mapping
@@ -30,25 +30,27 @@ _FLOW = (1.0, 0.0, 0.0)
 
 
 def simulated_cars(selection: Selection) -> Splits:
-    """Return simulated notchbacks: 100 to train on, 20 to test on, 10,000 points each.
+    """Return simulated notchbacks: 100 for training and 20 for testing.
+
+    Each has 10,000 points by default.
 
     Args:
-        selection: Which of them.
+        selection: The selection.
     """
     cars = Notchback(num_points=number_of_points(selection.num_points, 10_000))
     splits = load_simulated(cars, selection, num_train=100, num_test=20)
-    # Drawn evenly over the area: on a mesh, cells then count by their areas.
+    # The points are uniform over the area, so cells of a mesh are weighted by area.
     return replace(splits, location="cell", weighted=True)
 
 
 def official_cars(selection: Selection) -> Splits:
-    """Return DrivAerML, by default the pressure at 40,000 points.
+    """Return DrivAerML data, by default the pressure at 40,000 points.
 
-    The pressure is normalised by the papers' statistics, wall shear stress by those of
-    the training split.
+    The pressure is normalized with the statistics of the papers, the wall shear stress
+    with those of the training split.
 
     Args:
-        selection: Which of it.
+        selection: The selection.
     """
     cars, test_cars = (
         DrivAerML(
@@ -80,14 +82,14 @@ def official_cars(selection: Selection) -> Splits:
 
 
 def forces(car: Data, fields: Mapping[str, Tensor]) -> dict[str, float | None]:
-    """Return drag and lift coefficients of the pressure on a car.
+    """Return the drag and lift coefficients due to the pressure on a car.
 
     Args:
         car: The sample.
         fields: Its fields by name.
 
     Returns:
-        Both coefficients, `None` without pressure, normals or areas.
+        Both coefficients; `None` without pressure, normals or areas.
     """
     names = ("drag_coefficient", "lift_coefficient")
     pressure, normal, area = fields.get("pressure"), car.get("normal"), car.get("area")
@@ -107,23 +109,23 @@ def car_surface(selection: Selection, index: int) -> Any:
     """Return the surface of a simulated test car with its true pressure.
 
     Args:
-        selection: Which data.
-        index: Place of the car in the test split.
+        selection: The selection.
+        index: Index of the car in the test split.
 
     Returns:
-        A `pyvista.PolyData`; `None` for official cars, of which there are points alone.
+        A `pyvista.PolyData`; `None` for official cars, which have only points.
     """
     if selection.data != "simulated":
         return None
-    found = Notchback().surface(sample_rng(0, "test", index))
+    arrays = Notchback().surface(sample_rng(0, "test", index))
     faces = []
-    for cell in found["cells"]:
+    for cell in arrays["cells"]:
         corners = dict.fromkeys(cell.tolist())
         faces += [len(corners), *corners]
-    surface = pv.PolyData(found["points"], faces=faces)
-    surface.cell_data["pressure"] = found["pressure"][:, 0]
-    surface.cell_data["normal"] = found["normal"]
-    surface.cell_data["area"] = found["area"]
+    surface = pv.PolyData(arrays["points"], faces=faces)
+    surface.cell_data["pressure"] = arrays["pressure"][:, 0]
+    surface.cell_data["normal"] = arrays["normal"]
+    surface.cell_data["area"] = arrays["area"]
     return surface
 
 
@@ -141,4 +143,4 @@ DRIVAERML = Benchmark(
     surface=car_surface,
     plot_surface=functools.partial(plot_mesh, location="cell", flow=_FLOW),
 )
-"""Kinematic pressure, and wall shear stress of the official data, on cars."""
+"""Kinematic pressure on cars, for official data also the wall shear stress."""

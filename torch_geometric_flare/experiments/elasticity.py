@@ -1,4 +1,4 @@
-"""Stress in a hyper-elastic block with a hole: simulated, or the official set."""
+"""Stress in a hyperelastic block with a hole: simulated or official data."""
 
 from dataclasses import replace
 
@@ -19,10 +19,10 @@ _FIXED = "a block has 972 points"
 
 
 def simulated_blocks(selection: Selection) -> Splits:
-    """Return simulated blocks: 1,000 to train on, 50 to test on.
+    """Return simulated blocks: 1,000 for training and 50 for testing.
 
     Args:
-        selection: Which of them.
+        selection: The selection.
     """
     refuse_number_of_points(selection, _FIXED)
     splits = load_simulated(Hyperelastic(), selection, num_train=1000, num_test=50)
@@ -30,10 +30,10 @@ def simulated_blocks(selection: Selection) -> Splits:
 
 
 def official_blocks(selection: Selection) -> Splits:
-    """Return the official set: 1,000 blocks to train on, 200 to test on.
+    """Return the official data: 1,000 blocks for training and 200 for testing.
 
     Args:
-        selection: Which of it.
+        selection: The selection.
     """
     refuse_number_of_points(selection, _FIXED)
     return load_official(
@@ -45,7 +45,7 @@ def official_blocks(selection: Selection) -> Splits:
 
 
 def _unit_square() -> Normalizer:
-    # Leaves the numbers alone, and says where the block is.
+    # The identity, which records the extent of the block.
     return Normalizer.from_bounds([0.0, 0.0], [1.0, 1.0])
 
 

@@ -1,4 +1,4 @@
-"""The command lines that measure a checkpoint and that simulate a data set."""
+"""The command lines for evaluating a checkpoint and for simulating a data set."""
 
 import logging
 import sys
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TestData(Options):
-    """What a checkpoint is measured on.
+    """Test data of a checkpoint.
 
     Args:
-        problem: Benchmark problem, as for a training; by default that of the run in
-            whose folder the checkpoint lies, with its data.
-        selection: Which data.
-        device: Where to compute: cpu, cuda.
-        threads: Threads of the CPU to compute with; by default one per core.
+        problem: Benchmark problem, as in training; by default problem and data of the
+            run that the checkpoint belongs to.
+        selection: The test data.
+        device: Device to compute on: cpu, cuda.
+        threads: Number of CPU threads; by default one per core.
     """
 
     problem: str | None = None
@@ -48,9 +48,7 @@ class TestData(Options):
     def benchmark(self) -> Benchmark:
         """The benchmark of `problem`."""
         if self.problem is None:
-            raise ValueError(
-                "problem is not given: name a benchmark problem, or meshes"
-            )
+            raise ValueError("problem is not given: give a benchmark problem or meshes")
         return find_benchmark(self.problem)
 
 
@@ -59,7 +57,7 @@ class SimulatedData(Options):
     """A simulated data set.
 
     Args:
-        problem: Benchmark problem, as for a training.
+        problem: Benchmark problem, as in training.
         selection: Which data.
     """
 
@@ -71,7 +69,7 @@ class SimulatedData(Options):
 def evaluate_command_line(
     arguments: Sequence[str], prog: str | None = None
 ) -> dict[str, Any]:
-    """Measure a checkpoint on the test split of a benchmark, or on meshes.
+    """Evaluate a checkpoint on the test split of a benchmark or on meshes.
 
     Args:
         arguments: The command line.
@@ -105,7 +103,7 @@ def evaluate_command_line(
 
 @training.user_errors()
 def simulate_command_line(arguments: Sequence[str], prog: str | None = None) -> None:
-    """Simulate the data set of a benchmark, and keep it for trainings.
+    """Simulate the data set of a benchmark and store it for training.
 
     Args:
         arguments: The command line.
@@ -141,14 +139,14 @@ def parse_checkpoint(
     arguments: Sequence[str] | None,
     prog: str | None,
 ) -> tuple[Config, Path, list[str]]:
-    """Read the command line of what looks at a checkpoint.
+    """Parse the command line of a command that analyzes a checkpoint.
 
-    Without a problem and without meshes, the data are those of the run in whose folder
-    the checkpoint lies.
+    Without a problem and without meshes, the data are those of the run that the
+    checkpoint belongs to.
 
     Args:
-        kind: Options with those of `TestData`.
-        description: First line of the help page.
+        kind: Options class, which includes those of `TestData`.
+        description: First line of the help text.
         arguments: The command line; that of the process by default.
         prog: Name of the command; that of the script by default.
 
@@ -158,13 +156,15 @@ def parse_checkpoint(
     Raises:
         ValueError: If an option or its value is wrong.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
 
     def read(defaults: dict[str, Any]) -> dict[str, Any]:
         parser = kind.parser(description, prog=prog, defaults=defaults)
         parser.add_argument("checkpoint", help="checkpoint of a training")
-        parser.add_argument("meshes", nargs="*", help="meshes, in place of test data")
-        return parse(parser, given)
+        parser.add_argument(
+            "meshes", nargs="*", help="meshes to use instead of test data"
+        )
+        return parse(parser, command_line)
 
     values = read({})
     file = Path(values["checkpoint"]).with_name(CONFIG)
@@ -177,7 +177,7 @@ def parse_checkpoint(
 
 
 def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
-    """Return what `metrics.json` of a run says about errors."""
+    """Return the errors that `metrics.json` of a run has."""
     benchmark = config.benchmark
     splits = benchmark.load(config.selection)
     if splits.fields != surrogate.fields:
@@ -186,14 +186,14 @@ def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
             f"{benchmark.name} have {splits.fields}: choose them by --fields"
         )
     train, test = splits.train, splits.test
-    compared = training.compare_with_baselines(surrogate, train, test)
-    absolute = compared.absolute_errors()
+    comparison = training.compare_with_baselines(surrogate, train, test)
+    absolute = comparison.absolute_errors()
     return {
         "data": config.selection.data,
         "num_test": len(test),
-        **compared.mean_errors(),
+        **comparison.mean_errors(),
         **({"absolute_errors": absolute} if absolute else {}),
-        **extra_metrics(benchmark, train, test, compared.predictions, splits.fields),
+        **extra_metrics(benchmark, train, test, comparison.predictions, splits.fields),
     }
 
 
@@ -218,10 +218,10 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
     absolute: dict[str, Any] = {}
     for path, data in zip(meshes, samples, strict=True):
         zero = zero_fields(data.y, data, surrogate.fields)
-        found = errors_per_field(
+        field_errors = errors_per_field(
             data.prediction, data, surrogate.fields, scale, skip_gaps=True
         )
-        for name, error in found.items():
+        for name, error in field_errors.items():
             errors.setdefault(f"relative_l2_{name}", []).append(error.item())
             kind = "relative L2 error"
             if name in zero:

@@ -1,4 +1,4 @@
-"""Predicted fields as files: of VTK, pictures and pages."""
+"""Predicted fields as VTK files, pictures and HTML pages."""
 
 import logging
 from pathlib import Path
@@ -25,33 +25,33 @@ def write_fields(
     png: bool = False,
     html: bool = False,
 ) -> None:
-    """Write a mesh with predicted fields; log the verdict, their ranges, the files.
+    """Write a mesh with predicted fields, and log the guard's verdict and the ranges.
 
-    Pictures and pages, one for each field, lie beside the mesh. They show the outer
-    surface of a mesh, and of a grid in space the planes through its middle.
+    Pictures and pages, one per field, are saved next to the mesh. They show the outer
+    surface of a mesh, or the center planes of a three-dimensional grid.
 
     Args:
-        mesh: What `predict_mesh` or `predict_around` returned.
-        fields: The fields to log and to draw.
-        path: The file of the mesh; an existing one is replaced.
-        title: Heading of pictures and pages.
-        location: Where the fields lie: `"cell"` or `"point"`.
-        flow: Direction of the flow, for an arrow in pictures.
-        png: Whether to draw pictures.
-        html: Whether to write pages.
+        mesh: Result of `predict_mesh` or `predict_around`.
+        fields: The fields to log and to plot.
+        path: The file for the mesh; an existing one is overwritten.
+        title: Title of pictures and pages.
+        location: Location of the fields, `"cell"` or `"point"`.
+        flow: Flow direction, drawn as an arrow in pictures.
+        png: Whether to save pictures.
+        html: Whether to save HTML pages.
 
     Raises:
-        ValueError: If all of a field is NaN, or it cannot be drawn.
+        ValueError: If all values of a field are NaN, or it cannot be plotted.
         OSError: If a file cannot be written.
     """
     verdict = f"guard: {mesh.field_data['guard'][0]}"
     log.info(verdict)
     for field in fields:
         values = np.asarray(mesh.get_array(field.name, preference=location))
-        known = values[np.isfinite(values)]
-        if not known.size:
+        finite = values[np.isfinite(values)]
+        if not finite.size:
             raise ValueError(f"no point lies outside of the mesh: {field} is NaN")
-        text = f"{known.min():g} to {known.max():g}"
+        text = f"{finite.min():g} to {finite.max():g}"
         gaps = int(np.isnan(values.reshape(len(values), -1)[:, 0]).sum())
         if gaps:
             text += f", NaN at {gaps:,} inside of the mesh"
@@ -64,17 +64,17 @@ def write_fields(
     if not png and not html:
         return
     note = f"{mesh.field_data['provenance'][0]}; {verdict}"
-    drawn = mesh
+    plotted = mesh
     if isinstance(mesh, pv.ImageData) and min(mesh.dimensions) > 1:
-        drawn = mesh.slice_orthogonal().combine()
+        plotted = mesh.slice_orthogonal().combine()
     for field in fields if png else ():
         picture = path.with_name(f"{path.stem}_{field.name}.png")
-        figure = plot_mesh(drawn, field, title=title, location=location, flow=flow)
+        figure = plot_mesh(plotted, field, title=title, location=location, flow=flow)
         figure.savefig(picture, dpi=150)
         log.info(f"wrote {picture}")
     for field in fields if html else ():
         page = path.with_name(f"{path.stem}_{field.name}.html")
         heading = f"{title}: {field.name}"
-        text = mesh_page(drawn, field, title=heading, location=location, note=note)
+        text = mesh_page(plotted, field, title=heading, location=location, note=note)
         page.write_text(text, encoding="utf-8")
         log.info(f"wrote {page}")

@@ -27,7 +27,7 @@ _LOG = "log.txt"
 
 
 def finished_record(folder: Path) -> Record | None:
-    """Return the record of a run that has finished, else `None`.
+    """Return the record of a finished run, or `None`.
 
     Args:
         folder: Folder of the run.
@@ -40,25 +40,24 @@ def finished_record(folder: Path) -> Record | None:
 
 
 def isolated_run(config: RunConfig) -> Record:
-    """Make a run in a new process, carrying on what an earlier one has left.
+    """Do a run in a new process, resuming an interrupted one.
 
-    The folder gets what `run_benchmark` writes, `log.txt` with all output, and
-    `run.json`.
+    Writes the files of `run_benchmark`, `log.txt` with all output, and `run.json`.
 
     Args:
-        config: The run; its `problem` is a name, as functions of a benchmark do not
-            travel to another process.
+        config: The run; its `problem` must be a name, since a `Benchmark` cannot be
+            sent to another process.
 
     Returns:
-        What `run.json` holds: `model`, `seed`, the results of `run_benchmark`,
-        `versions` and `machine`; or `model`, `seed` and `error`, one sentence, if it
-        failed.
+        The content of `run.json`: `model`, `seed`, the results of `run_benchmark`,
+        `versions` and `machine`; or `model`, `seed` and `error`, one sentence, if the
+        run failed.
     """
     folder = Path(str(config.folder))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _RECORD
-    path.unlink(missing_ok=True)  # of a run that failed
-    # Started afresh: a copy of this process would share its memory and its threads.
+    path.unlink(missing_ok=True)  # left by a failed run
+    # Not forked, since a fork would share the memory and the threads of this process.
     process = multiprocessing.get_context("spawn").Process(
         target=_run_logged, args=(config,)
     )
@@ -66,7 +65,7 @@ def isolated_run(config: RunConfig) -> Record:
     try:
         process.join()
     finally:
-        process.terminate()  # where this process was interrupted
+        process.terminate()  # in case this process was interrupted
         process.join()
     if not path.exists():
         sentence = f"the process ended with exit code {process.exitcode}"
@@ -76,14 +75,14 @@ def isolated_run(config: RunConfig) -> Record:
 
 
 def recorded_run(config: RunConfig) -> None:
-    """Make a run in this process and write its record.
+    """Do a run in this process and write its record.
 
     Args:
         config: The run.
     """
     try:
         results = run_benchmark(replace(config, progress=False), resume=True)
-    except Exception as error:  # One run that fails must not stop the others.
+    except Exception as error:  # A failed run must not stop the others.
         log.exception("the run failed")
         record = _failure(config, _first_sentence(error))
     else:
@@ -101,9 +100,9 @@ def recorded_run(config: RunConfig) -> None:
 
 
 def _run_logged(config: RunConfig) -> None:
-    """Make a run in a process all of whose output goes to its log."""
+    """Do a run with all output of the process redirected to its log file."""
     with Path(str(config.folder), _LOG).open("a") as file:
-        # Loggers hold the streams that they found when they were made.
+        # Loggers keep the streams that existed at their creation.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
     with training.show_log():

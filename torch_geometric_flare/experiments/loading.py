@@ -1,4 +1,4 @@
-"""What loaders of benchmark data share."""
+"""Functions shared by the loaders of benchmark data."""
 
 import copy
 import re
@@ -22,7 +22,7 @@ from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import Normalizer
 
 Statistics = Callable[[Sequence[Data], Fields], Normalizer | None]
-"""From a training split and its features to the normaliser of `x`."""
+"""Maps a training split and its features to the normalizer of `x`."""
 
 
 def load_simulated(
@@ -34,24 +34,25 @@ def load_simulated(
     default_fields: Sequence[str] | None = None,
     input_statistics: Statistics | None = None,
 ) -> Splits:
-    """Return simulated splits, held in memory.
+    """Return simulated splits in memory.
 
-    Targets, features and conditions are normalised by their mean and deviation over the
-    training split, coordinates by the simulator's box. Samples lie at the points of a
-    mesh or grid. Query points of a simulator are normalised likewise, their
-    coordinates from its box to [-1, 1].
+    Targets, features and conditions are normalized by their mean and standard deviation
+    over the training split, coordinates by the bounding box of the simulator. The
+    values are at the points of a mesh or grid. Query points of a simulator are
+    normalized likewise, but their coordinates from its bounding box to [-1, 1].
 
     Args:
-        simulator: The physics.
-        selection: Which data; its `num_points` is for the caller, who makes the
-            simulator.
-        num_train: Samples to train on, unless the selection says otherwise.
-        num_test: Samples to test on, likewise.
-        default_fields: Names of the targets, likewise; all by default.
-        input_statistics: What normalises `x`; by default `feature_statistics`.
+        simulator: The simulator.
+        selection: The selection; `num_points` is ignored, and left to the caller, who
+            creates the simulator.
+        num_train: Default number of training samples.
+        num_test: Default number of test samples.
+        default_fields: Default names of the targets; all if `None`.
+        input_statistics: Computes the normalizer of `x`; by default
+            `feature_statistics`.
 
     Raises:
-        ValueError: If the simulator has no such fields.
+        ValueError: If the simulator does not have the fields.
     """
     names = selection.fields or default_fields
     fields = choose_fields(names, simulator.fields) if names else simulator.fields
@@ -60,7 +61,7 @@ def load_simulated(
         "val": selection.num_val,
         "test": selection.num_test or num_test,
     }
-    # A few small samples: read once, not again in every epoch.
+    # A few small samples: read them once instead of in every epoch.
     conditions = conditions_of(simulator)
     datasets = {
         split: SimulatedDataset(selection.root, simulator, number, split)
@@ -100,7 +101,7 @@ def load_simulated(
 def _query_points(
     dataset: SimulatedDataset, train: Sequence[Data]
 ) -> QueryPoints | None:
-    """Return what normalises the query points of simulated samples, if any."""
+    """Return the normalizers of the query points of simulated samples, if any."""
     if not dataset.query_fields:
         return None
     dimension, bounds = train[0].query_pos.size(1), dataset.query_coordinate_bounds
@@ -129,18 +130,21 @@ def load_official(
 ) -> Splits:
     """Return the splits `"train"` and `"test"` of a published data set.
 
-    Targets are normalised by their mean and deviation over the training split. Samples
-    lie at the points of a mesh or grid.
+    Targets are normalized by their mean and standard deviation over the training split.
+    The values are at the points of a mesh or grid.
 
     Args:
-        open_split: Returns the data set of a split.
-        selection: Which data; its `num_points` and `fields` are for `open_split`.
-        available: Fields of the data set, of which those of the selection must be.
-        input_statistics: What normalises `x`; by default `feature_statistics`.
-        coordinate_normalizer: That with which the data set has made `x` of `pos`.
+        open_split: Returns the data set of a split by name.
+        selection: The selection; `num_points` and `fields` are left to `open_split`.
+        available: Fields of the data set, which must include those of the selection.
+        input_statistics: Computes the normalizer of `x`; by default
+            `feature_statistics`.
+        coordinate_normalizer: The normalizer with which the data set has computed `x`
+            from `pos`.
 
     Raises:
-        ValueError: If there are fewer samples than selected, or no such fields.
+        ValueError: If there are fewer samples than selected, or the fields do not
+            exist.
         OSError: If files are missing and cannot be fetched.
     """
     if selection.fields is not None:
@@ -163,12 +167,12 @@ def load_official(
 
 
 def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:
-    """Return the normaliser of `x` that leaves coordinates alone.
+    """Return the normalizer of `x` that leaves the coordinates unchanged.
 
     Args:
         train: The training split.
-        features: What the columns after the coordinates are; without any, the result
-            is `None`.
+        features: Features in the columns after the coordinates; if empty, the result is
+            `None`.
     """
     if not features:
         return None
@@ -178,26 +182,26 @@ def feature_statistics(train: Sequence[Data], features: Fields) -> Normalizer | 
 
 
 def coordinate_statistics(train: Sequence[Data], features: Fields) -> Normalizer | None:
-    """Return the normaliser of all of `x` by its mean and deviation.
+    """Return the normalizer of all of `x` by its mean and standard deviation.
 
     Args:
         train: The training split.
-        features: What the columns after the coordinates are.
+        features: Features in the columns after the coordinates.
     """
     return Normalizer.gaussian(data.x for data in train)
 
 
 def fit_input_normalizer(recipe: Recipe, splits: Splits) -> Normalizer | None:
-    """Return the normaliser of `x` that a recipe asks for, of the training split alone.
+    """Return the normalizer of `x` for a recipe, from the training split alone.
 
     Args:
-        recipe: Its `coordinates` say how to encode the coordinates.
-        splits: Their own normaliser encodes the features, and the coordinates too where
-            the recipe leaves them as given.
+        recipe: The recipe; its `coordinates` selects the encoding of the coordinates.
+        splits: The splits; their normalizer encodes the features, and also the
+            coordinates if the recipe has `coordinates="given"`.
     """
-    given = splits.input_normalizer
+    normalizer = splits.input_normalizer
     if recipe.coordinates == "given":
-        return given
+        return normalizer
     number = splits.train[0].x.size(1) - num_channels(splits.features)
     rows = [data.x[:, :number] for data in splits.train]
     if recipe.coordinates == "statistics":
@@ -206,26 +210,26 @@ def fit_input_normalizer(recipe: Recipe, splits: Splits) -> Normalizer | None:
         lower = torch.stack([row.amin(0) for row in rows]).amin(0)
         upper = torch.stack([row.amax(0) for row in rows]).amax(0)
         half = (upper - lower) / 2
-        # Along an axis where all coordinates agree there is no extent to divide by.
+        # Do not divide by zero along axes where all coordinates are equal.
         coordinates = Normalizer((lower + upper) / 2, half.where(half > 0, 1.0))
     if not splits.features:
         return coordinates
-    if given is None:
+    if normalizer is None:
         rest = Normalizer.identity(num_channels(splits.features))
     else:
-        rest = Normalizer(given.shift[number:], given.scale[number:])
+        rest = Normalizer(normalizer.shift[number:], normalizer.scale[number:])
     return Normalizer.cat([coordinates, rest])
 
 
 def refuse_number_of_points(selection: Selection, what: str) -> None:
-    """Check that no number of points is selected where it is fixed.
+    """Raise if a number of points is selected although it is fixed.
 
     Args:
         selection: Which data.
-        what: The samples and their points, for the message.
+        what: Statement about the points of the samples, for the message.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If a number of points is selected.
     """
     if selection.num_points is not None:
         raise ValueError(
@@ -234,15 +238,15 @@ def refuse_number_of_points(selection: Selection, what: str) -> None:
 
 
 def first_samples(dataset: Any, number: int | None, name: str) -> Any:
-    """Return the first samples of a data set, all by default.
+    """Return the first samples of a data set.
 
     Args:
         dataset: A PyG data set.
-        number: How many.
-        name: What the argument is called, for the message.
+        number: Number of samples; `None` for all.
+        name: Name of the argument, for the message.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: If there are fewer samples.
     """
     if number is None:
         return dataset
@@ -252,17 +256,18 @@ def first_samples(dataset: Any, number: int | None, name: str) -> Any:
 
 
 def train_and_val(dataset: Any, selection: Selection) -> tuple[Any, Any]:
-    """Divide a published training split into one to train and one to validate on.
+    """Divide a published training split into training and validation samples.
 
     Args:
         dataset: A PyG data set.
-        selection: How many of each. Those to validate on follow the others.
+        selection: The numbers of samples. The validation samples follow the training
+            samples.
 
     Returns:
-        Both parts; the second is `None` if there is to be none.
+        Both parts; the second is `None` without validation samples.
 
     Raises:
-        ValueError: If there are fewer samples than selected, or none left to train on.
+        ValueError: If there are fewer samples than selected, or none left for training.
     """
     held_out = selection.num_val
     if not held_out:
@@ -277,10 +282,10 @@ def train_and_val(dataset: Any, selection: Selection) -> tuple[Any, Any]:
 
 
 def number_of_points(text: str | None, default: int) -> int:
-    """Return the number that a text such as `4000`, `10k` or `1m` means.
+    """Parse a number of points such as `4000`, `10k` or `1m`.
 
     Raises:
-        ValueError: If it means none.
+        ValueError: If the text has another form.
     """
     if text is None:
         return default

@@ -1,4 +1,4 @@
-"""Warping of printed parts: simulated, or the official set."""
+"""Warping of printed parts: simulated or official data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,14 +28,15 @@ _FIELDS = ("displacement_z",)
 
 
 def simulated_parts(selection: Selection) -> Splits:
-    """Return simulated parts: 600 to train on, 50 to test on.
+    """Return simulated parts: 600 for training and 50 for testing.
 
-    They fill a small part of the box that scales the coordinates, so the network is
-    given coordinates in millimetres, the size of a voxel, about their mean; and beside
-    them `SurfaceDistance`, since what a part does hangs on overhangs a millimetre wide.
+    A part fills only a small fraction of the bounding box that scales the coordinates,
+    so the input coordinates are centered and in millimeters, the size of a voxel. The
+    input includes `SurfaceDistance`, since warping depends on overhangs a millimeter
+    wide.
 
     Args:
-        selection: Which of them; the target is the displacement along z by default.
+        selection: The selection; the default target is the displacement along z.
     """
     refuse_number_of_points(selection, _FIXED)
     distance = SurfaceDistance()
@@ -46,14 +47,14 @@ def simulated_parts(selection: Selection) -> Splits:
     return replace(
         splits,
         features=features,
-        input_normalizer=_millimetres(splits.train, features),
+        input_normalizer=_millimeters(splits.train, features),
     )
 
 
-def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:
-    """Return the normaliser of scaled coordinates to millimetres about their mean.
+def _millimeters(train: Sequence[Data], features: Fields) -> Normalizer:
+    """Return the normalizer from scaled coordinates to centered ones in millimeters.
 
-    Features keep their numbers.
+    Features are unchanged.
     """
     center = Normalizer.gaussian(data.x[:, :3] for data in train).shift
     lower, upper = PrintedPart.coordinate_bounds
@@ -63,10 +64,10 @@ def _millimetres(train: Sequence[Data], features: Fields) -> Normalizer:
 
 
 def official_parts(selection: Selection) -> Splits:
-    """Return the official set: 1,100 parts to train on, 290 to test on.
+    """Return the official data: 1,100 parts for training and 290 for testing.
 
     Args:
-        selection: Which of it; the target is the displacement along z by default.
+        selection: The selection; the default target is the displacement along z.
     """
     refuse_number_of_points(selection, _FIXED)
     return load_official(
@@ -82,14 +83,14 @@ def official_parts(selection: Selection) -> Splits:
 def legacy_error(
     predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """Return the measure that published figures are of, `metrics.legacy_lpbf_error`.
+    """Return the metric of the published results, `metrics.legacy_lpbf_error`.
 
     Args:
         predicted: Predicted fields of a part by name.
         true: True ones.
 
     Returns:
-        The error as `legacy_error`; nothing without `displacement_z`.
+        The error as `legacy_error`; empty without `displacement_z`.
     """
     name = _FIELDS[0]
     if name not in true:

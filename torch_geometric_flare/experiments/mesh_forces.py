@@ -1,4 +1,4 @@
-"""Force coefficients of predicted bodies, as a command line asks for them."""
+"""Force coefficients of predicted bodies for the command line."""
 
 import argparse
 import logging
@@ -25,7 +25,7 @@ def force_rows(
     path: Path,
     location: str,
 ) -> list[ForceRow]:
-    """Print the coefficients of a body, and return them as rows of the table."""
+    """Log the coefficients of a body, and return them as rows of the table."""
     if not mesh_io.is_surface(mesh):
         raise ValueError("--forces needs a surface: extract that of the body")
     if isinstance(mesh, pv.PolyData) and mesh.n_open_edges:
@@ -38,14 +38,18 @@ def force_rows(
             if gaps == len(values):
                 continue
             with warnings.catch_warnings():
-                # The prediction has said how many values are not finite.
+                # The prediction has already reported the number of non-finite values.
                 warnings.filterwarnings("ignore", ".*is not finite", UserWarning)
-                found = mesh_forces(mesh, name, **_flow(args), location=location)
-            text = ", ".join(f"{key} {value:.4f}" for key, value in found.items())
+                coefficients = mesh_forces(mesh, name, **_flow(args), location=location)
+            text = ", ".join(
+                f"{key} {value:.4f}" for key, value in coefficients.items()
+            )
             without = f", without {gaps} of {len(values)} values" if gaps else ""
             log.info(f"coefficients, {source}, without friction{without}: {text}")
-            left_out = {"values_left_out": gaps} if gaps else {}
-            rows.append({"mesh": str(path), "source": source, **found, **left_out})
+            omitted = {"values_left_out": gaps} if gaps else {}
+            rows.append(
+                {"mesh": str(path), "source": source, **coefficients, **omitted}
+            )
     calibration = surrogate.calibration
     if rows and calibration is not None:
         for name, width in calibration.quantities.items():
@@ -59,16 +63,19 @@ def force_rows(
 def mean_forces(
     args: argparse.Namespace, paths: Sequence[Path], location: str
 ) -> dict[str, float]:
-    """Return the mean true coefficients of the meshes of the training."""
-    found = []
+    """Return the mean true coefficients of the training meshes."""
+    coefficients = []
     for path in paths:
         mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-        found.append(mesh_forces(mesh, **_flow(args), location=location))
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+        coefficients.append(mesh_forces(mesh, **_flow(args), location=location))
+    return {
+        name: sum(one[name] for one in coefficients) / len(coefficients)
+        for name in coefficients[0]
+    }
 
 
 def _flow(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `mesh_forces` that the command line gives."""
+    """Return the arguments of `mesh_forces` given on the command line."""
     return {
         "speed": args.speed,
         "reference_area": args.area,
@@ -80,9 +87,9 @@ def _flow(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _point(text: str) -> list[float]:
-    """Read what `--moments-about` was given."""
+    """Parse the value of `--moments-about`."""
     try:
         x, y, z = (float(value) for value in text.split(","))
     except ValueError:
-        raise ValueError(f"--moments-about {text}: give X,Y,Z in metres") from None
+        raise ValueError(f"--moments-about {text}: give X,Y,Z in meters") from None
     return [x, y, z]

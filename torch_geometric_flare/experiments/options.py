@@ -1,8 +1,8 @@
-"""A dataclass as options of a command line and as a YAML file.
+"""Dataclasses as command-line options and as YAML files.
 
-Both follow from the fields alone: a field is an option of the same name, its line under
-`Args:` in the class's docstring is the help text, and a field that is itself a
-dataclass contributes its own fields.
+Both are derived from the fields: each field is an option of the same name, its entry
+under `Args:` in the docstring of the class is the help text, and a field that is itself
+a dataclass contributes its own fields.
 """
 
 import inspect
@@ -21,14 +21,14 @@ Config = TypeVar("Config", bound="Options")
 
 @dataclass(frozen=True)
 class Options:
-    """Base of a dataclass that a command line and a YAML file describe.
+    """Base class of dataclasses that are built from a command line or a YAML file.
 
-    The metadata of a field may say what kind of value an option `accepts`, where it is
-    another than the field's own.
+    The metadata of a field may have the type that the option `accepts`, if it differs
+    from the type of the field.
     """
 
     no_option: ClassVar[tuple[str, ...]] = ()
-    """Fields, also of dataclasses within, that are not options."""
+    """Names of fields that are not options, including those of nested dataclasses."""
 
     @classmethod
     def parser(
@@ -43,31 +43,31 @@ class Options:
         """Return the parser of a command line.
 
         Args:
-            description: First line of the help page.
+            description: First line of the help text.
             prog: Name of the command; that of the script by default.
-            defaults: Other defaults than those of the fields, by option.
-            hidden: Options that the help page leaves out.
-            aliases: Second names of options.
+            defaults: Defaults by option that override those of the fields.
+            hidden: Options to omit from the help text.
+            aliases: Alternative names of options.
         """
         parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
         parser.add_argument(
             "--config",
             action="config",
-            help="YAML file of options; those that follow on the command line win",
+            help="YAML file of options; later options on the command line override it",
         )
         for name, entry, kind, text in cls._options():
             default = (defaults or {}).get(name, entry.default)
-            given: dict[str, Any] = {"default": default, "type": kind}
+            keywords: dict[str, Any] = {"default": default, "type": kind}
             if default is MISSING:
-                given = {"required": True, "type": kind}
+                keywords = {"required": True, "type": kind}
             elif kind is bool:
-                given = {"default": default, "action": ActionYesNo(no_prefix="no-")}
+                keywords = {"default": default, "action": ActionYesNo(no_prefix="no-")}
             if name in hidden:
                 text = "==SUPPRESS=="
             flags = [f"--{name.replace('_', '-')}"]
             if name in (aliases or {}):
                 flags.append(f"--{(aliases or {})[name]}")
-            parser.add_argument(*flags, help=text, **given)
+            parser.add_argument(*flags, help=text, **keywords)
         return parser
 
     @classmethod
@@ -75,12 +75,12 @@ class Options:
         """Read a YAML file.
 
         Args:
-            path: The file, which may leave out what has a default.
+            path: The file; options with a default may be omitted.
 
         Raises:
             FileNotFoundError: If there is none.
-            ValueError: If it holds another option than the fields, or a wrong value;
-                the message names it.
+            ValueError: If it has an unknown option or an invalid value; the message
+                names it.
         """
         path = Path(path).expanduser()
         if not path.is_file():
@@ -98,16 +98,16 @@ class Options:
 
     @classmethod
     def from_options(cls: type[Config], values: Mapping[str, Any]) -> Config:
-        """Return the object of values by option.
+        """Return an instance with these values.
 
         Args:
-            values: Values by option; what is left out has its default.
+            values: Values by option; omitted options have their defaults.
         """
         built: Config = _build(cls, values)
         return built
 
     def to_options(self) -> dict[str, Any]:
-        """Return all options by name, in plain values."""
+        """Return all options by name, as plain values."""
         return {
             name: _plain(value)
             for name, value in _flat(self)
@@ -116,21 +116,21 @@ class Options:
 
     @classmethod
     def _options(cls) -> Iterator[tuple[str, Field[Any], Any, str]]:
-        """Return name, field, kind and help text of each option."""
+        """Yield name, field, type and help text of each option."""
         for option in _fields(cls):
             if option[0] not in cls.no_option:
                 yield option
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the values of a command line by option.
+    """Parse a command line into values by option.
 
     Args:
-        parser: The parser of `Options.parser`, which may have further options.
+        parser: A parser from `Options.parser`, possibly with further options.
         arguments: The command line.
 
     Raises:
-        ValueError: In one sentence, if an option or its value is wrong.
+        ValueError: If an option or its value is invalid; the message is one sentence.
     """
     try:
         values: dict[str, Any] = parser.parse_args(list(arguments)).as_dict()
@@ -147,7 +147,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
         elif "unrecognized" in text or "not accepted" in text:
             text += "; --help lists the options"
         elif "Unexpected config" in text:
-            text = "the file holds no lines `option: value`"
+            text = "the file has no lines `option: value`"
         for file in _config_files(arguments):
             text += f" (with the options in {file!r})" if file not in text else ""
         raise ValueError(" ".join(text.split())) from error
@@ -158,7 +158,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
 def parse_with_file(
     parser: ArgumentParser, file: Path, arguments: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the values of a file and a command line, which wins, by option.
+    """Parse a file and a command line, which takes precedence, into values by option.
 
     Args:
         parser: As for `parse`.
@@ -166,13 +166,13 @@ def parse_with_file(
         arguments: The command line.
 
     Raises:
-        ValueError: As `parse`; the message names the file too.
+        ValueError: As for `parse`; the message also names the file.
     """
     return parse(parser, [f"--config={file}", *arguments])
 
 
 def _config_files(arguments: Sequence[str]) -> Iterator[str]:
-    """Return the files that a command line takes options from."""
+    """Yield the configuration files on a command line."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         option, _, value = argument.partition("=")
         if option == "--config":
@@ -187,12 +187,12 @@ def _fields(cls: type[Any]) -> Iterator[tuple[str, Field[Any], Any, str]]:
             assert isinstance(kind, type)
             yield from _fields(kind)
         else:
-            accepted = entry.metadata.get("accepts", kind)
-            yield entry.name, entry, accepted, texts[entry.name]
+            accepted_type = entry.metadata.get("accepts", kind)
+            yield entry.name, entry, accepted_type, texts[entry.name]
 
 
 def _help_texts(cls: type[Any]) -> dict[str, str]:
-    """Return what the docstring says about each argument, without its markup."""
+    """Return the docstring entry of each argument, without markup."""
     text = inspect.getdoc(cls) or ""
     section = text.partition("\nArgs:\n")[2].partition("\n\n")[0]
     entries = re.split(r"^    (\w+): ", section, flags=re.MULTILINE)[1:]

@@ -25,22 +25,22 @@ def plot_sample(
     what: str,
     mesh: Any = None,
 ) -> None:
-    """Write a picture of each field, and all fields to a file for ParaView.
+    """Save a picture of each field, and all fields in a file for ParaView.
 
-    With one field the picture is `<picture>.png` and the arrays of `prediction.vtp` are
-    `truth`, `prediction` and `error`; with several all are named by field. With a mesh,
-    picture and file show that instead of the points, and its arrays keep their names.
-    Titles state the error of what picture and file show.
+    With one field, the picture is `<picture>.png` and the arrays of `prediction.vtp`
+    are `truth`, `prediction` and `error`; with several, all names include that of the
+    field. If a mesh is given, picture and file have it instead of the points, and its
+    arrays keep their names. Titles state the error of the data in the picture.
 
     Args:
-        folder: Where to write.
-        benchmark: How to draw.
+        folder: Output folder.
+        benchmark: The benchmark, which defines the plots.
         data: A sample.
         prediction: Its predicted fields, $[N, C]$.
-        fields: What the columns are.
-        what: What the sample is, such as "simulated car", for the titles.
-        mesh: The sample's mesh with truth, prediction and error on its cells, as
-            `surrogates.Surrogate.predict_mesh` returns it.
+        fields: Fields of the columns.
+        what: Description of the sample for the titles, such as "simulated car".
+        mesh: Mesh of the sample with truth, prediction and error on its cells, as
+            returned by `surrogates.Surrogate.predict_mesh`.
     """
     arrays: dict[str, Tensor] = {}
     notes: dict[str, str] = {}
@@ -50,14 +50,14 @@ def plot_sample(
             title = _title(what, predicted, truth, "points")
             figure = benchmark.plot(data, predicted, field, title=title, truth=truth)
         else:
-            on_cells, known = (
+            on_cells, true_on_cells = (
                 torch.as_tensor(mesh.cell_data[name])
                 for name in (field.name, f"{field.name}_true")
             )
-            title = _title(what, on_cells, known, "cells")
+            title = _title(what, on_cells, true_on_cells, "cells")
             figure = benchmark.plot_surface(mesh, field, title=title)
-        alone = len(fields) == 1
-        suffix, prefix = ("", "") if alone else (f"_{field.name}", f"{field.name}_")
+        single = len(fields) == 1
+        suffix, prefix = ("", "") if single else (f"_{field.name}", f"{field.name}_")
         figure.savefig(folder / f"{benchmark.picture}{suffix}.png", dpi=150)
         arrays |= {
             f"{prefix}truth": truth,
@@ -75,7 +75,7 @@ def plot_sample(
 
 
 def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
-    if not true.any():  # no relative error: the size of the prediction is the error
+    if not true.any():  # the relative error is undefined
         size = float(predicted.square().mean().sqrt())
         return f"{what}, zero everywhere, error {size:.3g} on {len(true):,} {places}"
     error = float(relative_l2(predicted, true))
@@ -83,12 +83,13 @@ def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
 
 
 def plot_history(folder: Path, title: str, fields: Fields) -> None:
-    """Write `loss.png`, the errors of training and validation over the epochs.
+    """Save `loss.png`, the training and validation errors over the epochs.
 
     Args:
         folder: The folder of the training.
-        title: Heading; says whether the data are simulated.
-        fields: With several, each has its own curve besides their mean.
+        title: Title; should state whether the data are simulated.
+        fields: The fields; if there are several, each has its own curve besides the
+            mean.
     """
     history = read_history(folder)
     curves = {
@@ -108,7 +109,7 @@ def plot_history(folder: Path, title: str, fields: Fields) -> None:
 def _curve(
     history: dict[str, list[float]], name: str
 ) -> tuple[list[float], list[float]]:
-    """Return the epochs in which something was measured, and its values."""
+    """Return the epochs in which a quantity was logged, and its values."""
     measured = [
         (epoch, value)
         for epoch, value in zip(history["epoch"], history[name], strict=True)

@@ -1,4 +1,4 @@
-"""Reports as one HTML file that needs no other."""
+"""Reports as self-contained HTML files."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from jinja2 import Environment, StrictUndefined
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""The headings and the cells of each line."""
+"""Headings, and the cells of each row."""
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -61,14 +61,14 @@ img { max-width: 100%; }
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a page; what is empty is left out.
+    """A section of a page; empty parts are omitted.
 
     Args:
-        heading: Heading of the part.
-        tables: Tables.
-        paragraphs: Sentences below the tables.
-        items: Lines of a list.
-        pictures: PNG files by their captions.
+        heading: Heading of the section.
+        tables: Tables, each with headings and cells.
+        paragraphs: Paragraphs below the tables.
+        items: Items of a list.
+        pictures: PNG files by caption.
     """
 
     heading: str = ""
@@ -79,15 +79,15 @@ class Section:
 
 
 def render_page(title: str, sections: Sequence[Section], align: str = "right") -> str:
-    """Return a page with all pictures inside.
+    """Return a page with all pictures embedded.
 
     Args:
-        title: Heading of the page.
-        sections: Its parts.
+        title: Title of the page.
+        sections: Sections of the page.
         align: Alignment of the columns after the first: `"left"` or `"right"`.
 
     Returns:
-        HTML, to be written to a file in UTF-8. All text is escaped.
+        HTML, to be saved in UTF-8. All text is escaped.
     """
     environment = Environment(
         autoescape=True,

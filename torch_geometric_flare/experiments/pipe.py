@@ -1,4 +1,4 @@
-"""Flow through curved pipes: simulated, or the official set."""
+"""Flow through curved pipes: simulated or official data."""
 
 from torch_geometric_flare.datasets import Pipe
 from torch_geometric_flare.experiments.benchmark import Benchmark
@@ -18,14 +18,13 @@ _FIXED = "the grid in a pipe has 129 × 129 points"
 
 
 def simulated_pipes(selection: Selection) -> Splits:
-    """Return simulated pipes: 400 to train on, 50 to test on.
+    """Return simulated pipes: 400 for training and 50 for testing.
 
-    Coordinates are normalised by their statistics over the training split. With
-    conditions, the logarithm of the viscosity is drawn evenly between those of 0.002
-    and 0.01.
+    Coordinates are normalized with the statistics of the training split. With
+    conditions, the viscosity is log-uniform in [0.002, 0.01].
 
     Args:
-        selection: Which of them.
+        selection: The selection.
     """
     refuse_number_of_points(selection, _FIXED)
     return load_simulated(
@@ -38,12 +37,12 @@ def simulated_pipes(selection: Selection) -> Splits:
 
 
 def official_pipes(selection: Selection) -> Splits:
-    """Return the official set: 1,000 pipes to train on, 200 to test on.
+    """Return the official data: 1,000 pipes for training and 200 for testing.
 
-    Coordinates are normalised by their statistics over the training split.
+    Coordinates are normalized with the statistics of the training split.
 
     Args:
-        selection: Which of it.
+        selection: The selection.
     """
     refuse_number_of_points(selection, _FIXED)
     return load_official(
@@ -65,4 +64,4 @@ PIPE = Benchmark(
     picture="velocity",
     conditions=_CONDITIONED.conditions,
 )
-"""Velocity along x of viscous flow through a curved pipe, on a grid of 129 × 129."""
+"""Velocity along x of viscous flow through a curved pipe, on a 129 × 129 grid."""

@@ -1,4 +1,4 @@
-"""Figures of papers, to stand beside our own on the official data."""
+"""Published errors on the official data, for comparison."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of a paper, to stand beside our own on the official data.
+    """A published error on the official data, for comparison.
 
     Args:
-        model: Name of the model, as `--model` takes it, or as the source calls it where
-            this package has no such model.
+        model: Name of the model as for `--model`, or its name in the source if this
+            package does not have it.
         relative_l2: Mean relative $L_2$ error over the test split.
-        source: The paper, and which of its models and metrics.
+        source: The paper, with details of the model and the metric.
     """
 
     model: str
@@ -25,14 +25,14 @@ class _Table:
     """A table of a paper: a row for each model, a column for each benchmark."""
 
     source: str
-    unit: float  # What one in the table is of the relative error.
+    unit: float  # Relative error that 1 in the table stands for.
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[float | None, ...]]
-    # What else to say of a model, or of a column, beside its figures.
+    # Remarks on a model, a column, or both.
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def figures(self, name: str) -> tuple[Published, ...]:
-        """Return the figures of a benchmark; none if it is not in the table."""
+        """Return the errors for a benchmark; empty if it is not in the table."""
         if name not in self.columns:
             return ()
         column = self.columns.index(name)
@@ -112,11 +112,11 @@ _LATER = _Table(
 
 
 def flare_paper(name: str) -> tuple[Published, ...]:
-    """Return the figures of the FLARE paper for a benchmark, FLARE's own first.
+    """Return the errors in the FLARE paper for a benchmark, that of FLARE first.
 
     Source: Puri et al., [arXiv:2508.12594](https://arxiv.org/abs/2508.12594) v2, a
-    preprint. Mean over the test samples of the relative $L_2$ error of the decoded
-    field. Keys and values of FLARE are made by deep residual MLPs; one seed.
+    preprint. The values are the mean relative $L_2$ error of the decoded field over the
+    test samples. FLARE computes keys and values with deep residual MLPs; one seed.
 
     Args:
         name: `"elasticity"`, `"darcy"`, `"airfoil"`, `"pipe"`, `"drivaerml"` or
@@ -129,14 +129,14 @@ def flare_paper(name: str) -> tuple[Published, ...]:
 
 
 def flare_plus_plus_paper(name: str) -> tuple[Published, ...]:
-    """Return the figures of the FLARE++ paper for a benchmark, FLARE++'s own first.
+    """Return the errors in the FLARE++ paper for a benchmark, that of FLARE++ first.
 
     Source: [arXiv:2608.11519](https://arxiv.org/abs/2608.11519), of the same group. All
     models have 128 channels and 8 heads; FLARE has one linear map each for keys and
-    values, so that its figures are not those of `flare_paper`.
+    values, so its errors differ from those of `flare_paper`.
 
     Args:
-        name: As for `flare_paper`; printed parts are not in that paper.
+        name: As for `flare_paper`; the paper does not have printed parts.
 
     Raises:
         ValueError: If the papers have no such benchmark.
@@ -145,13 +145,13 @@ def flare_plus_plus_paper(name: str) -> tuple[Published, ...]:
 
 
 def later_figures(name: str) -> tuple[Published, ...]:
-    """Return figures that the authors of FLARE++ gave after their paper.
+    """Return errors that the authors of FLARE++ published after their paper.
 
-    Source: their blog post of 2026-09-25, in single precision; those of FLARE and
-    FLARE++ on elasticity are means of ten seeds.
+    Source: their blog post of 2026-09-25, in single precision. For FLARE and FLARE++ on
+    elasticity, they are means over ten seeds.
 
     Args:
-        name: As for `flare_paper`; printed parts are not among them.
+        name: As for `flare_paper`; the post does not have printed parts.
 
     Raises:
         ValueError: If the papers have no such benchmark.
@@ -160,11 +160,12 @@ def later_figures(name: str) -> tuple[Published, ...]:
 
 
 def all_published(name: str) -> tuple[Published, ...]:
-    """Return the figures of all sources, oldest first, a model once for each.
+    """Return the errors from all sources, oldest first; models may occur repeatedly.
 
-    They disagree: FLARE on elasticity has 0.338 % in its own paper, with deep keys and
-    values and one seed, and 0.64 % and 0.71 % in the later sources, with linear ones.
-    The authors' code picks the best checkpoint by its error on the test split.
+    The sources disagree: FLARE on elasticity has 0.338 % in its own paper, with deep
+    keys and values and one seed, and 0.64 % and 0.71 % in the later sources, with
+    linear ones. The authors' code selects the best checkpoint by its error on the test
+    split.
 
     Args:
         name: As for `flare_paper`.

@@ -1,4 +1,4 @@
-"""Quantities of a sample, such as a drag coefficient: what they are predicted as."""
+"""Errors of quantities of a sample, such as the drag coefficient."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -26,13 +26,13 @@ class QuantityErrors:
         mean_absolute_error: Mean of the absolute error per sample.
         absolute_error_deviation: Its standard deviation; `None` for one sample.
         largest_absolute_error: Its largest value.
-        worst_sample: The sample that has it.
+        worst_sample: Index of this sample.
         mean_absolute_error_of_training_mean: Mean absolute error of predicting the mean
-            of the training samples for every sample; `None` where that is not known.
-        r2: $R^2$ over the samples; `None` where all true values are the same.
-        rank_correlation: Spearman's rank correlation of predicted and true values: one
-            if the predictions order the samples as the truth does. `None` where all
-            true or all predicted values are the same.
+            of the training samples for every sample; `None` if unknown.
+        r2: $R^2$ over the samples; `None` if all true values are equal.
+        rank_correlation: Spearman's rank correlation of predicted and true values,
+            which is one if both order the samples alike. `None` if all true or all
+            predicted values are equal.
     """
 
     mean_absolute_error: float
@@ -47,7 +47,7 @@ class QuantityErrors:
 def quantity_errors(
     predicted: Tensor, true: Tensor, training_mean: float | None = None
 ) -> QuantityErrors:
-    """Compare predicted with true values, beside predicting the training mean.
+    r"""Return the errors of predicted values, and of predicting the training mean.
 
     Args:
         predicted: Predicted values.
@@ -55,11 +55,13 @@ def quantity_errors(
         training_mean: Mean of the true values of the training samples, if known.
 
     Shapes:
-        - **predicted, true:** $(S)$, one number for each sample, at least one
+        - **predicted, true:** $(S)$, one number per sample, $S \ge 1$
     """
     predicted, true = predicted.double(), true.double()
     errors = (predicted - true).abs()
-    varies, ordered = (values.unique().numel() > 1 for values in (true, predicted))
+    varies, predictions_vary = (
+        values.unique().numel() > 1 for values in (true, predicted)
+    )
     baseline = None if training_mean is None else (true - training_mean).abs().mean()
     return QuantityErrors(
         mean_absolute_error=errors.mean().item(),
@@ -72,17 +74,17 @@ def quantity_errors(
         r2=r2_score(predicted, true).item() if varies else None,
         rank_correlation=(
             float(spearmanr(predicted.numpy(), true.numpy()).statistic)
-            if varies and ordered
+            if varies and predictions_vary
             else None
         ),
     )
 
 
 def describe_errors(name: str, errors: Mapping[str, Any]) -> str:
-    """Return a line for people; what is not known is left out.
+    """Return a readable line with the known errors.
 
     Args:
-        name: What the quantity is called.
+        name: Name of the quantity.
         errors: Errors by the names of `QuantityErrors`.
     """
     baseline = "mean_absolute_error_of_training_mean"
@@ -109,21 +111,21 @@ def extra_metrics(
     predictions: Sequence[Tensor],
     target: Fields,
 ) -> dict[str, float | None]:
-    r"""Return the benchmark's own errors, and those of its quantities of interest.
+    r"""Return the errors specific to a benchmark, and those of its quantities.
 
     Args:
         benchmark: The problem.
-        train: The training samples, whose mean quantities are the baseline.
+        train: The training samples; their mean quantities are the baseline.
         samples: The test samples, with their true fields `y`.
-        predictions: The predicted fields of each, $[N, C]$.
-        target: What the columns are.
+        predictions: The predicted fields of each sample, $[N, C]$.
+        target: Fields of the columns.
 
     Returns:
-        The mean of each error over the samples, by its name. For each quantity, such as
-        the drag coefficient, the means of the true and of the predicted values as
+        The mean of each error over the samples, by name. For each quantity, such as the
+        drag coefficient, the means of the true and of the predicted values as
         `..._true` and `..._predicted`, and each of `QuantityErrors` by its name, such
-        as `..._mean_absolute_error`, `..._r2` and `..._rank_correlation`; `None` where
-        the quantity is not known of every sample.
+        as `..._mean_absolute_error`, `..._r2` and `..._rank_correlation`; `None` if the
+        quantity is unknown for any sample.
     """
     predicted = [_by_name(y, target) for y in predictions]
     true = [_by_name(data.y, target) for data in samples]
@@ -131,30 +133,32 @@ def extra_metrics(
     measures: dict[str, float | None] = {
         name: sum(one[name] for one in errors) / len(errors) for name in errors[0]
     }
-    found, expected = (
+    predicted_values, true_values = (
         _known(map(benchmark.quantities_of_interest, samples, values))
         for values in (predicted, true)
     )
-    trained: dict[str, Tensor | None] = {}
-    # Official cars have no normals, and so no forces: that split is not read again.
-    if any(values is not None for values in expected.values()):
-        trained = _known(
+    training_values: dict[str, Tensor | None] = {}
+    # Official cars have no normals and so no forces; do not read their files again.
+    if any(values is not None for values in true_values.values()):
+        training_values = _known(
             benchmark.quantities_of_interest(data, _by_name(data.y, target))
             for data in train
         )
-    for name in expected:
-        measures |= _compare(name, found[name], expected[name], trained.get(name))
+    for name in true_values:
+        measures |= _compare(
+            name, predicted_values[name], true_values[name], training_values.get(name)
+        )
     return measures
 
 
 def describe_quantities(results: Mapping[str, Any]) -> dict[str, str]:
-    """Return a line for people about each quantity that is known.
+    """Return a readable line for each known quantity.
 
     Args:
-        results: What `extra_metrics` returned, among other results.
+        results: Results that include those of `extra_metrics`.
 
     Returns:
-        By the quantity's name: what it is called and its errors.
+        The lines, with the label and the errors, by name of the quantity.
     """
     return {
         name: describe_errors(name, errors_of(results, name))
@@ -163,10 +167,10 @@ def describe_quantities(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def quantity_names(results: Mapping[str, Any]) -> list[str]:
-    """Return the names of the quantities whose errors are known.
+    """Return the names of the quantities with known errors.
 
     Args:
-        results: What `extra_metrics` returned, among other results.
+        results: Results that include those of `extra_metrics`.
     """
     suffix = "_rank_correlation"
     names = [key.removesuffix(suffix) for key in results if key.endswith(suffix)]
@@ -179,7 +183,7 @@ def errors_of(results: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the errors of a quantity by the names of `QuantityErrors`.
 
     Args:
-        results: What `extra_metrics` returned, among other results.
+        results: Results that include those of `extra_metrics`.
         name: The quantity.
     """
     return {error: results[f"{name}_{error}"] for error in _ERRORS}
@@ -190,7 +194,7 @@ def _by_name(y: Tensor, target: Fields) -> Mapping[str, Tensor]:
 
 
 def _known(records: Iterable[Mapping[str, float | None]]) -> dict[str, Tensor | None]:
-    """Return the values of all samples by name, `None` where one is not known."""
+    """Return the values of all samples by name; `None` if any is unknown."""
     listed = list(records)
     columns = {name: [record[name] for record in listed] for name in listed[0]}
     return {
@@ -200,15 +204,15 @@ def _known(records: Iterable[Mapping[str, float | None]]) -> dict[str, Tensor | 
 
 
 def _compare(
-    name: str, found: Tensor | None, expected: Tensor | None, trained: Tensor | None
+    name: str, predicted: Tensor | None, true: Tensor | None, training: Tensor | None
 ) -> dict[str, float | None]:
     errors: dict[str, float | None] = dict.fromkeys(_ERRORS)
-    if found is not None and expected is not None:
-        mean = None if trained is None else trained.mean().item()
-        errors = asdict(quantity_errors(found, expected, mean))
+    if predicted is not None and true is not None:
+        mean = None if training is None else training.mean().item()
+        errors = asdict(quantity_errors(predicted, true, mean))
     return {
-        f"{name}_true": None if expected is None else expected.mean().item(),
-        f"{name}_predicted": None if found is None else found.mean().item(),
+        f"{name}_true": None if true is None else true.mean().item(),
+        f"{name}_predicted": None if predicted is None else predicted.mean().item(),
         **{f"{name}_{error}": value for error, value in errors.items()},
     }
 
@@ -216,15 +220,15 @@ def _compare(
 def force_errors(
     rows: Sequence[ForceRow], training_means: Mapping[str, float]
 ) -> list[dict[str, str | float | None]]:
-    """Return the errors of each coefficient over the meshes with a truth.
+    """Return the errors of each coefficient over the meshes with true values.
 
     Args:
-        rows: Coefficients, predicted and, of meshes with a truth, true.
-        training_means: Mean coefficients of the training meshes by name, where known.
+        rows: Predicted coefficients, and true ones for meshes with true values.
+        training_means: Mean coefficients of the training meshes by name, if known.
 
     Returns:
         One row per coefficient: its name, the number of meshes, and the errors by the
-        names of `QuantityErrors`; none without a mesh that has a truth.
+        names of `QuantityErrors`; empty if no mesh has true values.
     """
     predicted, true = (
         {row["mesh"]: row for row in rows if row["source"] == source}

@@ -1,4 +1,4 @@
-"""The report of a comparison: Markdown, one HTML file that needs no other, tables."""
+"""The report of a comparison as Markdown, self-contained HTML and tables."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -29,15 +29,15 @@ from torch_geometric_flare.experiments.tables import (
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the pages show.
+    """Content of the report.
 
     Args:
-        title: Heading; says whether the data are simulated.
-        facts: What the figures depend on, by name.
+        title: Title; should state whether the data are simulated.
+        facts: Conditions of the runs, by name.
         rows: The table.
-        quantities: The table of the quantities; empty if the benchmark has none.
+        quantities: The table of quantities; empty if the benchmark has none.
         notes: Sentences below the tables.
-        pictures: Files of pictures by their captions.
+        pictures: Picture files by caption.
     """
 
     title: str
@@ -49,14 +49,14 @@ class Report:
 
 
 def plot_cost(rows: Sequence[Row], title: str) -> Figure:
-    """Draw the error of each model against the seconds of a step.
+    """Plot the error of each model against the time per step.
 
-    The area of a dot is proportional to the parameters, the bar is the deviation over
-    the seeds, and a dashed line is a baseline.
+    The area of a dot is proportional to the number of parameters, error bars are the
+    standard deviation over the seeds, and dashed lines are baselines.
 
     Args:
         rows: The table.
-        title: Heading; says whether the data are simulated.
+        title: Title; should state whether the data are simulated.
 
     Returns:
         A figure to be saved with `figure.savefig`.
@@ -93,7 +93,7 @@ def to_markdown_page(report: Report) -> str:
     """Return the report in Markdown, without pictures.
 
     Args:
-        report: What to show.
+        report: The report.
     """
     facts = "".join(f"- {name}: {value}\n" for name, value in report.facts.items())
     notes = "".join(f"\n{note}\n" for note in report.notes)
@@ -104,11 +104,11 @@ def to_markdown_page(report: Report) -> str:
 
 
 def to_html_page(report: Report, plots: Mapping[str, Figure]) -> str:
-    """Return the report in HTML with all pictures inside.
+    """Return the report in HTML with all pictures embedded.
 
     Args:
-        report: What to show.
-        plots: Plots of the table by their captions.
+        report: The report.
+        plots: Plots of the table by caption.
     """
     table = Section(
         tables=[
@@ -119,7 +119,7 @@ def to_html_page(report: Report, plots: Mapping[str, Figure]) -> str:
         pictures={text: _png(figure) for text, figure in plots.items()},
     )
     facts = Section(
-        heading="What the figures depend on",
+        heading="Conditions",
         items=[f"{name}: {value}" for name, value in report.facts.items()],
     )
     predictions = Section(
@@ -130,9 +130,9 @@ def to_html_page(report: Report, plots: Mapping[str, Figure]) -> str:
 
 
 def _png(figure: Figure) -> bytes:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=120)
-    return drawn.getvalue()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
 
 
 def write_comparison(
@@ -141,14 +141,15 @@ def write_comparison(
     records: Sequence[Record],
     draw: Callable[[Sequence[Row], str], dict[str, Figure]] = lambda rows, title: {},
 ) -> list[Row]:
-    """Write table, plots and report.
+    """Write the tables, plots and reports of a comparison.
 
     Args:
-        run: What all runs share; they are in `<model>-seed<seed>` of its folder.
-        settings: What `settings.json` holds.
-        records: Of all runs.
-        draw: Returns further figures of the table by their captions, which stand before
-            that of the cost; called as `draw(rows, title)`.
+        run: The options shared by all runs, which are in subfolders
+            `<model>-seed<seed>`.
+        settings: The content of `settings.json`.
+        records: Records of all runs.
+        draw: Called as `draw(rows, title)`; returns further plots of the table by
+            caption, which precede the cost plot.
 
     Returns:
         The table.
@@ -158,19 +159,19 @@ def write_comparison(
     rows = summarize(records, figures)
     quantities = summarize_quantities(records)
     models = {row.model for row in rows}
-    shown = [figure for figure in figures if figure.model in models]
+    listed = [figure for figure in figures if figure.model in models]
     report = Report(
         title=f"{benchmark.name}: {run.selection.data} {benchmark.sample}s",
         facts=_facts(run, benchmark, settings, records),
         rows=rows,
         quantities=quantities,
-        notes=_notes(run, shown),
+        notes=_notes(run, listed),
         pictures=_pictures(folder, benchmark, records),
     )
     results = {
         "title": report.title,
         "settings": settings,
-        "published": [asdict(figure) for figure in shown],
+        "published": [asdict(figure) for figure in listed],
         "rows": [asdict(row) for row in rows],
         "quantities": [asdict(row) for row in quantities],
         "runs": list(records),
@@ -214,7 +215,7 @@ def _facts(
         "recipe": run.recipe,
         "budget": budget,
         "precision": run.precision,
-        # More than one where the comparison was carried on elsewhere.
+        # More than one if the comparison was resumed on another machine.
         "machine": "; ".join(sorted({record["machine"] for record in finished})),
         "versions": "; ".join(sorted(versions)),
     }
@@ -227,12 +228,12 @@ def _notes(run: RunConfig, published: Sequence[Published]) -> list[str]:
     ]
     if run.selection.data == "simulated":
         notes.append(
-            "The data are simulated: no figure here may stand beside those of a paper."
+            "The data are simulated: the errors are not comparable to published ones."
         )
-    # Sources disagree: all stand here, the oldest in the table as well.
+    # Sources disagree: list all of them here; the table has the oldest.
     for model in dict.fromkeys(figure.model for figure in published):
-        own = [figure for figure in published if figure.model == model]
-        listed = "; ".join(f"{one.relative_l2:.4g} ({one.source})" for one in own)
+        matching = [figure for figure in published if figure.model == model]
+        listed = "; ".join(f"{one.relative_l2:.4g} ({one.source})" for one in matching)
         notes.append(f"Published for {model}: {listed}.")
     return notes
 

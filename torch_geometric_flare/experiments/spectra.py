@@ -1,4 +1,4 @@
-"""The command line that computes the spectra of a checkpoint."""
+"""The command line for computing the spectra of a checkpoint."""
 
 import copy
 import logging
@@ -22,21 +22,20 @@ from torch_geometric_flare.visualization import plot_spectra
 
 log = logging.getLogger(__name__)
 
-# What the network is given that `analysis.spectra` takes as well.
+# Arguments of the network that `analysis.spectra` also has.
 _ARGUMENTS = ("x", "batch", "batch_size", "weight", "u")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrumConfig(Options):
-    """What the spectra of a checkpoint are computed on, and what is written.
+    """Options of the spectra of a checkpoint.
 
     Args:
-        test: The test split, where no mesh is given.
-        samples: Samples of the test split, from its start.
-        vectors: Eigenvectors of each head to write at the points, for ParaView; 0 for
-            none.
-        chunk_size: Points to compute at a time; by default all at once.
-        folder: Folder to write to; by default that of the checkpoint.
+        test: The test split, if no mesh is given.
+        samples: Number of samples, from the start of the test split.
+        vectors: Number of eigenvectors per head to save at the points for ParaView.
+        chunk_size: Number of points per chunk; by default all at once.
+        folder: Output folder; by default that of the checkpoint.
 
     Raises:
         ValueError: If a number is not positive, or `vectors` is negative.
@@ -57,7 +56,7 @@ class SpectrumConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """A sample or a mesh: what the network is given, and where its points are."""
+    """A sample or a mesh: the arguments of the network, and the points."""
 
     name: str
     title: str
@@ -70,7 +69,7 @@ class _Case:
 def spectrum_command_line(
     description: str, arguments: Sequence[str] | None = None, prog: str | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Compute, draw and write the spectra of a checkpoint.
+    """Compute, plot and save the spectra of a checkpoint.
 
     Args:
         description: Docstring of the script; `--help` shows its first line.
@@ -78,10 +77,10 @@ def spectrum_command_line(
         prog: Name of the command; that of the script by default.
 
     Returns:
-        What `spectrum.json` holds: for each sample or mesh its blocks.
+        The content of `spectrum.json`: the blocks of each sample or mesh.
 
     Raises:
-        SystemExit: With exit code 2, after one sentence, on what the user can mend.
+        SystemExit: With status 2, after printing a user error as one line.
     """
     config, checkpoint, meshes = parse_checkpoint(
         SpectrumConfig, description.partition("\n")[0], arguments, prog
@@ -103,7 +102,7 @@ def spectrum_command_line(
         plot_spectra(
             [one.values[0] for one in after],
             [one.values[0] for one in before],
-            title=f"{case.title} (grey: before the training)",
+            title=f"{case.title} (gray: before the training)",
         ).savefig(folder / f"spectrum_{case.name}.png", dpi=130)
         results[case.name] = _blocks(before, after)
         _tell(case, results[case.name])
@@ -117,7 +116,7 @@ def spectrum_command_line(
 
 
 def _of_split(surrogate: Surrogate, config: SpectrumConfig) -> Iterator[_Case]:
-    """Return the first samples of a test split."""
+    """Yield the first samples of a test split."""
     benchmark, selection = config.test.benchmark, config.test.selection
     samples = benchmark.load(selection).test
     if config.samples > len(samples):
@@ -137,44 +136,44 @@ def _of_split(surrogate: Surrogate, config: SpectrumConfig) -> Iterator[_Case]:
 
 
 def _of_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> Iterator[_Case]:
-    """Return meshes with what the network is given when it predicts on them."""
-    seen: dict[str, Any] = {}
+    """Yield meshes with the arguments of the network for predictions on them."""
+    recorded: dict[str, Any] = {}
     names = [Path(path).name for path in meshes]
     for path, name in zip(meshes, names, strict=True):
         if names.count(name) > 1:
             raise ValueError(
-                f"{path}: two meshes have this file name, and what is written is named "
-                "after it: take one at a time, or other names"
+                f"{path}: two meshes have this file name, which the output is named "
+                "after: give one at a time, or rename one"
             )
 
-    def look(model: Any, positional: Any, arguments: dict[str, Any]) -> None:
-        seen.update(arguments)
+    def record(model: Any, positional: Any, arguments: dict[str, Any]) -> None:
+        recorded.update(arguments)
 
     for path, name in zip(meshes, names, strict=True):
-        seen.clear()
-        with surrogate.model.register_forward_pre_hook(look, with_kwargs=True):
+        recorded.clear()
+        with surrogate.model.register_forward_pre_hook(record, with_kwargs=True):
             mesh = surrogate.predict_mesh(path)
         yield _Case(
-            name=name.replace(".", "_"), title=name, arguments=dict(seen), mesh=mesh
+            name=name.replace(".", "_"), title=name, arguments=dict(recorded), mesh=mesh
         )
 
 
 def _spectra(
     model: Any, case: _Case, config: SpectrumConfig, num_vectors: int
 ) -> list[Spectrum]:
-    given = {k: v for k, v in case.arguments.items() if k in _ARGUMENTS}
+    arguments = {k: v for k, v in case.arguments.items() if k in _ARGUMENTS}
     try:
         return analysis.spectra(
-            model, **given, chunk_size=config.chunk_size, num_vectors=num_vectors
+            model, **arguments, chunk_size=config.chunk_size, num_vectors=num_vectors
         )
-    except TypeError as error:  # another network, which the user has chosen
+    except TypeError as error:  # unsupported network, chosen by the user
         raise ValueError(str(error)) from error
 
 
 def _blocks(
     before: Sequence[Spectrum], after: Sequence[Spectrum]
 ) -> list[dict[str, Any]]:
-    """Return what `spectrum.json` says of each block."""
+    """Return the entry of each block in `spectrum.json`."""
     return [
         {
             "latents_for_95_percent": analysis.share_rank(last.values)[0].tolist(),
@@ -188,7 +187,7 @@ def _blocks(
 
 
 def _tell(case: _Case, blocks: Sequence[dict[str, Any]]) -> None:
-    """Log a sentence for each block."""
+    """Log a line for each block."""
     for number, block in enumerate(blocks, start=1):
         used, rank = block["latents_for_95_percent"], block["stable_rank"]
         fewest, most = min(used), max(used)
@@ -204,7 +203,7 @@ def _tell(case: _Case, blocks: Sequence[dict[str, Any]]) -> None:
 def _write_vectors(
     surrogate: Surrogate, case: _Case, spectra: Sequence[Spectrum], folder: Path
 ) -> Path:
-    """Write an array for each block and eigenvector, with a component for each head."""
+    """Save an array per block and eigenvector, with a component per head."""
     arrays = {
         f"block{block}_eigenvector{place + 1}": one.vectors[..., place].cpu()
         for block, one in enumerate(spectra, start=1)
@@ -216,8 +215,8 @@ def _write_vectors(
         assert case.pos is not None
         return mesh_io.write_points(path.with_suffix(".vtp"), case.pos.cpu(), arrays)
     at_cells = surrogate.location == "cell"
-    there = case.mesh.cell_data if at_cells else case.mesh.point_data
+    mesh_data = case.mesh.cell_data if at_cells else case.mesh.point_data
     for name, values in arrays.items():
-        there[name] = values.numpy()
+        mesh_data[name] = values.numpy()
     suffix = ".vtp" if isinstance(case.mesh, pv.PolyData) else ".vtu"
     return mesh_io.save_dataset(case.mesh, path.with_suffix(suffix))

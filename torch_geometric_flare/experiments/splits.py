@@ -1,4 +1,4 @@
-"""Which data a run takes, and the samples that come of it."""
+"""The selection of data for a run, and the resulting samples."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -18,40 +18,40 @@ from torch_geometric_flare.transforms import (
     quadrature_weights,
 )
 
-# Enough for a curve, and quick: five hundredths of the default cars.
+# Enough for a curve, and quick: 5 % of the default number of cars.
 _NUM_VAL = 5
 _CONDITIONS = ("film", "broadcast", "none")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which data to train and to test on.
+    """Training, validation and test data.
 
     Args:
         data: `"simulated"` or `"official"`.
-        root: Folder of the data sets.
-        num_points: Points of a sample, such as `4000`, `"10k"` or `"1m"`; by default
-            the benchmark's own number.
-        num_train: Samples to train on; by default the benchmark's own number of
-            simulated ones, or all official ones.
-        num_test: Samples to test on, likewise.
-        num_val: Samples to validate on. Simulated ones are further samples; official
-            ones are the last of the training split, which loses them. `None` stands for
-            5 simulated ones, or none of the official.
-        fields: Names of the targets, separated by commas; by default the benchmark's
-            own.
-        features: What the network sees of each point beside the benchmark's own inputs,
-            separated by commas: quantities that the samples hold, such as normal.
-        weighted: Let points count by what they stand for: the area or the volume that
-            `transforms.quadrature_weights` gives them.
-        conditions: Let simulated conditions of the whole sample differ, such as the
-            viscosity of pipes, and hand them to the network by `film` as its `u`, by
-            `broadcast` as features of each point, or, with `none`, not at all. By
-            default they are the same in all samples.
+        root: Root folder of the data sets.
+        num_points: Number of points per sample, such as `4000`, `"10k"` or `"1m"`; by
+            default that of the benchmark.
+        num_train: Number of training samples; by default that of the benchmark for
+            simulated data, or all official samples.
+        num_test: Number of test samples, likewise.
+        num_val: Number of validation samples. Simulated ones are additional samples;
+            official ones are taken from the end of the training split. `None` means 5
+            simulated samples, or no official ones.
+        fields: Names of the targets, separated by commas; by default those of the
+            benchmark.
+        features: Additional input features of each point, separated by commas:
+            attributes of the samples, such as normal.
+        weighted: Weight the points by the area or volume from
+            `transforms.quadrature_weights`.
+        conditions: Vary conditions of simulated samples, such as the viscosity of
+            pipes, and pass them to the network: `film` as its `u`, `broadcast` as
+            features of each point, `none` not at all. By default they are equal in all
+            samples.
 
     Raises:
-        ValueError: If `data` is neither, a number is below one (`num_val`: negative),
-            or `fields` or `features` has an empty name.
+        ValueError: If `data` or `conditions` is invalid, a number is less than one
+            (`num_val`: negative), or `fields` or `features` has an empty name.
     """
 
     data: Literal["simulated", "official"] = "simulated"
@@ -92,7 +92,7 @@ class Selection:
                 )
 
     def _convert(self) -> None:
-        """Take what a command line or a YAML file gives."""
+        """Convert values from a command line or a YAML file."""
         number: Any = self.num_val
         if number is None:
             number = _NUM_VAL if self.data == "simulated" else 0
@@ -111,26 +111,28 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Samples to train, to validate and to test on, and what normalises them.
+    """Training, validation and test samples, with their normalizers.
 
     Args:
         train: Training split; samples with `x`, `pos` and `y`.
         test: Test split.
-        fields: What the columns of `y` are.
-        features: What the columns of `x` after the coordinates are.
-        target_normalizer: Of `y`, from published statistics or the training split.
-        coordinate_normalizer: That with which `x` was made of `pos`; `None` if the
-            coordinates in `x` are raw.
-        input_normalizer: Of all columns of `x`; `None` if the model takes `x` as it is.
+        fields: Fields in the columns of `y`.
+        features: Features in the columns of `x` after the coordinates.
+        target_normalizer: Normalizer of `y`, from published statistics or the training
+            split.
+        coordinate_normalizer: Normalizer with which `x` was computed from `pos`; `None`
+            if the coordinates in `x` are raw.
+        input_normalizer: Normalizer of all columns of `x`; `None` if the model has `x`
+            unchanged as input.
         train_transform: Applied to each training sample in each epoch, before points
-            are drawn from it.
+            are sampled from it.
         val: Validation split, if there is one.
-        location: Where on a mesh the samples lie, `"cell"` or `"point"`.
-        weighted: Whether points count by what they stand for, see `Surrogate`; samples
-            without `weight` have points that were spread evenly.
-        conditions: What the columns of `u` of the samples are.
-        condition_normalizer: Of all columns of `u`.
-        query: What normalises the query points, where samples have any.
+        location: Location of the values on a mesh, `"cell"` or `"point"`.
+        weighted: Whether points are weighted by area or volume, see `Surrogate`;
+            samples without `weight` have uniformly distributed points.
+        conditions: Conditions in the columns of `u` of the samples.
+        condition_normalizer: Normalizer of all columns of `u`.
+        query: Normalizers of the query points, if samples have any.
     """
 
     train: Sequence[Data]
@@ -149,7 +151,7 @@ class Splits:
     query: QueryPoints | None = None
 
     def transform(self, transform: Callable[[Data], Data]) -> "Splits":
-        """Return splits whose samples have passed a transform, held in memory.
+        """Return splits with transformed samples in memory.
 
         Args:
             transform: Applied once to a copy of each sample.
@@ -162,27 +164,28 @@ class Splits:
         return replace(self, train=train, val=val, test=test)
 
     def with_features(self, names: Sequence[str]) -> "Splits":
-        """Return splits whose input has further features.
+        """Return splits with additional input features.
 
-        They are normalised by their mean and deviation over the training split.
+        They are normalized by their mean and standard deviation over the training
+        split.
 
         Args:
-            names: Quantities that the samples hold per point, such as `"normal"`.
+            names: Attributes of the samples with a value per point, such as `"normal"`.
 
         Raises:
-            ValueError: If the samples lack one, or training makes their input anew.
+            ValueError: If a sample does not have one, or training recomputes the input.
         """
         if self.train_transform is not None:
             raise ValueError(
-                f"features is {tuple(names)}, but {self.train_transform} makes the "
-                "input of this benchmark anew for each step: leave features out"
+                f"features is {tuple(names)}, but {self.train_transform} recomputes "
+                "the input of this benchmark in each step: leave features out"
             )
         sample, added = self.train[0], []
         for name in names:
             value = get_feature(sample, name)
             if not isinstance(value, Tensor) or len(value) != sample.num_nodes:
                 raise ValueError(
-                    f"features has {name!r}, but the samples hold {sample.keys()}"
+                    f"features has {name!r}, but the samples have {sample.keys()}"
                 )
             added.append(Field(name, value[0].numel()))
 
@@ -192,20 +195,20 @@ class Splits:
             return data
 
         splits, width = self.transform(add), sample.x.size(1)
-        given = self.input_normalizer or Normalizer.identity(width)
+        input_normalizer = self.input_normalizer or Normalizer.identity(width)
         of_added = Normalizer.gaussian(data.x[:, width:] for data in splits.train)
         return replace(
             splits,
             features=(*self.features, *added),
-            input_normalizer=Normalizer.cat([given, of_added]),
+            input_normalizer=Normalizer.cat([input_normalizer, of_added]),
         )
 
     def with_conditions(self, how: str) -> "Splits":
-        """Return splits that hand the conditions to the network in some way.
+        """Return splits with another encoding of the conditions.
 
         Args:
-            how: `"film"` as `u`, as they are here; `"broadcast"` as features that are
-                the same at all points of a sample; or `"none"`, not at all.
+            how: `"film"` for `u`, as in these splits; `"broadcast"` for features that
+                are equal at all points of a sample; or `"none"` to omit them.
 
         Raises:
             ValueError: If the samples have no conditions.
@@ -218,22 +221,22 @@ class Splits:
         if how == "none":
             return splits.transform(_without_conditions)
         width = self.train[0].x.size(1)
-        given = self.input_normalizer or Normalizer.identity(width)
+        input_normalizer = self.input_normalizer or Normalizer.identity(width)
         of_added = self.condition_normalizer or Normalizer.identity(
             num_channels(self.conditions)
         )
-        again = None
-        if self.train_transform is not None:  # may change `u`, and make `x` anew
-            again = Compose([_as_u, self.train_transform, _Broadcast(width)])
+        train_transform = None
+        if self.train_transform is not None:  # may change `u` and recompute `x`
+            train_transform = Compose([_as_u, self.train_transform, _Broadcast(width)])
         return replace(
             splits.transform(_Broadcast(width)),
-            train_transform=again,
+            train_transform=train_transform,
             features=(*self.features, *self.conditions),
-            input_normalizer=Normalizer.cat([given, of_added]),
+            input_normalizer=Normalizer.cat([input_normalizer, of_added]),
         )
 
     def with_weights(self) -> "Splits":
-        """Return splits whose points count by the area or volume they stand for."""
+        """Return splits with points weighted by area or volume."""
 
         def add(data: Data) -> Data:
             weight = quadrature_weights(
@@ -243,7 +246,7 @@ class Splits:
                 data.get("cells"),
                 surface="normal" in data,
             )
-            # Ones on average: the ratios alone have a meaning.
+            # With mean one: only the ratios matter.
             data.weight = weight / weight.mean()
             return data
 
@@ -251,12 +254,12 @@ class Splits:
 
 
 class _Broadcast(BaseTransform):
-    """Makes conditions the columns of `x` from some width on, at all points.
+    """Copies the conditions into trailing columns of `x` at all points.
 
-    The conditions are then no longer `u`, which networks ask for, but `conditions`.
+    The conditions are renamed from `u`, which networks use, to `conditions`.
 
     Args:
-        width: Columns of `x` that stay.
+        width: Number of leading columns of `x` to keep.
     """
 
     def __init__(self, width: int) -> None:

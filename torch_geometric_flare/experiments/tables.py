@@ -1,4 +1,4 @@
-"""The tables of a comparison: relative errors and costs, and quantities of interest."""
+"""The tables of a comparison: errors and costs, and quantities of interest."""
 
 import csv
 import math
@@ -21,22 +21,22 @@ _BASELINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the table: a model or a baseline.
+    """A row of the table: a model or a baseline.
 
     Attributes:
-        model: Name of the model's class, or what the baseline is.
-        runs: Runs that have finished.
+        model: Class name of the model, or description of the baseline.
+        runs: Number of finished runs.
         relative_l2: Mean over the runs of the relative $L_2$ error.
-        relative_l2_deviation: Its standard deviation over the runs; `None` for one.
-        parameters: Trained numbers.
-        steps: Steps of a training; mean over the runs.
+        relative_l2_deviation: Its standard deviation over the runs; `None` for one run.
+        parameters: Number of trainable parameters.
+        steps: Number of training steps; mean over the runs.
         training_seconds: Time of these steps; mean over the runs.
-        seconds_per_step: Mean over the runs of the median step.
-        peak_memory_mib: Largest peak of the memory, in MiB.
-        points_per_second: Points predicted in a second; mean over the runs.
-        published_relative_l2: The figure of a paper, where it may stand here: that of
-            the oldest source, where several have one.
-        error: Why runs of the model failed, one sentence.
+        seconds_per_step: Median time per step; mean over the runs.
+        peak_memory_mib: Peak memory in MiB; maximum over the runs.
+        points_per_second: Points predicted per second; mean over the runs.
+        published_relative_l2: Published error, if comparable; from the oldest source if
+            there are several.
+        error: Reason why runs of the model failed, one sentence.
     """
 
     model: str
@@ -56,18 +56,18 @@ class Row:
 def summarize(
     records: Sequence[Record], published: Sequence[Published] = ()
 ) -> list[Row]:
-    """Return one row per model, in the order of the records, then the baselines.
+    """Return one row per model in the order of the records, then the baselines.
 
     Args:
         records: Records of all runs, see `isolated_run.isolated_run`.
-        published: Figures that may stand beside them, oldest source first.
+        published: Comparable published errors, oldest source first.
     """
     figures = {figure.model: figure.relative_l2 for figure in reversed(published)}
     rows = []
     for model in dict.fromkeys(record["model"] for record in records):
-        own = [record for record in records if record["model"] == model]
-        rows.append(_row(model, own, figures.get(model)))
-    # Baselines know no seed: those of any run are those of all.
+        model_records = [record for record in records if record["model"] == model]
+        rows.append(_row(model, model_records, figures.get(model)))
+    # Baselines are independent of the seed and so equal for all runs.
     finished = next((record for record in records if "error" not in record), None)
     if finished is not None:
         rows += [
@@ -106,7 +106,7 @@ def _mean(records: Sequence[Record], name: str) -> float:
 
 
 def write_csv(path: Path, kind: type[Any], rows: Sequence[Any]) -> None:
-    """Write all columns with all digits; what is not known is empty.
+    """Write all columns with all digits; unknown values are empty.
 
     Args:
         path: The file.
@@ -120,9 +120,9 @@ def write_csv(path: Path, kind: type[Any], rows: Sequence[Any]) -> None:
 
 
 def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and cells of the table for people.
+    """Return headings and formatted cells of the table.
 
-    The published column appears only where a row has such a figure.
+    The column of published errors appears only if any row has one.
 
     Args:
         rows: The table.
@@ -164,8 +164,8 @@ def to_markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown.
 
     Args:
-        headings: Of the columns.
-        cells: Row by row.
+        headings: Column headings.
+        cells: Cells by row.
     """
     rule = ["---", *("---:" for _ in headings[1:])]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
@@ -183,11 +183,11 @@ def _error_cell(row: Row) -> str:
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return a number of so many digits, never with an exponent.
+    """Format a number with so many significant digits and without an exponent.
 
     Args:
-        value: The number; nothing for `None`.
-        digits: Digits that count.
+        value: The number; `None` gives an empty string.
+        digits: Number of significant digits.
     """
     if value is None:
         return ""
@@ -203,17 +203,19 @@ def _rounded(value: float | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantityRow:
-    """How well a model, or the training mean, predicts a quantity.
+    """Errors of a model or of the training mean for a quantity.
 
     Attributes:
         quantity: Name of the quantity, such as `drag_coefficient`.
-        model: Name of the model's class, or what the baseline is.
-        runs: Runs that have finished.
-        mean_absolute_error: Over the test samples; mean over the runs.
+        model: Class name of the model, or description of the baseline.
+        runs: Number of finished runs.
+        mean_absolute_error: Mean absolute error over the test samples; mean over the
+            runs.
         mean_absolute_error_deviation: Its standard deviation over the runs; `None` for
-            one.
+            one run.
         r2: $R^2$ over the test samples; mean over the runs.
-        rank_correlation: Spearman's, over the test samples; mean over the runs.
+        rank_correlation: Spearman's rank correlation over the test samples; mean over
+            the runs.
     """
 
     quantity: str
@@ -226,7 +228,7 @@ class QuantityRow:
 
 
 def summarize_quantities(records: Sequence[Record]) -> list[QuantityRow]:
-    """Return for each quantity one row per model, then the training mean.
+    """Return for each quantity one row per model, then one for the training mean.
 
     Args:
         records: Records of all runs, see `isolated_run.isolated_run`.
@@ -236,7 +238,7 @@ def summarize_quantities(records: Sequence[Record]) -> list[QuantityRow]:
     for name in quantity_names(finished[0]) if finished else []:
         for model in dict.fromkeys(record["model"] for record in finished):
             rows.append(_quantity_row(name, model, finished))
-        # It knows no seed: that of any run is that of all.
+        # The baseline is independent of the seed and so equal for all runs.
         baseline = errors_of(finished[0], name)["mean_absolute_error_of_training_mean"]
         if baseline is not None:
             rows.append(
@@ -283,6 +285,6 @@ def quantity_cells(rows: Sequence[QuantityRow]) -> tuple[list[str], list[list[st
         if row.mean_absolute_error_deviation is not None:
             error += f" ± {format_number(row.mean_absolute_error_deviation, 2)}"
         numbers = [row.r2, row.rank_correlation]
-        shown = ["" if number is None else f"{number:.2f}" for number in numbers]
-        cells.append([row.quantity.replace("_", " "), row.model, error, *shown])
+        formatted = ["" if number is None else f"{number:.2f}" for number in numbers]
+        cells.append([row.quantity.replace("_", " "), row.model, error, *formatted])
     return headings, cells

@@ -1,4 +1,4 @@
-"""Time and memory of a training and of its predictions."""
+"""Time and memory of training and prediction."""
 
 import copy
 import itertools
@@ -27,9 +27,10 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
-# Enough for a median; a long training has a million steps.
+# Enough for a median, since a long training may have a million steps.
 _KEPT = 1000
-# Of an estimate: the first steps compile kernels and take memory.
+# Steps for an estimate; the first ones are skipped, since they compile kernels and
+# allocate memory.
 _SKIPPED, _MEASURED = 2, 10
 _TRIAL_STEPS = 10
 _BUDGET = "time_budget.json"
@@ -37,17 +38,17 @@ _PREDICTION_SECONDS = 0.5
 
 
 class StepTimer(Callback):
-    """Times whole steps: batch, forward, backward and update.
+    """Measures the time of whole steps: batch, forward, backward and update.
 
-    What it has measured travels in the checkpoint, so that a resumed training counts
-    all of its steps.
+    The measurements are saved in checkpoints, so that a resumed training includes all
+    of its steps.
 
     Attributes:
-        steps: Steps of the training so far.
+        steps: Number of training steps so far.
         seconds: Time of these steps.
-        peak_memory: Largest memory of a process of this training so far, in bytes;
-            `None` if the system does not tell.
-        device: Where the training computes.
+        peak_memory: Peak memory in bytes so far of any process of the training; `None`
+            if the system does not provide it.
+        device: Device of the training.
     """
 
     def __init__(self) -> None:
@@ -60,13 +61,13 @@ class StepTimer(Callback):
 
     @property
     def seconds_per_step(self) -> float:
-        """Median over the last 1,000 steps, which a few slow ones do not move."""
+        """Median over the last 1,000 steps, which is robust against a few slow ones."""
         return statistics.median(self._durations)
 
     def setup(
         self, trainer: Trainer, pl_module: LightningModule, stage: str | None = None
     ) -> None:
-        """Note the device."""
+        """Store the device."""
         self.device = trainer.strategy.root_device
 
     def on_train_epoch_start(
@@ -83,7 +84,7 @@ class StepTimer(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Take the time since the end of the last step."""
+        """Measure the time since the end of the last step."""
         now = _now(self.device)
         self._durations.append(now - self._last)
         self.seconds += now - self._last
@@ -91,13 +92,13 @@ class StepTimer(Callback):
         self.steps += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the memory."""
+        """Measure the peak memory."""
         now = peak_memory(self.device)
         if now is not None:
             self.peak_memory = max(now, self.peak_memory or 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured, in plain values."""
+        """Return the measurements as plain values."""
         return {
             "steps": self.steps,
             "seconds": self.seconds,
@@ -106,7 +107,7 @@ class StepTimer(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Carry on from what was measured before."""
+        """Restore earlier measurements."""
         self.steps = state_dict["steps"]
         self.seconds = state_dict["seconds"]
         self.peak_memory = state_dict["peak_memory"]
@@ -114,9 +115,9 @@ class StepTimer(Callback):
 
 
 class TimeEstimate(Callback):
-    """Logs how long the rest of a training takes, from its first steps.
+    """Logs an estimate of the remaining training time after the first steps.
 
-    A training of fewer steps logs nothing.
+    Shorter trainings log nothing.
     """
 
     def __init__(self) -> None:
@@ -130,7 +131,7 @@ class TimeEstimate(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Take the time, and log the estimate after the last of the first steps."""
+        """Measure the time, and log the estimate once there are enough steps."""
         if len(self._times) > _SKIPPED + _MEASURED:
             return
         self._times.append(_now(trainer.strategy.root_device))
@@ -149,7 +150,7 @@ class TimeEstimate(Callback):
 
 
 def describe_duration(seconds: float) -> str:
-    """Return a time in words.
+    """Format a duration for reading.
 
     Args:
         seconds: The time.
@@ -168,24 +169,24 @@ def steps_within(
     data: training.SurrogateDataModule,
     folder: Path,
 ) -> int:
-    """Return how many steps a training makes in a time on this machine.
+    """Return how many training steps fit into a time on this machine.
 
-    Ten steps of a copy of the module are timed. The number is written to the folder of
-    the training, so that a resumed one keeps it, and with it the schedule.
+    Measures ten steps of a copy of the module. The result is saved in the folder of the
+    training, so that a resumed training keeps the number of steps and the schedule.
 
     Args:
         seconds: The time.
-        config: How the training runs.
-        module: The training; left as it is.
+        config: Options of the trainer.
+        module: The module to train; unchanged.
         data: The splits.
         folder: The folder of the training.
 
     Returns:
-        Steps, at least one.
+        Number of steps, at least one.
     """
-    note = folder / _BUDGET
-    if note.exists():
-        steps: int = json.loads(note.read_text())["steps"]
+    file = folder / _BUDGET
+    if file.exists():
+        steps: int = json.loads(file.read_text())["steps"]
         return steps
     trial = copy.deepcopy(module)
     trial.recipe = replace(module.recipe, epochs=_TRIAL_STEPS, max_steps=_TRIAL_STEPS)
@@ -197,21 +198,21 @@ def steps_within(
         training.fit(trial, data, temporary, config, callbacks=[timer])
     steps = max(1, round(seconds / timer.seconds_per_step))
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"seconds": seconds, "steps": steps}) + "\n")
+    file.write_text(json.dumps({"seconds": seconds, "steps": steps}) + "\n")
     return steps
 
 
 def points_per_second(
     surrogate: Surrogate, samples: Sequence[Data], device: torch.device
 ) -> float:
-    """Return the points that a surrogate predicts in a second, sample by sample.
+    """Return the points predicted per second by a surrogate, one sample at a time.
 
-    Samples are on the device before the clock starts. A network that needs edges makes
-    them while it runs.
+    The transfer of samples to the device is excluded. The time includes the
+    construction of edges for networks that need them.
 
     Args:
-        surrogate: A trained surrogate; it stays on `device`.
-        samples: What to predict; taken in turn for about half a second.
+        surrogate: A trained surrogate; it is moved to `device`.
+        samples: Samples to predict, cyclically for about half a second.
         device: Where to compute.
     """
     surrogate.to(device)
@@ -229,11 +230,11 @@ def points_per_second(
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Return the peak of the memory so far, in bytes.
+    """Return the peak memory so far in bytes.
 
     Args:
-        device: A GPU, for the memory of this process's tensors on it; any other, for
-            the resident memory of this process.
+        device: A GPU for the memory of the tensors of this process on it; any other
+            device for the resident memory of this process.
 
     Returns:
         Bytes; `None` on Windows.
@@ -242,7 +243,7 @@ def peak_memory(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return None
-    # In Linux ru_maxrss begins at the memory of the process that started this one.
+    # On Linux, ru_maxrss starts from the value of the parent process.
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: the FLARE operator and the layout of ragged batches."""
+"""Functional API of the FLARE operator and the layout of ragged batches."""
 
 from torch_geometric_flare.functional.attention import (
     attention_backend,

@@ -1,4 +1,4 @@
-"""Second derivatives of the autograd functions of this package."""
+"""Higher-order derivatives of this package's autograd functions."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,20 +9,20 @@ from torch_geometric_flare.functional.torch_internals import has_memory, is_tran
 
 
 def any_requires_grad(*tensors: Tensor) -> bool:
-    """Return whether any of the tensors may need a gradient."""
+    """Return whether autograd records operations on any of the tensors."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
 
 
 def contiguous_rows(x: Tensor) -> Tensor:
-    """Return `x` with a contiguous last dimension, as CPU kernels need it."""
+    """Return `x` with a contiguous last dimension, as CPU kernels require."""
     x = x.resolve_neg()
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def needs_reference(*grads: Tensor) -> bool:
-    """Return whether a backward must consist of differentiable operations of torch.
+    """Return whether backward must use differentiable PyTorch operations.
 
-    The gradients of a batched backward (`is_grads_batched=True`) have no memory.
+    The gradients of a batched backward (`is_grads_batched=True`) have no storage.
     """
     return (
         torch.is_grad_enabled() or is_transformed() or not all(map(has_memory, grads))
@@ -35,18 +35,18 @@ def differentiable_gradients(
     wanted: Sequence[bool],
     grad: Tensor,
 ) -> list[Tensor | None]:
-    """Return gradients of `function`, differentiable where backward records a graph.
+    """Return the gradients of `function`, differentiable if backward records a graph.
 
     Args:
-        function: Differentiable any number of times.
-        inputs: Its arguments, with their own graphs.
-        wanted: Which of their gradients are needed.
+        function: A function composed of differentiable operations.
+        inputs: Its arguments, with their autograd graphs.
+        wanted: Whether each gradient is needed.
         grad: Gradient of the output.
 
     Returns:
-        One gradient per input, `None` where it is not wanted.
+        One gradient per input, `None` if it is not needed.
     """
-    # Views: an input may be computed from another, and gets its direct gradient only.
+    # Use views so that an input computed from another gets only its direct gradient.
     records_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         if records_graph:

@@ -1,4 +1,4 @@
-"""Checks of tensor arguments, shared by all functions."""
+"""Validation of tensor arguments, shared by all functions."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from torch_geometric_flare.functional.torch_internals import has_autocast
 
 
 def check_given(**tensors: Tensor | None) -> None:
-    """Raise unless all tensors are given, on one device and in one precision.
+    """Raise unless all tensors are given, on one device and of one dtype.
 
     Args:
         **tensors: Arguments of the caller by name.
 
     Raises:
-        TypeError: If one is `None`, or what `check_strided` refuses.
-        ValueError: If one is on another device, or of another precision than the first
-            where autocast does not choose the precision.
+        TypeError: If one is `None` or fails `check_strided`.
+        ValueError: If one is on another device than the first, or, without autocast,
+            of another dtype.
     """
     check_strided(**tensors)
     first = ""
@@ -33,8 +33,8 @@ def check_given(**tensors: Tensor | None) -> None:
                 f"{name} is on {t.device}, but {first} on {other.device}: move one"
             )
         kind = t.device.type
-        free = has_autocast(kind) and torch.is_autocast_enabled(kind)
-        if t.dtype != other.dtype and not free:
+        casts = has_autocast(kind) and torch.is_autocast_enabled(kind)
+        if t.dtype != other.dtype and not casts:
             raise ValueError(
                 f"{name} is {t.dtype}, but {first} is {other.dtype}: pass "
                 f"{name}.to({first}.dtype)"
@@ -42,9 +42,9 @@ def check_given(**tensors: Tensor | None) -> None:
 
 
 def check_scale(scale: Any) -> None:
-    """Raise `TypeError` unless a factor on scores is a Python number.
+    """Raise `TypeError` unless the scale of the scores is a Python number.
 
-    Fused attention would read `None` as its own default, and fails on NumPy scalars.
+    Fused attention would replace `None` by its default and fails on NumPy scalars.
     """
     numbers = (int, float, torch.SymInt, torch.SymFloat)
     if isinstance(scale, bool) or not isinstance(scale, numbers):
@@ -52,17 +52,17 @@ def check_scale(scale: Any) -> None:
 
 
 def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raise unless weights are finite, not negative and of the right shape.
+    """Raise unless weights are finite, nonnegative and of the right shape.
 
     Args:
         weight: Weight of each point.
-        shape: The shape that it must have.
-        device: Where the points are.
+        shape: Expected shape.
+        device: Device of the points.
 
     Raises:
-        TypeError: If it is not a tensor of floating-point numbers.
+        TypeError: If it is not a floating-point tensor.
         ValueError: If it has another shape, is on another device, or holds a negative
-            number or one that is not finite.
+            or non-finite number.
     """
     check_strided(weight=weight)
     if weight.shape != shape:
@@ -75,32 +75,32 @@ def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> N
             f"weight is on {weight.device}, but the points on {device}: move one"
         )
     if torch.compiler.is_compiling():
-        return  # a traced program cannot look at numbers
+        return  # a traced program cannot branch on values
     wrong = ~((weight >= 0) & (weight < torch.inf))
     if bool(wrong.any()):
         raise ValueError(
-            f"weight holds {weight[wrong][0].item()}, expected finite numbers that are "
-            "not negative; a point of weight zero only receives"
+            f"weight holds {weight[wrong][0].item()}, expected finite, nonnegative "
+            "numbers; a point with weight 0 does not contribute to other points"
         )
 
 
 def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
-    """Raise unless conditions hold a row of numbers for each graph.
+    """Raise unless conditions hold one row per graph.
 
     Args:
         u: Conditions of each graph.
         num_graphs: Number of graphs.
-        device: Where the points are.
+        device: Device of the points.
 
     Raises:
-        TypeError: If it is not a tensor of floating-point numbers.
-        ValueError: If it has another shape, or is on another device.
+        TypeError: If it is not a floating-point tensor.
+        ValueError: If it has another shape or is on another device.
     """
     check_strided(u=u)
     if u.dim() != 2 or u.size(0) != num_graphs:
         raise ValueError(
-            f"u has shape {tuple(u.shape)}, expected [{num_graphs}, G]: a row of "
-            "conditions for each graph, [1, G] for a single one"
+            f"u has shape {tuple(u.shape)}, expected [{num_graphs}, G]: one row of "
+            "conditions per graph, [1, G] for a single graph"
         )
     if u.device != device:
         raise ValueError(f"u is on {u.device}, but the points on {device}: move one")
@@ -110,29 +110,29 @@ def log_weight(weight: Tensor) -> Tensor:
     """Return the logarithm of weights, minus infinity for zero.
 
     Args:
-        weight: Weight of each point, checked.
+        weight: Weight of each point, already validated.
 
     Raises:
-        ValueError: If a weight of zero needs a gradient, which would be NaN.
+        ValueError: If a weight of zero requires a gradient, which would be NaN.
     """
     needs = weight.requires_grad and not torch.compiler.is_compiling()
     if needs and bool((weight == 0).any()):
         raise ValueError(
-            "weight holds 0 and needs a gradient, but enters by its logarithm: pass "
+            "weight holds 0 and requires a gradient, but its logarithm is used: pass "
             "weight.detach(), or weight + 1e-30"
         )
     return weight.log()
 
 
 def check_strided(**tensors: Tensor | None) -> None:
-    """Raise unless arguments are dense tensors of floating-point numbers.
+    """Raise unless arguments are dense floating-point tensors.
 
     Args:
         **tensors: Arguments of the caller by name; `None` is skipped.
 
     Raises:
-        TypeError: If one is not a tensor, or of another kind of numbers.
-        ValueError: If one is sparse or of another layout.
+        TypeError: If one is not a floating-point tensor.
+        ValueError: If one does not have the layout `torch.strided`.
     """
     for name, t in tensors.items():
         if t is None:
@@ -149,6 +149,6 @@ def check_strided(**tensors: Tensor | None) -> None:
             )
         if t.layout != torch.strided:
             raise ValueError(
-                f"{name} is a tensor of layout {t.layout}, expected an ordinary one: "
-                f"pass {name}.to_dense()"
+                f"{name} has layout {t.layout}, expected torch.strided: pass "
+                f"{name}.to_dense()"
             )

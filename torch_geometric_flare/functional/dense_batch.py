@@ -1,4 +1,4 @@
-"""Dense batches of graphs, and the choice of graphs that share one."""
+"""Dense batches of graphs, and the packing of graphs into them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Padding rows that cost about as much as one more attention call.
+# Number of padding rows that cost about as much as another attention call.
 _CALL_ROWS = 256
 
 
@@ -17,20 +17,21 @@ def pack_graphs(
 ) -> tuple[tuple[tuple[int, ...], ...], bool]:
     """Choose which graphs share one attention call.
 
-    Half precision on CUDA takes any sizes in one call of the fused kernel for ragged
-    sequences. Otherwise graphs are taken from the largest to the smallest, and one
-    joins the current dense batch where padding it to the largest there costs less than
-    a separate call. So graphs of equal size form one dense batch without padding, a
-    few large ones a dense batch each, and many small ones a single padded one.
+    In half precision on CUDA, graphs of any sizes share one call of the fused kernel
+    for ragged sequences. Otherwise, graphs are sorted from largest to smallest, and a
+    graph joins the current dense batch if padding it to the largest graph there costs
+    less than a separate call. Thus graphs of equal size form one dense batch without
+    padding, a few large graphs one dense batch each, and many small graphs a single
+    padded one.
 
     Args:
-        sizes: Points of each graph.
-        device: Where attention runs.
-        dtype: What attention runs in.
+        sizes: Number of points of each graph.
+        device: Device of attention.
+        dtype: Dtype of attention.
 
     Returns:
-        The dense batches, each the numbers of its graphs, and whether they run in the
-        kernel for ragged sequences. Empty graphs are in none.
+        The graph indices of each dense batch, and whether they run in the kernel for
+        ragged sequences. Empty graphs are left out.
     """
     # Loops, not generators: this runs in every forward.
     filled = []
@@ -48,7 +49,7 @@ def pack_graphs(
             packed[-1].append(graph)
         else:
             packed.append([graph])
-    # Keep the batch's own order where possible, so that no rows move.
+    # Keep batch order where possible, so that no rows move.
     for graphs in packed:
         graphs.sort()
     packed.sort()
@@ -60,10 +61,10 @@ class DenseBatch:
     """Graphs of a ragged batch that run together as one dense batch.
 
     Args:
-        graphs: Their numbers in the batch.
-        num_points: Points of all of them together.
-        size: Points of the largest.
-        rows: Which rows of the flattened dense batch are points, `[num_points]`; `None`
+        graphs: Their indices in the batch.
+        num_points: Total number of points.
+        size: Number of points of the largest graph.
+        rows: Indices of the points in the flattened dense batch, `[num_points]`; `None`
             without padding.
         mask: True where a row of the dense batch is a point, `[len(graphs), size]`.
     """
@@ -78,23 +79,23 @@ class DenseBatch:
     def from_sizes(
         cls, graphs: Sequence[int], sizes: Sequence[int], device: torch.device
     ) -> "DenseBatch":
-        """Lay out some graphs of a batch.
+        """Build the dense batch of some graphs of a batch.
 
         Args:
-            graphs: Their numbers in the batch.
-            sizes: Points of each graph of the batch.
-            device: Where the points lie.
+            graphs: Their indices in the batch.
+            sizes: Number of points of each graph of the batch.
+            device: Device of the points.
         """
-        own = [sizes[graph] for graph in graphs]
-        size, num_points = max(own), sum(own)
-        if min(own) == size:
+        counts = [sizes[graph] for graph in graphs]
+        size, num_points = max(counts), sum(counts)
+        if min(counts) == size:
             return cls(tuple(graphs), num_points, size)
-        mask = torch.arange(size, device="cpu") < torch.tensor(own).unsqueeze(-1)
+        mask = torch.arange(size, device="cpu") < torch.tensor(counts).unsqueeze(-1)
         rows = mask.flatten().nonzero().squeeze(-1)
         return cls(tuple(graphs), num_points, size, rows.to(device), mask.to(device))
 
     def pad(self, x: Tensor) -> Tensor:
-        """Return points [num_points, ...] as [graphs, size, ...], padded by zero."""
+        """Return points [num_points, ...] as [graphs, size, ...], padded with zeros."""
         shape = (len(self.graphs), self.size, *x.shape[1:])
         if self.rows is None:
             return x.reshape(shape)

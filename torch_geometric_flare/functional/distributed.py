@@ -1,10 +1,10 @@
-r"""One set of points over many processes: sums and states of the whole.
+r"""Sums and states of points that are distributed over processes.
 
-Each process of a group holds some of the points, perhaps none. What it computes from
-its own points is *local*; what all processes hold alike is *shared*. The gradient of
-a shared quantity counts once, not once a process. So for a loss that is shared, or
-local losses that are meant to be summed, backward on every process leaves gradients
-whose sum over the group is that of the whole.
+Each process of a group holds some of the points, possibly none. A tensor computed from
+these points is *local*; a tensor that is the same on all processes is *shared*. The
+gradient of a shared tensor counts once, not once per process. For a shared loss, or for
+local losses that are to be summed, backward on every process therefore yields gradients
+whose sum over the group is the gradient for all points.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,10 +20,10 @@ from torch_geometric_flare.functional.state import State
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# Stands for the number of graphs on a process that does not give it.
-_UNNAMED = 1 << 62
+# The number of graphs on a process that does not specify it.
+_UNSPECIFIED = 1 << 62
 
-# Checksums that processes compare, besides the number of graphs.
+# Number of checksums that processes compare in addition to the number of graphs.
 _CHECKSUMS = 5
 
 S = TypeVar("S", bound=State)
@@ -31,20 +31,20 @@ S = TypeVar("S", bound=State)
 
 def _all_reduce(x: Tensor, op: Any, group: "ProcessGroup") -> None:
     if dist.get_rank(group) < 0:
-        raise ValueError("group does not hold this process: pass one that it is in")
+        raise ValueError("group does not contain this process: pass one that does")
     try:
         dist.all_reduce(x, op, group)
     except RuntimeError as error:
         raise RuntimeError(
-            f"lost contact with a process of this group of {group.size()}: it has "
-            "ended, took longer than the time-out of the group, or sent a tensor of "
-            "another shape. Look for the first error in the logs of the others, and "
-            "start all of them again"
+            f"lost contact with a process of this group of {group.size()}: it exited, "
+            "exceeded the timeout of the group, or sent a tensor of another shape. "
+            "Look for the first error in the logs of the other processes, and restart "
+            "all of them"
         ) from error
 
 
 class _Sum(torch.autograd.Function):
-    """Local to shared: a sum. Each term gets the gradient of the sum."""
+    """Sum local tensors to a shared one. Each term gets the gradient of the sum."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: "ProcessGroup") -> Tensor:
@@ -59,7 +59,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Copy(torch.autograd.Function):
-    """Shared to local: the same value. Gradients of all processes add up."""
+    """Use a shared tensor locally. The gradients of all processes are summed."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: "ProcessGroup") -> Tensor:
@@ -72,24 +72,24 @@ class _Copy(torch.autograd.Function):
 
 
 def distributed_sum(x: Tensor, group: "ProcessGroup | None") -> Tensor:
-    r"""Sum a tensor over a group, for a loss of the whole.
+    r"""Sum a tensor over a group, for a loss over all points.
 
-    The sum is the same on every process, and counts as one: where each process calls
-    backward on the same function $f(\sum_r x_r)$, each gets $f'$ as the gradient of
-    its own term, not $f'$ times the number of processes. May be differentiated any
-    number of times. A sum that enters what each process computes from its own points,
-    such as a mean over points, must pass `distributed_copy` first.
+    The sum is shared and counts once: if each process calls backward on the same
+    function $f(\sum_r x_r)$, each gets $f'$ as the gradient of its own term, not $f'$
+    times the number of processes. Supports derivatives of any order. If a process
+    combines the sum with its own points, as it does with a mean over points, pass the
+    sum through `distributed_copy` first.
 
     Args:
         x: A tensor of the same shape and dtype on every process.
-        group: The processes that hold the points; `None` for this one alone.
+        group: The processes that hold the points; `None` for this process alone.
 
     Returns:
-        The sum, bit for bit the same on every process.
+        The sum, bitwise identical on every process.
 
     Raises:
-        RuntimeError: If a process of the group has ended, or is late by more than the
-            time-out of the group.
+        RuntimeError: If a process of the group has exited or exceeds the timeout of
+            the group.
     """
     if group is None:
         return x
@@ -100,18 +100,18 @@ def distributed_sum(x: Tensor, group: "ProcessGroup | None") -> Tensor:
 def distributed_copy(x: Tensor, group: "ProcessGroup | None") -> Tensor:
     r"""Prepare a shared tensor for use with each process's own points.
 
-    The value does not change. In backward, the gradients of all processes add up, as
-    they do for parameters by `reduce_gradients`. So a mean over all points is
-    `distributed_copy(distributed_sum(x.sum(0), group), group) / num_points`. May be
-    differentiated any number of times.
+    The value does not change. In backward, the gradients of all processes are summed,
+    as `reduce_gradients` does for parameters. A mean over all points is thus
+    `distributed_copy(distributed_sum(x.sum(0), group), group) / num_points`. Supports
+    derivatives of any order.
 
     Args:
         x: A tensor that is the same on every process.
-        group: The processes that hold the points; `None` for this one alone.
+        group: The processes that hold the points; `None` for this process alone.
 
     Returns:
-        `x`, whose gradient is that of its uses on all processes. All of them must take
-        part in backward.
+        `x`, whose gradient sums its uses on all processes. All of them must
+        participate in backward.
     """
     if group is None:
         return x
@@ -120,33 +120,33 @@ def distributed_copy(x: Tensor, group: "ProcessGroup | None") -> Tensor:
 
 
 def distributed_merge(state: S, group: "ProcessGroup | None") -> S:
-    r"""Merge the states of all processes of a group: the state of all of their points.
+    r"""Merge the states of all processes of a group into the state of all points.
 
-    It is `merge` over all processes at once. For a `SoftmaxState`, with $t$ the largest
+    Equivalent to `merge` over all processes. For a `SoftmaxState`, with $t$ the largest
     $\ell_r$,
 
     $$Z = \frac{\sum_r e^{\ell_r - t} Z_r}{\sum_r e^{\ell_r - t}}, \qquad
       \ell = t + \log \sum_r e^{\ell_r - t}$$
 
-    in one exchange of maxima and one of sums, and one of sums in backward. What is sent
-    does not depend on the number of points. Empty states, even of all processes, cause
-    no NaN. May be differentiated any number of times: the gradient that a state gets is
-    that of the outputs of all processes.
+    This takes an all-reduce of maxima and one of sums, and one of sums in backward.
+    Their sizes do not depend on the number of points. Empty states, even of all
+    processes, cause no NaN. Supports derivatives of any order: the gradient of a state
+    accounts for the outputs of all processes.
 
-    Every process must take part, also in backward. Where a gradient is wanted on one,
-    the merged state requires one on all of them.
+    Every process must participate, also in backward. If one process requires a
+    gradient, the merged state requires one on all of them.
 
     Args:
-        state: The state of this process's points; of the same class, shape and dtype on
+        state: The state of this process's points, of the same class, shape and dtype on
             every process.
-        group: The processes that hold the points; `None` for this one alone.
+        group: The processes that hold the points; `None` for this process alone.
 
     Returns:
-        The merged state, bit for bit the same on every process.
+        The merged state, bitwise identical on every process.
 
     Raises:
-        RuntimeError: If a process of the group has ended, or is late by more than the
-            time-out of the group.
+        RuntimeError: If a process of the group has exited or exceeds the timeout of
+            the group.
     """
     if group is None:
         return state
@@ -169,33 +169,34 @@ def distributed_batch_size(
     device: torch.device | str = "cpu",
     checksums: Mapping[str, int] | None = None,
 ) -> int:
-    """Agree on the number of graphs in a batch whose points are spread over a group.
+    """Determine the number of graphs of a batch that is distributed over a group.
 
     Args:
-        batch: Graph of each of this process's points, sorted; `None` for one graph.
-        batch_size: Number of graphs, the same on every process that names it; `None`
-            for the largest in `batch`, over all processes, plus one.
+        batch: Graph index of each of this process's points, sorted; `None` for one
+            graph.
+        batch_size: Number of graphs, the same on every process that specifies it;
+            `None` for the largest index in `batch` over all processes plus one.
         group: The processes that hold the points.
-        device: Where the exchange of 96 bytes takes place.
-        checksums: Up to five numbers that must be the same on every process, by what
-            they stand for, such as `"weights"`.
+        device: Device of the all-reduce of 96 bytes.
+        checksums: Up to five numbers that must be the same on every process, keyed by
+            their meaning, such as `"weights"`.
 
     Returns:
-        The number, the same on every process.
+        The number of graphs, the same on every process.
 
     Raises:
         ValueError: If the processes disagree, on all of them.
         RuntimeError: If a process of the group is lost.
     """
-    named = 1 if batch is None and batch_size is None else batch_size
+    specified = 1 if batch is None and batch_size is None else batch_size
     counted = 0 if batch is None or not len(batch) else int(batch[-1]) + 1
     sums = dict(checksums or {})
-    # A fixed size: processes that differ must still be able to exchange it.
+    # Fixed size, so that the all-reduce works even if the processes differ.
     values = [*sums.values(), *[0] * (_CHECKSUMS - len(sums))]
     numbers = torch.tensor(
         [
-            max(counted, named or 0),
-            -(_UNNAMED if named is None else named),
+            max(counted, specified or 0),
+            -(_UNSPECIFIED if specified is None else specified),
             *values,
             *[-value for value in values],
         ],
@@ -213,12 +214,12 @@ def distributed_batch_size(
         raise ValueError(
             f"the processes of this group differ in {' and '.join(different)}: build "
             "the module with the same arguments everywhere, broadcast its weights from "
-            "one process, and pass points of one dtype"
+            "one process, and pass points of the same dtype"
         )
     if -smallest < largest:
         raise ValueError(
             f"batch_size is {-smallest} on one process but another has {largest} "
-            "graphs: pass the number of graphs of the whole batch on all of them"
+            "graphs: pass the number of graphs of the whole batch on every process"
         )
     return int(largest)
 
@@ -228,18 +229,18 @@ def reduce_gradients(
     points: "ProcessGroup",
     data: "ProcessGroup | None" = None,
 ) -> None:
-    """Sum gradients over the processes that share points, average over samples.
+    """Sum gradients over processes that share points and average them over samples.
 
-    Call it after backward on every process. Each dtype and group takes one exchange. A
-    parameter without a gradient on some processes counts as zero there; without one on
-    all processes it stays without.
+    Call this after backward on every process. Each dtype and group takes one
+    all-reduce. A missing gradient counts as zero unless it is missing on all processes;
+    then it stays `None`.
 
     Args:
-        parameters: The parameters, in the same order on every process. Those that
-            require no gradient are skipped.
+        parameters: The parameters, in the same order on every process. Those that do
+            not require a gradient are skipped.
         points: The processes that hold the points of the same samples.
-        data: The processes that stand at the same place in groups of different
-            samples, if there are several such groups.
+        data: The processes with the same rank in groups of different samples, if there
+            are several such groups.
 
     Raises:
         RuntimeError: If a process is lost.
@@ -257,7 +258,7 @@ def reduce_gradients(
 def _reduce_bucket(
     bucket: list[Tensor], points: "ProcessGroup", data: "ProcessGroup | None"
 ) -> None:
-    """Reduce gradients of one dtype and device, and whether any process has each."""
+    """Reduce gradients of one dtype and device, and count the processes with each."""
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
     counts = grads[0].new_tensor([p.grad is not None for p in bucket])
     flat = torch.cat([*(grad.flatten() for grad in grads), counts])

@@ -1,8 +1,8 @@
-"""A residual MLP as one operation: a kernel of the CPU, or a loop over its layers.
+"""A residual MLP as one operation: a CPU kernel or a loop over its layers.
 
-Eagerly the kernel runs as a function of autograd, which keeps only its input for
+In eager mode, the kernel runs as an autograd function, which saves only its input for
 backward. `torch.compile` calls the same kernels as custom operators, as in
-`attention.shared_scores`; their gradients cannot be differentiated again.
+`attention.shared_scores`; these do not support second derivatives.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from torch_geometric_flare.kernels.residual_mlp import Layer as Layer
 from torch_geometric_flare.kernels.residual_mlp import Layers, Parameters
 from torch_geometric_flare.kernels.residual_mlp import packed_once as packed_once
 
-# For smaller hidden layers the choice takes longer than the layer.
+# For smaller hidden layers, the checks take longer than the layer.
 _LEAST_ELEMENTS = 1 << 14
 
 
@@ -34,7 +34,7 @@ _LEAST_ELEMENTS = 1 << 14
 def supports_layers(
     dtype: torch.dtype, layers: tuple[tuple[int, int, bool, bool], ...]
 ) -> bool:
-    """Return whether the kernel takes such layers; a constant to `torch.compile`."""
+    """Return whether the kernel supports the layers; constant for `torch.compile`."""
     return is_available() and kernels.supports(dtype, tuple(Layer(*a) for a in layers))
 
 
@@ -42,8 +42,8 @@ def supports(x: Tensor, layers: Layers, parameters: Parameters) -> bool:
     """Return whether the kernel supports these layers and is faster than a loop.
 
     Args:
-        x: Points, $[*, C]$; under autocast as they are converted.
-        layers: What each layer does.
+        x: Points, $[*, C]$; under autocast after conversion.
+        layers: Description of each layer.
         parameters: Weight and bias of each layer.
     """
     if (
@@ -64,15 +64,15 @@ def supports(x: Tensor, layers: Layers, parameters: Parameters) -> bool:
 def residual_mlp(
     x: Tensor, parameters: Parameters, input_residual: bool, output_residual: bool
 ) -> Tensor:
-    r"""Compute $x \leftarrow \mathrm{gelu}(Wx + b)\;(+\,x)$ by layer, then $Wx + b$.
+    r"""Apply $x \leftarrow \mathrm{gelu}(Wx + b)\;(+\,x)$ per layer, then $Wx + b$.
 
-    Every hidden layer but the first adds its input. The kernel computes all layers on
-    one block of points after another; backward computes them again, so that only `x`
-    is kept for it.
+    Every hidden layer but the first adds its input. The kernel applies all layers to
+    one block of points at a time and recomputes them in backward, so that only `x` is
+    saved.
 
     Args:
         x: Points.
-        parameters: Weight and bias of each hidden layer, and of the last.
+        parameters: Weight and bias of each hidden layer and of the last layer.
         input_residual: Whether the first layer adds its input.
         output_residual: Whether the last layer adds its input.
 
@@ -80,14 +80,14 @@ def residual_mlp(
         - `x`: $[*, C]$
 
     Returns:
-        $[*, C']$, which may be differentiated any number of times.
+        $[*, C']$. Supports derivatives of any order.
     """
-    described, last = [], len(parameters) - 1
+    specs, last = [], len(parameters) - 1
     for i, (weight, _) in enumerate(parameters):
         residual = i < last or output_residual if i > 0 else input_residual
-        described.append(Layer(weight.size(1), weight.size(0), i < last, residual))
-    layers = tuple(described)
-    # Only input and result are written: half precision would gain nothing.
+        specs.append(Layer(weight.size(1), weight.size(0), i < last, residual))
+    layers = tuple(specs)
+    # Only the result is written, so half precision would not be faster.
     low = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
     rows = x.float() if low else x
     if not supports(rows, layers, parameters):
@@ -112,7 +112,7 @@ def residual_mlp(
 
 
 def reference_mlp(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
-    """Compute the layers by operations of torch."""
+    """Compute the layers with PyTorch operations."""
     for layer, (weight, bias) in zip(layers, parameters, strict=True):
         y = linear(x, weight, bias)
         if layer.gelu:
@@ -122,12 +122,12 @@ def reference_mlp(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
 
 
 def _pairs(tensors: Sequence[Any]) -> list[tuple[Tensor, Tensor | None]]:
-    """Return weight and bias of each layer."""
+    """Return the weight and bias of each layer."""
     return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
 class _ResidualMLP(torch.autograd.Function):
-    """The kernel; operations of torch where backward records a graph."""
+    """The kernel; backward uses PyTorch operations if it records a graph."""
 
     @staticmethod
     def forward(ctx: Any, layers: Layers, x: Tensor, *tensors: Tensor | None) -> Tensor:
@@ -141,19 +141,21 @@ class _ResidualMLP(torch.autograd.Function):
         x, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
         if needs_reference(*grads):
-            there = [t is not None for t in (x, *tensors)]
-            given = [t for t in (x, *tensors) if t is not None]
+            present = [t is not None for t in (x, *tensors)]
+            inputs = [t for t in (x, *tensors) if t is not None]
 
-            def again(*given: Tensor) -> Tensor:
-                rest = iter(given)
-                x, *tensors = [next(rest) if is_there else None for is_there in there]
+            def recompute(*inputs: Tensor) -> Tensor:
+                rest = iter(inputs)
+                x, *tensors = [next(rest) if exists else None for exists in present]
                 assert x is not None
                 return reference_mlp(x, ctx.layers, _pairs(tensors))
 
-            asked = [w for w, is_there in zip(wanted, there, strict=True) if is_there]
-            results = iter(differentiable_gradients(again, given, asked, grads[0]))
-            return None, *(next(results) if is_there else None for is_there in there)
-        # Hooks on saved tensors may return them in another layout.
+            needed = [w for w, exists in zip(wanted, present, strict=True) if exists]
+            results = iter(
+                differentiable_gradients(recompute, inputs, needed, grads[0])
+            )
+            return None, *(next(results) if exists else None for exists in present)
+        # Saved-tensor hooks may change the strides.
         x, grad = (t.resolve_neg().contiguous() for t in (x, grads[0]))
         pairs = _pairs(tensors)
         grad_x, of_pairs = kernels.backward(x, ctx.layers, pairs, grad, any(wanted[1:]))
@@ -174,7 +176,7 @@ def mlp_operator(
         x: Points.
         weights: Weight of each layer.
         biases: Bias of each layer.
-        kinds: Of each layer, one if it has a GELU, plus two if it adds its input.
+        kinds: For each layer, 1 if it has a GELU, plus 2 if it adds its input.
 
     Shapes:
         - `x`: $[N, C]$
@@ -202,11 +204,11 @@ def mlp_gradients(
     grad: Tensor,
     of_parameters: bool,
 ) -> list[Tensor]:
-    """Return the gradients of the MLP for x and, if asked, each weight and bias."""
+    """Return the gradients of x and, if `of_parameters`, of each weight and bias."""
     layers, parameters = _layers(weights, biases, kinds)
     x, grad = (t.resolve_neg().contiguous() for t in (x, grad))
     grad_x, pairs = kernels.backward(x, layers, parameters, grad, of_parameters)
-    # They are views of one tensor, which an operator must not return.
+    # The gradients are views of one tensor, which a custom operator must not return.
     return [grad_x, *(w.clone() for w, _ in pairs), *(b.clone() for _, b in pairs)]
 
 
@@ -223,13 +225,13 @@ def _empty_mlp_gradients(
     return [t.new_empty(t.shape) for t in tensors]
 
 
-def _keep_mlp(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_mlp_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weights, biases, ctx.kinds = inputs
     ctx.save_for_backward(x, *weights, *biases)
     ctx.of_parameters = any(t.requires_grad for t in (*weights, *biases))
 
 
-def _differentiate_mlp(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def _mlp_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, *tensors = ctx.saved_tensors
     count = len(tensors) // 2
     weights, biases = tensors[:count], tensors[count:]
@@ -241,7 +243,7 @@ def _differentiate_mlp(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grad_x, grads[:count], grads[count:], None
 
 
-mlp_operator.register_autograd(_differentiate_mlp, setup_context=_keep_mlp)
+mlp_operator.register_autograd(_mlp_backward, setup_context=_setup_mlp_context)
 
 
 def _layers(
@@ -263,6 +265,6 @@ def _mlp_flops(x: Any, weights: Any, *_: Any, **__: Any) -> int:
 def _mlp_gradient_flops(
     x: Any, weights: Any, *inputs: Any, of_parameters: bool = True, **_: Any
 ) -> int:
-    """Count the layers, computed again, and a product for x and for each weight."""
+    """Count the recomputed layers and one product for x and for each weight."""
     of_parameters = inputs[3] if len(inputs) > 3 else of_parameters
     return (3 if of_parameters else 2) * _mlp_flops(x, weights)

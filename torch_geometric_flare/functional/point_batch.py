@@ -18,35 +18,35 @@ from torch_geometric_flare.functional.torch_internals import (
 )
 from torch_geometric_flare.kernels.tasks import RowTasks
 
-# Empty graphs that a batch vector may imply, besides 1000 for each point.
+# Number of empty graphs that a batch vector may imply, plus 1000 per point.
 _MOST_EMPTY = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class PointBatch:
-    """How the rows of `x` [N, C] fall into graphs, and which graphs run together.
+    """The assignment of the rows of `x` [N, C] to graphs and of graphs to calls.
 
-    Build it with `from_batch` or `from_sizes` once per forward and hand it to every
-    layer in place of the batch vector. Layers take rows in its order: `sort` brings
-    them there and `unsort` back, both doing nothing where the order is the batch's own.
+    Build it with `from_batch` or `from_sizes` once per forward and pass it to every
+    layer instead of the batch vector. Layers expect rows in its order: `sort` converts
+    rows from batch order and `unsort` back. Both are no-ops if the orders are equal.
 
     Args:
-        sizes: Points of each graph.
-        packed: The graphs that share an attention call where a dense one is needed,
-            each graph with points exactly once.
-        order: Row of `x` at each row of the layout; `None` if none moves.
-        inverse: Row of the layout at each row of `x`; `None` if none moves.
+        sizes: Number of points of each graph.
+        packed: Graphs that share a dense attention call. Contains each non-empty graph
+            exactly once.
+        order: Row of `x` at each row of the layout; `None` if no row moves.
+        inverse: Row of the layout at each row of `x`; `None` if no row moves.
         varlen: Whether graphs run in the fused kernel for ragged sequences.
         device: Device of the points.
         dtype: Dtype of attention.
-        weight: What each point stands for, such as its share of a surface, in the order
-            of the layout; `None` where all count alike.
-        u: Conditions of each graph, such as a speed, $[B, G]$; `None` where there are
-            none.
+        weight: Weight of each point, such as its share of a surface, in the order of
+            the layout; `None` for equal weights.
+        u: Conditions of each graph, such as a speed, $[B, G]$; `None` without
+            conditions.
 
     Raises:
-        ValueError: If a size is not a number of points, `packed` does not hold each
-            graph with points exactly once, or `order` has another length.
+        ValueError: If a size is not a nonnegative integer, `packed` does not hold each
+            non-empty graph exactly once, or `order` has another length.
     """
 
     sizes: tuple[int, ...]
@@ -60,7 +60,7 @@ class PointBatch:
     u: Tensor | None = None
 
     def __post_init__(self) -> None:
-        # Kernels compute addresses from these numbers; validate here.
+        # Kernels compute addresses from these sizes, so validate here.
         _check_sizes(self.sizes)
         filled = []
         for graph, size in enumerate(self.sizes):
@@ -69,13 +69,13 @@ class PointBatch:
         listed = sorted(sum(self.packed, ()))
         if listed != filled:
             raise ValueError(
-                f"packed holds the graphs {listed}, expected each graph with points "
+                f"packed holds the graphs {listed}, expected each non-empty graph "
                 f"exactly once: {filled}"
             )
         for name, rows in (("order", self.order), ("inverse", self.inverse)):
             if rows is not None and rows.shape != (sum(self.sizes),):
                 raise ValueError(
-                    f"{name} has shape {tuple(rows.shape)}, expected one row number "
+                    f"{name} has shape {tuple(rows.shape)}, expected one row index "
                     f"for each of the {sum(self.sizes)} points"
                 )
 
@@ -88,14 +88,14 @@ class PointBatch:
         weight: Tensor | None = None,
         u: Tensor | None = None,
     ) -> "PointBatch":
-        """Lay out the graphs of a batch.
+        """Build the layout of a batch vector.
 
         Args:
             x: Points; only their number, device and dtype matter.
-            batch: Graph of each point, sorted; `None` for a single graph.
-            batch_size: Number of graphs; by default the largest in `batch` plus one.
-                Name it where trailing graphs may be empty.
-            weight: What each point stands for, see `weighted`.
+            batch: Graph index of each point, sorted; `None` for a single graph.
+            batch_size: Number of graphs. Default: the largest index in `batch` plus
+                one. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, see `weighted`.
             u: Conditions of each graph, see `conditioned`.
 
         Shapes:
@@ -106,21 +106,21 @@ class PointBatch:
 
         Raises:
             ValueError: If `batch` has another length, is unsorted or negative, or
-                names a graph past `batch_size`, or `weighted` refuses `weight`, or
-                `conditioned` refuses `u`.
-            TypeError: Under `torch.jit.trace`, or if an argument is of another kind.
+                holds an index that is not below `batch_size`, or if `weight` or `u` is
+                invalid (see `weighted` and `conditioned`).
+            TypeError: Under `torch.jit.trace`, or if an argument has the wrong type.
         """
         if is_jit_traced():
             raise TypeError(
-                "torch.jit.trace would keep the sizes of these graphs for good: use "
+                "torch.jit.trace would fix the sizes of these graphs: use "
                 "torch.export.export, or trace padded graphs [B, N, C] with a mask"
             )
         if not isinstance(x, Tensor) or x.dim() == 0:
             raise TypeError(f"x is {brief(x)}, expected a torch.Tensor of shape [N, C]")
         check_batch(batch, x.size(0), batch_size)
         kind, dtype = x.device.type, x.dtype
-        known = kind == "cpu" or has_autocast(kind)
-        if known and torch.is_autocast_enabled(kind):
+        has_type = kind == "cpu" or has_autocast(kind)
+        if has_type and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         if batch is None:
             layout = cls.from_sizes((x.size(0),), x.device, dtype)
@@ -138,12 +138,12 @@ class PointBatch:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> "PointBatch":
-        """Lay out graphs of known sizes, whose points follow one another.
+        """Build the layout of consecutive graphs from their sizes.
 
         Args:
-            sizes: Points of each graph.
-            device: Where the points lie.
-            dtype: What attention runs in.
+            sizes: Number of points of each graph.
+            device: Device of the points.
+            dtype: Dtype of attention.
 
         Raises:
             ValueError: If a size is negative or not an integer.
@@ -164,10 +164,10 @@ class PointBatch:
         return cls(sizes, packed, order.to(device), inverse, varlen, device, dtype)
 
     def weighted(self, weight: Tensor) -> "PointBatch":
-        """Return this layout, with points that count by their weights.
+        """Return this layout with weighted points.
 
-        Attention encodes them as if a point of weight two were two points at the same
-        place. Weights of one graph may have any unit: a common factor cancels.
+        Attention encodes a point of weight two like two points at the same position.
+        The weights of a graph may have any unit, because a common factor cancels.
 
         Args:
             weight: Weight of each row of `x`, such as its share of a surface.
@@ -176,40 +176,40 @@ class PointBatch:
             - `weight`: $[N]$
 
         Raises:
-            TypeError: If it is not a tensor of floating-point numbers.
-            ValueError: If it has another shape, is on another device, holds a
-                negative number or one that is not finite, or its numbers are too large
-                or all too small for the precision of the states.
+            TypeError: If it is not a floating-point tensor.
+            ValueError: If it has another shape, is on another device, holds a negative
+                or non-finite number, or overflows or vanishes in the dtype of the
+                states.
         """
         check_weight(weight, (self.num_points,), self.device)
         cast = weight.to(state_dtype(self.dtype))
         narrowed = cast.dtype != weight.dtype and not torch.compiler.is_compiling()
         if narrowed and bool(cast.isinf().any() | (weight.any() & ~cast.any())):
             raise ValueError(
-                f"weight holds {weight.max().item()}, which {cast.dtype} cannot: "
-                "divide all weights by their mean"
+                f"weight holds {weight.max().item()}, which {cast.dtype} cannot "
+                "represent: divide all weights by their mean"
             )
         return replace(self, weight=self.sort(cast))
 
     def conditioned(self, u: Tensor) -> "PointBatch":
-        """Return this layout, with conditions of its graphs.
+        """Return this layout with conditions of its graphs.
 
         Args:
-            u: A row for each graph, such as the speed of a flow and its angle.
+            u: One row per graph, such as the speed and angle of a flow.
 
         Shapes:
             - `u`: $[B, G]$
 
         Raises:
-            TypeError: If it is not a tensor of floating-point numbers.
-            ValueError: If it has another shape, or is on another device.
+            TypeError: If it is not a floating-point tensor.
+            ValueError: If it has another shape or is on another device.
         """
         check_condition_rows(u, self.num_graphs, self.device)
         return replace(self, u=u)
 
     @property
     def sequence(self) -> list[int]:
-        """The graphs in the order of the layout; empty ones are left out."""
+        """The non-empty graphs in the order of the layout."""
         return list(sum(self.packed, ()))
 
     @property
@@ -232,7 +232,7 @@ class PointBatch:
 
     @cached_property
     def tasks(self) -> RowTasks:
-        """The rows in the order of the layout, cut for the kernels of a CPU."""
+        """The rows in the order of the layout, split into tasks for CPU kernels."""
         sizes = []
         for graphs in self.packed:
             for graph in graphs:
@@ -241,19 +241,19 @@ class PointBatch:
 
     @property
     def num_graphs(self) -> int:
-        """Graphs in the batch, empty ones included."""
+        """Number of graphs in the batch, including empty graphs."""
         return len(self.sizes)
 
     @property
     def num_points(self) -> int:
-        """Points of all graphs together."""
+        """Total number of points."""
         return sum(self.sizes)
 
     def chunks(self, chunk_size: int) -> list["PointChunk"]:
-        """Cut the rows of `x`, in the batch's own order, into chunks.
+        """Split the rows of `x`, in batch order, into chunks.
 
         Args:
-            chunk_size: Rows of a chunk; the last may have fewer.
+            chunk_size: Number of rows per chunk; the last may have fewer.
 
         Raises:
             ValueError: If `chunk_size` is not positive.
@@ -262,17 +262,17 @@ class PointBatch:
             raise ValueError(f"chunk_size is {chunk_size}, expected a positive number")
         # torch.compile cannot trace the lock of a cached property.
         if torch.compiler.is_compiling():
-            return self._cut(chunk_size)
-        if chunk_size not in self._cuts:
-            self._cuts[chunk_size] = self._cut(chunk_size)
-        return self._cuts[chunk_size]
+            return self._build_chunks(chunk_size)
+        if chunk_size not in self._chunks_by_size:
+            self._chunks_by_size[chunk_size] = self._build_chunks(chunk_size)
+        return self._chunks_by_size[chunk_size]
 
     @cached_property
-    def _cuts(self) -> dict[int, list["PointChunk"]]:
-        """Cache of the chunks by size: every layer asks for them twice."""
+    def _chunks_by_size(self) -> dict[int, list["PointChunk"]]:
+        """Cache of the chunks by size, because every layer uses them twice."""
         return {}
 
-    def _cut(self, chunk_size: int) -> list["PointChunk"]:
+    def _build_chunks(self, chunk_size: int) -> list["PointChunk"]:
         chunks = []
         layouts: dict[tuple[int | None, ...], PointBatch] = {}
         weight = None if self.weight is None else self.unsort(self.weight)
@@ -301,24 +301,24 @@ class PointBatch:
         return chunks
 
     def sort(self, x: Tensor) -> Tensor:
-        """Bring rows of `x` [N, ...] into the order of the layout."""
+        """Reorder rows of `x` [N, ...] from batch order to the order of the layout."""
         return x if self.order is None else x.index_select(0, self.order)
 
     def unsort(self, x: Tensor) -> Tensor:
-        """Bring rows in the order of the layout back into the batch's own order."""
+        """Reorder rows from the order of the layout to batch order."""
         return x if self.inverse is None else x.index_select(0, self.inverse)
 
     def expand(self, rows: Tensor) -> Tensor:
-        """Return the row of its graph at each point, in the order of the layout.
+        """Expand one row per graph to the points, in the order of the layout.
 
         Args:
-            rows: A row for each graph.
+            rows: One row per graph.
 
         Shapes:
             - `rows`: $[B, C]$
 
         Returns:
-            $[N, C]$; $[1, C]$, to be broadcast, where one graph has all points.
+            $[N, C]$, or $[1, C]$ for broadcasting if one graph has all points.
         """
         sequence = self.sequence
         if len(sequence) == 1:
@@ -334,13 +334,13 @@ class PointBatch:
         """Split rows in the order of the layout into dense batches [B, n, ...]."""
         if len(self.dense_batches) == 1:
             return [self.dense_batches[0].pad(x)]
-        # One split, not many slices: the gradient of a slice is as large as x.
+        # One split instead of many slices: the gradient of each slice is as large as x.
         parts = x.split([dense.num_points for dense in self.dense_batches])
         pairs = zip(self.dense_batches, parts, strict=True)
         return [dense.pad(part) for dense, part in pairs]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Join dense batches to rows, the inverse of `split`."""
+        """Join dense batches into rows; the inverse of `split`."""
         pairs = zip(self.dense_batches, blocks, strict=True)
         parts = [dense.unpad(block) for dense, block in pairs]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -352,7 +352,7 @@ class PointChunk(NamedTuple):
     Args:
         rows: Their positions in the batch.
         graphs: Their graphs; the first and the last may be partial.
-        layout: Their layout, a batch of those graphs.
+        layout: The layout of these rows and graphs.
     """
 
     rows: slice
@@ -365,7 +365,7 @@ def check_layout(layout: object) -> None:
     if not isinstance(layout, PointBatch):
         raise TypeError(
             f"layout is {brief(layout)}, expected a PointBatch: "
-            "PointBatch.from_batch(k, batch) makes one"
+            "use PointBatch.from_batch(k, batch)"
         )
 
 
@@ -375,21 +375,21 @@ def check_batch(
     """Raise unless a batch vector assigns the points to graphs, in order.
 
     Args:
-        batch: Graph of each point, sorted; `None` for a single graph.
-        num_points: Points $N$ that it numbers.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
+        batch: Graph index of each point, sorted; `None` for a single graph.
+        num_points: Expected number of points $N$.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
 
     Shapes:
         - `batch`: $[N]$, integers
 
     Raises:
-        ValueError: If `batch` has another length, is not of integers, unsorted or
-            negative, or names a graph past `batch_size`, or if it is `None` and
-            `batch_size` is not one.
+        ValueError: If `batch` has another length, is non-integer, unsorted or
+            negative, or holds an index that is not below `batch_size`, or if it is
+            `None` and `batch_size` is not one.
     """
     if batch_size is not None and type(batch_size) is not int:
         check_integers(0, batch_size=batch_size)
-    # A SymInt stands for an integer where `torch.export` leaves N open.
+    # N is a SymInt if `torch.export` treats it as dynamic.
     if isinstance(num_points, bool) or not isinstance(num_points, (int, torch.SymInt)):
         check_integers(0, num_points=num_points)
     if batch is None:
@@ -401,17 +401,17 @@ def check_batch(
         return
     if not isinstance(batch, Tensor):
         raise TypeError(
-            f"batch is {brief(batch)}, expected the graph of each point as a tensor of "
-            "torch.long, or None for one graph"
+            f"batch is {brief(batch)}, expected the graph index of each point as a "
+            "torch.long tensor, or None for one graph"
         )
     if batch.shape != (num_points,):
         raise ValueError(
             f"batch has shape {tuple(batch.shape)}, expected ({num_points},): one "
-            "graph number for each point"
+            "graph index per point"
         )
     if batch.is_floating_point() or batch.dtype == torch.bool:
         raise ValueError(
-            f"batch is {batch.dtype}, expected graph numbers as torch.long"
+            f"batch is {batch.dtype}, expected graph indices as torch.long"
         )
     if batch_size is not None and batch_size < 0:
         raise ValueError(f"batch_size is {batch_size}, expected a number of graphs")
@@ -419,16 +419,16 @@ def check_batch(
         return
     if bool((batch[1:] < batch[:-1]).any()):
         raise ValueError(
-            "batch is unsorted: points of one graph must follow one another; sort the "
+            "batch is unsorted: points of one graph must be consecutive; sort the "
             "points and batch with `batch.sort(stable=True)`"
         )
     first, last = int(batch[0]), int(batch[-1])
     if first < 0:
-        raise ValueError(f"batch holds {first}, expected graph numbers from 0")
+        raise ValueError(f"batch holds {first}, expected graph indices from 0")
     if batch_size is None and last > _MOST_EMPTY + 1000 * num_points:
         raise ValueError(
             f"batch names graph {last} for {num_points} points: number the graphs from "
-            "0, or pass batch_size if so many are empty"
+            "0, or pass batch_size if this many are empty"
         )
     if batch_size is not None and last >= batch_size:
         raise ValueError(
@@ -439,16 +439,16 @@ def check_batch(
 
 def _check_sizes(sizes: Sequence[int]) -> None:
     for size in sizes:
-        # A SymInt stands for an integer where `torch.export` leaves N open.
+        # N is a SymInt if `torch.export` treats it as dynamic.
         whole = isinstance(size, (int, torch.SymInt)) and not isinstance(size, bool)
         if not whole or size < 0:
             raise ValueError(
-                f"sizes holds {size!r}, expected numbers of points, integers from 0"
+                f"sizes holds {size!r}, expected numbers of points as integers from 0"
             )
 
 
 def _row_order(sizes: Sequence[int], sequence: Sequence[int]) -> Tensor:
-    """Return the row numbers of graphs that follow one another, in another sequence."""
+    """Return the row indices of consecutive graphs after reordering them."""
     counts = torch.tensor(sizes, dtype=torch.long, device="cpu")
     starts = counts.cumsum(0) - counts
     moved = torch.tensor(sequence, dtype=torch.long, device="cpu")

@@ -15,21 +15,21 @@ def ragged_softmax_encode(
 ) -> SoftmaxState:
     r"""Average values over the points of each graph: $\mathrm{softmax}_N(S)^\top V$.
 
-    As `ragged_flare_encode`, for scores that are not products of queries and keys.
+    Like `ragged_flare_encode`, for scores that are not products of queries and keys.
 
     Args:
         scores: Scores of the points for each latent, in the order of the layout.
         values: Values of the points, in the order of the layout.
-        layout: The layout; where its points have weights, their logarithms are added
-            to the scores.
+        layout: The layout. If its points have weights, their logarithms are added to
+            the scores.
 
     Shapes:
         - `scores`: $[N, H, M]$
         - `values`: $[N, H, D]$
 
     Returns:
-        Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$ in single precision at least,
-        graphs in the batch's order; an empty graph has the state of no points.
+        Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$ in at least float32, with
+        graphs in batch order. An empty graph has the empty state.
 
     Raises:
         ValueError: If the shapes do not agree.
@@ -49,11 +49,11 @@ def ragged_softmax_encode(
     shape = layout.num_graphs, *scores.shape[1:], values.size(-1)
     value, lse = SoftmaxState.empty(*shape, like=like)
     if layout.num_points == 0:
-        # A process without points must take part in backward too.
+        # A process without points must participate in backward too.
         return SoftmaxState(value + scores.sum() + values.sum(), lse)
     scores = scores.to(like.dtype)
     if layout.weight is not None:
-        # Finite: a softmax over nothing but minus infinity would be NaN.
+        # Finite, because the softmax of a row of minus infinities would be NaN.
         logs = log_weight(layout.weight).clamp_min(torch.finfo(like.dtype).min / 2)
         scores = scores + logs.to(like.dtype)[:, None, None]
     blocks = zip(
@@ -72,7 +72,7 @@ def ragged_softmax_encode(
             lse = lse.index_copy(0, graphs, s.logsumexp(dim=-1))
     if layout.weight is None:
         return SoftmaxState(value, lse)
-    # A graph whose weights are all zero counts as empty.
+    # A graph with only zero weights counts as empty.
     ones = scores.new_ones(layout.num_points, 1, 1)
     weighted = ragged_sum_encode(ones, ones, layout).weight > 0  # [B, 1, 1]
     return SoftmaxState(

@@ -1,4 +1,4 @@
-"""Weighted sums over the points of each graph, and their values at points."""
+"""Weighted sums over the points of each graph, and their evaluation at points."""
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
 
     Args:
         weights: Weights of the points, in the order of the layout.
-        values: What is summed, in the order of the layout.
-        layout: The layout; where its points have weights $a_n$, $w_n$ becomes
+        values: Values of the points, in the order of the layout.
+        layout: The layout. If its points have weights $a_n$, $w_n$ becomes
             $a_n w_n$.
 
     Shapes:
@@ -22,8 +22,8 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
         - `values`: $[N, H, D]$
 
     Returns:
-        Sums $[B, H, G, D]$ and $[B, H, G]$ in single precision at least, graphs in the
-        batch's order; zero for an empty graph.
+        Sums $[B, H, G, D]$ and $[B, H, G]$ in at least float32, with graphs in batch
+        order; zero for an empty graph.
     """
     dtype = state_dtype(values.dtype)
     weights = weights.to(dtype)
@@ -33,7 +33,7 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
     total = values.new_zeros(*shape, values.size(-1), dtype=dtype)
     weight = values.new_zeros(shape, dtype=dtype)
     if layout.num_points == 0:
-        # A process without points must take part in backward too.
+        # A process without points must participate in backward too.
         return SumState(total + weights.sum() + values.sum(), weight)
     blocks = zip(
         layout.dense_batches,
@@ -51,11 +51,11 @@ def ragged_sum_encode(weights: Tensor, values: Tensor, layout: PointBatch) -> Su
 
 
 def ragged_sum_decode(weights: Tensor, total: Tensor, layout: PointBatch) -> Tensor:
-    r"""Return $w_n^\top T$ at each point, with the $T$ of its graph.
+    r"""Return $w_n^\top T$ at each point, where $T$ is the matrix of its graph.
 
     Args:
         weights: Weights of the points, in the order of the layout.
-        total: A matrix of each graph.
+        total: The matrix of each graph.
         layout: The layout.
 
     Shapes:
@@ -63,10 +63,10 @@ def ragged_sum_decode(weights: Tensor, total: Tensor, layout: PointBatch) -> Ten
         - `total`: $[B, H, G, D]$
 
     Returns:
-        $[N, H, D]$ in the precision of `weights`.
+        $[N, H, D]$ in the dtype of `weights`.
     """
     if layout.num_points == 0:
-        # A process without points must take part in backward too.
+        # A process without points must participate in backward too.
         y = weights.new_empty(0, weights.size(1), total.size(-1))
         return y + weights.sum() + total[:0].sum().to(weights.dtype)
     total = total.to(weights.dtype)

@@ -1,4 +1,4 @@
-"""States that sets of points leave in the latents, and how states merge."""
+"""Mergeable states of encoded point sets."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -15,37 +15,37 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 class State(Protocol):
-    """The result of encoding a set of points: tensors with a row for each graph.
+    """The result of encoding a set of points: tensors with one row per graph.
 
-    States of disjoint sets merge into the state of their union, in any order: they form
-    a commutative monoid. Batches of unequal graphs, chunks of points, points spread
-    over processes, and prediction from file to file all use this law, so they are
-    written once, for any class with these methods.
+    The states of disjoint sets merge into the state of their union, in any order: they
+    form a commutative monoid. Batches of unequal graphs, chunks of points, distributed
+    points and file-to-file prediction are all implemented with these methods, once for
+    all classes of states.
 
-    To merge any number of states, take the maximum of their `extrema`, add up their
-    `sums` relative to it, and pass the total to `from_sums`.
+    To merge any number of states, take the maximum of their `extrema`, add their `sums`
+    relative to it, and pass the total to `from_sums`.
     """
 
     def __iter__(self) -> Any:
         """Iterate over the tensors."""
 
     def empty_like(self: "S", num_graphs: int, dtype: torch.dtype) -> "S":
-        """Return the state of no points for so many graphs."""
+        """Return the empty state for this number of graphs."""
 
     def extrema(self) -> Tensor:
-        """Return the reference of `sums`, detached; it may be empty."""
+        """Return the detached reference of `sums`; it may be an empty tensor."""
 
     def sums(self, extrema: Tensor) -> Tensor:
         """Return the state as sums over points, relative to `extrema`."""
 
     def from_sums(self: "S", sums: Tensor, extrema: Tensor) -> "S":
-        """Return the state of the whole, from sums over all of its parts."""
+        """Return the merged state from the sum of its parts' `sums`."""
 
     def merge(self: "S", other: "S") -> "S":
         """Return the state of the union of two disjoint sets of points."""
 
     def part_gradients(self: "S", whole: "S", grads: "S") -> "S":
-        """Return the gradients of a part, from those of the whole it merged into."""
+        """Return the gradients of this part, given those of the merged state."""
 
 
 S = TypeVar("S", bound=State)
@@ -53,9 +53,9 @@ S = TypeVar("S", bound=State)
 
 def _merge(a: S, b: S) -> S:
     check_kind(type(a), f"a {type(a).__name__}", other=b)
-    for place, (x, y) in enumerate(zip(tuple(a), tuple(b), strict=True)):
+    for index, (x, y) in enumerate(zip(tuple(a), tuple(b), strict=True)):
         if x.shape != y.shape:
-            name = getattr(a, "_fields", ())[place]
+            name = getattr(a, "_fields", ())[index]
             raise ValueError(
                 f"other.{name} has shape {tuple(y.shape)}, expected {tuple(x.shape)}: "
                 "merge states of the same latents"
@@ -65,12 +65,12 @@ def _merge(a: S, b: S) -> S:
 
 
 class SoftmaxState(NamedTuple):
-    r"""The state of a softmax over points, which is all that FLARE's decoding needs.
+    r"""The state of a softmax over points, from which FLARE decodes.
 
     Attributes:
         value: $Z = \mathrm{softmax}(s\,QK^\top)V$, shape $[\ldots, M, D]$.
         lse: Log-sum-exp of the scores over the points, shape $[\ldots, M]$;
-            $-\infty$ for the empty set, whose value is zero.
+            $-\infty$ for an empty set, whose value is zero.
     """
 
     value: Tensor
@@ -78,11 +78,11 @@ class SoftmaxState(NamedTuple):
 
     @classmethod
     def empty(cls, *shape: int, like: Tensor) -> "SoftmaxState":
-        """Return the state of no points, the neutral element of `merge`.
+        """Return the state of an empty set, the identity element of `merge`.
 
         Args:
             *shape: Shape of `value`, $[..., M, D]$.
-            like: A tensor whose dtype and device are taken.
+            like: A tensor with the dtype and device of the state.
         """
         return cls(like.new_zeros(shape), like.new_full(shape[:-1], -torch.inf))
 
@@ -95,12 +95,12 @@ class SoftmaxState(NamedTuple):
         return cls(torch.cat(values), torch.cat(lses))
 
     def empty_like(self, num_graphs: int, dtype: torch.dtype) -> "SoftmaxState":
-        """Return the state of no points for so many graphs, with the same latents."""
+        """Return the empty state for this number of graphs and the same latents."""
         like = self.value.new_empty(0, dtype=dtype)
         return SoftmaxState.empty(num_graphs, *self.value.shape[1:], like=like)
 
     def extrema(self) -> Tensor:
-        """Return the log-sum-exp; a result does not depend on it, so detached."""
+        """Return the log-sum-exp, detached because it only stabilizes the sums."""
         return self.lse.detach()
 
     def sums(self, extrema: Tensor) -> Tensor:
@@ -110,23 +110,23 @@ class SoftmaxState(NamedTuple):
         return torch.cat([weight * self.value, weight], dim=-1)
 
     def from_sums(self, sums: Tensor, extrema: Tensor) -> "SoftmaxState":
-        """Return the state of the whole; free of NaN where it has no points."""
+        """Return the merged state, without NaN for empty sets."""
         shift = torch.where(extrema == -torch.inf, 0.0, extrema)
         value, total = sums[..., :-1], sums[..., -1]
-        nothing = total == 0
-        total = torch.where(nothing, 1.0, total)
+        empty = total == 0
+        total = torch.where(empty, 1.0, total)
         return SoftmaxState(
             value / total.unsqueeze(-1),
-            torch.where(nothing, -torch.inf, total.log() + shift),
+            torch.where(empty, -torch.inf, total.log() + shift),
         )
 
     def merge(self, other: "SoftmaxState") -> "SoftmaxState":
         r"""Return the state of the union of two disjoint sets of points.
 
         With $L = \mathrm{logaddexp}(l_a, l_b)$ it is
-        $(e^{l_a - L} Z_a + e^{l_b - L} Z_b,\; L)$. Associative, commutative,
-        differentiable in both members, and free of NaN for empty sets, in forward
-        and backward.
+        $(e^{l_a - L} Z_a + e^{l_b - L} Z_b,\; L)$. The operation is associative,
+        commutative and differentiable in both states. Empty sets cause no NaN in
+        forward and backward.
 
         Args:
             other: A state of the same shape.
@@ -142,7 +142,7 @@ class SoftmaxState(NamedTuple):
     def part_gradients(
         self, whole: "SoftmaxState", grads: "SoftmaxState"
     ) -> "SoftmaxState":
-        """Return the gradients of this part, whose share of all points is `exp`."""
+        """Return the gradients of this part, given those of the merged state."""
         shift = torch.where(whole.lse == -torch.inf, 0.0, whole.lse)
         share = (self.lse - shift).exp()
         excess = (grads.value * (self.value - whole.value)).sum(dim=-1)
@@ -152,7 +152,7 @@ class SoftmaxState(NamedTuple):
 
 
 class SumState(NamedTuple):
-    r"""Sums over points of weighted features, and of the weights.
+    r"""Sums over points of weighted features and of weights.
 
     The state of attention whose weights do not depend on other points, such as
     Transolver's slices. It merges by addition.
@@ -167,21 +167,21 @@ class SumState(NamedTuple):
 
     @classmethod
     def empty(cls, *shape: int, like: Tensor) -> "SumState":
-        """Return the state of no points, the neutral element of `merge`.
+        """Return the state of an empty set, the identity element of `merge`.
 
         Args:
             *shape: Shape of `total`, $[..., G, D]$.
-            like: A tensor whose dtype and device are taken.
+            like: A tensor with the dtype and device of the state.
         """
         return cls(like.new_zeros(shape), like.new_zeros(shape[:-1]))
 
     def empty_like(self, num_graphs: int, dtype: torch.dtype) -> "SumState":
-        """Return the state of no points for so many graphs, with the same slices."""
+        """Return the empty state for this number of graphs and the same slices."""
         like = self.total.new_empty(0, dtype=dtype)
         return SumState.empty(num_graphs, *self.total.shape[1:], like=like)
 
     def extrema(self) -> Tensor:
-        """Return an empty tensor: sums need no reference."""
+        """Return an empty tensor, because sums need no reference."""
         return self.weight.detach()[..., :0]
 
     def sums(self, extrema: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class SumState(NamedTuple):
         return torch.cat([self.total, self.weight.unsqueeze(-1)], dim=-1)
 
     def from_sums(self, sums: Tensor, extrema: Tensor) -> "SumState":
-        """Return the state of the whole."""
+        """Return the merged state."""
         return SumState(sums[..., :-1], sums[..., -1])
 
     def merge(self, other: "SumState") -> "SumState":
@@ -207,5 +207,5 @@ class SumState(NamedTuple):
         return _merge(self, other)
 
     def part_gradients(self, whole: "SumState", grads: "SumState") -> "SumState":
-        """Return the gradients of this part: those of the sum."""
+        """Return the gradients of this part, which equal those of the sum."""
         return grads

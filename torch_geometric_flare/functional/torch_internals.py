@@ -1,7 +1,7 @@
-"""The private names of torch that this package uses, all in this file.
+"""All private PyTorch APIs that this package uses.
 
-A release may drop any of them. Each then has a replacement here, which is slower or
-gives up a convenience, but never gives other numbers.
+A PyTorch release may remove any of them. Each has a fallback here, which may be slower
+or less convenient but gives the same results.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from torch.nn.modules import module as modules
 
 
 def _inactive() -> bool:
-    """Report no `torch.func` transform, and leave errors to its own checks."""
+    """Report no active transform; `torch.func` then raises its own errors."""
     return False
 
 
@@ -26,7 +26,7 @@ def _no_modes() -> int:
 
 
 def _owns_memory(t: Tensor) -> bool:
-    """Return whether a tensor has memory; gradients batched by vmap have none."""
+    """Return whether a tensor has storage; gradients batched by vmap have none."""
     try:
         t.untyped_storage()
     except (NotImplementedError, RuntimeError):
@@ -43,7 +43,7 @@ _count_modes: Callable[[], int] = getattr(
 has_memory: Callable[[Tensor], bool] = getattr(torch._C, "_has_storage", _owns_memory)
 
 _is_tracing: Callable[[], bool] = torch.jit.is_tracing  # type: ignore[attr-defined]
-# Whether the CPU has 16-bit products; without them they are many times slower.
+# Whether the CPU multiplies bfloat16 natively; emulation is many times slower.
 CPU_COMPUTES_BF16: bool = getattr(torch.cpu, "_is_avx512_bf16_supported", _inactive)()
 
 Tracing = Literal["none", "compile", "transform", "other"]
@@ -58,13 +58,13 @@ _HOOKS = (
 
 
 def tracing() -> Tracing:
-    """Return what traces operations, if anything.
+    """Return which mechanism traces operations, if any.
 
     Returns:
-        `"compile"` for `torch.compile`, which calls custom operators as they are;
+        `"compile"` for `torch.compile`, which calls custom operators unchanged;
         `"transform"` for `torch.func` or forward-mode AD; `"other"` for
         `torch.export`, `torch.jit.trace` or a dispatch mode; `"none"` if operations
-        run at once, so that machine code may use the memory of tensors.
+        run eagerly, so that kernels may access the memory of tensors.
     """
     if _are_transforms_active() or getattr(forward_ad, "_current_level", -1) >= 0:
         return "transform"
@@ -86,7 +86,7 @@ def is_traced() -> bool:
 def _is_exporting() -> bool:
     """Return whether `torch.export` is active.
 
-    In torch 2.8 `torch.compiler.is_exporting` is true under `torch.compile` too.
+    In PyTorch 2.8, `torch.compiler.is_exporting` is also true under `torch.compile`.
     """
     if hasattr(torch.compiler, "_is_exporting_flag"):
         return bool(torch.compiler._is_exporting_flag)
@@ -101,13 +101,13 @@ def is_jit_traced() -> bool:
 def has_autocast(kind: str) -> bool:
     """Return whether a device type supports autocast.
 
-    torch 2.8 cannot trace the query, so it is skipped for common types.
+    PyTorch 2.8 cannot trace the query, so it is skipped for common types.
     """
     return kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
 
 
 def no_autocast(kind: str) -> AbstractContextManager[Any]:
-    """Disable autocast: states need single precision at least."""
+    """Disable autocast, because states need at least float32."""
     if not has_autocast(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
@@ -137,7 +137,7 @@ def any_hooks(called: Sequence[nn.Module]) -> bool:
 
 
 def has_cpu_flash() -> bool:
-    """Return whether torch has fused attention on a CPU that gives the log-sum-exp."""
+    """Return whether PyTorch has fused CPU attention that returns the log-sum-exp."""
     return hasattr(torch.ops.aten, _FLASH) and hasattr(
         torch.ops.aten, f"{_FLASH}_backward"
     )
@@ -146,7 +146,7 @@ def has_cpu_flash() -> bool:
 def cpu_flash(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return fused attention on a CPU, and its log-sum-exp; `mask` is added."""
+    """Return fused CPU attention and its log-sum-exp; `mask` is added to the scores."""
     kernel = getattr(torch.ops.aten, _FLASH)
     out, lse = kernel(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
     return out, lse

@@ -1,4 +1,4 @@
-"""Checkpoints of reference implementations, one file per architecture."""
+"""Conversion of checkpoints of reference implementations."""
 
 from torch_geometric_flare.interop.reference import from_reference
 

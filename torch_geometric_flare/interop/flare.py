@@ -16,7 +16,7 @@ from torch_geometric_flare.interop.tensors import (
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.nn.dense.residual_mlp import Activation
 
-# The reference's names and ours, as patterns applied in order.
+# Name patterns of the reference and replacements, applied in order.
 _NAMES = (
     (r"^in_proj\.", "lift."),
     (r"^out_proj\.0\.", "norm."),
@@ -46,26 +46,26 @@ def build_flare(
     Args:
         state: Parameters under the reference's names, which begin with `in_proj.`,
             `blocks.0.` and `out_proj.`.
-        heads: Attention heads.
-        scale: Factor on the attention scores.
-        qk_norm: Whether queries and keys are normalised.
-        act: Activation of the MLPs; no tensor shows it.
+        heads: Number of attention heads.
+        scale: Scaling factor of the attention scores.
+        qk_norm: Whether queries and keys are normalized.
+        act: Activation of the MLPs, which cannot be inferred from tensors.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, `heads`
-            does not divide the width, or the checkpoint has what `FLARE` has not:
-            RMSNorm, no norm before the head, MLPs that are wider than the network, or
-            depths that differ between keys and values.
+        ValueError: If a parameter is missing, unknown or has a wrong shape, `heads`
+            does not divide the width, or the checkpoint uses an option that `FLARE`
+            does not support: RMSNorm, no norm before the head, MLPs that are wider than
+            the network, or different depths of keys and values.
     """
     first = "fc" if "in_proj.fc.weight" in state else "fc1"
     lift = entry(state, f"in_proj.{first}.weight")
     latents = entry(state, "blocks.0.att.latent_q")
     width, num_latents = latents.shape
-    # One [C, M] tensor that the reference reads as [H, M, D]: the same memory in
-    # another shape, not a transpose.
+    # The reference views one [C, M] tensor as [H, M, D]: the same memory with another
+    # shape, not a transpose.
     _check_options(state, width, qk_norm)
     last = "fc" if "out_proj.1.fc.weight" in state else "fc2"
     latents_shape = (heads, num_latents, head_width(width, heads))
@@ -93,7 +93,7 @@ def build_flare(
 
 
 def _depth(state: Mapping[str, Tensor], one: str, other: str) -> int:
-    """Return the depth that two MLPs share."""
+    """Return the common depth of two MLPs."""
     depths = mlp_layers(state, one), mlp_layers(state, other)
     if depths[0] != depths[1]:
         raise ValueError(
@@ -104,7 +104,7 @@ def _depth(state: Mapping[str, Tensor], one: str, other: str) -> int:
 
 
 def _check_options(state: Mapping[str, Tensor], width: int, qk_norm: bool) -> None:
-    """Name the option of the reference that does not fit, where tensors show it."""
+    """Raise `ValueError` for unsupported options that are visible in the tensors."""
     if "blocks.0.norm1.weight" in state and not any(
         name.endswith(".norm1.bias") for name in state
     ):
@@ -121,9 +121,9 @@ def _check_options(state: Mapping[str, Tensor], width: int, qk_norm: bool) -> No
         inner = state.get(f"blocks.0.{name}.fc1.weight")
         if inner is not None and inner.size(0) != width:
             raise ValueError(
-                f"blocks.0.{name} is {inner.size(0)} wide inside, which is an MLP "
-                f"ratio of {inner.size(0) / width:g}, but FLARE has MLPs of its own "
-                f"width {width}, a ratio of 1"
+                f"blocks.0.{name} has a hidden width of {inner.size(0)}, an MLP ratio "
+                f"of {inner.size(0) / width:g}, but MLPs of FLARE have the width "
+                f"{width} of the network, a ratio of 1"
             )
     normed = "blocks.0.att.q_norm.weight" in state
     if normed != qk_norm:

@@ -14,7 +14,7 @@ from torch_geometric_flare.interop.tensors import (
 )
 from torch_geometric_flare.nn import FLAREPP
 
-# The reference's names and ours, as patterns applied in order.
+# Name patterns of the reference and replacements, applied in order.
 _NAMES = (
     (r"^in_proj\.", "lift."),
     (r"^out_proj\.0\.", "norm."),
@@ -40,14 +40,14 @@ def build_flarepp(state: Mapping[str, Tensor], *, heads: int) -> FLAREPP:
     Args:
         state: Parameters under the reference's names, which begin with `in_proj.`,
             `blocks.0.` and `out_proj.`.
-        heads: Attention heads.
+        heads: Number of attention heads.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, or `heads`
-            is not that of the latents.
+        ValueError: If a parameter is missing, unknown or has a wrong shape, or `heads`
+            does not fit the latents.
     """
     lift = entry(state, "in_proj.fc1.weight")
     width = lift.size(0)

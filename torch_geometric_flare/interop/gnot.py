@@ -14,7 +14,7 @@ from torch_geometric_flare.interop.tensors import (
 )
 from torch_geometric_flare.nn import GNOT
 
-# The reference's names and ours, as patterns applied in order.
+# Name patterns of the reference and replacements, applied in order.
 _NAMES = (
     (r"^placeholder$", "lift.placeholder"),
     (r"^preprocess_x\.", "lift.geometry."),
@@ -45,15 +45,15 @@ def build_gnot(
     Args:
         state: Parameters under the reference's names: `placeholder`, and those that
             begin with `preprocess_x.`, `preprocess_z.`, `blocks.0.`, `fc1.` and `fc2.`.
-        heads: Attention heads.
-        grid: Rows and columns of the points, where the embeddings take distances to a
+        heads: Number of attention heads.
+        grid: Rows and columns of the points, if the embeddings take distances to a
             reference grid.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, `heads`
+        ValueError: If a parameter is missing, unknown or has a wrong shape, `heads`
             does not divide the width, or the width of the embeddings' input does not
             fit `grid`.
     """
@@ -66,12 +66,12 @@ def build_gnot(
     if grid is None and embedded != in_channels:
         raise ValueError(
             f"grid is None, but the embeddings take {embedded} channels and the gates "
-            f"{in_channels}: give the grid of the points"
+            f"{in_channels}: pass the grid of the points"
         )
     if grid is not None and reference**2 != embedded:
         raise ValueError(
             f"grid is {grid}, but the embeddings take {embedded} channels, not a "
-            "square of a reference grid: leave grid out"
+            "square of a reference grid: omit grid"
         )
     model = GNOT(
         in_channels=in_channels,

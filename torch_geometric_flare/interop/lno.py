@@ -15,8 +15,8 @@ from torch_geometric_flare.interop.tensors import (
 )
 from torch_geometric_flare.nn import LNO
 
-# The reference's names and ours, as patterns applied in order. In ours all that lies
-# between the points and the head is one block.
+# Name patterns of the reference and replacements, applied in order. Here, everything
+# between the input and the head is one block.
 _NAMES = (
     (r"^trunk_projector\.", "blocks.0.trunk."),
     (r"^branch_projector\.", "blocks.0.branch."),
@@ -40,13 +40,13 @@ def build_lno(state: Mapping[str, Tensor], *, heads: int) -> LNO:
         state: Parameters under the reference's names, which begin with
             `trunk_projector.`, `branch_projector.`, `attention_projector.`,
             `attn_blocks.0.` and `out_mlp.`. Trunk and branch take the same input.
-        heads: Attention heads.
+        heads: Number of attention heads.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, or `heads`
+        ValueError: If a parameter is missing, unknown or has a wrong shape, or `heads`
             does not divide the width.
     """
     width, in_channels = entry(state, "trunk_projector.input.weight").shape
@@ -66,16 +66,16 @@ def build_lno(state: Mapping[str, Tensor], *, heads: int) -> LNO:
     renamed = {}
     for name, value in state.items():
         if re.search(r"\.self_attn\.W[kv]\.", name):
-            continue  # stands beside Wq
+            continue  # included with Wq
         if ".self_attn.Wq." in name:
             parts = [entry(state, name.replace(".Wq.", f".{w}.")) for w in _MAPS]
             value, name = torch.cat(parts), name.replace(".self_attn.Wq.", ".qkv.")
         new = rename(name, _NAMES)
-        new = re.sub(r"\.hidden\.(\d+)\.", _hidden_place, new)
+        new = re.sub(r"\.hidden\.(\d+)\.", _layer_index, new)
         new = new.replace(".output.", f".layers.{mlp_layers + 1}.")
         renamed[new] = value
     return load(model, renamed)
 
 
-def _hidden_place(match: re.Match[str]) -> str:
+def _layer_index(match: re.Match[str]) -> str:
     return f".layers.{int(match.group(1)) + 1}."

@@ -1,4 +1,4 @@
-"""Checkpoints of the PerceiverIO in FLARE's shell."""
+"""Checkpoints of PerceiverIO with FLARE's input and output MLPs."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,8 @@ from torch_geometric_flare.interop.tensors import (
 )
 from torch_geometric_flare.nn import PerceiverIO
 
-# The reference's names and ours, as patterns applied in order. In ours all that lies
-# between lift and head is one block.
+# Name patterns of the reference and replacements, applied in order. Here, everything
+# between the lift and the head is one block.
 _NAMES = (
     (r"^in_proj\.", "lift."),
     (r"^out_proj\.ln\.", "norm."),
@@ -43,13 +43,13 @@ def build_perceiver_io(state: Mapping[str, Tensor], *, heads: int) -> PerceiverI
     Args:
         state: Parameters under the reference's names, which begin with `in_proj.`,
             `encoder.`, `blocks.0.`, `decoder.` and `out_proj.`.
-        heads: Attention heads.
+        heads: Number of attention heads.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, or `heads`
+        ValueError: If a parameter is missing, unknown or has a wrong shape, or `heads`
             does not divide the width.
     """
     lift = entry(state, "in_proj.fc1.weight")

@@ -1,4 +1,4 @@
-"""Checkpoints of reference implementations as modules of this package."""
+"""Conversion of reference checkpoints to modules of this package."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,7 +19,8 @@ from torch_geometric_flare.interop.transolver import (
 )
 from torch_geometric_flare.nn.dense.residual_mlp import Activation
 
-# What rebuilds each architecture. Its keywords are the arguments that it knows.
+# The function that rebuilds each architecture. Its keywords are the supported
+# arguments.
 _ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "flare": build_flare,
     "flarepp": build_flarepp,
@@ -44,10 +45,10 @@ def from_reference(
 ) -> nn.Module:
     """Rebuild a reference checkpoint as a module of this package.
 
-    Sizes and depths are read off the tensors. What those do not show is an argument:
-    the heads, the scale and the activation. A wrong one loads without an error and
-    gives other numbers, so take them from the configuration of the training, and hold
-    the result to an output of the original network.
+    Sizes and depths are inferred from the tensors. The heads, the scale and the
+    activation cannot be inferred and are arguments. A wrong value loads without an
+    error and gives other results, so take them from the training configuration, and
+    compare the result with an output of the original network.
 
     Args:
         architecture: One of
@@ -57,60 +58,63 @@ def from_reference(
             - `"flarepp"`: `FLAREPP`,
               [arXiv 2608.11519](https://arxiv.org/abs/2608.11519);
             - `"gnot"`: `GNOT`, [arXiv 2302.14376](https://arxiv.org/abs/2302.14376);
-              with `grid` its form on a reference grid;
+              with `grid`, the variant on a reference grid;
             - `"lno"`: `LNO`, [arXiv 2406.03923](https://arxiv.org/abs/2406.03923);
-            - `"perceiver_io"`: `PerceiverIO`,
-              [arXiv 2107.14795](https://arxiv.org/abs/2107.14795), in FLARE's shell;
-            - `"transformer"`: `Transformer`, which the FLARE paper compares with;
-            - `"transolver"`: `Transolver`,
-              [arXiv 2402.02366](https://arxiv.org/abs/2402.02366), and
-              `"transolver_conv2d"`, the one with convolutions, which needs `grid`.
+            - `"perceiver_io"`: `PerceiverIO`, [arXiv
+              2107.14795](https://arxiv.org/abs/2107.14795), with FLARE's input and
+              output MLPs;
+            - `"transformer"`: `Transformer`, a baseline of the FLARE paper;
+            - `"transolver"`: `Transolver`, [arXiv
+              2402.02366](https://arxiv.org/abs/2402.02366), and `"transolver_conv2d"`,
+              the variant with convolutions, which needs `grid`.
         state_dict: Parameters under the reference's names. Those of FLARE, FLARE++ and
             the transformer begin with `in_proj.`, `blocks.0.` and `out_proj.`, those of
             GNOT with `preprocess_x.`, `preprocess_z.` and `blocks.0.`, those of
             LNO with `trunk_projector.`, those of PerceiverIO with `in_proj.` and
             `encoder.`, and those of Transolver with `preprocess.`.
-        heads: Attention heads.
-        scale: Factor on the attention scores; `None` is that architecture's own,
-            1 for FLARE.
-        qk_norm: Whether queries and keys were normalised.
-        grid: Rows and columns of the points, for architectures bound to one grid.
-        act: Activation that FLARE was trained with, such as `"silu"`; `None` is
-            `"gelu"`, the tanh approximation. The other architectures have one each.
+        heads: Number of attention heads.
+        scale: Scaling factor of the attention scores; `None` for the default of the
+            architecture, 1 for FLARE.
+        qk_norm: Whether queries and keys are normalized.
+        grid: Rows and columns of the points, for architectures that require a grid.
+        act: Activation of FLARE in training, such as `"silu"`; `None` for `"gelu"`, the
+            tanh approximation. The other architectures have a fixed activation.
 
     Returns:
-        The module, in evaluation mode and in the precision of the checkpoint.
+        The module, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If the architecture is unknown, has no use for an argument or needs
-            one that is not given, a parameter is missing, unknown or of a wrong shape,
+        ValueError: If the architecture is unknown, does not support an argument or
+            needs a missing one, a parameter is missing, unknown or has a wrong shape,
             or `heads` does not fit.
     """
     if architecture not in _ARCHITECTURES:
         names = ", ".join(repr(name) for name in _ARCHITECTURES)
         raise ValueError(f"architecture is {architecture!r}, expected {names}")
     build = _ARCHITECTURES[architecture]
-    given: dict[str, Any] = {"heads": heads}
+    arguments: dict[str, Any] = {"heads": heads}
     if scale is not None:
-        given["scale"] = scale
+        arguments["scale"] = scale
     if qk_norm:
-        given["qk_norm"] = qk_norm
+        arguments["qk_norm"] = qk_norm
     if grid is not None:
-        given["grid"] = grid
+        arguments["grid"] = grid
     if act is not None:
-        given["act"] = act
-    known = inspect.signature(build).parameters
-    for name in given.keys() - known:
+        arguments["act"] = act
+    parameters = inspect.signature(build).parameters
+    for name in arguments.keys() - parameters:
         raise ValueError(
-            f"{name} is {given[name]!r}, but {architecture!r} has no {name}: leave it "
-            "out"
+            f"{name} is {arguments[name]!r}, but {architecture!r} does not support "
+            "it: omit it"
         )
-    bound = "grid" in known and known["grid"].default is inspect.Parameter.empty
-    if bound and grid is None:
+    needs_grid = (
+        "grid" in parameters and parameters["grid"].default is inspect.Parameter.empty
+    )
+    if needs_grid and grid is None:
         raise ValueError(
-            f"grid is None, but {architecture!r} is bound to a grid: give its rows and "
+            f"grid is None, but {architecture!r} requires a grid: pass its rows and "
             "columns"
         )
-    # The weights come from the checkpoint; initial ones must not use up random numbers.
+    # Building the module must not consume random numbers.
     with keep_random_state():
-        return build(state_dict, **given)
+        return build(state_dict, **arguments)

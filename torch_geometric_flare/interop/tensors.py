@@ -1,4 +1,4 @@
-"""Reading a checkpoint by the names and shapes of its tensors."""
+"""Helpers to read a checkpoint by the names and shapes of its tensors."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def entry(state: Mapping[str, Tensor], name: str) -> Tensor:
-    """Return a tensor that every checkpoint of the architecture holds.
+    """Return a tensor that every checkpoint of the architecture has.
 
     Raises:
         ValueError: If `state` lacks it.
@@ -21,13 +21,13 @@ def entry(state: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """Count the different numbers that the pattern's group takes at names' start."""
+    """Count the distinct values of the pattern's group at the start of names."""
     matches = (re.match(pattern, name) for name in state)
     return len({match.group(1) for match in matches if match})
 
 
 def rename(name: str, patterns: Iterable[tuple[str, str]]) -> str:
-    """Replace the patterns in a name, one after the other."""
+    """Replace patterns in a name one by one."""
     for pattern, replacement in patterns:
         name = re.sub(pattern, replacement, name)
     return name
@@ -45,7 +45,7 @@ def head_width(width: int, heads: int) -> int:
 
 
 def load(model: Model, renamed: Mapping[str, Tensor]) -> Model:
-    """Load tensors under the model's own names, all of them and no others.
+    """Load tensors by the model's names; all must be present and no others.
 
     Returns:
         The model, in evaluation mode.
@@ -53,18 +53,19 @@ def load(model: Model, renamed: Mapping[str, Tensor]) -> Model:
     Raises:
         ValueError: If a name is missing or unknown, or a shape differs.
     """
-    own = model.state_dict()
-    missing, unknown = sorted(own.keys() - renamed), sorted(renamed.keys() - own)
+    own_state = model.state_dict()
+    missing = sorted(own_state.keys() - renamed)
+    unknown = sorted(renamed.keys() - own_state)
     if missing or unknown:
         raise ValueError(
             f"state_dict does not fit: missing {missing}, unknown {unknown}; check "
-            "the architecture and the options it was trained with"
+            "the architecture and its options in training"
         )
     for name, value in renamed.items():
-        if value.shape != own[name].shape:
+        if value.shape != own_state[name].shape:
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}, expected "
-                f"{tuple(own[name].shape)}"
+                f"{tuple(own_state[name].shape)}"
             )
     model.load_state_dict(renamed)
     return model.eval()
@@ -75,7 +76,7 @@ def mlp_layers(state: Mapping[str, Tensor], prefix: str) -> int:
 
     Args:
         state: The checkpoint.
-        prefix: What the names of the MLP begin with, up to and with the last dot.
+        prefix: Prefix of the names of the MLP, including the last dot.
     """
     if f"{prefix}fc.weight" in state:
         return -1
@@ -83,22 +84,22 @@ def mlp_layers(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def rename_mlp_layer(new: str, state: Mapping[str, Tensor], name: str) -> str:
-    """Rename the layers of a residual MLP to places in one list, `layers`.
+    """Rename the layers of a residual MLP to indices of one list, `layers`.
 
     Args:
         new: The name so far.
         state: The checkpoint.
-        name: The name there, which ends in `fc1`, `fcs.0` and so on, `fc2`, or a single
-            `fc`, and `weight` or `bias`; others stay as they are.
+        name: The name in the checkpoint. Names that end in `fc1`, `fcs.0` and so on,
+            `fc2`, or a single `fc`, and `weight` or `bias` are renamed.
     """
     match = re.match(r"(.*\.)(fc1|fc2|fcs\.(\d+)|fc)(\.\w+)$", new)
     if match is None:
         return new
     prefix, layer, inner, suffix = match.groups()
     if inner is not None:
-        place = int(inner) + 1
+        index = int(inner) + 1
     elif layer == "fc2":
-        place = mlp_layers(state, name[: name.rindex("fc2")]) + 1
+        index = mlp_layers(state, name[: name.rindex("fc2")]) + 1
     else:
-        place = 0
-    return f"{prefix}layers.{place}{suffix}"
+        index = 0
+    return f"{prefix}layers.{index}{suffix}"

@@ -1,4 +1,4 @@
-"""Checkpoints of the vanilla transformer in FLARE's shell."""
+"""Checkpoints of the vanilla transformer with FLARE's input and output MLPs."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from torch_geometric_flare.interop.tensors import (
 )
 from torch_geometric_flare.nn import Transformer
 
-# The reference's names and ours, as patterns applied in order.
+# Name patterns of the reference and replacements, applied in order.
 _NAMES = (
     (r"^in_proj\.", "lift."),
     (r"^out_proj\.0\.", "norm."),
@@ -33,13 +33,13 @@ def build_transformer(state: Mapping[str, Tensor], *, heads: int) -> Transformer
     Args:
         state: Parameters under the reference's names, which begin with `in_proj.`,
             `blocks.0.att.qkv_proj.` and so on, and `out_proj.`.
-        heads: Attention heads.
+        heads: Number of attention heads.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, or `heads`
+        ValueError: If a parameter is missing, unknown or has a wrong shape, or `heads`
             does not divide the width.
     """
     lift = entry(state, "in_proj.fc1.weight")

@@ -1,4 +1,4 @@
-"""Checkpoints of Transolver's reference implementation, with and without grid."""
+"""Checkpoints of Transolver's reference implementation, with and without a grid."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from torch_geometric_flare.interop.tensors import (
 )
 from torch_geometric_flare.nn import Transolver
 
-# The reference's names and ours, as patterns applied in order.
+# Name patterns of the reference and replacements, applied in order.
 _NAMES = (
     (r"^placeholder$", "lift.placeholder"),
     (r"^preprocess\.", "lift.mlp."),
@@ -39,13 +39,13 @@ def build_transolver(state: Mapping[str, Tensor], *, heads: int) -> Transolver:
     Args:
         state: Parameters under the reference's names, which begin with `preprocess.`,
             `placeholder` and `blocks.0.`.
-        heads: Attention heads.
+        heads: Number of attention heads.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: If a parameter is missing, unknown or of a wrong shape, or `heads`
+        ValueError: If a parameter is missing, unknown or has a wrong shape, or `heads`
             does not divide the width.
     """
     return _build(state, heads, None)
@@ -54,18 +54,18 @@ def build_transolver(state: Mapping[str, Tensor], *, heads: int) -> Transolver:
 def build_transolver_conv2d(
     state: Mapping[str, Tensor], *, heads: int, grid: tuple[int, int]
 ) -> Transolver:
-    """Rebuild a Transolver with convolutions, for structured 2-D meshes.
+    """Rebuild a Transolver with convolutions for structured 2D meshes.
 
     Args:
-        state: Parameters under the reference's names, as of `build_transolver`.
-        heads: Attention heads.
+        state: Parameters under the reference's names, as in `build_transolver`.
+        heads: Number of attention heads.
         grid: Rows and columns of the grid.
 
     Returns:
-        The network, in evaluation mode and in the precision of the checkpoint.
+        The network, in evaluation mode and with the dtype of the checkpoint.
 
     Raises:
-        ValueError: As `build_transolver`; also if `grid` is not a pair of sizes.
+        ValueError: See `build_transolver`; also if `grid` is not a pair of sizes.
     """
     return _build(state, heads, grid)
 
@@ -89,7 +89,7 @@ def _build(
         mlp_ratio=inner.size(0) // width,
         grid=grid,
     ).to(lift.dtype)
-    # The last block of the reference holds what follows it as well.
+    # The last block of the reference also has the norm and the head.
     names = (
         *_NAMES,
         (rf"^{last}\.ln_3\.", "norm."),

@@ -1,4 +1,4 @@
-"""Machine code for CPUs: tensors in, tensors out, no autograd."""
+"""Compiled CPU kernels on tensors, without autograd."""
 
 from torch_geometric_flare.kernels.llvm import is_available
 

@@ -1,7 +1,7 @@
-r"""Vector code of the tanh-approximated GELU and of its derivative.
+r"""Vector code of the tanh-approximated GELU and its derivative.
 
-$\mathrm{gelu}(h) = h\,\sigma(2u)$ with $u = \sqrt{2/\pi}\,(h + 0.044715\,h^3)$. The CPU
-kernel of torch for it takes several times as long as the one for the exact GELU.
+$\mathrm{gelu}(h) = h\,\sigma(2u)$ with $u = \sqrt{2/\pi}\,(h + 0.044715\,h^3)$. On
+CPUs, PyTorch's kernel for it takes several times as long as that for the exact GELU.
 """
 
 import math
@@ -11,17 +11,17 @@ from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 _FACTOR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
-# From here on the GELU is zero or its argument, to the last digit.
+# Beyond this magnitude, the GELU rounds to zero or to its argument.
 _FAR = 1000.0
 
 
 def _sigmoid(c: VectorCode, h: Value) -> tuple[Value, Value]:
-    """Return the sigmoid of 2u, and the square of h."""
+    """Return the sigmoid of 2u and the square of h."""
     b = c.builder
     square = b.fmul(h, h)
     scale = -_FACTOR * math.log2(math.e)
     inner = c.fma(square, c.constant(scale * _CUBIC), c.constant(scale))
-    # Beyond these the sigmoid is 0 or 1 to the last digit.
+    # Beyond this limit, the sigmoid rounds to 0 or 1.
     limit = c.constant(100.0)
     power = c.clamp(b.fmul(h, inner), limit)
     one = c.constant(1.0)
@@ -31,11 +31,11 @@ def _sigmoid(c: VectorCode, h: Value) -> tuple[Value, Value]:
 def gelu(c: VectorCode, h: Value) -> Value:
     """Return the GELU of a vector."""
     sigmoid, _ = _sigmoid(c, h)
-    return c.builder.fmul(_not_far_below(c, h), sigmoid)
+    return c.builder.fmul(_clamp_below(c, h), sigmoid)
 
 
-def _not_far_below(c: VectorCode, h: Value) -> Value:
-    """Bound a vector from below: far below zero the sigmoid is not quite zero."""
+def _clamp_below(c: VectorCode, h: Value) -> Value:
+    """Clamp a vector from below, because the sigmoid never becomes exactly zero."""
     low = c.constant(-_FAR)
     return c.builder.select(c.builder.fcmp_ordered("<", h, low), low, h)
 

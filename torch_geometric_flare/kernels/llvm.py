@@ -1,6 +1,6 @@
-"""Compile LLVM code for this processor, through `llvmlite`.
+"""Compile LLVM code for this processor with `llvmlite`.
 
-No compiler is needed, and compiling a function takes some 0.1 s.
+This needs no installed compiler. Compiling a function takes about 0.1 s.
 """
 
 import ctypes
@@ -13,16 +13,16 @@ from torch_geometric_flare.kernels.tasks import Kernel
 
 try:
     from llvmlite import binding
-except (ImportError, OSError):  # a platform without it
+except (ImportError, OSError):  # not available on this platform
     binding = None
 
-# Name of the function of a kernel that computes tasks until none is left.
+# Name of the kernel function that computes tasks until none is left.
 WORKER = "worker"
 
 
 @lru_cache(maxsize=1)
 def is_available() -> bool:
-    """Return whether LLVM is installed and knows this processor."""
+    """Return whether LLVM is installed and supports this processor."""
     if binding is None:
         return False
     try:
@@ -36,10 +36,10 @@ def _target_machine() -> Any:
     """Return LLVM's description of this processor, owned by the engine it builds."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    found = binding.get_host_cpu_features()
-    features = found.flatten()
-    if found.get("avx512f"):
-        # Some processors are said to prefer vectors of half their width.
+    host_features = binding.get_host_cpu_features()
+    features = host_features.flatten()
+    if host_features.get("avx512f"):
+        # By default, LLVM prefers 256-bit vectors on some AVX-512 processors.
         features += ",-prefer-256-bit"
     return binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(), features=features, opt=3
@@ -48,7 +48,7 @@ def _target_machine() -> Any:
 
 @lru_cache(maxsize=1)
 def vector_bytes() -> int:
-    """Return the width of this processor's vectors in bytes."""
+    """Return the width of this processor's vector registers in bytes."""
     features = binding.get_host_cpu_features()
     if features.get("avx512f"):
         return 64
@@ -56,7 +56,7 @@ def vector_bytes() -> int:
 
 
 def lanes(dtype: torch.dtype) -> int:
-    """Return how many numbers a vector of this processor holds."""
+    """Return the number of values in a vector register of this processor."""
     return vector_bytes() // dtype.itemsize
 
 
@@ -70,7 +70,7 @@ def compile_kernel(code: str) -> Kernel:
     machine = _target_machine()
     module = binding.parse_assembly(code)
     module.verify()
-    # Loops are as they should be already.
+    # The generated loops are already unrolled and vectorized.
     options = binding.create_pipeline_tuning_options(speed_level=1)
     options.loop_unrolling = False
     options.loop_vectorization = options.slp_vectorization = False

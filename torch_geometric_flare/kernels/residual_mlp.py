@@ -1,8 +1,8 @@
-r"""A whole residual MLP on one block of rows after another, in registers and cache.
+r"""A fused residual MLP that processes blocks of rows in registers and cache.
 
-Each layer is $\phi(xW^\top + b)\;(+\,x)$, with $\phi$ the tanh-approximated GELU or
-nothing. Only input and output are whole tensors; the backward computes the layers of a
-block again. Rows of the input and the output are padded by zeros to whole vectors.
+Each layer is $\phi(xW^\top + b)\;(+\,x)$, where $\phi$ is the tanh-approximated GELU or
+the identity. Only the input and the output are full tensors; the backward recomputes
+the layers of each block. Input and output rows are zero-padded to whole vectors.
 """
 
 import threading
@@ -21,20 +21,20 @@ from torch_geometric_flare.kernels.llvm import lanes
 from torch_geometric_flare.kernels.tasks import Kernel, RowTasks
 from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 
-# Rows whose results stay in the cache, and rows whose sums stay in registers.
+# Number of rows per block (fits in cache) and per tile (fits in registers).
 _BLOCK = 48
 _ROWS = 6
 
-# More layers, or wider rows in bytes, leave the cache, and take long to compile.
+# More layers, or wider rows in bytes, do not fit in cache and are slow to compile.
 _MOST_LAYERS = 8
 _WIDEST = 1536
 
-# Elements that are worth another thread.
+# Number of elements that justifies another thread.
 _LEAST_WORK = 1 << 14
 
 
 class Layer(NamedTuple):
-    """Widths of a layer, whether it has a GELU, and whether it adds its input."""
+    """Widths of a layer, and whether it applies a GELU and adds its input."""
 
     in_channels: int
     out_channels: int
@@ -47,9 +47,9 @@ Parameters = Sequence[tuple[Tensor, Tensor | None]]
 
 
 class _Packed(threading.local):
-    """Weights as the code reads them, by the identities of what they are made from.
+    """Packed weights, keyed by the `id`s of the parameters.
 
-    The parameters themselves are kept as well: another could get the same identity.
+    The parameters are stored as well, so that their `id`s are not reused.
     """
 
     maps: dict[tuple[int, ...], tuple[Tensor, Parameters]] | None = None
@@ -57,27 +57,30 @@ class _Packed(threading.local):
 
 _PACKED = _Packed()
 
-# Weights that are made anew for each call would otherwise be kept for all of them.
+# Bounds the cache if the weights are new tensors at each call.
 _MOST_PACKED = 64
 
 
 @contextmanager
 def packed_once() -> Iterator[None]:
-    """Bring the weights of an MLP into the order of the code at its first call alone.
+    """Pack the weights of an MLP only at its first call.
 
-    For many calls on few rows each. Weights must not change meanwhile.
+    Useful for many calls on few rows each. The weights must not change in this context.
     """
-    before = _PACKED.maps
-    _PACKED.maps = {} if before is None else before
+    previous = _PACKED.maps
+    _PACKED.maps = {} if previous is None else previous
     try:
         yield
     finally:
-        _PACKED.maps = before
+        _PACKED.maps = previous
 
 
 @lru_cache
 def supports(dtype: torch.dtype, layers: Layers) -> bool:
-    """Return whether layers are few and narrow, with hidden ones of whole vectors."""
+    """Return whether the kernel supports these layers.
+
+    They must be few and narrow, with hidden widths that are whole vectors.
+    """
     if dtype not in (torch.float32, torch.float64) or len(layers) > _MOST_LAYERS:
         return False
     widths = [layers[0].in_channels, *(layer.out_channels for layer in layers)]
@@ -90,14 +93,14 @@ def supports(dtype: torch.dtype, layers: Layers) -> bool:
 
 @lru_cache
 def _padded(dtype: torch.dtype, layers: Layers) -> Layers:
-    """Pad the input and the output to whole vectors; check that layers fit."""
+    """Pad the input and output widths to whole vectors; validate the layers."""
     whole, width = lanes(dtype), layers[0].in_channels
     for i, layer in enumerate(layers):
         if layer.in_channels != width or layer.residual > (layer.out_channels == width):
             raise ValueError(f"{layer} cannot follow {width} channels")
         width = layer.out_channels
         if width % whole and i < len(layers) - 1:
-            raise ValueError(f"{layer} is not of whole vectors of {whole} channels")
+            raise ValueError(f"out_channels of {layer} is not a multiple of {whole}")
     first, last = layers[0], layers[-1]
     first = first._replace(in_channels=-(-first.in_channels // whole) * whole)
     padded = [first, *layers[1:]]
@@ -107,7 +110,7 @@ def _padded(dtype: torch.dtype, layers: Layers) -> Layers:
 
 
 def forward(x: Tensor, layers: Layers, parameters: Parameters) -> Tensor:
-    """Return the result of all layers for `x`, `[N, C]`, contiguous."""
+    """Apply all layers to `x`, `[N, C]`, contiguous."""
     padded = _padded(x.dtype, layers)
     maps = _maps(x.dtype, layers, padded, parameters)
     x = _rows("x", x, x.dtype, layers[0].in_channels, padded[0].in_channels)
@@ -126,9 +129,9 @@ def backward(
     grad: Tensor,
     of_parameters: bool = True,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """Return gradients of `forward` for `x` and for weight and bias of each layer.
+    """Return the gradients of `x` and of the weight and bias of each layer.
 
-    Without `of_parameters`, those of weights and biases are not computed.
+    If `of_parameters` is false, the gradients of weights and biases are not computed.
     """
     padded = _padded(x.dtype, layers)
     maps = _maps(x.dtype, layers, padded, parameters)
@@ -164,7 +167,7 @@ def backward(
 
 
 def _whole(weight: Tensor, layer: Layer) -> Tensor:
-    """Pad a weight by zeros to the widths of a layer."""
+    """Zero-pad a weight to the widths of a layer."""
     rows, columns = layer.out_channels, layer.in_channels
     if weight.shape == (rows, columns):
         return weight
@@ -174,7 +177,7 @@ def _whole(weight: Tensor, layer: Layer) -> Tensor:
 def _maps(
     dtype: torch.dtype, layers: Layers, padded: Layers, parameters: Parameters
 ) -> Tensor:
-    """Return the columns of each weight and then its bias, zero without one."""
+    """Return the columns of each weight, followed by its bias or zeros."""
     packed = _PACKED.maps
     if packed is None:
         return _pack(dtype, layers, padded, parameters)
@@ -196,7 +199,7 @@ def _pack(
             shapes = tuple(weight.shape), None if bias is None else tuple(bias.shape)
             raise ValueError(f"weight and bias have shapes {shapes}, expected {shape}")
         if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):
-            raise ValueError(f"a weight or bias is not {dtype}, as x is")
+            raise ValueError(f"a weight or bias is not {dtype}, the dtype of x")
         if wide != layer:
             weight = _whole(weight, wide)
         if bias is None:
@@ -235,12 +238,12 @@ def _size(layer: Layer) -> int:
 
 @lru_cache(maxsize=8)
 def _tasks(num_rows: int) -> Tensor:
-    """Cut the rows into tasks, by their number alone."""
+    """Split the rows into tasks."""
     return RowTasks.from_sizes([num_rows]).table
 
 
 class _MLPCode(VectorCode):
-    """Code on blocks of rows."""
+    """Vector code on blocks of rows."""
 
     def product(
         self,
@@ -255,16 +258,16 @@ class _MLPCode(VectorCode):
         """Compute the product of two matrices.
 
         Args:
-            rows: Rows of the result.
-            depth: Terms of each sum.
-            a: Left matrix: address, and steps along rows and along terms.
-            b: Right matrix: address, and columns.
+            rows: Number of rows of the result.
+            depth: Length of the reduction.
+            a: Left matrix: pointer, row stride and column stride.
+            b: Right matrix: pointer and number of columns.
             y: Result.
-            start: From row and column, what their sum starts from; else zero.
+            start: Initial value of the sum at a row and column. Default: zero.
             add: Whether to add to `y`.
         """
         whole = self.sub(rows, self.builder.srem(self.whole(rows), self.whole(_ROWS)))
-        # As many sums as there are registers for: 32 of 64 bytes, or 16.
+        # The sums must fit in the registers: 32 of 64 bytes, or 16.
         most = (4 if self.lanes * self.bits == 512 else 2) * self.lanes
         width = b[1]
         full = width // most * most
@@ -287,7 +290,7 @@ class _MLPCode(VectorCode):
         start: Callable[[Value, Value], Value] | None,
         add: bool,
     ) -> None:
-        """Compute some rows and columns of a product in registers."""
+        """Compute one tile of a product in registers."""
         first_row, first_column, num_rows, num_columns = tile
         (left, row_step, term_step), (right, width) = a, b
         sums = {
@@ -363,7 +366,7 @@ class _MLPCode(VectorCode):
         grad_x: Value,
         sums: Value | None,
     ) -> None:
-        """Compute the gradient of `apply`; `sums` takes those of weight and bias."""
+        """Compute the gradients of `apply`; `sums` accumulates those of parameters."""
         wide_in, wide_out = layer.in_channels, layer.out_channels
         grad_h = grad if slopes is None else slopes
         if sums is not None:
@@ -389,7 +392,7 @@ class _MLPCode(VectorCode):
         grad: Value,
         sums: Value,
     ) -> None:
-        """Multiply `slopes` by the gradient, and add to those of weight and bias."""
+        """Multiply `slopes` by `grad` and accumulate the parameter gradients."""
         wide_in, wide_out = layer.in_channels, layer.out_channels
         bias = self.at(sums, wide_in * wide_out)
         with self.range(0, wide_out, self.lanes) as column:
@@ -415,7 +418,7 @@ class _MLPCode(VectorCode):
 
 
 def _places(sizes: Sequence[int]) -> list[int]:
-    """Return where each of several arrays begins that follow one another."""
+    """Return the offsets of consecutive arrays."""
     return [0, *accumulate(sizes)][:-1]
 
 
@@ -448,7 +451,7 @@ def _backward_code(dtype: torch.dtype, layers: Layers, of_parameters: bool) -> K
         rows = c.min(_BLOCK, c.sub(c["stop"], start))
         xs = [c.at(c["x"], c.mul(start, layers[0].in_channels)), *results]
         for i, layer in enumerate(layers):
-            # The gradient of a last linear map needs nothing of its result.
+            # The backward of a final linear layer does not need its result.
             if layer.gelu or i + 1 < len(layers):
                 maps = c.at(c["maps"], places[i])
                 c.apply(rows, layer, maps, xs[i], xs[i + 1], slopes[i])

@@ -1,14 +1,14 @@
-r"""The kernels over points that FLARE attention on a CPU is made of.
+r"""The CPU kernels of FLARE attention.
 
-With scores $S = K\hat Q^\top$, $[N, M]$ for each head and never in memory, `gather`
-averages by $2^S$, perhaps times a weight, over the points, `scatter` over the latents,
-and `gradients` is the backward of either or of both. Latents come multiplied by
-$s \log_2 e$, so that scores are exponents of two. Forward subtracts running maxima,
-backward the logarithms of the sums: no exponential is larger than one, whatever finite
-number the scores are.
+The scores $S = K\hat Q^\top$, $[N, M]$ for each head, are never stored in memory.
+`gather` averages over the points with weights $2^S$, optionally times a weight per
+point, `scatter` averages over the latents, and `gradients` is the backward of one or
+both. Latents are already multiplied by $s \log_2 e$, so that scores are exponents of
+two. Forward subtracts running maxima and backward the logarithms of the sums, so no
+exponential exceeds one for any finite scores.
 
-All of them go by addresses, so each compares shape, dtype and strides of every tensor
-first: nothing behind it can.
+The kernels take raw pointers, so each function first validates shape, dtype and strides
+of every tensor.
 """
 
 import math
@@ -28,11 +28,11 @@ from torch_geometric_flare.kernels.tasks import WIDEST_VECTOR, RowTasks
 
 
 class Scattered(NamedTuple):
-    r"""What decoding keeps for its backward; `y` and `g` are $[N, H, D]$.
+    r"""The tensors that the backward of decoding needs.
 
     Args:
-        g: Gradient of the output.
-        y: The output.
+        g: Gradient of the output, $[N, H, D]$.
+        y: The output, $[N, H, D]$.
         log: $L_n = \log_2 \sum_m 2^{S_{nm}}$, from `scatter`.
         z: Latent values of each graph, $[B, H, M, D]$.
     """
@@ -44,15 +44,15 @@ class Scattered(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    r"""What encoding keeps for its backward.
+    r"""The tensors that the backward of encoding needs.
 
     Args:
         v: Values, $[N, H, D]$.
         grad: $Z'$, gradient of the means over points, $[B, H, M, D]$.
-        offset: What the gradient of every score has besides, before its share of the
-            points is multiplied, $[B, H, M]$.
+        offset: $o$, the term added to the gradient of every score before it is
+            multiplied by the point's share, $[B, H, M]$.
         log: $G_m$, from `gather`, $[B, H, M]$.
-        log_weight: As `gather` took it.
+        log_weight: The argument of `gather`.
     """
 
     v: Tensor
@@ -72,12 +72,12 @@ def gather(
     r"""Average over the points of each graph.
 
     Args:
-        q: Latents of each graph, or of all.
+        q: Latents of each graph, or shared latents.
         k: Keys.
         v: Values.
         tasks: The graphs.
-        log_weight: $\ln 2\, w_n$, the natural logarithm of each point's weight; `None`
-            for weights of one.
+        log_weight: $\ln 2\, w_n$, the natural logarithm of each point's weight. With
+            `None`, all weights are one.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
@@ -87,10 +87,10 @@ def gather(
     Returns:
         The means $Z_m = \sum_n 2^{S_{nm} + w_n - G_m} v_n$, $[B, H, M, D]$, and
         $G_m = \log_2 \sum_n 2^{S_{nm} + w_n}$, $[B, H, M]$. A graph without points, or
-        with weights of zero alone, has means of zero and logarithms of $-\infty$.
+        with only zero weights, has means of zero and logarithms of $-\infty$.
 
     Raises:
-        ValueError: If a tensor does not fit.
+        ValueError: If a tensor has the wrong shape, dtype or strides.
     """
     totals = _gather(q, k, v, tasks, None, log_weight)
     sums, top = tasks.merge(totals[:, :, :-1], totals[:, :, -1])
@@ -104,10 +104,10 @@ def gather(
 def gather_shares(
     q: Tensor, k: Tensor, v: Tensor, tasks: RowTasks, log: Tensor
 ) -> Tensor:
-    r"""Sum values over the points of each graph, by the points' shares of the latents.
+    r"""Sum values over the points of each graph, weighted by their shares.
 
     Args:
-        q: Latents of each graph, or of all.
+        q: Latents of each graph, or shared latents.
         k: Keys.
         v: Values.
         tasks: The graphs.
@@ -121,10 +121,10 @@ def gather_shares(
         $\sum_n 2^{S_{nm} - L_n} v_n$, $[B, H, M, D]$.
 
     Raises:
-        ValueError: If a tensor does not fit.
+        ValueError: If a tensor has the wrong shape, dtype or strides.
     """
     totals = tasks.by_graph(_gather(q, k, v, tasks, log))
-    # Contiguous: the order in which torch adds must not depend on the batch.
+    # Contiguous, so that PyTorch's order of summation does not depend on the batch.
     return totals[..., : q.size(2)].mT.contiguous()
 
 
@@ -136,7 +136,7 @@ def _gather(
     log: Tensor | None,
     log_weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the sums of each task: values, weights and maxima; or values by shares."""
+    """Return each task's sums of values and weights and maxima, or sums by shares."""
     _, heads, _, width = q.shape
     _check(tasks, k.dtype, heads, width, rows=(k, v), latents=(q,), log=log)
     columns = _padded(q, k.dtype).mT.contiguous()  # [*, H, D, M']
@@ -171,10 +171,10 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
     r"""Average over the latents of each graph, $y_n = \sum_m 2^{S_{nm} - L_n} z_m$.
 
     Args:
-        q: Latents of each graph, or of all.
+        q: Latents of each graph, or shared latents.
         k: Keys.
         z: Latent values of each graph.
-        y: Where to write the averages.
+        y: Output tensor for the averages.
         tasks: The graphs.
 
     Shapes:
@@ -183,16 +183,16 @@ def scatter(q: Tensor, k: Tensor, z: Tensor, y: Tensor, tasks: RowTasks) -> Tens
         - `k`, `y`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
-        $L_n = \log_2 \sum_m 2^{S_{nm}}$, $[H, N']$ with $N'$ a little more than $N$;
-        `tasks` knows its columns.
+        $L_n = \log_2 \sum_m 2^{S_{nm}}$, $[H, N']$, with $N'$ slightly larger than $N$
+        and columns as in `tasks`.
 
     Raises:
-        ValueError: If a tensor does not fit.
+        ValueError: If a tensor has the wrong shape, dtype or strides.
     """
     _, heads, latents, width = q.shape
     q, z = q.contiguous(), z.resolve_neg().contiguous()
     _check(tasks, k.dtype, heads, width, rows=(k, y), latents=(q,), values=(z,))
-    # Nobody writes the columns between graphs.
+    # The kernel does not write the columns between graphs.
     top = k.new_zeros(heads, tasks.num_columns)
     weight = torch.ones_like(top)
     run = scatter_code(width, k.dtype)
@@ -223,33 +223,34 @@ def gradients(
     encoded: tuple[Gathered, Tensor] | None = None,
     decoded: Scattered | None = None,
 ) -> Tensor:
-    r"""Return gradients of encoding, of decoding, or of both with the same scores.
+    r"""Return the gradients of encoding, decoding, or both with the same scores.
 
     $\partial S = B \circ (g Z^\top - \langle g, Y\rangle) + A \circ (V Z'^\top + o)$
     with the shares $B_{nm} = 2^{S_{nm} - L_n}$ and $A_{nm} = 2^{S_{nm} + w_n - G_m}$.
 
     Args:
-        q: Latents of each graph, or of all.
+        q: Latents of each graph, or shared latents.
         k: Keys.
-        grad_k: Where to write the gradient of the keys.
+        grad_k: Output tensor for the gradient of the keys.
         tasks: The graphs.
-        encoded: What encoding kept, and where to write the gradient of the values.
-        decoded: What decoding kept.
+        encoded: Saved tensors of encoding, and the output tensor for the gradient of
+            the values.
+        decoded: Saved tensors of decoding.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
         - `k`, `grad_k`: $[N, H, D]$, contiguous in the last dimension
 
     Returns:
-        $\partial S^\top K$, $[B, H, M, D]$: times the scale, the gradient of each
-        graph's latents.
+        $\partial S^\top K$, $[B, H, M, D]$. Multiplied by the scale, this is the
+        gradient of each graph's latents.
 
     Raises:
-        ValueError: If a tensor does not fit.
+        ValueError: If a tensor has the wrong shape, dtype or strides.
     """
     _, heads, latents, width = q.shape
-    nothing = k.new_empty(0, 0, 0)
-    g = y = log = v = grad_v = z = grad = offset = log_total = nothing
+    empty = k.new_empty(0, 0, 0)
+    g = y = log = v = grad_v = z = grad = offset = log_total = empty
     weights = None
     rows, values, sums = [k, grad_k], [], []
     if decoded is not None:
@@ -278,7 +279,7 @@ def gradients(
         z = _padded(z, k.dtype)
     if encoded is not None:
         grad = _padded(grad, k.dtype)
-        # Finite where nothing was gathered: a difference of infinities would be NaN.
+        # Clamp the -inf of empty graphs: a difference of infinities would be NaN.
         log_total = log_total.clamp_min(torch.finfo(k.dtype).min)
         offset, log_total = (
             _padded(t.unsqueeze(-1), k.dtype) for t in (offset, log_total)
@@ -292,7 +293,7 @@ def gradients(
         weights is not None,
     )
     totals = k.new_zeros(tasks.table.size(0), heads, width, q.size(2))
-    w = nothing if weights is None else weights
+    w = empty if weights is None else weights
     inputs = k, v, g, y, log, w, q, z, grad, offset, log_total
     pointers = *inputs, totals, grad_k, grad_v
     strided = k, v, g, y, grad_k, grad_v
@@ -321,7 +322,7 @@ def _check(
     sums: Sequence[Tensor] = (),
     log: Tensor | None = None,
 ) -> None:
-    """Refuse whatever the code behind the addresses would read or write wrongly."""
+    """Validate the tensors, because the kernels take raw pointers."""
     num_graphs, num_latents = len(tasks.sizes), latents[0].size(2)
     one_each = (num_graphs, heads, num_latents, width)
     for t in rows:
@@ -348,13 +349,13 @@ def _check(
 def _refuse(t: Tensor, dtype: torch.dtype, expected: tuple[int, ...]) -> None:
     raise ValueError(
         f"a tensor is {t.dtype} of shape {tuple(t.shape)} with strides {t.stride()}, "
-        f"expected {dtype} of shape {expected}: it was changed between forward and "
-        "backward, or by a hook on saved tensors"
+        f"expected {dtype} of shape {expected}: it was modified between forward and "
+        "backward or by a saved-tensor hook"
     )
 
 
 def _padded_weights(log_weight: Tensor, tasks: RowTasks, dtype: torch.dtype) -> Tensor:
-    """Return logarithms to base two, padded: a vector may start at any row."""
+    """Return base-2 logarithms, padded because a vector may start at any row."""
     if log_weight.shape != (tasks.num_rows,):
         _refuse(log_weight, dtype, (tasks.num_rows,))
     logarithms = (log_weight * math.log2(math.e)).to(dtype)
@@ -362,6 +363,6 @@ def _padded_weights(log_weight: Tensor, tasks: RowTasks, dtype: torch.dtype) -> 
 
 
 def _padded(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pad latents [*, H, M, *] to whole vectors, of any processor."""
+    """Pad latents [*, H, M, *] to whole vectors of any processor."""
     lanes = WIDEST_VECTOR // dtype.itemsize
     return pad(rows, (0, 0, 0, -rows.size(-2) % lanes)).contiguous()

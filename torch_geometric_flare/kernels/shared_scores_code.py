@@ -1,9 +1,9 @@
-"""Vector code of the kernels over shared scores, see `shared_scores`.
+"""Vector code of the kernels in `shared_scores`.
 
-Every intermediate number stays in registers. Where the result is one row per latent,
-the lanes of a vector are latents; where it is one row per point, they are points, whose
-rows are transposed when they are loaded. `gradients_code` needs both: it transposes the
-gradients of a square of scores at a time.
+All intermediate values stay in registers. If the result has one row per latent, the
+lanes of a vector are latents. If it has one row per point, they are points, whose rows
+are transposed on load. `gradients_code` needs both and transposes the gradients of one
+square tile of scores at a time.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from torch_geometric_flare.kernels.tasks import BLOCK, Kernel
 from torch_geometric_flare.kernels.vector_code import Value, VectorCode
 
-# Latents whose exponentials are kept at a time.
+# Number of latents in a tile of exponentials.
 _LATENTS = 64
 
 Step = Callable[[Value], None]
@@ -23,7 +23,7 @@ Row = Callable[[Value], Value]
 
 
 def _chunks(width: int) -> list[range]:
-    """Split columns into as many as a loop can keep in registers."""
+    """Split columns into chunks that fit in registers."""
     return [range(i, min(i + 8, width)) for i in range(0, width, 8)]
 
 
@@ -35,7 +35,7 @@ def _dots(
     start: Row | None = None,
     finish: Callable[[Value, Value], Value] = lambda i, dot: dot,
 ) -> list[Step]:
-    """Store the dot product of vectors with the i-th row as i-th vector of `out`."""
+    """Store the dot products with the i-th row in the i-th vector of `out`."""
     chunks = _chunks(len(columns))
 
     def step(chunk: range, i: Value) -> None:
@@ -58,7 +58,7 @@ def _sums(
     row: Row,
     change: Row | None = None,
 ) -> list[Step]:
-    """Add the i-th vector of `factors`, or of its `change`, times row i to `sums`."""
+    """Add the i-th vector of `factors`, after `change`, times row i to `sums`."""
     chunks = _chunks(len(sums))
 
     def step(chunk: range, i: Value) -> None:
@@ -74,7 +74,7 @@ def _sums(
 
 
 def _loops(c: VectorCode, stop: Value, steps: Sequence[Step]) -> None:
-    """Loop over each step: one loop for all would need too many registers."""
+    """Run each step in a separate loop; one joint loop needs too many registers."""
     for step in steps:
         with c.range(0, stop) as i:
             step(i)
@@ -84,7 +84,7 @@ def _loops(c: VectorCode, stop: Value, steps: Sequence[Step]) -> None:
 def gather_code(
     width: int, dtype: torch.dtype, shares: bool, weighted: bool = False
 ) -> Kernel:
-    """Compile `gather_shares`, or else `gather`, perhaps of weighted points."""
+    """Compile `gather_shares` if `shares`, else `gather`, with optional weights."""
     c = VectorCode(
         "gather",
         dtype,
@@ -165,7 +165,7 @@ def gather_code(
 def _rows(
     c: VectorCode, pointer: Value, stride: Value, first: Value, elsewhere: Value
 ) -> list[Value]:
-    """Return one pointer to a row per lane; `elsewhere` for rows past the last."""
+    """Return a row pointer for each lane, `elsewhere` for rows past the last."""
     rows = []
     for i in range(c.lanes):
         n = c.add(first, i)
@@ -193,7 +193,7 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
         ("heads", "latents", "k_row", "k_head", "y_row", "y_head")
         + ("log_head", "q_graph"),
     )
-    # Rows past the last are read from `blank` and written to `waste`.
+    # Out-of-range rows are read from `blank` and written to `waste`.
     blank, waste = (_spare(c, width) for _ in range(2))
     tile = c.local(_LATENTS)
     with c.range(c["start"], c["stop"], c.lanes) as n, c.range(0, c["heads"]) as h:
@@ -201,7 +201,7 @@ def scatter_code(width: int, dtype: torch.dtype) -> Kernel:
         k = c.load_columns(_rows(c, k_head, c["k_row"], n, blank), width)
         *sums, weight = c.zeros(width + 1)
         top = c.local()
-        # Finite: a latent whose score is minus infinity has a share of zero.
+        # Finite, so that a latent with a score of minus infinity has a share of zero.
         c.store(c.constant(torch.finfo(dtype).min), top)
         with c.range(0, c["latents"], _LATENTS) as first:
 
@@ -254,7 +254,7 @@ def gradients_code(
     decoded: bool,
     weighted: bool = False,
 ) -> Kernel:
-    """Compile `gradients` of encoding, perhaps of weighted points, or of decoding."""
+    """Compile `gradients` of encoding, with optional weights, or decoding, or both."""
     strided = ("k", "v", "g", "y", "grad_k", "grad_v")
     c = VectorCode(
         "gradients",
@@ -303,7 +303,7 @@ def gradients_code(
                 return c.broadcast(row("offset", 1, i))  # noqa: B023
 
             def at_most_one(x: Value) -> Value:
-                # Rows past the last have scores of zero, perhaps far above the sum.
+                # Out-of-range rows have scores of zero, which can exceed the sum.
                 return c.share(c.minimum(x, c.constant(0.0)))
 
             def shares(i: Value, score: Value) -> Value:
@@ -343,10 +343,10 @@ def gradients_code(
                 products = c.dot(by_point, [c.broadcast(c.at(k, d)) for k in k_rows])
                 place = c.add(c.mul(c.add(c.mul(c["task"], c["heads"]), h), width), d)
                 c.accumulate(c.at(c["total"], c.mul(place, latents), first), products)
-        # q came with log2(e) applied.
+        # The latents are multiplied by log2(e).
         ln2 = c.constant(math.log(2))
-        found = [b.fmul(c.load(total), ln2) for total in grad_k]
-        c.store_columns(found, rows("grad_k", waste))
+        grad_columns = [b.fmul(c.load(total), ln2) for total in grad_k]
+        c.store_columns(grad_columns, rows("grad_k", waste))
         if encoded:
             c.store_columns([c.load(total) for total in grad_v], rows("grad_v", waste))
     return c.compile()

@@ -1,4 +1,4 @@
-"""Rows cut into tasks, and the threads that compute them."""
+"""Split rows into tasks and run them on threads."""
 
 import ctypes
 import math
@@ -13,25 +13,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# Tasks are whole blocks of points, as the kernels take them.
+# Number of points per block. Tasks start at a multiple of it, as the kernels require.
 BLOCK = 256
 
-# A graph is cut into so many tasks, but none of fewer rows than this.
+# A graph is split into at most this many tasks of at least this many rows.
 _MOST_TASKS = 32
 _LEAST_ROWS = 512
 
 WIDEST_VECTOR = 64
-"""Bytes of the widest vector of any processor."""
+"""Size in bytes of the widest vector register of any processor."""
 
-# Numbers of the widest vector.
+# Number of float32 values in the widest vector register.
 _LANES = WIDEST_VECTOR // 4
 
-# Elements of E that are worth another thread.
+# Number of scores that justifies another thread.
 _LEAST_WORK = 1 << 17
 
 
 def count_columns(sizes: Sequence[int]) -> int:
-    """Return how many numbers a row of `scatter`'s weights has for these graphs."""
+    """Return the number of columns of `scatter`'s weights for graphs of these sizes."""
     columns = 0
     for size in sizes:
         columns += -(-size // _LANES) * _LANES
@@ -39,18 +39,18 @@ def count_columns(sizes: Sequence[int]) -> int:
 
 
 class RowTasks(NamedTuple):
-    """The rows of several graphs, cut into tasks.
+    """The rows of several graphs, split into tasks.
 
-    How a graph is cut depends on nothing but its size, and so do its results, to the
-    last bit: neither on other graphs nor on the number of threads.
+    The split of a graph depends only on its size. Its results are therefore bitwise
+    independent of other graphs and of the number of threads.
 
     Args:
         table: Graph, first row, last row plus one, and first column of `scatter`'s
             weights, `[T, 4]`.
-        sizes: Rows of each graph.
-        num_rows: Rows of all graphs together.
-        num_columns: Columns of the weights.
-        whole: Whether every graph is one task.
+        sizes: Number of rows of each graph.
+        num_rows: Total number of rows.
+        num_columns: Number of columns of the weights.
+        whole: Whether every graph is a single task.
     """
 
     table: Tensor
@@ -61,7 +61,7 @@ class RowTasks(NamedTuple):
 
     @classmethod
     def from_sizes(cls, sizes: Sequence[int]) -> "RowTasks":
-        """Cut graphs of these numbers of points, whose rows follow one another."""
+        """Split consecutive graphs with these numbers of points into tasks."""
         table = []
         first = columns = 0
         for graph, size in enumerate(sizes):
@@ -71,7 +71,7 @@ class RowTasks(NamedTuple):
                 table.append((graph, first + start, first + stop, columns + start))
             first += size
             columns += -(-size // _LANES) * _LANES  # as `count_columns` does
-        # A graph without rows has no task, so as many tasks as graphs are not enough.
+        # An empty graph has no task, so equal counts alone do not imply one task each.
         whole = len(table) == len(sizes) and 0 not in sizes
         return cls(
             torch.tensor(table, dtype=torch.long, device="cpu").view(-1, 4),
@@ -82,7 +82,7 @@ class RowTasks(NamedTuple):
         )
 
     def threads(self, q: Tensor) -> int:
-        """Return the largest number of threads that is worth it."""
+        """Return the maximum useful number of threads."""
         elements = self.num_rows * q.size(-3) * q.size(-2)
         return int(min(torch.get_num_threads(), elements // _LEAST_WORK))
 
@@ -94,7 +94,7 @@ class RowTasks(NamedTuple):
         return sums.index_add_(0, self.table[:, 0], totals)
 
     def merge(self, totals: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum over the tasks of each graph what is relative to maxima of each task.
+        """Merge the sums of each graph's tasks, which are relative to task maxima.
 
         Args:
             totals: Sums divided by two to the power of `top`.
@@ -106,7 +106,7 @@ class RowTasks(NamedTuple):
 
         Returns:
             The sums relative to the maxima of each graph, $[B, H, R, M]$, and these
-            maxima, $[B, H, M]$: minus infinity for a graph without rows.
+            maxima, $[B, H, M]$, which are minus infinity for a graph without rows.
         """
         if self.whole:
             return totals, top
@@ -114,19 +114,19 @@ class RowTasks(NamedTuple):
         highest = top.new_full((len(self.sizes), *top.shape[1:]), -torch.inf)
         index = graph.view(-1, 1, 1).expand_as(top)
         highest = highest.scatter_reduce(0, index, top, "amax")
-        # Not torch's exp2: its bits depend on where in the tensor a number stands.
+        # Not torch.exp2: its rounding depends on the position in the tensor.
         factors = ((top - highest[graph]) * math.log(2)).exp().unsqueeze(2)
         return self.by_graph(totals * factors), highest
 
 
 class Kernel:
-    """Compiled code, to be called for each of several tasks.
+    """Compiled code that is called for each of several tasks.
 
     Args:
         worker: A C function of one pointer to integers: the next task, the number of
             tasks, the address of their table, the arguments. It computes tasks until
-            none is left, on as many threads as call it.
-        engine: What owns the code.
+            none is left. Several threads can call it at once.
+        engine: The LLVM engine that owns the code.
     """
 
     def __init__(self, worker: Any, engine: Any) -> None:
@@ -137,9 +137,9 @@ class Kernel:
         """Compute all tasks.
 
         Args:
-            tasks: Graph, start, stop and place of each task, integers.
-            threads: The largest number of threads that is worth it.
-            arguments: Pointers and integers of the code.
+            tasks: Graph, start, stop and place of each task, as integers.
+            threads: Maximum useful number of threads.
+            arguments: Pointers and integers to pass to the code.
 
         Shapes:
             - `tasks`: $[T, 4]$
@@ -156,23 +156,23 @@ class Kernel:
             return
         openmp = _openmp()
         if openmp is not None:
-            # torch's own threads, which wait for work in a loop for a while: two pools
-            # would disturb each other.
+            # Use PyTorch's own threads: they spin for a while when idle, so a second
+            # pool would compete with them.
             openmp.GOMP_parallel(worker, ctypes.c_void_p(address), threads, 0)
             return
         pool, helpers = _pool(threads - 1), list[Future[None]]()
         try:
-            with suppress(RuntimeError):  # the interpreter shuts down
+            with suppress(RuntimeError):  # the interpreter is shutting down
                 helpers += [pool.submit(worker, address) for _ in range(threads - 1)]
             worker(address)
         finally:
-            # The tasks' memory must outlive the helpers, whatever interrupts this one.
+            # Wait even after an exception: the helpers still use the tasks' memory.
             wait([helper for helper in helpers if not helper.cancel()])
 
 
 @lru_cache(maxsize=1)
 def _openmp() -> Any | None:
-    """Load the OpenMP library that comes with torch, where its functions are known."""
+    """Load the OpenMP library that PyTorch ships, if it is GNU OpenMP."""
     if not torch.backends.openmp.is_available():
         return None
     folder = Path(torch.__file__).parent
@@ -193,6 +193,6 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(num_threads, thread_name_prefix="flare")
 
 
-# Threads do not survive a fork: the child starts its own.
+# Threads do not survive a fork, so the child process starts new ones.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)

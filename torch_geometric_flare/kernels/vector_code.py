@@ -1,7 +1,7 @@
 """Build vector code for the CPU in Python.
 
-The operations of torch read and write whole tensors, so a few dozen operations on every
-element wait for memory. In one compiled function they stay in registers.
+PyTorch's operations read and write whole tensors, so a chain of a few dozen elementwise
+operations is memory-bound. In one compiled function, the values stay in registers.
 """
 
 import math
@@ -16,26 +16,26 @@ from torch_geometric_flare.kernels.tasks import Kernel
 
 try:
     from llvmlite import ir
-except (ImportError, OSError):  # a platform without it
+except (ImportError, OSError):  # not available on this platform
     ir = None
 
-# Values of the code, pointers to numbers, and integers: llvmlite has no types.
+# A vector, pointer or integer of the generated code: llvmlite has no type annotations.
 Value = Any
 
 
 class VectorCode:
     """A function under construction, on vectors of one floating-point type.
 
-    It computes one of several tasks: the rows from `start` to `stop` of one `graph`;
-    `task` is the number of the task and `place` a number chosen by the caller. Methods
-    append an instruction and return its result. Python loops unroll; a loop at run time
-    is `with code.range(...) as i`.
+    The function computes one of several tasks: the rows from `start` to `stop` of one
+    `graph`. `task` is the index of the task and `place` an integer set by the caller.
+    Methods append an instruction and return its result. Python loops are unrolled; use
+    `with code.range(...) as i` for a loop at run time.
 
     Args:
         name: Name of the function.
         dtype: Type of the numbers, float32 or float64.
-        pointers: Names of the arguments that point to numbers; none that is written to
-            may overlap with another.
+        pointers: Names of the pointer arguments. Arrays that the function writes must
+            not overlap with others.
         integers: Names of the integer arguments, which follow the pointers.
     """
 
@@ -51,14 +51,16 @@ class VectorCode:
         self.number = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         self.vector = ir.VectorType(self.number, self.lanes)
         self.integer = ir.IntType(64)
-        own = "task", "graph", "start", "stop", "place"
-        types = [self.integer] * len(own) + [ir.PointerType()] * len(pointers)
+        task_arguments = "task", "graph", "start", "stop", "place"
+        types = [self.integer] * len(task_arguments) + [ir.PointerType()] * len(
+            pointers
+        )
         types += [self.integer] * len(integers)
         self.module = ir.Module(name)
         self.function = ir.Function(
             self.module, ir.FunctionType(ir.VoidType(), types), name
         )
-        names = *own, *pointers, *integers
+        names = *task_arguments, *pointers, *integers
         self.arguments = dict(zip(names, self.function.args, strict=True))
         for name in pointers:
             self.arguments[name].add_attribute("noalias")
@@ -71,7 +73,7 @@ class VectorCode:
         return self.arguments[name]
 
     def compile(self) -> Kernel:
-        """Return the machine code; see `Kernel` for how it is called."""
+        """Return the compiled kernel."""
         self.builder.ret_void()
         with self.builder.goto_block(self.entry):
             self.builder.branch(self.body)
@@ -81,7 +83,7 @@ class VectorCode:
     def _append_worker(self) -> None:
         """Append a function that computes tasks until none is left.
 
-        See `Kernel` for its argument.
+        `Kernel` describes its argument.
         """
         kind = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
         worker = ir.Function(self.module, kind, WORKER)
@@ -118,7 +120,7 @@ class VectorCode:
     # Integers and addresses
 
     def whole(self, i: Value) -> Value:
-        """Return a Python integer as a constant."""
+        """Convert a Python integer to a constant."""
         return ir.Constant(self.integer, i) if isinstance(i, int) else i
 
     def add(self, *terms: Value) -> Value:
@@ -137,7 +139,7 @@ class VectorCode:
         return self.builder.mul(self.whole(a), self.whole(b))
 
     def less(self, a: Value, b: Value) -> Value:
-        """Compare integers: whether `a` is less than `b`."""
+        """Return whether integer `a` is less than `b`."""
         return self.builder.icmp_signed("<", self.whole(a), self.whole(b))
 
     def min(self, a: Value, b: Value) -> Value:
@@ -145,12 +147,12 @@ class VectorCode:
         return self.builder.select(self.less(a, b), self.whole(a), self.whole(b))
 
     def at(self, pointer: Value, *offsets: Value) -> Value:
-        """Advance a pointer by a sum of offsets, counted in numbers."""
+        """Advance a pointer by the sum of offsets, in elements."""
         return self.builder.gep(pointer, [self.add(*offsets)], source_etype=self.number)
 
     @contextmanager
     def range(self, start: Value, stop: Value, step: Value = 1) -> Iterator[Value]:
-        """Loop over what is appended inside the `with`; return the index."""
+        """Loop over the instructions appended inside the `with`; yield the index."""
         builder = self.builder
         counter = self.local(kind=self.integer)
         builder.store(self.whole(start), counter)
@@ -175,11 +177,11 @@ class VectorCode:
             return self.builder.alloca(kind or self.vector, size=count)
 
     def nth(self, local: Value, i: Value) -> Value:
-        """Return a pointer to the i-th of several vectors on the stack."""
+        """Return a pointer to the i-th vector of a stack allocation."""
         return self.builder.gep(local, [self.whole(i)], source_etype=self.vector)
 
     def zeros(self, count: int) -> list[Value]:
-        """Allocate accumulators, set to zero."""
+        """Allocate accumulators initialized to zero."""
         sums = [self.local() for _ in range(count)]
         for total in sums:
             self.store(self.constant(0.0), total)
@@ -194,7 +196,7 @@ class VectorCode:
         self.builder.store(value, pointer, align=self.bits // 8)
 
     def accumulate(self, pointer: Value, value: Value) -> None:
-        """Add a vector to one in memory."""
+        """Add a vector to a vector in memory."""
         self.store(self.builder.fadd(self.load(pointer), value), pointer)
 
     def accumulate_product(self, pointer: Value, a: Value, b: Value) -> None:
@@ -204,9 +206,9 @@ class VectorCode:
     def broadcast(self, pointer: Value) -> Value:
         """Load a scalar and broadcast it to all lanes."""
         number = self.load(pointer, self.number)
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(nothing, number, self.whole(0))
-        return self.shuffle(first, nothing, [0] * self.lanes)
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, number, self.whole(0))
+        return self.shuffle(first, undefined, [0] * self.lanes)
 
     # Arithmetic
 
@@ -215,7 +217,7 @@ class VectorCode:
         return ir.Constant(self.vector, [ir.Constant(self.number, x)] * self.lanes)
 
     def call(self, name: str, *vectors: Value) -> Value:
-        """Call an intrinsic function of LLVM on vectors."""
+        """Call an LLVM intrinsic on vectors."""
         name = f"llvm.{name}.v{self.lanes}f{self.bits}"
         function = self.module.globals.get(name)
         if function is None:
@@ -224,13 +226,13 @@ class VectorCode:
         return self.builder.call(function, vectors)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """Return `a * b + c`, rounded once where the processor can."""
+        """Return `a * b + c`, as a fused operation if the processor has one."""
         return self.call("fmuladd", a, b, c)
 
     def dot(
         self, a: Sequence[Value], b: Sequence[Value], start: Value | None = None
     ) -> Value:
-        """Add products of pairs, starting from `start`."""
+        """Return the dot product of two sequences plus `start`."""
         products = list(zip(a, b, strict=True))
         if start is None:
             start = self.builder.fmul(*products.pop(0))
@@ -266,23 +268,23 @@ class VectorCode:
         return self.builder.bitcast(bits, self.vector)
 
     def share(self, x: Value) -> Value:
-        """Return $2^x$ for x up to about 0; zero where that is not a normal number."""
+        """Return $2^x$ for x up to about 0; subnormal results become zero."""
         least = self.constant(-126.0 if self.bits == 32 else -1022.0)
         small = self.builder.fcmp_ordered("<", x, least)
         return self.builder.select(small, self.constant(0.0), self.exp2(x))
 
     def minimum(self, a: Value, b: Value) -> Value:
-        """Return the smaller of two numbers, lane by lane; `a` if it is NaN."""
+        """Return the elementwise minimum; `a` if it is NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", b, a), b, a)
 
     def maximum(self, a: Value, b: Value) -> Value:
-        """Return the larger of two numbers, lane by lane; `b` if one is NaN."""
+        """Return the elementwise maximum; `b` if one is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
 
-    # Order
+    # Permutations
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int]) -> Value:
-        """Select lanes of `a` and, numbered after them, of `b`."""
+        """Select lanes from the concatenation of `a` and `b`."""
         index = ir.IntType(32)
         mask = ir.Constant(
             ir.VectorType(index, len(lanes)), [ir.Constant(index, i) for i in lanes]
@@ -290,23 +292,23 @@ class VectorCode:
         return self.builder.shuffle_vector(a, b, mask)
 
     def resize(self, row: Value, width: int) -> Value:
-        """Truncate a vector, or extend it by undefined lanes."""
-        nothing = ir.Constant(row.type, ir.Undefined)
+        """Truncate a vector, or extend it with undefined lanes."""
+        undefined = ir.Constant(row.type, ir.Undefined)
         size = row.type.count
-        return self.shuffle(row, nothing, [min(i, size) for i in range(width)])
+        return self.shuffle(row, undefined, [min(i, size) for i in range(width)])
 
     def transpose(self, rows: Sequence[Value], stages: Sequence[int]) -> list[Value]:
-        """Exchange rows and lanes, by exchanging blocks of the sizes `stages`.
+        """Transpose a square of vectors by swapping blocks of the sizes `stages`.
 
-        Any order of the powers of two is right; with some rows undefined, one that
-        begins or ends with the largest needs fewer instructions.
+        Any order of the powers of two is correct. If some rows are undefined, an order
+        that begins or ends with the largest needs fewer instructions.
         """
         rows = list(rows)
-        everywhere = range(self.lanes)
+        indices = range(self.lanes)
         for s in stages:
-            low = [self.lanes + i - s if i & s else i for i in everywhere]
-            high = [self.lanes + i if i & s else i + s for i in everywhere]
-            for i in everywhere:
+            low = [self.lanes + i - s if i & s else i for i in indices]
+            high = [self.lanes + i if i & s else i + s for i in indices]
+            for i in indices:
                 if not i & s:
                     a, b = rows[i], rows[i + s]
                     rows[i] = self.shuffle(a, b, low)
@@ -332,12 +334,12 @@ class VectorCode:
         return columns
 
     def store_columns(self, columns: Sequence[Value], rows: Sequence[Value]) -> None:
-        """Store columns as rows, the inverse of `load_columns`."""
-        nothing = ir.Constant(self.vector, ir.Undefined)
+        """Store columns as rows; the inverse of `load_columns`."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
         for first in range(0, len(columns), self.lanes):
             part = list(columns[first : first + self.lanes])
             size = len(part)
-            part += [nothing] * (self.lanes - size)
+            part += [undefined] * (self.lanes - size)
             for row, values in zip(
                 rows, self.transpose(part, self.stages), strict=True
             ):
@@ -352,5 +354,5 @@ def _exp2_coefficients(degree: int) -> list[float]:
         device="cpu",
     )
     powers = torch.linalg.vander(nodes)
-    found: list[float] = torch.linalg.solve(powers, torch.exp2(nodes)).tolist()
-    return found
+    coefficients: list[float] = torch.linalg.solve(powers, torch.exp2(nodes)).tolist()
+    return coefficients

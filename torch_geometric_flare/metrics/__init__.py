@@ -1,4 +1,4 @@
-"""Errors of fields, and forces and moments on surfaces."""
+"""Errors of fields, and force and moment coefficients of surfaces."""
 
 from torch_geometric_flare.metrics.area_weighted import area_weighted_relative_l2
 from torch_geometric_flare.metrics.derivatives import relative_l2_of_derivatives

@@ -1,4 +1,4 @@
-"""The relative error of a field on a surface, whatever the size of its cells."""
+"""The area-weighted relative error of a field on a surface."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ def area_weighted_relative_l2(
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
-    r"""Return the relative $L_2$ error of each graph, every point weighted by its area.
+    r"""Return the relative $L_2$ error of each graph, weighted by area.
 
     Over all points $i$ and channels $c$ of a graph,
 
@@ -33,18 +33,18 @@ def area_weighted_relative_l2(
              {\sqrt{\sum_{ic} A_i\, y_{ic}^2}}
     $$
 
-    the ratio of the norms of two fields on a surface (or in a volume, with volumes). It
-    does not depend on where the mesh is fine, as `relative_l2` does: they are
-    different numbers, to be reported under different names. In everything else it is
-    like `relative_l2`.
+    the ratio of the norms of two fields on a surface (or, with volumes as weights, in a
+    volume). Unlike `relative_l2`, it does not depend on where the mesh is fine. The two
+    metrics differ and must be reported under different names. In all other respects,
+    this function is like `relative_l2`.
 
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
         area: Area of each point or cell, in any unit.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
-        group: Processes that hold the other points of these graphs, if there are any.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
+        group: Process group over which the points of these graphs are distributed.
 
     Shapes:
         - `pred`, `target`: $[N, C]$ or $[N]$
@@ -52,11 +52,11 @@ def area_weighted_relative_l2(
         - `batch`: $[N]$, `torch.long`
 
     Returns:
-        One error for each graph, $[B]$, at least in single precision.
+        One error per graph, $[B]$, in at least float32.
 
     Raises:
-        ValueError: If a shape does not fit, an area is negative or not finite, or the
-            target of a graph is zero wherever there is area.
+        ValueError: If a shape does not fit, an area is negative or non-finite, or the
+            target of a graph is zero at all points with nonzero area.
         RuntimeError: If a process of `group` is lost.
     """
     squares = torch.stack(

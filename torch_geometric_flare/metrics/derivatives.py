@@ -20,57 +20,57 @@ def relative_l2_of_derivatives(
 ) -> Tensor:
     r"""Return the relative $L_2$ errors of both derivatives of a field on a grid.
 
-    The sum of both, times 0.1, is what Transolver
-    ([arXiv:2402.02366](https://arxiv.org/abs/2402.02366)) and FLARE
-    ([arXiv:2508.12594](https://arxiv.org/abs/2508.12594)) add to the loss of Darcy
-    flow, whose solution is zero on the boundary. As in their code:
+    Transolver ([arXiv:2402.02366](https://arxiv.org/abs/2402.02366)) and FLARE
+    ([arXiv:2508.12594](https://arxiv.org/abs/2508.12594)) add 0.1 times the sum of both
+    to the loss of Darcy flow, whose solution is zero on the boundary. As in their code:
 
     - the prediction, not the target, is set to zero on the boundary;
-    - beyond the boundary both fields are zero;
+    - outside of the boundary, both fields are zero;
     - derivatives are central differences, at all points:
       $\partial_1 y_{ij} = (y_{i+1,j} - y_{i-1,j}) / 2h$ and
       $\partial_2 y_{ij} = (y_{i,j+1} - y_{i,j-1}) / 2h$.
 
-    The spacing $h$ cancels in each relative error, and so it is not an argument.
+    The spacing $h$ cancels in each relative error, so it is not an argument.
 
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
-        grid: Shape $(H, W)$ of the grid of each graph. Point $(i, j)$ is number
-            $iW + j$.
+        grid: Shape $(H, W)$ of the grid of each graph. Point $(i, j)$ has the index $iW
+            + j$.
         batch: Graph of each point, sorted; `None` for a single graph.
-        zero_scale: Scale of each channel of the field, for graphs where a derivative of
-            the target is zero everywhere, as for `relative_l2`; `None` refuses them.
+        zero_scale: Scale of each channel of the field for graphs where a derivative of
+            the target is zero everywhere, as in `relative_l2`; with `None`, these raise
+            an error.
 
     Shapes:
         - `pred`, `target`: $[B H W, C]$ or $[B H W]$
         - `batch`: $[B H W]$, `torch.long`
 
     Returns:
-        The errors of the derivatives along the first and along the second axis of the
-        grid, $[B, 2]$, at least in single precision.
+        The errors of the derivatives along the first and the second axis of the grid,
+        $[B, 2]$, in at least float32.
 
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `grid` is not a pair of
-            integers, a graph has not $H \cdot W$ points, the grid has fewer than 3
-            points along an axis, or without `zero_scale` a derivative of the target is
-            zero everywhere.
+            integers, a graph does not have $H \cdot W$ points, the grid has fewer than
+            3 points along an axis, or, without `zero_scale`, a derivative of the target
+            is zero everywhere.
     """
     if pred.shape != target.shape or pred.dim() not in (1, 2):
         raise ValueError(
             f"pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}: "
-            "they must agree, [N, C] or [N]"
+            "they must be equal, [N, C] or [N]"
         )
     if len(grid) != 2 or not all(isinstance(length, int) for length in grid):
         raise ValueError(
-            f"grid is {grid!r}, expected (H, W), the same for all graphs: of a batch "
+            f"grid is {grid!r}, expected (H, W), the same for all graphs: for a batch, "
             "pass data.grid[0]"
         )
     height, width = grid
     if min(height, width) < 3:
         raise ValueError(
-            f"grid is {(height, width)}: without 3 points along each axis there is "
-            "nothing inside the boundary"
+            f"grid is {(height, width)}: with less than 3 points along an axis, there "
+            "are no interior points"
         )
     check_batch(batch, pred.size(0))
     sizes = [pred.size(0)] if batch is None else batch.long().bincount().tolist()
@@ -81,17 +81,17 @@ def relative_l2_of_derivatives(
         )
     shape = (len(sizes), height, width, pred.size(1) if pred.dim() == 2 else 1)
     inside = pred.reshape(shape)[:, 1:-1, 1:-1]
-    found = _differences(pad(inside, (0, 0, 1, 1, 1, 1)))
-    true = _differences(target.reshape(shape))
+    pred_derivatives = _differences(pad(inside, (0, 0, 1, 1, 1, 1)))
+    target_derivatives = _differences(target.reshape(shape))
     errors = [
         relative_l2(a.flatten(0, 2), b.flatten(0, 2), batch, zero_scale=zero_scale)
-        for a, b in zip(found, true, strict=True)
+        for a, b in zip(pred_derivatives, target_derivatives, strict=True)
     ]
     return torch.stack(errors, dim=1)
 
 
 def _differences(field: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the differences of neighbours [B, H, W, C] along both axes."""
+    """Return the central differences [B, H, W, C] along both axes."""
     field = pad(field, (0, 0, 1, 1, 1, 1))
     return (
         field[:, 2:, 1:-1] - field[:, :-2, 1:-1],

@@ -15,8 +15,8 @@ class ForceCoefficients(NamedTuple):
     """Dimensionless forces on each body.
 
     Attributes:
-        drag: Along the flow, $+x$.
-        lift: Upwards, $+z$.
+        drag: Drag, along the flow, $+x$.
+        lift: Lift, upward, $+z$.
     """
 
     drag: Tensor
@@ -52,7 +52,8 @@ def force_coefficients(
 ) -> ForceCoefficients:
     r"""Return drag and lift of the stresses on closed surfaces.
 
-    Pressure pushes against the outward normal, and shear drags along, so with cells $i$
+    Pressure acts against the outward normal and shear along the surface, so with cells
+    $i$
 
     $$
     F = \rho \sum_i (-p_i n_i + \tau_i) A_i, \qquad
@@ -61,18 +62,19 @@ def force_coefficients(
     $$
 
     for flow along $+x$ with $z$ up. $\tau$ is the stress that the fluid exerts on the
-    surface: it points downstream where the flow is attached. `wallShearStress` of
-    OpenFOAM, and so `wall_shear_stress` of `DrivAerML`, is the stress on the fluid and
-    points upstream: pass its negative.
+    surface. It points downstream where the flow is attached. In contrast, OpenFOAM's
+    `wallShearStress`, and thus `wall_shear_stress` of `DrivAerML`, is the stress on the
+    fluid and points upstream: pass its negative.
 
-    Sums are taken in double precision, for the force is a small difference of large
-    terms. It can be differentiated twice.
+    Sums are computed in double precision, because the force is a small difference of
+    large terms. The result is twice differentiable.
 
-    Normals and areas are those of cells. Of values at the vertices of a mesh, take
-    `mesh_forces`: unit normals at vertices times areas do not close a body with edges.
+    Normals and areas are those of cells. For values at the vertices of a mesh, use
+    `mesh_forces`, because unit normals at vertices times areas do not sum to zero on a
+    closed body with sharp edges.
 
-    A subset of the cells has a smaller area, and a smaller force, than the body. Draw
-    it by `transforms.AreaWeightedPoints`, which rescales areas, or pass `total_area`.
+    A subset of the cells has a smaller area and force than the body. Draw it with
+    `transforms.AreaWeightedPoints`, which rescales areas, or pass `total_area`.
 
     Args:
         pressure: Kinematic pressure $p$ (pressure over density) in m²/s², relative to
@@ -81,15 +83,15 @@ def force_coefficients(
         area: Cell areas in m².
         speed: Free-stream speed $U$ in m/s.
         reference_area: Reference area in m².
-        density: Density $\rho$ in kg/m³. It makes the force one in newtons and cancels
+        density: Density $\rho$ in kg/m³. It converts the force to newtons and cancels
             in the coefficients.
         batch: Body of each cell, sorted; `None` for a single body.
-        batch_size: Number of bodies; by default the largest in `batch` plus one.
+        batch_size: Number of bodies. Default: the largest index in `batch` plus one.
         shear_stress: Kinematic shear stress $\tau$ (over density) of the fluid on the
-            surface, in m²/s²; `None` leaves it out.
-        total_area: Area of the whole of each body in m², where the cells are a subset
-            of its cells: the areas are scaled so that they add up to it. `None` takes
-            the areas as they are.
+            surface, in m²/s²; `None` to omit it.
+        total_area: Total area of each body in m², if the cells are a subset of its
+            cells; areas are scaled so that they sum to it. `None` uses the areas
+            unchanged.
 
     Shapes:
         - `pressure`, `area`: $[N]$ or $[N, 1]$
@@ -98,11 +100,11 @@ def force_coefficients(
         - `total_area`: $[B]$, or one number for all bodies
 
     Returns:
-        `drag` and `lift`, each $[B]$ in double precision; those of a body without cells
-        are zero.
+        `drag` and `lift`, each $[B]$ in double precision, zero for bodies without
+        cells.
 
     Raises:
-        ValueError: If a shape does not fit, an area is negative or not finite, `speed`,
+        ValueError: If a shape does not fit, an area is negative or non-finite, `speed`,
             `reference_area` or `density` is not positive, or a `total_area` is not
             positive or belongs to a body whose cells have no area.
     """
@@ -138,28 +140,28 @@ def moment_coefficients(
                {\frac{1}{2} U^2 A_\mathrm{ref} L_\mathrm{ref}}
     $$
 
-    With the reference point halfway between the axles of a car, and their distance for
-    its length, the lift coefficients of the front and rear axles are
+    If the reference point is halfway between the axles of a car and the reference
+    length is their distance, the lift coefficients of the front and rear axles are
     $\frac{1}{2} C_l \pm C_{m,y}$.
 
-    Sums are taken in double precision. It can be differentiated twice.
+    Sums are computed in double precision. The result is twice differentiable.
 
     Args:
         pressure: Kinematic pressure $p$ (pressure over density) in m²/s², relative to
             the free stream.
         normal: Outward unit normals.
         area: Cell areas in m².
-        pos: Cell centres in m.
+        pos: Cell centers in m.
         speed: Free-stream speed $U$ in m/s.
         reference_area: Reference area in m².
         reference_length: Reference length in m.
-        reference_point: Point that the moments are about, in m.
+        reference_point: Reference point of the moments in m.
         batch: Body of each cell, sorted; `None` for a single body.
-        batch_size: Number of bodies; by default the largest in `batch` plus one.
-        shear_stress: Kinematic shear stress of the fluid on the surface, in m²/s², as
-            for `force_coefficients`; `None` leaves it out.
-        total_area: Area of the whole of each body in m², where the cells are a subset
-            of its cells, as for `force_coefficients`.
+        batch_size: Number of bodies. Default: the largest index in `batch` plus one.
+        shear_stress: Kinematic shear stress of the fluid on the surface in m²/s², as in
+            `force_coefficients`; `None` to omit it.
+        total_area: Total area of each body in m², if the cells are a subset of its
+            cells, as in `force_coefficients`.
 
     Shapes:
         - `pressure`, `area`: $[N]$ or $[N, 1]$
@@ -168,11 +170,11 @@ def moment_coefficients(
         - `total_area`: $[B]$, or one number for all bodies
 
     Returns:
-        `roll`, `pitch` and `yaw`, each $[B]$ in double precision; those of a body
-        without cells are zero.
+        `roll`, `pitch` and `yaw`, each $[B]$ in double precision, zero for bodies
+        without cells.
 
     Raises:
-        ValueError: If a shape does not fit, an area is negative or not finite, `speed`,
+        ValueError: If a shape does not fit, an area is negative or non-finite, `speed`,
             `reference_area` or `reference_length` is not positive, or a `total_area` is
             not positive or belongs to a body whose cells have no area.
     """
@@ -205,7 +207,7 @@ def _forces_on_cells(
         stress = stress + widen(shear_stress)
     weight = column("area", area, size)
     if not bool((weight.isfinite() & (weight >= 0)).all()):
-        raise ValueError("area has values that are negative or not finite")
+        raise ValueError("area has negative or non-finite values")
     return stress * widen(weight)
 
 
@@ -220,19 +222,19 @@ def _sum_over_bodies(
     total = graph_sum(values, batch, batch_size)
     if total_area is None:
         return total
-    found = graph_sum(area.flatten(), batch, batch_size)  # [B]
-    wanted = widen(torch.as_tensor(total_area, device=found.device))
-    if wanted.shape not in ((), found.shape):
+    cell_area = graph_sum(area.flatten(), batch, batch_size)  # [B]
+    body_area = widen(torch.as_tensor(total_area, device=cell_area.device))
+    if body_area.shape not in ((), cell_area.shape):
         raise ValueError(
-            f"total_area has shape {tuple(wanted.shape)}, expected "
-            f"{tuple(found.shape)}: one area for each body"
+            f"total_area has shape {tuple(body_area.shape)}, expected "
+            f"{tuple(cell_area.shape)}: one area per body"
         )
-    if not bool((wanted > 0).all() and (found > 0).all()):
+    if not bool((body_area > 0).all() and (cell_area > 0).all()):
         raise ValueError(
-            "total_area must be positive, and so must the area of the cells of each "
-            f"body, got total_area={wanted.tolist()} and areas of {found.tolist()}"
+            "total_area and the cell area of each body must be positive, got "
+            f"total_area={body_area.tolist()} and cell areas {cell_area.tolist()}"
         )
-    return total * (wanted / found).unsqueeze(1)
+    return total * (body_area / cell_area).unsqueeze(1)
 
 
 def _check_positive(**values: float) -> None:
@@ -245,13 +247,13 @@ def _check_positive(**values: float) -> None:
 def _check_vectors(name: str, values: Tensor, num_cells: int) -> None:
     if values.shape != (num_cells, 3):
         raise ValueError(
-            f"{name} has shape {tuple(values.shape)}, expected ({num_cells}, 3) as "
-            f"there are {num_cells} normals"
+            f"{name} has shape {tuple(values.shape)}, expected ({num_cells}, 3) for "
+            f"{num_cells} normals"
         )
 
 
 def _three(name: str, values: Sequence[float]) -> list[float]:
-    found = [float(value) for value in values]
-    if len(found) != 3:
-        raise ValueError(f"{name} is {found}, expected three coordinates")
-    return found
+    coordinates = [float(value) for value in values]
+    if len(coordinates) != 3:
+        raise ValueError(f"{name} is {coordinates}, expected three coordinates")
+    return coordinates

@@ -10,7 +10,7 @@ from torch_geometric_flare.functional.point_batch import check_batch
 
 
 class _SegmentSum(torch.autograd.Function):
-    """`segment` with a gradient that is itself differentiable.
+    """`segment` with a differentiable gradient.
 
     Neither `torch.segment_reduce` nor torch-scatter has a second derivative.
     """
@@ -31,12 +31,12 @@ class _SegmentSum(torch.autograd.Function):
 
 
 def widen(values: Tensor) -> Tensor:
-    """Convert to double precision; to single where there is no double (`mps`)."""
+    """Convert to float64, or to float32 on devices without float64 (`mps`)."""
     return values.float() if values.device.type == "mps" else values.double()
 
 
 def column(name: str, values: Tensor, num_points: int) -> Tensor:
-    """Return values [N] or [N, 1] as [N, 1]; anything else would broadcast silently."""
+    """Return values [N] or [N, 1] as [N, 1]; other shapes would broadcast silently."""
     check_strided(**{name: values})
     if values is None:
         raise TypeError(f"{name} is None, expected a torch.Tensor")
@@ -45,7 +45,7 @@ def column(name: str, values: Tensor, num_points: int) -> Tensor:
     if values.shape != (num_points, 1):
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}, expected ({num_points},) or "
-            f"({num_points}, 1): one value for each point"
+            f"({num_points}, 1): one value per point"
         )
     return values
 
@@ -53,27 +53,27 @@ def column(name: str, values: Tensor, num_points: int) -> Tensor:
 def graph_sum(
     values: Tensor, batch: Tensor | None = None, batch_size: int | None = None
 ) -> Tensor:
-    """Return the sum over the points of each graph, in double precision.
+    """Return the sum over the points of each graph in double precision.
 
-    Millions of single-precision terms added one after another would lose digits that
-    a metric is asked for.
+    In single precision, sums of millions of terms would not be accurate enough for a
+    metric.
 
     Args:
-        values: What to sum.
+        values: Values to sum.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one. Name
-            it where trailing graphs may be empty.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
+            Pass it if trailing graphs may be empty.
 
     Shapes:
         - `values`: $[N, ...]$
         - `batch`: $[N]$, integers
 
     Returns:
-        The sums $[B, ...]$; that of an empty graph is zero.
+        The sums $[B, ...]$, zero for empty graphs.
 
     Raises:
-        ValueError: If `batch` has another length, is unsorted or negative, or names a
-            graph past `batch_size`.
+        ValueError: If `batch` has another length, is unsorted or negative, or holds an
+            index that is not below `batch_size`.
     """
     values = widen(values)
     check_batch(batch, values.size(0), batch_size)

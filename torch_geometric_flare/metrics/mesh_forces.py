@@ -1,4 +1,4 @@
-"""Force and moment coefficients of a pressure on a mesh."""
+"""Force and moment coefficients of the pressure on a mesh."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,33 +22,33 @@ def mesh_forces(
     scale: float = 1.0,
     reference_point: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> dict[str, float]:
-    r"""Return the coefficients of the forces of a pressure on the surface of a body.
+    r"""Return the force and moment coefficients of the pressure on a body surface.
 
-    Flow along $+x$, $z$ up, without friction. Each face is cut into triangles about the
-    mean of its corners, and the force on a triangle is its area vector times its
-    pressure: that of the face, or of three corners their mean. A vertex so gets the sum
-    of its shares of the area vectors of its faces. A closed surface under uniform
-    pressure feels no force and no moment, up to rounding, whatever its faces; a
-    pressure that is linear in space gives the force on the body exactly.
+    The flow is along $+x$, $z$ is up, and friction is neglected. Each face is split
+    into triangles around the mean of its corners. The force on a triangle is its area
+    vector times its pressure: the pressure of the face, or the mean of the triangle's
+    corners. A vertex thus gets the sum of its shares of the area vectors of its faces.
+    Uniform pressure on a closed surface with any faces gives no force and no moment, up
+    to rounding, and the force of a pressure that is linear in space is exact.
 
-    Faces point as `mesh_io.oriented_faces` tells: as the mesh's own normals do, or else
-    outward where the surface is closed.
+    Faces are oriented by `mesh_io.oriented_faces`: along the normals in the mesh, or
+    else outward if the surface is closed.
 
     Needs PyVista: `pip install ".[viz]"`.
 
     Args:
-        mesh: A PyVista mesh of triangles, quads and polygons. Hidden and ghost cells do
-            not count, see `mesh_io.visible_part`.
+        mesh: A PyVista mesh of triangles, quads and polygons. Hidden and ghost cells
+            are ignored, see `mesh_io.visible_part`.
         pressure: Name of the array.
         speed: Free-stream speed in m/s.
         reference_area: Reference area in m².
         reference_length: Reference length of moments in m.
-        density: Density in kg/m³ where the pressure is in Pa; `None` where it is
-            kinematic, in m²/s².
-        location: Where the array lies: `"point"` or `"cell"`. By default where the mesh
+        density: Density in kg/m³ if the pressure is in Pa; `None` if it is kinematic,
+            in m²/s².
+        location: Location of the array, `"point"` or `"cell"`. Default: where the mesh
             was predicted on, or else where it has such an array.
-        scale: Metres in one unit of length of the mesh.
-        reference_point: Point that the moments are about, in m.
+        scale: Length unit of the mesh in meters.
+        reference_point: Reference point of the moments in m.
 
     Returns:
         `drag`, `lift`, `roll`, `pitch` and `yaw`; see `force_coefficients` and
@@ -59,7 +59,7 @@ def mesh_forces(
             pressure is finite nowhere, or a number is not positive.
 
     Warns:
-        UserWarning: If the pressure is not finite at some places, which count nothing.
+        UserWarning: If the pressure is not finite at some locations, which are ignored.
     """
     from torch_geometric_flare import mesh_io  # Needs pyvista.
 
@@ -73,25 +73,25 @@ def mesh_forces(
     arrays = mesh.cell_data if cells else mesh.point_data
     if pressure not in arrays:
         raise ValueError(
-            f"the mesh has no {location} data {pressure!r}, but {list(arrays)}"
+            f"the mesh has no {location} data {pressure!r}, only {list(arrays)}"
         )
     values = np.asarray(arrays[pressure])
     if values.ndim != 1 or values.dtype.kind not in "fiu":
         raise ValueError(
             f"the {location} data {pressure!r} are {values.dtype} of shape "
-            f"{values.shape}, expected one number each"
+            f"{values.shape}, expected one number per {location}"
         )
     kinematic = values.astype(np.float64) / (1.0 if density is None else density)
-    known = np.isfinite(kinematic)
-    if not known.any():
+    finite = np.isfinite(kinematic)
+    if not finite.any():
         raise ValueError(f"{pressure!r} is finite nowhere: there is no force to sum")
-    if not known.all():
+    if not finite.all():
         warnings.warn(
-            f"{pressure!r} is not finite at {(~known).sum()} of {len(known)} places, "
-            "which are left out of the forces",
+            f"{pressure!r} is not finite at {(~finite).sum()} of {len(finite)} "
+            f"{location}s, which are ignored",
             stacklevel=2,
         )
-        kinematic = np.where(known, kinematic, 0.0)
+        kinematic = np.where(finite, kinematic, 0.0)
     total = dict.fromkeys(("drag", "lift", "roll", "pitch", "yaw"), 0.0)
     for fans in mesh_io.polygon_fans(mesh_io.oriented_faces(mesh)):
         if cells:
@@ -103,7 +103,7 @@ def mesh_forces(
             on_triangles = (mean + corner + corner[fans.following]) / 3
         center = np.repeat(fans.mean, fans.sizes, axis=0)
         center += (fans.arm + fans.arm[fans.following]) / 3
-        # An area vector is a normal of that length.
+        # The area vector is the normal times the area, so the areas are one.
         pressures = torch.from_numpy(on_triangles)
         surface = (
             pressures,

@@ -25,24 +25,24 @@ def relative_l2_per_channel(
 ) -> Tensor:
     r"""Return the relative $L_2$ error of each channel of each graph.
 
-    `relative_l2` of every channel by itself: for a vector, the error of each of its
-    components, relative to that component. A small component has a large error where
-    the vector as a whole has a small one.
+    This is `relative_l2` of each channel separately. For a vector, it is the error of
+    each component relative to this component. Small components can have a large error
+    even if the error of the vector is small.
 
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
-        group: Processes that hold the other points of these graphs, if there are any,
-            as for `relative_l2`.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
+        group: Process group over which the points of these graphs are distributed, as
+            in `relative_l2`.
 
     Shapes:
         - `pred`, `target`: $[N, C]$ or $[N]$
         - `batch`: $[N]$, `torch.long`
 
     Returns:
-        One error for each graph and channel, $[B, C]$, at least in single precision.
+        One error per graph and channel, $[B, C]$, in at least float32.
 
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `batch` does not fit

@@ -1,4 +1,4 @@
-"""How much of the variation of a field a prediction explains."""
+"""The coefficient of determination of a prediction."""
 
 import torch
 from torch import Tensor
@@ -20,23 +20,23 @@ def r2_score(
                    {\sum_{ic} (y_{ic} - \bar y_c)^2}
     $$
 
-    over all points $i$ and channels $c$ of a graph, $\bar y_c$ being the mean of a
-    channel over that graph. It is one for an exact prediction, zero for the mean, and
-    negative for what is worse than that. Unlike the relative $L_2$ error it is the same
-    whatever constant is added to the field.
+    over all points $i$ and channels $c$ of a graph, where $\bar y_c$ is the mean of a
+    channel over this graph. It is one for an exact prediction, zero for the mean, and
+    negative for worse predictions. Unlike the relative $L_2$ error, it does not change
+    if a constant is added to the fields.
 
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
 
     Shapes:
         - `pred`, `target`: $[N, C]$ or $[N]$
         - `batch`: $[N]$, `torch.long`
 
     Returns:
-        One value for each graph, $[B]$, at least in single precision.
+        One value per graph, $[B]$, in at least float32.
 
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `batch` does not fit
@@ -47,8 +47,8 @@ def r2_score(
     counts = graph_sum(torch.ones_like(error), batch, batch_size)  # [B, 1]
     graph = torch.zeros(len(target), dtype=torch.long, device=target.device)
     graph = graph if batch is None else batch.long()
-    # Measured from the first point of its graph a constant is exactly zero, whereas
-    # its mean is rounded.
+    # Subtract the first point of each graph, so that a constant becomes exactly zero;
+    # the mean would be rounded.
     first = counts.long().flatten().cumsum(0) - counts.long().flatten()
     values = values - values[first[graph]]
     mean = graph_sum(values, batch, batch_size) / counts.clamp(min=1)
@@ -59,6 +59,6 @@ def r2_score(
     if undefined:
         raise ValueError(
             f"target is constant over the graphs {undefined}, or they have no points, "
-            "so that R² is undefined: leave them out or measure an absolute error"
+            "so R² is undefined: omit them or use an absolute error"
         )
     return (1 - error / variation).to(result_dtype(pred, target))

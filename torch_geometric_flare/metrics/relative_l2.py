@@ -1,4 +1,4 @@
-"""The relative error of a field, and of each of several fields."""
+"""The relative error of a field or of each of several fields."""
 
 import math
 from collections.abc import Sequence
@@ -38,41 +38,41 @@ def relative_l2(
     $$
 
     the metric of FLARE ([arXiv:2508.12594](https://arxiv.org/abs/2508.12594)) and of
-    the studies it compares with. Every point weighs the same, whatever its area. Pass
-    fields in their own units: normalised ones give other numbers. Nothing is added to
-    the denominator, so a graph without points or with a target of zeros has no
-    relative error, and is refused.
+    the studies with which it compares. All points have equal weight, independent of
+    their area. Pass fields in physical units: normalized fields give other numbers.
+    Nothing is added to the denominator, so a graph without points or with a target of
+    zeros has no relative error and raises an error.
 
-    With `zero_scale`, one number $s_c$ for each channel such as the deviation over the
-    training set, a graph whose target is zero at every point gets an absolute error in
-    units of that scale instead,
+    With `zero_scale`, one number $s_c$ per channel, such as its standard deviation over
+    the training set, a graph whose target is zero at every point gets an absolute error
+    in units of this scale instead,
 
     $$
     e = \frac{\sqrt{\sum_{ic} \hat y_{ic}^2}}{\sqrt{\sum_{ic} s_c^2}}
     $$
 
-    and all other graphs keep their relative error. `zero_graphs` tells which are which.
+    and all other graphs keep their relative error. `zero_graphs` returns which graphs
+    these are.
 
-    Errors of a field given in chunks must not be averaged: `RelativeL2` adds up their
+    Do not average the errors of chunks of a field; use `RelativeL2`, which accumulates
     sums.
 
-    The gradient of an exact prediction is zero, and the error can be differentiated
-    twice.
+    The gradient at an exact prediction is zero, and the error is twice differentiable.
 
-    With `group`, each process passes its own points of the graphs, and both sums run
-    over all processes: every process gets the error of the whole. It counts as one
-    number, not as one per process. After backward of it on every process, each has the
-    gradient by its own predictions, and gradients of parameters are right once they are
-    summed over the group, see `functional.reduce_gradients`.
+    With `group`, each process passes its own points of the graphs, and both sums are
+    over all processes, so every process gets the total error. The error counts once,
+    not once per process. After backward on every process, each has the gradient of its
+    own predictions, and gradients of parameters are correct after summing over the
+    group, see `functional.reduce_gradients`.
 
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
-        group: Processes that hold the other points of these graphs, if there are any.
-        zero_scale: Scale of each channel for graphs with a target of zeros; `None`
-            refuses them.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
+        group: Process group over which the points of these graphs are distributed.
+        zero_scale: Scale of each channel for graphs with a target of zeros; with
+            `None`, these raise an error.
 
     Shapes:
         - `pred`, `target`: $[N, C]$ or $[N]$
@@ -80,19 +80,19 @@ def relative_l2(
         - `zero_scale`: $[C]$
 
     Returns:
-        One error for each graph, $[B]$, at least in single precision.
+        One error per graph, $[B]$, in at least float32.
 
     Raises:
         ValueError: If the shapes of `pred` and `target` differ, `batch` does not fit
-            them, a graph has no points, or without `zero_scale` a target of zeros only;
-            with `group`, on all its processes. If `zero_scale` is not one positive
-            number for each channel.
+            them, a graph has no points or, without `zero_scale`, a target of zeros, or
+            `zero_scale` is not one positive number per channel. With `group`, all
+            processes raise it.
         RuntimeError: If a process of `group` is lost.
     """
     squares = torch.stack(
         [square.sum(1) for square in squared_error(pred, target)], dim=1
     )
-    # [N, 2]: one pass over the points sums both.
+    # [N, 2], so that one pass over the points computes both sums.
     error, norm = sum_over_graphs(squares, batch, batch_size, group).unbind(1)
     if zero_scale is not None:
         norm = _replace_zeros(norm, pred, zero_scale, batch, batch_size, group)
@@ -105,15 +105,15 @@ def zero_graphs(
     batch_size: int | None = None,
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
-    """Return which graphs have a target of zeros only, $[B]$ in `torch.bool`.
+    """Return which graphs have a target of zeros, $[B]$ as `torch.bool`.
 
-    A graph without points counts as one.
+    This includes graphs without points.
 
     Args:
         target: True field.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
-        group: Processes that hold the other points of these graphs, if there are any.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
+        group: Process group over which the points of these graphs are distributed.
 
     Shapes:
         - `target`: $[N, C]$ or $[N]$
@@ -131,16 +131,16 @@ def _replace_zeros(
     batch_size: int | None,
     group: "ProcessGroup | None",
 ) -> Tensor:
-    """Return the norms with that of a field as large as the scale in place of zeros."""
+    """Replace zero norms by the norm of a field that equals the scale."""
     scale = widen(torch.as_tensor(zero_scale, device=pred.device))
     channels = math.prod(pred.shape[1:])
     if scale.shape != (channels,) or not bool((scale > 0).all()):
         raise ValueError(
-            f"zero_scale is {scale.tolist()}, expected a positive number for each of "
+            f"zero_scale is {scale.tolist()}, expected one positive number for each of "
             f"{channels} channels"
         )
     zero = norm == 0
-    if not bool(zero.any()):  # the same on all processes, as the norms are
+    if not bool(zero.any()):  # the same on all processes, because the norms are
         return norm
     ones = torch.ones(pred.size(0), 1, device=pred.device)
     points = sum_over_graphs(ones, batch, batch_size, group).squeeze(1)
@@ -159,19 +159,19 @@ def relative_l2_per_field(
 ) -> dict[str, Tensor]:
     r"""Return the relative $L_2$ error of each field of each graph.
 
-    A single norm over channels of different units or magnitudes says nothing of the
-    small ones: this is `relative_l2` of the channels of each field by themselves.
+    A single norm over channels of different units or magnitudes hides the error of
+    small channels. This is `relative_l2` of each field's channels separately.
 
     Args:
-        pred: Predicted fields, side by side.
+        pred: Predicted fields, concatenated along the channels.
         target: True fields, of the same shape.
         fields: Names and channels of the fields, in the order of their columns.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs; by default the largest in `batch` plus one.
-        group: Processes that hold the other points of these graphs, if there are any,
-            as for `relative_l2`.
-        zero_scale: Scale of each channel, for graphs where a field is zero, as for
-            `relative_l2`; `None` refuses them.
+        batch_size: Number of graphs. Default: the largest index in `batch` plus one.
+        group: Process group over which the points of these graphs are distributed, as
+            in `relative_l2`.
+        zero_scale: Scale of each channel for graphs where a field is zero, as in
+            `relative_l2`; with `None`, these raise an error.
 
     Shapes:
         - `pred`, `target`: $[N, C]$, $C$ being the channels of all fields together;
@@ -180,15 +180,15 @@ def relative_l2_per_field(
         - `zero_scale`: $[C]$
 
     Returns:
-        By the name of the field one error per graph, $[B]$ each.
+        The errors by name of the field, $[B]$ each.
 
     Raises:
-        ValueError: If `fields` is empty or does not fit the channels, or for what
-            `relative_l2` refuses; the message names the field.
+        ValueError: If `fields` is empty or does not fit the channels, or for the
+            reasons of `relative_l2`, with the name of the field in the message.
         RuntimeError: If a process of `group` is lost.
     """
     if not fields:
-        raise ValueError("fields is empty: name at least one field")
+        raise ValueError("fields is empty: pass at least one field")
     expected = num_channels(fields)
     if pred.shape != target.shape or pred.dim() not in (1, 2):
         raise ValueError(
@@ -200,7 +200,8 @@ def relative_l2_per_field(
     if pred.size(1) != expected:
         names = ", ".join(f"{field.name} of {field.channels}" for field in fields)
         raise ValueError(
-            f"pred has {pred.size(1)} channels, the fields ({names}) have {expected}"
+            f"pred has {pred.size(1)} channels, but the fields ({names}) have "
+            f"{expected}"
         )
     errors: dict[str, Tensor] = {}
     for name, columns in channel_slices(fields).items():

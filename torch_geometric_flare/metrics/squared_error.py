@@ -1,4 +1,4 @@
-"""Sums of squares, of which all relative errors are made."""
+"""Sums of squares, from which relative errors are computed."""
 
 from typing import TYPE_CHECKING
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 def squared_error(
     pred: Tensor, target: Tensor, area: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the squares of the error and of the target, at each point and channel.
+    """Return the squares of the error and of the target at each point and channel.
 
     Args:
         pred: Predicted field.
         target: True field, of the same shape.
-        area: Weight of each point; one by default.
+        area: Weight of each point. Default: one.
 
     Shapes:
         - `pred`, `target`: $[N, ...]$
         - `area`: $[N]$ or $[N, 1]$
 
     Returns:
-        Both $[N, C]$ in double precision, with $C$ channels in all further dimensions.
+        Both $[N, C]$ in double precision, where $C$ is the product of all dimensions
+        but the first.
 
     Raises:
-        ValueError: If the shapes do not fit, or an area is negative or not finite.
+        ValueError: If the shapes do not fit, or an area is negative or non-finite.
     """
     check_strided(pred=pred, target=target, area=area)
     if pred is None or target is None or pred.device != target.device:
@@ -39,7 +40,7 @@ def squared_error(
     if pred.shape != target.shape or pred.dim() == 0:
         raise ValueError(
             f"pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}: "
-            "they must agree, with points in the first dimension"
+            "they must be equal, with points in the first dimension"
         )
     if pred.dim() == 1:
         pred, target = pred.unsqueeze(1), target.unsqueeze(1)
@@ -48,7 +49,7 @@ def squared_error(
     if area is None:
         return error, norm
     if not bool((area.isfinite() & (area >= 0)).all()):
-        raise ValueError("area has values that are negative or not finite")
+        raise ValueError("area has negative or non-finite values")
     weight = widen(column("area", area, pred.size(0)))
     return weight * error, weight * norm
 
@@ -66,7 +67,7 @@ def sum_over_graphs(
 
 
 def ratio_of_norms(error: Tensor, norm: Tensor) -> Tensor:
-    r"""Return $\sqrt{e / n}$, with slope zero where $e$ is.
+    r"""Return $\sqrt{e / n}$, with a gradient of zero where $e = 0$.
 
     Args:
         error: Sums of squares of the error, per graph.
@@ -84,17 +85,17 @@ def ratio_of_norms(error: Tensor, norm: Tensor) -> Tensor:
         graphs = undefined.nonzero().flatten().tolist()
         raise ValueError(
             f"target is zero at every point of the graphs {graphs}, or they have no "
-            "points, so that their relative error is undefined: leave them out, or "
-            "pass zero_scale to `relative_l2` for an absolute error"
+            "points, so their relative error is undefined: omit them, or pass "
+            "zero_scale to `relative_l2` for an absolute error"
         )
-    # The square root has no slope at zero; an exact prediction gets the slope zero.
+    # The square root is not differentiable at zero; use a gradient of zero there.
     exact = error == 0
     ratio = torch.where(exact, 1.0, error / norm).sqrt()
     return torch.where(exact, 0.0, ratio)
 
 
 def result_dtype(pred: Tensor, target: Tensor) -> torch.dtype:
-    """Return the wider of both types, at least single precision."""
+    """Return the wider of both dtypes, at least float32."""
     return torch.promote_types(
         torch.promote_types(pred.dtype, target.dtype), torch.float32
     )

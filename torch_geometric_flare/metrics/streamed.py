@@ -1,4 +1,4 @@
-"""The relative error of fields that come in chunks."""
+"""The relative error of fields that are processed in chunks."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ from torch_geometric_flare.metrics.squared_error import ratio_of_norms, squared_
 
 
 class RelativeL2:
-    r"""Relative $L_2$ errors of graphs whose points come in chunks.
+    r"""Relative $L_2$ errors of graphs that are processed in chunks of points.
 
-    The sums of squares of the error and of the target are added up in double
-    precision, and divided once, at the end. The result is that of `relative_l2` (with
-    areas, of `area_weighted_relative_l2`) for all points at once; an average of the
-    errors of chunks is another number.
+    The sums of squares of the error and of the target are accumulated in double
+    precision and divided once at the end. The result equals `relative_l2` (with areas,
+    `area_weighted_relative_l2`) of all points at once. The average of the errors of
+    chunks would differ.
 
     >>> pred, target = torch.rand(1000, 1), torch.rand(1000, 1)
     >>> error = RelativeL2()
@@ -44,13 +44,13 @@ class RelativeL2:
         batch: Tensor | None = None,
         area: Tensor | None = None,
     ) -> None:
-        """Add some of the points.
+        """Add a chunk of points.
 
         Args:
             pred: Predicted field at these points.
             target: True field, of the same shape.
-            batch: Graph of each point, sorted within the chunk; `None` where there is
-                one graph only.
+            batch: Graph of each point, sorted within the chunk; `None` for a single
+                graph.
             area: Area of each point, in all chunks or in none.
 
         Shapes:
@@ -59,9 +59,9 @@ class RelativeL2:
             - `area`: $[N]$ or $[N, 1]$
 
         Raises:
-            ValueError: If a shape does not fit, an area is negative or not finite,
-                only some chunks have areas, or `batch` names a graph past `num_graphs`
-                or is missing where there are several.
+            ValueError: If a shape does not fit, an area is negative or non-finite, only
+                some chunks have areas, or `batch` holds an index that is not below
+                `num_graphs` or is missing for several graphs.
         """
         squares = torch.stack(
             [square.sum(1) for square in squared_error(pred, target, area)], dim=1
@@ -69,13 +69,14 @@ class RelativeL2:
         self._add(graph_sum(squares, batch, self.num_graphs), area is not None)
 
     def merge(self, other: "RelativeL2") -> None:
-        """Add the points that another one has seen of the same graphs.
+        """Add the sums of another instance over other points of the same graphs.
 
         Args:
-            other: Stays as it is.
+            other: The other instance. It is not modified.
 
         Raises:
-            ValueError: If it counts other graphs, or only one of both has areas.
+            ValueError: If it has another number of graphs, or only one of both has
+                areas.
         """
         if other.num_graphs != self.num_graphs:
             raise ValueError(
@@ -88,10 +89,10 @@ class RelativeL2:
         """Return the error of each graph over all points so far, $[B]$.
 
         Returns:
-            Double precision, on the device of the first chunk.
+            The errors in double precision, on the device of the first chunk.
 
         Raises:
-            ValueError: If a graph has no points yet, or a target of zeros only.
+            ValueError: If a graph has no points yet or a target of zeros.
         """
         sums = torch.zeros(self.num_graphs, 2) if self._sums is None else self._sums
         return ratio_of_norms(*sums.unbind(1))
@@ -99,11 +100,11 @@ class RelativeL2:
     def _add(self, sums: Tensor, weighted: bool) -> None:
         if self._weighted not in (None, weighted):
             raise ValueError(
-                "some chunks have areas and others have none: pass area for all chunks "
+                "some chunks have areas and others do not: pass area for all chunks "
                 "or for none"
             )
         self._weighted = weighted
-        # Not in place: `merge` may have taken the sums of another one.
+        # Not in place, because `merge` may share the sums of another instance.
         self._sums = sums if self._sums is None else self._sums + sums.to(self._sums)
 
     def __repr__(self) -> str:

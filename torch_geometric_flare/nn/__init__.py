@@ -1,4 +1,4 @@
-"""Modules: the FLARE operator, its parts, and whole surrogates."""
+"""Modules: the FLARE operator, its building blocks, and surrogate networks."""
 
 from torch_geometric_flare.nn.attention import (
     GridPhysicsAttention,

@@ -1,4 +1,4 @@
-"""Half precision on a CPU only where it is faster."""
+"""Avoid half precision on CPUs that do not benefit from it."""
 
 from collections.abc import Callable
 
@@ -11,19 +11,20 @@ from torch_geometric_flare.functional.torch_internals import CPU_COMPUTES_BF16
 def outside_autocast(
     module: nn.Module, quicker: bool, function: Callable[..., Tensor], x: object
 ) -> Tensor | None:
-    """Compute outside autocast, if that is faster on a CPU.
+    """Compute outside of autocast if that is faster on a CPU.
 
-    It is faster if the kernels of this package compute in float32, or if the processor
+    This is the case if this package's float32 kernels apply, or if the processor
     emulates half precision.
 
     Args:
-        module: What is called, all in float32.
-        quicker: Whether the kernels compute most of it.
+        module: The module to call. It must be in float32.
+        quicker: Whether the kernels compute most of the module.
         function: Computes the result.
         x: Its input.
 
     Returns:
-        The result, in the precision of autocast; `None` to compute under autocast.
+        The result in the dtype of autocast, or `None` if the caller should compute
+        under autocast.
     """
     if not isinstance(x, Tensor) or x.device.type != "cpu":
         return None

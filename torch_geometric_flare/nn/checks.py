@@ -1,4 +1,4 @@
-"""Checks of user arguments, shared by all modules."""
+"""Validation of user arguments, shared by all modules."""
 
 import math
 from collections.abc import Sequence
@@ -49,15 +49,15 @@ def check_heads(channels: int, heads: int, name: str = "hidden_channels") -> int
     Args:
         channels: Width of all heads together.
         heads: Number of heads.
-        name: What the caller calls `channels`.
+        name: Name of `channels` in the caller.
 
     Raises:
         ValueError: If `heads` does not divide `channels`.
     """
     if channels % heads:
         raise ValueError(
-            f"{name} is {channels}, which heads={heads} does not divide: change one "
-            "of them, or give head_channels where it is an argument"
+            f"{name} is {channels}, which is not divisible by heads={heads}: change "
+            "one of them, or pass head_channels if it is an argument"
         )
     return channels // heads
 
@@ -74,21 +74,21 @@ def check_grid(grid: Sequence[int], name: str = "grid") -> tuple[int, int]:
 
 
 def check_layers(**values: Any) -> None:
-    """Raise `ValueError` naming the first of `values` not an integer from -1."""
+    """Raise `ValueError` unless all values are integers from -1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < -1:
             raise ValueError(f"{name} is {value!r}, expected an integer from -1")
 
 
 def check_count(**values: Any) -> None:
-    """Raise `ValueError` naming the first of `values` not an integer from 0."""
+    """Raise `ValueError` unless all values are integers from 0."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
             raise ValueError(f"{name} is {value!r}, expected an integer from 0")
 
 
 def check_length(**values: Any) -> None:
-    """Raise `ValueError` naming the first of `values` that is not a positive number."""
+    """Raise `ValueError` unless all values are positive numbers."""
     for name, value in values.items():
         number = isinstance(value, Real) and not isinstance(value, bool)
         if not number or not 0 < float(value) < math.inf:
@@ -105,8 +105,8 @@ def check_edges(
 
     Args:
         edge_index: Edges.
-        channels: The expected width of the features; `None` for one number per edge.
-        **features: Features of the edges, each under the name that the caller uses.
+        channels: Expected width of the features; `None` for one number per edge.
+        **features: Features of the edges, by their name in the caller.
 
     Shapes:
         - `edge_index`: $[2, E]$, `torch.long`
@@ -119,24 +119,24 @@ def check_edges(
         )
     if edge_index.dtype != torch.long:
         raise ValueError(
-            f"edge_index is {edge_index.dtype}, expected row numbers as torch.long"
+            f"edge_index is {edge_index.dtype}, expected row indices as torch.long"
         )
     size = edge_index.size(1)
     expected = (size,) if channels is None else (size, channels)
     for name, value in features.items():
         if value is not None and value.shape != expected:
             raise ValueError(
-                f"{name} has shape {tuple(value.shape)}, expected {expected}: a row "
+                f"{name} has shape {tuple(value.shape)}, expected {expected}: one row "
                 f"for each of the {size} edges"
             )
 
 
 def check_no_edges(module: nn.Module, batch: Tensor) -> None:
-    """Raise `ValueError` where edges are passed as `batch`.
+    """Raise `ValueError` if edges are passed as `batch`.
 
     Args:
         module: The module that is called.
-        batch: What it got: row numbers of edges, or an adjacency matrix, are refused.
+        batch: The argument. Edge indices and adjacency matrices are rejected.
     """
     if getattr(batch, "ndim", 0) != 2 or not isinstance(batch, Tensor):
         return
@@ -145,13 +145,13 @@ def check_no_edges(module: nn.Module, batch: Tensor) -> None:
         name = type(module).__name__
         raise ValueError(
             f"{name} takes no edge_index, but batch has shape {tuple(batch.shape)}: "
-            "every point sees all points of its graph. Pass the graph of each point, "
-            "as in model(data.x, data.batch), or nothing for a single graph"
+            "every point attends to all points of its graph. Pass the graph index of "
+            "each point, as in model(data.x, data.batch), or nothing for a single graph"
         )
 
 
 def check_condition_channels(channels: Any) -> int:
-    """Return a number of conditions; raise `ValueError` unless it is 0 or more."""
+    """Return the number of conditions; raise `ValueError` unless it is 0 or more."""
     if isinstance(channels, bool) or not isinstance(channels, Integral) or channels < 0:
         raise ValueError(
             f"condition_channels is {channels!r}, expected the number of conditions "
@@ -161,10 +161,10 @@ def check_condition_channels(channels: Any) -> int:
 
 
 def check_conditions(module: nn.Module, u: Tensor | None) -> None:
-    """Raise `ValueError` unless a module gets the conditions that it was built for.
+    """Raise `ValueError` unless `u` matches the conditions of a module.
 
     Args:
-        module: With `condition_channels`, zero for none.
+        module: The module; its `condition_channels` is zero if it has none.
         u: Conditions of each graph; `None` for none.
 
     Shapes:
@@ -174,7 +174,7 @@ def check_conditions(module: nn.Module, u: Tensor | None) -> None:
     if u is None and channels:
         raise ValueError(
             f"u is None, but {name} was built with condition_channels={channels}: pass "
-            f"u of shape [B, {channels}], a row of conditions for each graph"
+            f"u of shape [B, {channels}], one row of conditions per graph"
         )
     if u is None or (u.dim() == 2 and u.size(1) == channels > 0):
         return
@@ -186,7 +186,7 @@ def check_conditions(module: nn.Module, u: Tensor | None) -> None:
         )
     raise ValueError(
         f"u has shape {tuple(u.shape)}, but {name} was built with "
-        f"condition_channels={channels}: pass [B, {channels}], a row for each graph"
+        f"condition_channels={channels}: pass [B, {channels}], one row per graph"
     )
 
 
@@ -194,7 +194,7 @@ def check_double(module: nn.Module) -> None:
     """Raise `ValueError` if points are in double precision and weights are not.
 
     Args:
-        module: The module that gets points of `torch.float64`.
+        module: The module that is called with `torch.float64` points.
     """
     for weight in module.parameters():
         if weight.dtype == torch.float32:
@@ -202,7 +202,7 @@ def check_double(module: nn.Module) -> None:
                 f"x is torch.float64, but the weights of {type(module).__name__} are "
                 "torch.float32: pass x.float(), or call .double() on the module"
             )
-        return  # the compiler of torch 2.8 cannot trace next(..., None)
+        return  # torch.compile of PyTorch 2.8 cannot trace next(..., None)
 
 
 def check_points(
@@ -212,9 +212,9 @@ def check_points(
 
     Args:
         x: Points.
-        channels: The expected width.
-        name: What the caller calls `x`.
-        num_points: The expected number of points $N$; `None` for any.
+        channels: Expected width.
+        name: Name of `x` in the caller.
+        num_points: Expected number of points $N$; `None` for any.
     """
     check_strided(**{name: x})
     if x is None:
@@ -223,16 +223,16 @@ def check_points(
         )
     if x.dim() != 2 or x.size(-1) != channels:
         raise ValueError(
-            f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; lay the "
-            "points of several graphs one after another and pass `batch`"
+            f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; concatenate "
+            "the points of several graphs and pass `batch`"
         )
     if num_points not in (None, x.size(0)):
         raise ValueError(
-            f"{name} has {x.size(0)} rows, expected {num_points}: one for each point"
+            f"{name} has {x.size(0)} rows, expected {num_points}: one per point"
         )
-    # The check waits for the device, so it runs only in debug mode.
+    # This check synchronizes with the device, so it runs only in debug mode.
     if is_debug_enabled() and not bool(torch.isfinite(x).all()):
         raise ValueError(
             f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or "
-            "infinite: check the data and its normalisation"
+            "infinite: check the data and its normalization"
         )

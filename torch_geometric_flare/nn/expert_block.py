@@ -1,4 +1,4 @@
-"""The block of GNOT: linear attention and experts that a gate weighs at each point."""
+"""The block of GNOT: linear attention and a gated mixture of experts."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ class ExpertMixture(nn.Module):
     Args:
         channels: Width of input and output.
         num_experts: Number of MLPs.
-        mlp_ratio: Inner width of each over `channels`.
+        mlp_ratio: Inner width of each MLP divided by `channels`.
     """
 
     def __init__(self, channels: int, num_experts: int, mlp_ratio: int) -> None:
@@ -38,20 +38,21 @@ class ExpertMixture(nn.Module):
 
 
 class ExpertBlock(nn.Module):
-    """A block of `nn.models.GNOT`, which has the formulas; a `nn.streaming.Stage`.
+    """A block of `nn.models.GNOT` and a `nn.streaming.Stage`.
 
-    Its rows are [g, f, x] side by side: geometry, state, and the inputs that the gate
-    sees. It changes f alone. It encodes twice: f for the cross-attention, then what
-    the first half makes of it for the self-attention.
+    `nn.models.GNOT` documents the formulas. Rows are the concatenation [g, f, x] of the
+    geometry, the state, and the inputs of the gate. The block changes only f. It
+    encodes twice: first f for the cross-attention, then the result of the first half
+    for the self-attention.
 
     Args:
         in_channels: Width of the inputs.
         channels: Width of geometry and state.
-        heads: Attention heads.
-        num_experts: MLPs of each mixture.
-        mlp_ratio: Inner width of gate and experts over `channels`.
-        condition_channels: Conditions of each graph, which modulate all norms but that
-            of the geometry; 0 for none.
+        heads: Number of attention heads.
+        num_experts: Number of MLPs of each mixture.
+        mlp_ratio: Inner width of gate and experts divided by `channels`.
+        condition_channels: Number of conditions of each graph, which modulate all norms
+            except that of the geometry; 0 for none.
     """
 
     num_encodes = 2
@@ -97,18 +98,18 @@ class ExpertBlock(nn.Module):
         """Return the state of the cross-attention, then of the self-attention."""
         if not latents:
             f = rows.split(self.widths, dim=-1)[1]
-            f = self.state_norm(f, *self._given(layout))
+            f = self.state_norm(f, *self._norm_arguments(layout))
             return self.cross_attention.encode_rows(f, layout)
         h = self._first_half(latents, rows, layout, self._weights(rows))
-        return self._encode_again(h, layout)
+        return self._encode_second(h, layout)
 
     def process(self, state: Any, latents: Latents = ()) -> Latents:
-        """Return the sums of the cross-attention, then those of both."""
+        """Return the latents of the cross-attention, then of both attentions."""
         attention = self.self_attention if latents else self.cross_attention
         return (*latents, *attention.process(state))
 
     def decode_rows(self, latents: Latents, rows: Tensor, layout: PointBatch) -> Tensor:
-        """Return the rows with their next state."""
+        """Return the rows with the updated state."""
         weights = self._weights(rows)
         h = self._first_half(latents[:1], rows, layout, weights)
         return self._second_half(latents[1:], h, rows, layout, weights)
@@ -124,15 +125,15 @@ class ExpertBlock(nn.Module):
         Args:
             rows: Rows [g, f, x] in the order of the layout.
             layout: The graphs.
-            group: Processes that hold the other points of these graphs.
+            group: Process group over which the points of these graphs are distributed.
         """
         weights = self._weights(rows)
         state = distributed_merge(self.encode_rows(rows, layout), group)
         first = self.process(state)
         h = self._first_half(first, rows, layout, weights)
-        state = distributed_merge(self._encode_again(h, layout), group)
-        _, again = self.process(state, first)
-        return self._second_half((again,), h, rows, layout, weights)
+        state = distributed_merge(self._encode_second(h, layout), group)
+        _, second = self.process(state, first)
+        return self._second_half((second,), h, rows, layout, weights)
 
     def _first_half(
         self, latents: Latents, rows: Tensor, layout: PointBatch, weights: Tensor
@@ -142,11 +143,11 @@ class ExpertBlock(nn.Module):
         query = self.geometry_norm(g)
         h = g + self.cross_attention.decode_rows(latents, query, layout)
         mixture = self.experts1(h, weights)
-        y: Tensor = h + self.experts1_norm(mixture, *self._given(layout))
+        y: Tensor = h + self.experts1_norm(mixture, *self._norm_arguments(layout))
         return y
 
-    def _encode_again(self, h: Tensor, layout: PointBatch) -> State:
-        h = self.self_attention_norm(h, *self._given(layout))
+    def _encode_second(self, h: Tensor, layout: PointBatch) -> State:
+        h = self.self_attention_norm(h, *self._norm_arguments(layout))
         return self.self_attention.encode_rows(h, layout)
 
     def _second_half(
@@ -157,20 +158,20 @@ class ExpertBlock(nn.Module):
         layout: PointBatch,
         weights: Tensor,
     ) -> Tensor:
-        """Add self-attention and the second experts: the next state, among rows."""
-        given = self._given(layout)
-        query = self.self_attention_norm(h, *given)
+        """Add self-attention and the second experts; return the updated rows."""
+        arguments = self._norm_arguments(layout)
+        query = self.self_attention_norm(h, *arguments)
         h = h + self.self_attention.decode_rows(latents, query, layout)
-        f = h + self.experts2_norm(self.experts2(h, weights), *given)
+        f = h + self.experts2_norm(self.experts2(h, weights), *arguments)
         g, _, x = rows.split(self.widths, dim=-1)
         return torch.cat([g, f.to(g.dtype), x], dim=-1)
 
-    def _given(self, layout: PointBatch) -> tuple[PointBatch, ...]:
-        """Return what the norms take beside the features."""
+    def _norm_arguments(self, layout: PointBatch) -> tuple[PointBatch, ...]:
+        """Return the further arguments of the norms."""
         return (layout,) if self.condition_channels else ()
 
     def _weights(self, rows: Tensor) -> Tensor:
-        """Return the share of each expert at each point, [N, E]."""
+        """Return the weight of each expert at each point, [N, E]."""
         x = rows.split(self.widths, dim=-1)[2]
         weights: Tensor = self.gate(x).softmax(dim=-1)
         return weights

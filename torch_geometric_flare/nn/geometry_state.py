@@ -1,4 +1,4 @@
-"""The encoded geometry of a network of two streams."""
+"""The encoded geometry of a two-stream network."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from typing_extensions import Self
 
 @dataclass(frozen=True, eq=False)
 class GeometryState:
-    r"""All that `nn.FLAREQuery` needs of the source points to predict at any others.
+    r"""The encoded source points, from which `nn.FLAREQuery` predicts at any points.
 
-    It holds the state that each of the $L$ blocks made of all source points. Its size
-    does not depend on their number: $4 B L M (C + H)$ bytes in single precision, 0.5 MB
-    for a graph with 8 blocks, 64 latents and 256 channels in 8 heads.
+    It holds the state of all source points in each of the $L$ blocks. Its size does not
+    depend on the number of points: $4 B L M (C + H)$ bytes in float32, 0.5 MB for a
+    graph with 8 blocks, 64 latents and 256 channels in 8 heads.
 
-    `FLAREQuery.encode` makes one. States of two parts of a geometry do not merge into
-    that of the whole, since every block but the first sees what those before it made of
-    all points: encode in chunks or over processes instead.
+    Create it with `FLAREQuery.encode`. The states of two parts of a geometry cannot be
+    merged into the state of the whole geometry, because every block but the first
+    depends on the output of preceding blocks for all points. Encode in chunks or over
+    processes instead.
 
     Args:
         value: Values of the latents.
         lse: Log-sum-exp of the scores of the latents over the source points;
             $-\infty$ for a graph without source points.
-        u: Conditions of each graph; `None` where the model has none.
+        u: Conditions of each graph; `None` if the model has none.
 
     Shapes:
         - `value`: $[B, L, H, M, D]$
@@ -49,10 +50,10 @@ class GeometryState:
 
     @classmethod
     def stack(cls, states: Iterable[Any], u: Tensor | None) -> Self:
-        """Join the states of all blocks.
+        """Stack the states of all blocks.
 
         Args:
-            states: One `SoftmaxState` for each block.
+            states: One `SoftmaxState` per block.
             u: Conditions of each graph.
         """
         values, lses = zip(*states, strict=True)
@@ -82,17 +83,17 @@ class GeometryState:
         return type(self)(self.value.to(device), self.lse.to(device), u)
 
     def to_dict(self) -> dict[str, Tensor]:
-        """Return tensors by name, to be written by `torch.save`."""
+        """Return tensors by name, for `torch.save`."""
         tensors = {"value": self.value.detach(), "lse": self.lse.detach()}
         return tensors if self.u is None else {**tensors, "u": self.u.detach()}
 
     @classmethod
     def from_dict(cls, tensors: Mapping[str, Any]) -> Self:
-        """Return the state that `to_dict` was called on.
+        """Build the state from the result of `to_dict`.
 
         Args:
-            tensors: From `to_dict`, perhaps by way of a file that
-                `torch.load(path, weights_only=True)` has read.
+            tensors: The result of `to_dict`, possibly loaded from a file with
+                `torch.load(path, weights_only=True)`.
 
         Raises:
             ValueError: If they are not the tensors of a state.
@@ -107,11 +108,11 @@ class GeometryState:
             and (u is None or (u.dim() == 2 and u.size(0) == value.size(0)))
         ):
             return cls(value, lse, u)
-        given = {
+        shapes = {
             name: tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
             for name, t in tensors.items()
         }
         raise ValueError(
-            f"tensors holds {given}, expected value [B, L, H, M, D], lse [B, L, H, M] "
-            "and perhaps u [B, G], as GeometryState.to_dict returns"
+            f"tensors holds {shapes}, expected value [B, L, H, M, D], lse [B, L, H, M] "
+            "and optionally u [B, G], as GeometryState.to_dict returns"
         )

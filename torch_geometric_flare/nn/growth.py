@@ -1,4 +1,4 @@
-"""More latents for a trained network, without changing what it computes."""
+"""Add latents to a trained network without changing its output."""
 
 import copy
 from typing import TypeVar
@@ -23,23 +23,24 @@ def grow_latents(
     r"""Return a copy of a network with each latent repeated `factor` times.
 
     Each copy of a latent gathers the same value, and the copies share the scatter
-    weight that the latent had, so the network computes the same up to rounding. Equal
-    copies also receive equal gradients: only `noise` lets training separate them.
+    weight of the original latent, so the output is the same up to rounding. Equal
+    copies also receive equal gradients, so training can separate them only with
+    `noise`.
 
     Args:
         model: A network with `FLAREConv` or `FLAREPPConv` and without other latents.
-        factor: Copies of each latent.
-        noise: Standard deviation of what is added to copies, relative to that of the
-            layer's latents. Copies come in pairs, one of which gets the noise and the
-            other its negative; an odd one stays where it is.
-        generator: Where the noise is drawn from, on the CPU.
+        factor: Number of copies of each latent.
+        noise: Standard deviation of the noise that is added to copies, relative to that
+            of the layer's latents. One copy of each pair gets the noise, the other its
+            negative; an unpaired copy gets none.
+        generator: Random number generator on the CPU.
 
     Returns:
-        The grown network, on the same device; `num_latents` is `factor` times larger.
+        The grown network on the same device, with `factor` times as many latents.
 
     Raises:
         ValueError: If `factor` is not positive, `noise` is negative, or the network has
-            no latents or some that cannot be repeated.
+            no latents or latents that cannot be repeated.
 
     Examples:
         >>> conv = FLAREConv(16, heads=4, num_latents=8)
@@ -58,26 +59,27 @@ def grow_in_place(
     noise: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> list[nn.Parameter]:
-    """Repeat the latents of a network, whose parameters remain the same objects.
+    """Repeat the latents of a network in place; parameters remain the same objects.
 
     Args:
-        model: As for `grow_latents`, like all other arguments.
-        factor: Copies of each latent.
+        model: The network. All arguments are as in `grow_latents`.
+        factor: Number of copies of each latent.
         noise: Relative standard deviation of the noise.
         generator: Where the noise is drawn from.
 
     Returns:
-        The parameters that have grown along their second dimension, without gradients.
+        The parameters that have grown along their second dimension, with gradients set
+        to `None`.
 
     Raises:
-        ValueError: As `grow_latents`.
+        ValueError: See `grow_latents`.
     """
     grown = latents_of(model)
     check_positive(factor=factor)
     if not noise >= 0:
-        raise ValueError(f"noise is {noise}, expected zero or a positive number")
+        raise ValueError(f"noise is {noise}, expected a nonnegative number")
     for latents in grown:
-        # The spread of the latents, before any is repeated.
+        # The standard deviation before the latents are repeated.
         size = noise * float(latents.std(correction=0))
         latents.grad = None
         latents.data = latents.repeat_interleave(factor, dim=1)
@@ -90,10 +92,10 @@ def grow_in_place(
 
 
 def latents_of(model: nn.Module) -> list[nn.Parameter]:
-    """List the parameters that hold something for each latent, $[H, M, ...]$.
+    """List the parameters with an entry per latent, $[H, M, ...]$.
 
     Raises:
-        ValueError: If there are none, or latents of other parts of the network.
+        ValueError: If there are none, or other modules have latents as well.
     """
     latents: list[nn.Parameter] = []
     for module in model.modules():

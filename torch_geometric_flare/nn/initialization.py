@@ -1,16 +1,16 @@
-r"""How networks start: scaled so that they learn at once, or as published.
+r"""Parameter initialization of networks: scaled, or as published.
 
-The papers draw every weight from $\mathcal{N}(0, 0.02^2)$. A first layer of two or
-three inputs then gives features of size 0.01. Each block sees almost the same row at
-every point, both softmaxes are uniform, and the operator of a block is the mean over
-the points: it has one eigenvalue. `"scaled"` follows three rules:
+The papers draw every weight from $\mathcal{N}(0, 0.02^2)$. A first layer with two or
+three inputs then gives features of size 0.01. Each block receives almost the same
+features at every point, both softmaxes are uniform, and the operator of a block is the
+mean over the points, with one eigenvalue. `"scaled"` follows three rules:
 
-- Maps that carry the input to the hidden features keep its size: their weights come
+- Maps from the input to the hidden features preserve its size: their weights are drawn
   from $\mathcal{U}(\pm 1/\sqrt{C_\text{in}})$.
-- Scores of attention start with a standard deviation of about one.
-- All other maps add to what they receive, and start small, as published.
+- Attention scores have an initial standard deviation of about one.
+- All other maps are residual and start small, as published.
 
-`"paper"` draws the published start.
+`"paper"` is the published initialization.
 """
 
 import math
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 Init = Literal["scaled", "paper"]
-"""How the parameters of a network start."""
+"""The parameter initialization of a network."""
 
 
 def check_init(init: str) -> Init:
-    """Return a name of a start.
+    """Validate and return the name of an initialization.
 
     Args:
         init: The name.
@@ -42,10 +42,11 @@ def check_init(init: str) -> Init:
 def reset_carrying(module: nn.Module) -> None:
     r"""Draw the linear maps in a module from $\mathcal{U}(\pm 1/\sqrt{C_\text{in}})$.
 
-    Biases become zero. A lazy map that has seen no input is left alone.
+    Biases become zero. Uninitialized lazy maps are skipped.
 
     Args:
-        module: A map that carries its input on, such as the lift of a network.
+        module: A map that should preserve the size of its input, such as the lift of a
+            network.
     """
     for linear in module.modules():
         if not isinstance(linear, nn.Linear) or is_lazy(linear.weight):
@@ -57,10 +58,10 @@ def reset_carrying(module: nn.Module) -> None:
 
 
 def reset_scoring(linear: nn.Linear) -> None:
-    r"""Draw a map to queries or keys from $\mathcal{N}(0, 1/C_\text{in})$; bias zero.
+    r"""Draw a map to queries or keys from $\mathcal{N}(0, 1/C_\text{in})$; zero bias.
 
-    Normalised features then give queries and keys of unit deviation, and scores
-    $q \cdot k / \sqrt{D}$ of unit deviation.
+    With normalized features, queries, keys and the scores $q \cdot k / \sqrt{D}$ then
+    have unit standard deviation.
     """
     nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
     if linear.bias is not None:
@@ -68,13 +69,14 @@ def reset_scoring(linear: nn.Linear) -> None:
 
 
 def reset_latents(latents: Tensor, scale: float, init: Init) -> None:
-    r"""Draw latents that score normalised keys.
+    r"""Draw latents that are compared with normalized keys.
 
     Args:
         latents: The latents, $[H, M, D]$.
-        scale: Factor $s$ on the scores.
-        init: `"paper"` draws from $\mathcal{N}(0, 0.1^2)$. `"scaled"` takes the
-            deviation $1 / (|s| \sqrt{D})$ instead, so that scores have unit deviation.
+        scale: Scaling factor $s$ of the scores.
+        init: `"paper"` draws from $\mathcal{N}(0, 0.1^2)$. `"scaled"` uses the standard
+            deviation $1 / (|s| \sqrt{D})$ instead, so that scores have unit standard
+            deviation.
     """
     nn.init.normal_(latents, std=0.1)
     if init == "scaled" and scale:

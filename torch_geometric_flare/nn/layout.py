@@ -1,4 +1,4 @@
-"""The layout that a module's `batch` argument stands for."""
+"""Conversion of a module's `batch` argument to a layout."""
 
 import zlib
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Batch = Tensor | PointBatch | None
 
-# Attributes in which processes may differ.
-_FREE = ("training", "chunk_size")
+# Attributes that may differ between processes.
+_UNCHECKED = ("training", "chunk_size")
 
 
 def point_layout(
@@ -29,16 +29,16 @@ def point_layout(
     weight: Tensor | None = None,
     u: Tensor | None = None,
 ) -> PointBatch:
-    """Return the layout of `batch`, which may be one already.
+    """Convert `batch` to a layout if it is not one already.
 
     Args:
-        module: The module that is called, which must be the same on all processes.
+        module: The module that is called. It must be the same on all processes.
         x: Points.
-        batch: Graph of each point, sorted; `None` for a single graph; or the layout.
-        batch_size: Number of graphs, where trailing ones may be empty.
-        group: Processes that hold the other points of these graphs.
-        weight: What each point stands for; a layout has its own.
-        u: Conditions of each graph; a layout has its own.
+        batch: Graph of each point, sorted; `None` for a single graph; or a layout.
+        batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+        group: Process group over which the points of these graphs are distributed.
+        weight: Weight of each point. A layout has its own.
+        u: Conditions of each graph. A layout has its own.
 
     Shapes:
         - `x`: $[N, C]$
@@ -46,17 +46,16 @@ def point_layout(
         - `u`: $[B, G]$
 
     Raises:
-        ValueError: If `batch` does not fit `x` or `batch_size`, or holds edges, or
-            `weight` or `u` is given beside a layout, `weight` is not a measure, or the
-            processes disagree on the number of graphs or on `u`, or run different
-            modules.
+        ValueError: If `batch` does not fit `x` or `batch_size`, holds edges, `weight`
+            or `u` is given with a layout, `weight` is invalid, or the processes
+            disagree on the number of graphs or on `u`, or run different modules.
     """
     if not isinstance(batch, PointBatch):
         if batch is not None:
             check_no_edges(module, batch)
         if group is not None:
             sums = module_checksums(module, x)
-            sums["whether points have a weight"] = int(weight is not None)
+            sums["whether points have weights"] = int(weight is not None)
             sums["u"] = _crc32_bytes([] if u is None else [u])
             batch_size = distributed_batch_size(
                 batch, batch_size, group, x.device, sums
@@ -64,21 +63,21 @@ def point_layout(
         return PointBatch.from_batch(x, batch, batch_size, weight, u)
     if weight is not None:
         raise ValueError(
-            "weight is given, but batch is a PointBatch: give the layout its weights, "
-            "by batch.weighted(weight) or PointBatch.from_batch(..., weight=weight)"
+            "weight is given, but batch is a PointBatch: add the weights to the layout "
+            "with batch.weighted(weight) or PointBatch.from_batch(..., weight=weight)"
         )
     if u is not None:
         raise ValueError(
-            "u is given, but batch is a PointBatch: give the layout its conditions, "
-            "by batch.conditioned(u) or PointBatch.from_batch(..., u=u)"
+            "u is given, but batch is a PointBatch: add the conditions to the layout "
+            "with batch.conditioned(u) or PointBatch.from_batch(..., u=u)"
         )
     if batch.num_points != x.size(0):
         raise ValueError(
-            f"batch lays out {batch.num_points} points but x has {x.size(0)} rows"
+            f"batch has {batch.num_points} points but x has {x.size(0)} rows"
         )
     if batch_size not in (None, batch.num_graphs):
         raise ValueError(
-            f"batch lays out {batch.num_graphs} graphs but batch_size is {batch_size}"
+            f"batch has {batch.num_graphs} graphs but batch_size is {batch_size}"
         )
     return batch
 
@@ -86,13 +85,13 @@ def point_layout(
 def count_graphs(
     module: nn.Module, batch: Batch, x: Tensor, group: "ProcessGroup | None" = None
 ) -> int:
-    """Return how many graphs `batch` names, on all processes of a group.
+    """Return the number of graphs in `batch` on all processes of a group.
 
     Args:
         module: The module that is called.
         batch: As in `point_layout`.
         x: Points.
-        group: Processes that hold the other points of these graphs.
+        group: Process group over which the points of these graphs are distributed.
     """
     if isinstance(batch, PointBatch):
         return batch.num_graphs
@@ -105,18 +104,18 @@ def count_graphs(
 
 
 def module_checksums(module: nn.Module, x: Tensor) -> dict[str, int]:
-    """Return checksums of what all processes must have in common.
+    """Return checksums that must be equal on all processes.
 
-    `distributed_batch_size` exchanges them first, so that processes that differ get an
-    error instead of wrong numbers or a broken connection.
+    `distributed_batch_size` exchanges them first, so that differing processes raise an
+    error instead of returning wrong numbers or losing the connection.
 
     Args:
-        module: The module that is about to run.
+        module: The module to run.
         x: Its input on this process.
 
     Returns:
-        Checksums of the configuration, of the precision, and of the parameters and
-        buffers to the bit.
+        Checksums of the configuration, of the precision, and of the exact parameters
+        and buffers.
     """
     return {
         "configuration": _configuration(module),
@@ -144,7 +143,7 @@ def _configuration(module: nn.Module) -> int:
             for key, value in sorted(vars(part).items())
             if isinstance(value, int | float | str | None)
             and not key.startswith("_")
-            and key not in _FREE
+            and key not in _UNCHECKED
         }
         lines.append(f"{name} {type(part).__name__} {plain}")
     for name, t in module.state_dict(keep_vars=True).items():

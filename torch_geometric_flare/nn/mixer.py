@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Role = Literal["both", "source", "query"]
-"""Whether points are encoded, decoded at, or both."""
+"""Whether points are sources, queries, or both."""
 
 
 class PointMixer(nn.Module):
     r"""Base class of operators that mix the points of each graph through a state.
 
-    A subclass says how rows in the order of a layout are encoded, what happens to the
-    latents of each graph, and how rows are decoded: `encode_rows`, `process` and
-    `decode_rows`, see `nn.streaming.Stage`. The base then provides graphs of any sizes
-    that never see each other, computation in chunks, points spread over processes, and
-    a place in any network of this package.
+    A subclass defines how rows in the order of a layout are encoded, how the latents of
+    each graph are processed, and how rows are decoded: `encode_rows`, `process` and
+    `decode_rows`, see `nn.streaming.Stage`. The base class then supports batches of
+    unequal graphs, computation in chunks, and points distributed over processes. All
+    networks of this package can use the subclass.
 
-    Subclasses set `in_channels`, a pair where source and query points differ in width,
-    and `chunk_size`. They name in `no_weight_decay` their parameters that weight decay
-    must spare.
+    Subclasses set `chunk_size` and `in_channels`, a pair if source and query points
+    differ in width. They list their parameters without weight decay in
+    `no_weight_decay`.
     """
 
     in_channels: int | tuple[int, int]
@@ -45,11 +45,11 @@ class PointMixer(nn.Module):
     num_encodes: int = 1
     no_weight_decay: tuple[str, ...] = ()
 
-    __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
+    __prepare_scriptable__ = refuse_script  # called by torch.jit.script
 
     @property
     def supports_cpu_kernels(self) -> bool:
-        """Whether the kernels of a CPU compute most of it; a subclass may say so."""
+        """Whether CPU kernels compute most of this module; may be overridden."""
         return False
 
     def encode_rows(
@@ -60,8 +60,8 @@ class PointMixer(nn.Module):
         Args:
             x: Features, in the order of the layout.
             layout: The graphs.
-            latents: What `process` has made of the state before, where
-                `num_encodes` is above one; empty at first.
+            latents: The result of `process` for the preceding state if `num_encodes` is
+                above one; empty at first.
 
         Shapes:
             - `x`: $[N, C]$
@@ -69,14 +69,14 @@ class PointMixer(nn.Module):
         raise TypeError(f"{type(self).__name__} defines no encode_rows")
 
     def process(self, state: Any, latents: Latents = ()) -> Latents:
-        """Return what decoding needs of each graph, from the state of its points."""
+        """Return the latents for decoding each graph, given the state of its points."""
         return tuple(state)
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return the output at points, from the latents of their graphs.
+        """Return the output at points, given the latents of their graphs.
 
         Args:
-            latents: From `process`.
+            latents: The result of `process`.
             x: Features, in the order of the layout.
             layout: The graphs.
 
@@ -93,12 +93,12 @@ class PointMixer(nn.Module):
     ) -> Tensor:
         """Encode, process and decode all points at once.
 
-        A subclass overrides this where both halves share work.
+        Subclasses override this if both steps can share work.
 
         Args:
             x: Features, in the order of the layout.
             layout: The graphs.
-            group: Processes that hold the other points of these graphs.
+            group: Process group over which the points of these graphs are distributed.
 
         Shapes:
             - `x`: $[N, C]$
@@ -120,20 +120,20 @@ class PointMixer(nn.Module):
         """Mix the points of each graph.
 
         Args:
-            x: Features of the points; or a pair of the points to encode and the
-                points to decode at.
-            batch: Graph of each point, sorted; `None` for a single graph; a pair
-                where `x` is one. A `PointBatch` says that the rows of `x` are in
-                its order. Of padded graphs, a mask that is true where a point is real.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs; each passes
-                its own points, perhaps none, and gets the output there. `None` if
-                all points are here. A `PointBatch` must then lay out as many graphs
-                on every process.
-            weight: What each point stands for, such as its share of a surface, not
-                negative; only ratios within a graph count. `None` where all points
-                count alike. Of a pair, that of the points to encode.
-            u: Conditions of each graph, where the module has `condition_channels`.
+            x: Features of the points, or a pair: features of the points to encode and
+                of the points to decode at.
+            batch: Graph of each point, sorted; `None` for a single graph; a pair if `x`
+                is a pair. If it is a `PointBatch`, the rows of `x` are in its order.
+                For padded graphs, a mask that is true for real points.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            group: Process group over which the points of these graphs are distributed;
+                each process passes its own points, possibly none, and gets the output
+                at these. `None` if this process holds all points. With a group, a
+                `PointBatch` must have the same number of graphs on every process.
+            weight: Nonnegative weight of each point, such as its share of a surface;
+                only ratios within a graph matter. `None` for equal weights. For a pair,
+                the weights of the points to encode.
+            u: Conditions of each graph, if the module has `condition_channels`.
 
         Shapes:
             - `x`: $[N, C]$ or $[N_s, C_s], [N_q, C_q]$, padded $[B, N, C]$
@@ -142,14 +142,14 @@ class PointMixer(nn.Module):
             - `u`: $[B, G]$
 
         Returns:
-            $[N, C']$ or $[N_q, C']$, padded $[B, N, C']$ with zeros. A query in a
-            graph without source points gets the value of an empty sum.
+            $[N, C']$ or $[N_q, C']$, padded $[B, N, C']$ with zeros. A query in a graph
+            without source points gets the value of an empty sum.
 
         Raises:
-            ValueError: If the width of `x` is not `in_channels`, or `batch` is
-                unsorted, of another length, or out of range, or holds edges, or the
-                processes of `group` disagree on the number of graphs, or differ in
-                their configuration or weights, or `u` is missing or has another shape.
+            ValueError: If the width of `x` is not `in_channels`, `batch` is unsorted,
+                of another length, out of range, or holds edges, `u` is missing or has
+                another shape, or the processes of `group` disagree on the number of
+                graphs, the configuration or the weights.
             RuntimeError: If a process of `group` is lost.
         """
         if torch.is_autocast_enabled("cpu"):
@@ -186,7 +186,7 @@ class PointMixer(nn.Module):
         u: Tensor | None,
     ) -> Tensor:
         """Encode some points and decode at others."""
-        self._check_one_encode("x is a pair: pass one set of points")
+        self._check_one_encode("does not support pairs: pass one set of points")
         source, query = batch if isinstance(batch, tuple) else (batch, batch)
         if batch_size is None:
             batch_size = max(
@@ -206,15 +206,15 @@ class PointMixer(nn.Module):
         weight: Tensor | None = None,
         u: Tensor | None = None,
     ) -> State:
-        """Return the state of each graph: all that decoding needs of its points.
+        """Return the state of each graph, which is sufficient for decoding.
 
         Args:
             x: Features of the points.
             batch: Graph of each point, or the layout.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs, if the state
-                is to be that of all points.
-            weight: What each point stands for, as in `forward`.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            group: Process group over which the points of these graphs are distributed,
+                to get the state of all points.
+            weight: Weight of each point, as in `forward`.
             u: Conditions of each graph, as in `forward`.
 
         Shapes:
@@ -223,13 +223,13 @@ class PointMixer(nn.Module):
             - `u`: $[B, G]$
 
         Returns:
-            The state; each of its tensors has a row per graph. States of parts of one
-            graph merge into the state of the whole.
+            The state; each of its tensors has one row per graph. The states of parts of
+            a graph can be merged into the state of the graph.
 
         Raises:
-            ValueError: As `forward`.
+            ValueError: See `forward`.
         """
-        self._check_one_encode("no single state holds all: call the module itself")
+        self._check_one_encode("has no single state: call the module itself")
         layout = self._layout(x, batch, batch_size, group, "source", weight, u)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x
@@ -257,17 +257,18 @@ class PointMixer(nn.Module):
             $[N, C']$
 
         Raises:
-            ValueError: As `forward`; also if the number of graphs is not that of
+            ValueError: See `forward`; also if the number of graphs differs from that of
                 the state.
         """
-        self._check_one_encode("no single state holds all: call the module itself")
+        self._check_one_encode("has no single state: call the module itself")
         latents = self.process(state, ())
         return self._decode(latents, x, batch, len(next(iter(state))), u)
 
     def _check_one_encode(self, remedy: str) -> None:
         if self.num_encodes != 1:
             raise ValueError(
-                f"{type(self).__name__} encodes {self.num_encodes} times, but {remedy}"
+                f"{type(self).__name__} encodes {self.num_encodes} times, so it "
+                f"{remedy}"
             )
 
     def _layout(
@@ -280,7 +281,7 @@ class PointMixer(nn.Module):
         weight: Tensor | None = None,
         u: Tensor | None = None,
     ) -> PointBatch:
-        """Check the input and return its layout; `point_layout` says how."""
+        """Validate the input and return its layout, see `point_layout`."""
         if u is not None:
             check_conditions(self, u)
         usual = (
@@ -322,7 +323,7 @@ class PointMixer(nn.Module):
         batch_size: int,
         u: Tensor | None,
     ) -> Tensor:
-        """Decode at rows in the batch's own order, or in that of a layout."""
+        """Decode at rows in batch order, or in the order of a layout."""
         layout = self._layout(x, batch, batch_size, None, "query", u=u)
         if self.chunk_size is not None and in_chunks(self.chunk_size):
             x = layout.unsort(x) if layout is batch else x

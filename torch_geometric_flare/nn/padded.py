@@ -1,4 +1,4 @@
-"""Graphs of a batch as one padded block with a mask, also where a module is traced."""
+"""Run modules on padded graphs with a mask, also under tracing."""
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def refuse_script(module: Any) -> NoReturn:
-    """Raise `TypeError`; a module's `__prepare_scriptable__`."""
+    """Raise `TypeError`; used as `__prepare_scriptable__` of modules."""
     raise TypeError(
         f"torch.jit.script cannot compile {type(module).__name__}: use "
         "torch.export.export or torch.compile"
@@ -36,17 +36,17 @@ def forward_padded(
 ) -> Tensor:
     r"""Call a network or an operator on padded graphs.
 
-    Eagerly the points are taken out of the block, so that padding costs nothing.
-    `torch.compile` and `torch.export` cannot know which rows are points. They keep the
-    block and call `mix_padded` of operators that have it.
+    In eager mode, the real points are selected, so padding has no cost. Under
+    `torch.compile` and `torch.export`, the number of real points is unknown, so the
+    padded tensor is passed to `mix_padded` of operators that define it.
 
     Args:
         module: A `Backbone` or a `PointMixer`.
         x: Features of the points, with any values in the padding.
-        mask: True where a point is real.
+        mask: True for real points.
         batch_size: Number of graphs, or `None`.
         group: Processes that hold the other points of these graphs, or `None`.
-        weight: What each point stands for, with any values in the padding.
+        weight: Weight of each point, with any values in the padding.
         u: Conditions of each graph.
 
     Shapes:
@@ -60,7 +60,7 @@ def forward_padded(
 
     Raises:
         ValueError: If the shapes do not fit, there is no mask, or a traced module has
-            no `mix_padded`, or is to run in chunks or over processes.
+            no `mix_padded` or uses chunks or a process group.
     """
     _check(x, mask, module.in_channels, batch_size)
     conditions = {} if u is None else {"u": u}
@@ -77,7 +77,7 @@ def forward_padded(
     for name, value in whole.items():
         if value is not None:
             raise ValueError(
-                f"{name} is given, but padded graphs are traced whole: pass None"
+                f"{name} is not supported for traced padded graphs: pass None"
             )
     check_points(x.flatten(0, 1), module.in_channels)
     padding = ~mask.unsqueeze(-1)
@@ -91,13 +91,13 @@ def forward_padded(
 def _forward_block(
     module: Any, x: Tensor, mask: Tensor, **conditions: Tensor
 ) -> Tensor:
-    """Compute all rows of a block, padding among them."""
+    """Compute all rows of a padded block, including the padding."""
     blocks = getattr(module, "blocks", None)
     mixers = [module] if blocks is None else [getattr(b, "mixer", None) for b in blocks]
     if not all(hasattr(mixer, "mix_padded") for mixer in mixers):
         raise ValueError(
             f"{type(module).__name__} cannot be traced with a mask: pass the rows "
-            "[N, C] of a single graph, or take FLARE or FLAREConv"
+            "[N, C] of a single graph, or use FLARE or FLAREConv"
         )
     if blocks is None:
         mixed: Tensor = module.mix_padded(x, mask, **conditions)
@@ -111,24 +111,24 @@ def _check(x: Tensor, mask: Any, channels: int, batch_size: int | None) -> None:
     if x.dim() != 3:
         raise ValueError(
             f"batch is a mask, but x has shape {tuple(x.shape)}, expected "
-            f"[B, N, {channels}]; for rows [N, {channels}] pass the graph of each"
+            f"[B, N, {channels}]; for rows [N, {channels}] pass graph indices"
         )
     if mask is None:
         raise ValueError(
             f"x has shape {tuple(x.shape)} but batch is None: pass a mask [B, N] that "
-            "is True where a point is real, as to_dense_batch gives it, or rows "
+            "is True for real points, as to_dense_batch returns it, or rows "
             f"[N, {channels}]"
         )
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        found = f"{mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        kind = f"{mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(
-            f"x has shape {tuple(x.shape)} but batch is a {found}: expected a mask "
-            "[B, N] of torch.bool, or rows [N, C] for graph numbers"
+            f"x has shape {tuple(x.shape)} but batch is a {kind}: expected a mask "
+            "[B, N] of torch.bool, or rows [N, C] with graph indices"
         )
     if mask.shape != x.shape[:2]:
         raise ValueError(
             f"batch is a mask of shape {tuple(mask.shape)}, expected "
-            f"{tuple(x.shape[:2])}, that of the points of x"
+            f"{tuple(x.shape[:2])} as in x"
         )
     if batch_size is not None and batch_size != x.size(0):
         raise ValueError(f"batch_size is {batch_size}, but x holds {x.size(0)} graphs")

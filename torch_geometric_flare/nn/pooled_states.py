@@ -1,4 +1,4 @@
-"""One row of numbers for each graph: what its points left in every block."""
+"""One embedding per graph, pooled from the states of all blocks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,22 +27,22 @@ def pooled_states(
     u: Tensor | None = None,
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
-    """Return the mean of the latents' values in each block, for each graph.
+    """Return the mean latent values of each block for each graph.
 
-    These numbers summarise a geometry as the network sees it, whatever the number of
-    its points: similar shapes have similar rows. They do not depend on the order of the
-    points, on batch-mates, chunks or processes.
+    This vector embeds a geometry with any number of points: similar shapes have similar
+    embeddings. It does not depend on the order of the points, on other graphs of the
+    batch, on chunks or on processes.
 
     Args:
-        model: A network whose blocks encode points to states, such as `FLARE`. Of a
-            `FLAREQuery`, pass its `source`. Computes `model.chunk_size` points at a
-            time.
-        x: Features of the points, as `model` takes them.
+        model: A network whose blocks encode points to states, such as `FLARE`. For a
+            `FLAREQuery`, pass its `source`. `model.chunk_size` points are processed at
+            a time.
+        x: Features of the points, the input of `model`.
         batch: Graph of each point, sorted; `None` for a single graph.
-        batch_size: Number of graphs, where trailing ones may be empty.
-        weight: What each point stands for.
-        u: Conditions of each graph, as `model` takes them.
-        group: Processes that hold the other points of these graphs.
+        batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+        weight: Weight of each point.
+        u: Conditions of each graph, if `model` has any.
+        group: Process group over which the points of these graphs are distributed.
 
     Shapes:
         - `x`: $[N, C]$
@@ -50,11 +50,12 @@ def pooled_states(
         - `u`: $[B, G]$
 
     Returns:
-        $[B, S]$, where $S$ is the sum over the blocks of the width of a state over all
-        heads, such as `num_layers * hidden_channels`.
+        $[B, S]$, where $S$ is the width of a state over all heads, summed over the
+        blocks, such as `num_layers * hidden_channels`.
 
     Raises:
-        ValueError: If the blocks leave no states, or as the forward of `model`.
+        ValueError: If the blocks have no states, or if the forward of `model` would
+            raise it.
 
     Examples:
         >>> model = FLARE(3, 16, 1, num_layers=2, heads=4, num_latents=8)
@@ -90,9 +91,9 @@ def pool_states(model: Any, states: Sequence[Any]) -> Tensor:
 
 
 def why_no_states(model: Any) -> str | None:
-    """Return why a network leaves no states to pool, `None` if it does."""
+    """Return why a network has no states to pool, `None` if it has."""
     if not isinstance(model, Backbone):
-        return "its points do not see each other through blocks: take one such as FLARE"
+        return "its points do not interact through blocks: use a network such as FLARE"
     return model.why_unsupported("chunk_size")
 
 

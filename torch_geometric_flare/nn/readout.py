@@ -1,4 +1,4 @@
-"""One prediction for a whole graph."""
+"""Graph-level prediction."""
 
 from torch import Tensor, nn
 
@@ -10,29 +10,29 @@ from torch_geometric_flare.nn.layout import Batch
 
 
 class LatentReadout(nn.Module):
-    r"""Predict numbers of a whole graph, such as the drag of a car, from its points.
+    r"""Predict graph-level quantities, such as the drag of a car, from points.
 
-    `FLAREConv` gathers the points of each graph into $M$ latents, and an MLP of the
-    latents predicts:
+    `FLAREConv` gathers the points of each graph into $M$ latents, from which an MLP
+    predicts:
 
     $$Z = \mathrm{softmax}_N(QK^\top)V, \qquad
       y = \mathrm{MLP}(\mathrm{LN}(W Z_1), \ldots, \mathrm{LN}(W Z_M))$$
 
-    It pools by attention: the number of points does not matter, only where they lie. As
-    the state merges, it is exact on graphs of any sizes and in chunks, and on parts of
-    a graph that never meet: `decode(encode(a).merge(encode(b)))`.
+    This is attention pooling, so graphs may have any number of points. Because states
+    merge, the result is exact for graphs of unequal sizes, in chunks, and for parts of
+    a graph that are encoded separately: `decode(encode(a).merge(encode(b)))`.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the latents and of the MLP.
-        out_channels: Numbers to predict.
-        heads: Attention heads.
-        num_latents: Latents $M$ of each head.
-        kv_layers: Residual hidden layers of the key and value MLPs.
-        mlp_layers: Residual hidden layers of the MLP.
+        out_channels: Number of quantities to predict.
+        heads: Number of attention heads.
+        num_latents: Number of latents $M$ per head.
+        kv_layers: Number of residual hidden layers of the key and value MLPs.
+        mlp_layers: Number of residual hidden layers of the MLP.
         act: Activation; `"gelu"` is the tanh approximation.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing module.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing module.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -91,7 +91,7 @@ class LatentReadout(nn.Module):
 
     @property
     def chunk_size(self) -> int | None:
-        """Points to compute at a time; `None` for all at once."""
+        """Number of points to process at a time; `None` for all at once."""
         return self.conv.chunk_size
 
     @chunk_size.setter
@@ -111,20 +111,20 @@ class LatentReadout(nn.Module):
         batch_size: int | None = None,
         weight: Tensor | None = None,
     ) -> State:
-        r"""Return the state of each graph; states of parts of a graph merge.
+        r"""Return the state of each graph. States of parts of a graph can be merged.
 
         Args:
             x: Features of the points.
             batch: Graph of each point, sorted; `None` for a single graph.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, as in `FLAREConv`.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, as in `FLAREConv`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
             - `batch`, `weight`: $[N]$
 
         Raises:
-            ValueError: As `FLAREConv.encode`.
+            ValueError: See `FLAREConv.encode`.
         """
         return self.conv.encode(x, batch, batch_size, weight=weight)
 
@@ -132,14 +132,14 @@ class LatentReadout(nn.Module):
         r"""Return the prediction for each graph from its state.
 
         Args:
-            state: From `encode`, perhaps merged.
+            state: State from `encode`, or a merged state.
 
         Returns:
             $[B, C_\text{out}]$
         """
         value: Tensor = next(iter(state))  # [B, H, M, D]
         latents = value.transpose(1, 2).flatten(2)
-        # The state of points in half precision is in single precision.
+        # States have at least float32, even if the points have half precision.
         latents = latents.to(self.conv.out.weight.dtype)
         tokens = self.norm(self.conv.out(latents))
         y: Tensor = self.mlp(tokens.flatten(1))
@@ -157,16 +157,15 @@ class LatentReadout(nn.Module):
         Args:
             x: Features of the points.
             batch: Graph of each point, sorted; `None` for a single graph.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, as in `FLAREConv`.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, as in `FLAREConv`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
             - `batch`, `weight`: $[N]$
 
         Returns:
-            $[B, C_\text{out}]$. A graph without points gets what the MLP makes of
-            latents of zero.
+            $[B, C_\text{out}]$. For a graph without points, all latents are zero.
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is

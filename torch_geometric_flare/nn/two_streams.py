@@ -1,4 +1,4 @@
-"""The two streams of `FLAREQuery`: one makes states, the other reads them."""
+"""The source and query streams of `FLAREQuery`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class StreamSizes:
 
 
 class SourceStream(MixerBackbone):
-    """`FLARE` with the same parameter names, which also returns its states."""
+    """`FLARE` with the same parameter names; also returns its states."""
 
     def __init__(self, in_channels: int, out_channels: int, sizes: StreamSizes) -> None:
         width = sizes.hidden_channels
@@ -83,18 +83,18 @@ class SourceStream(MixerBackbone):
     def run_with_states(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
     ) -> tuple[Tensor, list[State]]:
-        r"""Compute the fields, and the state that each block makes of all points.
+        r"""Compute the fields and the state of all points in each block.
 
         Args:
-            x: Features of the points, in the order of the batch.
+            x: Features of the points, in batch order.
             layout: The graphs.
-            group: Processes that hold the other points of these graphs.
+            group: Process group over which the points of these graphs are distributed.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
 
         Returns:
-            The fields, $[N, C_\text{out}]$, and one state for each block.
+            The fields, $[N, C_\text{out}]$, and one state per block.
         """
         size, states = self.chunk_size, []
         blocks: Any = self.blocks
@@ -114,10 +114,10 @@ class SourceStream(MixerBackbone):
 
 
 class QueryStream(BlockNetwork):
-    """The network of query points, given the states of the source's blocks.
+    """The network of query points, which reads the states of the source stream.
 
-    Its blocks read and never encode, so that it is pointwise as a whole: each chunk of
-    queries passes through all blocks before the next, forward and backward.
+    Its blocks only decode, so the whole network is pointwise: each chunk of queries
+    passes through all blocks before the next chunk, in forward and backward.
     """
 
     def __init__(self, in_channels: int, out_channels: int, sizes: StreamSizes) -> None:
@@ -143,7 +143,7 @@ class QueryStream(BlockNetwork):
         self._reset_lift()
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return the fields at query points, from the values of all blocks."""
+        """Return the fields at query points, given the latent values of all blocks."""
         values = latents[0].unbind(1)
         x = self.lift(x)
         for block, value in zip(self.blocks, values, strict=True):
@@ -154,11 +154,11 @@ class QueryStream(BlockNetwork):
 
 
 class LatentReader(PointMixer):
-    """Scatters the values of given latents to points.
+    """Scatters the values of latents to points.
 
-    Keys and latents are parameters beside those of the source's `FLAREConv`. The lifts
-    of the two streams map different inputs, such as coordinates with normals and
-    coordinates alone, so that one map to keys would have to suit both.
+    Keys and latents are separate parameters from those of the source's `FLAREConv`. The
+    two streams lift different inputs, such as coordinates with normals and coordinates
+    alone, so a shared map to keys would have to fit both.
     """
 
     no_weight_decay = ("latents",)
@@ -196,7 +196,7 @@ class LatentReader(PointMixer):
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Scatter the values of the latents to points."""
         k = self.key_mlp(x).unflatten(-1, (self.heads, -1))
-        k = self.key_norm(k).to(k.dtype)  # under autocast norms give float32
+        k = self.key_norm(k).to(k.dtype)  # norms return float32 under autocast
         q = self.latent_norm(self.latents).to(k.dtype)
         y = ragged_flare_decode(q, k, latents[0].to(k.dtype), layout, scale=self.scale)
         out: Tensor = self.out(y.flatten(-2))

@@ -1,4 +1,4 @@
-"""The network inside modules that pass every argument on."""
+"""Access to the network inside wrapper modules."""
 
 import inspect
 
@@ -8,14 +8,14 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the network inside wrappers, whose forward names what it takes.
+    """Return the network inside wrappers.
 
-    A wrapper is a module with one child and `forward(*args, **kwargs)`, as of
-    `torch.compile`, `torch.optim.swa_utils.AveragedModel`, `DistributedDataParallel`,
-    `checkpoint_wrapper`, or a model of peft.
+    A wrapper is a module with one child and `forward(*args, **kwargs)`, such as the
+    result of `torch.compile`, `torch.optim.swa_utils.AveragedModel`,
+    `DistributedDataParallel`, `checkpoint_wrapper`, or peft.
 
     Args:
-        model: The network, in any number of wrappers.
+        model: The network in any number of wrappers.
     """
     while _takes_anything(model):
         children = list(model.children())
@@ -26,7 +26,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
-    """Return the parameters that the forward of the network inside wrappers names."""
+    """Return the named parameters of the forward of the network inside wrappers."""
     return {
         name: parameter
         for name, parameter in _signature(unwrap(model)).items()

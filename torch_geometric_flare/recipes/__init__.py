@@ -1,4 +1,4 @@
-"""Hyperparameters of trainings, each with the class of its model."""
+"""Training hyperparameters, each with a model class."""
 
 from torch_geometric_flare.recipes.changes import change_recipe
 from torch_geometric_flare.recipes.flare import (

@@ -1,4 +1,4 @@
-"""Other values of a recipe's fields or of its model's arguments."""
+"""Changes to a recipe's fields and to its model's arguments."""
 
 import json
 from collections.abc import Mapping
@@ -8,32 +8,32 @@ from typing import Any
 
 from torch_geometric_flare.recipes.recipe import Recipe, Value
 
-# The budget of a run, which has options of its own, and what is no plain value.
+# The budget of a run, which has separate options, and fields without plain values.
 _FIXED = ("model_class", "model", "epochs", "max_steps")
-# What the data decide.
+# Arguments determined by the data.
 _CHANNELS = ("in_channels", "out_channels")
 
 
 def recipe_options(recipe: Recipe) -> list[str]:
-    """Return the names that `change_recipe` takes.
+    """Return the names that `change_recipe` supports.
 
     Args:
         recipe: A recipe of the model.
     """
     arguments = set(signature(recipe.model_class).parameters)
-    return sorted((_own_fields() | arguments) - {*_FIXED, *_CHANNELS})
+    return sorted((_recipe_fields() | arguments) - {*_FIXED, *_CHANNELS})
 
 
 def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return a recipe with other values.
+    """Return a recipe with changed values.
 
     Args:
         recipe: The recipe.
-        changes: Values by name, of fields of the recipe, such as `learning_rate`, or of
-            arguments of its model, such as `num_latents`.
+        changes: Values by name, for fields of the recipe, such as `learning_rate`, or
+            for arguments of its model, such as `num_latents`.
 
     Raises:
-        ValueError: If there is no such option, or its value is wrong.
+        ValueError: If an option does not exist or its value is invalid.
 
     Examples:
         >>> recipe = Recipe(model_class=FLARE, model={"hidden_channels": 32})
@@ -48,22 +48,24 @@ def change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
                 f"{recipe.model_class.__name__} has no option {name!r}; it has: "
                 f"{', '.join(options)}"
             )
-    own = {name: value for name, value in changes.items() if name in _own_fields()}
-    model = {name: value for name, value in changes.items() if name not in own}
+    training = {
+        name: value for name, value in changes.items() if name in _recipe_fields()
+    }
+    model = {name: value for name, value in changes.items() if name not in training}
     try:
-        return replace(recipe, model={**recipe.model, **model}, **own)
+        return replace(recipe, model={**recipe.model, **model}, **training)
     except TypeError as error:
         raise ValueError(str(error)) from error
 
 
 def read_changes(text: str) -> dict[str, Value]:
-    """Read `NAME=VALUE,NAME=VALUE`.
+    """Parse `NAME=VALUE,NAME=VALUE`.
 
     Args:
-        text: What a command line holds.
+        text: Text from the command line.
 
     Raises:
-        ValueError: If it is not of this form.
+        ValueError: If it does not have this form.
 
     Examples:
         >>> read_changes("num_latents=16,scale=0.5,shared_latents=true,act=relu")
@@ -73,16 +75,16 @@ def read_changes(text: str) -> dict[str, Value]:
     for part in text.split(","):
         name, _, value = part.partition("=")
         if not name or not value:
-            raise ValueError(f"{part!r} is not of the form NAME=VALUE")
+            raise ValueError(f"{part!r} does not have the form NAME=VALUE")
         changes[name] = read_value(value)
     return changes
 
 
 def read_value(text: str) -> Value:
-    """Return the number or the truth value that a text stands for, else the text.
+    """Parse a number or a boolean, or return the text unchanged.
 
     Args:
-        text: Such as `16`, `1e-3`, `true` or `muon`.
+        text: Text such as `16`, `1e-3`, `true` or `muon`.
     """
     try:
         value = json.loads(text.lower())
@@ -91,5 +93,5 @@ def read_value(text: str) -> Value:
     return value if isinstance(value, int | float) else text
 
 
-def _own_fields() -> set[str]:
+def _recipe_fields() -> set[str]:
     return {field.name for field in fields(Recipe)}

@@ -1,9 +1,9 @@
-"""Hyperparameters of the FLARE paper's trainings, and of a quick one.
+"""Hyperparameters of the FLARE paper's trainings, and quick variants.
 
-Each is a base plus what one data set changes, so that a new one is written as
+Each is a base recipe with changes for one data set. Define a new one with
 `dataclasses.replace(FLARE_PAPER, epochs=100)`.
 
-Source of all but the quick recipe: Puri et al., FLARE: Fast Low-rank Attention Routing
+Source of all but the quick recipes: Puri et al., FLARE: Fast Low-rank Attention Routing
 Engine, [arXiv:2508.12594](https://arxiv.org/abs/2508.12594).
 """
 
@@ -23,7 +23,7 @@ FLARE_PAPER = Recipe(
         "init": "paper",
     },
 )
-"""What all trainings of the FLARE paper share; 2-D sets take two samples per step."""
+"""Common settings of the FLARE paper; on 2D data sets with two samples per step."""
 
 
 def _flare(heads: int, num_latents: int) -> dict[str, Value]:
@@ -36,7 +36,7 @@ FLARE_ELASTICITY = replace(FLARE_PAPER, model=_flare(heads=8, num_latents=64))
 FLARE_DARCY = replace(
     FLARE_PAPER, derivative_weight=0.1, model=_flare(heads=16, num_latents=256)
 )
-"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
+"""Darcy flow on a grid of 85 × 85; the loss includes the field's derivatives."""
 
 FLARE_AIRFOIL = replace(FLARE_PAPER, model=_flare(heads=8, num_latents=256))
 """Airfoil: Mach number on a C-grid of 221 × 51."""
@@ -72,7 +72,7 @@ _QUICK: dict[str, int | float | str | bool] = {
 
 
 def _quick(paper: Recipe, **changes: Any) -> Recipe:
-    """Return a short training: scaled start, Muon, half the blocks, shallow MLPs."""
+    """Return a short training: scaled init, Muon, half the blocks, shallow MLPs."""
     return replace(
         paper,
         model=_QUICK,
@@ -86,46 +86,47 @@ def _quick(paper: Recipe, **changes: Any) -> Recipe:
 FLARE_DRIVAERML_QUICK = _quick(
     FLARE_DRIVAERML, epochs=20, num_points=1000, coordinates="box"
 )
-"""A recipe of ours that shows a car learned on a CPU within minutes.
+"""An unpublished recipe that learns cars on a CPU within minutes.
 
-Half the blocks, shallower MLPs and a quarter of the latents, Muon, twice the learning
-rate and 1,000 random points per step; with 100 cars it takes 2,000 steps. Twice the
-epochs lower the error by a quarter. Its errors are not published figures. The other
-quick recipes follow it.
+It has half the blocks, shallower MLPs, a quarter of the latents, Muon, twice the
+learning rate and 1,000 random points per step. With 100 cars, it takes 2,000 steps.
+Twice the epochs reduce the error by a quarter. Its errors are not published results.
+The other quick recipes follow it.
 """
 
 FLARE_ELASTICITY_QUICK = _quick(
     FLARE_ELASTICITY, epochs=6, batch_size=1, coordinates="box", fourier_octaves=4
 )
-"""A quick recipe of ours for elasticity: 6,000 steps with 1,000 blocks."""
+"""An unpublished quick recipe for elasticity: 6,000 steps with 1,000 blocks."""
 
 FLARE_DARCY_QUICK = _quick(FLARE_DARCY, epochs=5, coordinates="box", fourier_octaves=4)
-"""A quick recipe of ours for Darcy flow on 43 × 43: 2,500 steps with 1,000 flows."""
+"""An unpublished quick recipe for Darcy flow on 43 × 43: 2,500 steps, 1,000 flows."""
 
 FLARE_AIRFOIL_QUICK = _quick(FLARE_AIRFOIL, epochs=66, batch_size=1)
-"""A quick recipe of ours for the airfoil, on the whole grid: 3,960 steps with 60.
+"""An unpublished quick recipe for airfoils on the full grid: 3,960 steps with 60.
 
-Random points hide the shape: what they add to a mean over the points of a wall is as
-large as what a new shape does.
+Random points would hide the shape: they change a mean over the points of a wall as much
+as a new shape does.
 """
 
 FLARE_PIPE_QUICK = _quick(
     FLARE_PIPE, epochs=20, batch_size=1, num_points=1000, coordinates="box"
 )
-"""A quick recipe of ours for the pipe, on 1,000 random points per step: 8,000 steps.
+"""An unpublished quick recipe for the pipe, 8,000 steps with 1,000 random points.
 
-Fourier features made it worse: 0.020 instead of 0.014.
+Fourier features increased the error from 0.014 to 0.020.
 """
 
 FLARE_LPBF_QUICK = _quick(FLARE_LPBF, epochs=24, num_points=1000)
-"""A quick recipe of ours for printed parts, on 1,000 points per step: 14,400 steps."""
+"""An unpublished quick recipe for printed parts, 14,400 steps with 1,000 points."""
 
 FLARE_LINEAR_KV = replace(
     FLARE_PAPER,
     model={**FLARE_PAPER.model, "hidden_channels": 128, "kv_layers": -1},
 )
-"""The FLARE that the FLARE++ paper compares with, on 2-D sets.
+"""The FLARE baseline of the FLARE++ paper on 2D data sets.
 
 Keys and values are one residual linear map each, and the hidden width is 128
-([arXiv:2608.11519](https://arxiv.org/abs/2608.11519)); all else is as in `FLARE_PAPER`.
+([arXiv:2608.11519](https://arxiv.org/abs/2608.11519)). All other settings are those of
+`FLARE_PAPER`.
 """

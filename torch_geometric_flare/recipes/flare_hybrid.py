@@ -1,9 +1,10 @@
-"""Hyperparameters of `FLAREHybrid`, all of them ours.
+"""Hyperparameters of `FLAREHybrid`, all unpublished.
 
-Training follows the FLARE paper on the same set,
+Training follows the FLARE paper on the same data set,
 [arXiv:2508.12594](https://arxiv.org/abs/2508.12594). The radius is about twice the
-distance of neighbours on the set's usual mesh; another resolution keeps it. Quick
-recipes take whole meshes: among few random points hardly any lie within the radius.
+distance of neighbors on the usual mesh of the data set and does not change with the
+resolution. Quick recipes use whole meshes, because few random points would be within
+the radius.
 """
 
 from dataclasses import replace
@@ -48,7 +49,7 @@ FLARE_HYBRID_ELASTICITY = replace(
     model=_hybrid(pos_channels=2, radius=0.07, num_latents=64),
     derivative_weight=0.0,
 )
-"""Elasticity: about twice the distance of neighbours among 972 points."""
+"""Elasticity: about twice the distance of neighbors among 972 points."""
 
 FLARE_HYBRID_AIRFOIL = replace(
     FLARE_HYBRID_ELASTICITY,
@@ -57,9 +58,9 @@ FLARE_HYBRID_AIRFOIL = replace(
 """Airfoil: the radius is a tenth of the chord.
 
 Distances on the C-grid of 221 × 51 range from a hundredth of the chord to five chords,
-and no length suits all. This one takes several cells near the wall, where shocks are.
-In the far field, where the flow is smooth, points are alone within it: there the global
-mixer does all.
+and no radius fits all. This one includes several cells near the wall, where shocks
+occur. In the far field, where the flow is smooth, points have no neighbors within it,
+and only the global mixer acts.
 """
 
 FLARE_HYBRID_PIPE = replace(
@@ -68,8 +69,8 @@ FLARE_HYBRID_PIPE = replace(
 )
 """Pipe flow on a grid of 129 × 129: the radius is six cells across the pipe.
 
-Cells are ten times as long as wide, and the flow varies across. Two cells along the
-pipe would have 130 points within the radius, in place of 13.
+Cells are ten times as long as wide, and the flow varies across the pipe. A radius of
+two cells along the pipe would include 130 points instead of 13.
 """
 
 FLARE_HYBRID_DRIVAERML = replace(
@@ -78,7 +79,7 @@ FLARE_HYBRID_DRIVAERML = replace(
     weight_decay=1e-4,
     model=_hybrid(pos_channels=3, radius=0.05, num_latents=256),
 )
-"""DrivAerML: 5 cm, twice the distance of neighbours among 40,000 points of a car."""
+"""DrivAerML: 5 cm, twice the distance of neighbors among 40,000 points of a car."""
 
 FLARE_HYBRID_LPBF = replace(
     FLARE_HYBRID_DRIVAERML,
@@ -107,7 +108,7 @@ FLARE_HYBRID_PIPE_QUICK = _quick(FLARE_PIPE_QUICK, radius=0.05)
 """A quick recipe for the pipe."""
 
 FLARE_HYBRID_DRIVAERML_QUICK = _quick(FLARE_DRIVAERML_QUICK, 0.1, pos_channels=3)
-"""A quick recipe for cars of 10,000 points, twice as far apart: 10 cm."""
+"""A quick recipe for cars of 10,000 points, which are twice as far apart: 10 cm."""
 
 FLARE_HYBRID_LPBF_QUICK = _quick(FLARE_LPBF_QUICK, 2.0, pos_channels=3)
 """A quick recipe for printed parts."""

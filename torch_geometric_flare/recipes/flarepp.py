@@ -1,7 +1,7 @@
 """Hyperparameters of the FLARE++ paper's trainings.
 
-Source: [arXiv:2608.11519](https://arxiv.org/abs/2608.11519). What it does not change is
-as in the FLARE paper, [arXiv:2508.12594](https://arxiv.org/abs/2508.12594).
+Source: [arXiv:2608.11519](https://arxiv.org/abs/2608.11519). All other settings are
+those of the FLARE paper, [arXiv:2508.12594](https://arxiv.org/abs/2508.12594).
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ FLAREPP_PAPER = Recipe(
         "init": "paper",
     },
 )
-"""What all trainings of the FLARE++ paper share; 2-D sets take two samples per step."""
+"""Common settings of the FLARE++ paper; on 2D data sets with two samples per step."""
 
 FLAREPP_ELASTICITY = FLAREPP_PAPER
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
@@ -29,7 +29,7 @@ FLAREPP_DARCY = replace(
     derivative_weight=0.1,
     model={**FLAREPP_PAPER.model, "num_latents": 128},
 )
-"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
+"""Darcy flow on a grid of 85 × 85; the loss includes the field's derivatives."""
 
 FLAREPP_AIRFOIL = FLAREPP_PAPER
 """Airfoil: Mach number on a C-grid of 221 × 51."""

@@ -1,10 +1,10 @@
 """Hyperparameters of GNOT in the FLARE paper's comparison.
 
-Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is that of
-[arXiv:2302.14376](https://arxiv.org/abs/2302.14376). On structured sets the comparison
-embeds distances to a reference grid in place of the inputs, which then reach the gates
-alone. The recipes `..._WITH_INPUTS` embed the inputs too: they are not part of the
-comparison, so published figures of GNOT are not theirs.
+Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is from
+[arXiv:2302.14376](https://arxiv.org/abs/2302.14376). On structured data sets, the
+comparison embeds distances to a reference grid instead of the inputs, which then reach
+only the gates. The recipes `..._WITH_INPUTS` also embed the inputs. They are not part
+of the comparison, so published results of GNOT do not apply to them.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ GNOT_PAPER = Recipe(
     gradient_clip=0.1,
     pct_start=0.3,
 )
-"""What all trainings of GNOT in the comparison share."""
+"""Common settings of all trainings of GNOT in the comparison."""
 
 
 def _on_grid(rows: int, columns: int, embed_inputs: bool = False) -> Recipe:
@@ -40,7 +40,7 @@ GNOT_ELASTICITY = replace(GNOT_PAPER, batch_size=2)
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
 
 GNOT_DARCY = replace(_on_grid(85, 85), derivative_weight=0.1)
-"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
+"""Darcy flow on a grid of 85 × 85; the loss includes the field's derivatives."""
 
 GNOT_AIRFOIL = _on_grid(221, 51)
 """Airfoil: Mach number on a C-grid of 221 × 51."""
@@ -51,13 +51,13 @@ GNOT_PIPE = _on_grid(129, 129)
 GNOT_DARCY_WITH_INPUTS = replace(
     _on_grid(85, 85, embed_inputs=True), derivative_weight=0.1
 )
-"""As `GNOT_DARCY`, but the embeddings see the inputs too; no published figures."""
+"""`GNOT_DARCY` with the inputs in the embeddings; no published results."""
 
 GNOT_AIRFOIL_WITH_INPUTS = _on_grid(221, 51, embed_inputs=True)
-"""As `GNOT_AIRFOIL`, but the embeddings see the inputs too; no published figures."""
+"""`GNOT_AIRFOIL` with the inputs in the embeddings; no published results."""
 
 GNOT_PIPE_WITH_INPUTS = _on_grid(129, 129, embed_inputs=True)
-"""As `GNOT_PIPE`, but the embeddings see the inputs too; no published figures."""
+"""`GNOT_PIPE` with the inputs in the embeddings; no published results."""
 
 GNOT_DRIVAERML = replace(GNOT_PAPER, batch_size=1, weight_decay=1e-4)
 """DrivAerML: kinematic pressure at 40,000 points of a car's surface."""

@@ -1,6 +1,6 @@
 """Hyperparameters of the Latent Neural Operator in the FLARE paper's comparison.
 
-Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is that of
+Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is from
 [arXiv:2406.03923](https://arxiv.org/abs/2406.03923).
 """
 
@@ -24,7 +24,7 @@ LNO_PAPER = Recipe(
     pct_start=0.2,
     div_factor=1e4,
 )
-"""What all trainings of LNO in the comparison share."""
+"""Common settings of all trainings of LNO in the comparison."""
 
 LNO_ELASTICITY = replace(
     LNO_PAPER, model={**LNO_PAPER.model, "hidden_channels": 192, "mlp_layers": 3}
@@ -32,7 +32,7 @@ LNO_ELASTICITY = replace(
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
 
 LNO_DARCY = replace(LNO_PAPER, derivative_weight=0.1)
-"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
+"""Darcy flow on a grid of 85 × 85; the loss includes the field's derivatives."""
 
 LNO_AIRFOIL = replace(LNO_PAPER, model={**LNO_PAPER.model, "num_layers": 8})
 """Airfoil: Mach number on a C-grid of 221 × 51."""

@@ -1,9 +1,10 @@
 """Hyperparameters of MeshGraphNets.
 
-The model is that of Pfaff et al., Learning Mesh-Based Simulation with Graph Networks,
+The model is from Pfaff et al., Learning Mesh-Based Simulation with Graph Networks,
 [arXiv:2010.03409](https://arxiv.org/abs/2010.03409), appendix: 15 message-passing
-steps, width 128, two hidden layers with ReLU. That paper trains on time steps, so how
-to train on steady fields is ours: as the FLARE paper trains FLARE on the same set.
+steps, width 128, two hidden layers with ReLU. That paper trains on time steps. The
+training on steady fields is not from that paper but follows the FLARE paper on the same
+data set.
 """
 
 from dataclasses import replace
@@ -49,40 +50,40 @@ MESH_GRAPH_NET_DARCY = replace(
     weight_decay=1e-5,
     derivative_weight=0.1,
 )
-"""Darcy flow: neighbours on a grid of 85 × 85 on the unit square."""
+"""Darcy flow: neighbors on a grid of 85 × 85 on the unit square."""
 
 MESH_GRAPH_NET_ELASTICITY = replace(
     MESH_GRAPH_NET_DARCY,
     model=_mesh_graph_net(edge_channels=3, length_scale=0.03),
     derivative_weight=0.0,
 )
-"""Elasticity: nearest neighbours among 972 points of a unit square with a hole."""
+"""Elasticity: nearest neighbors among 972 points of a unit square with a hole."""
 
 MESH_GRAPH_NET_AIRFOIL = replace(
     MESH_GRAPH_NET_ELASTICITY,
     model=_mesh_graph_net(edge_channels=3, length_scale=0.1),
 )
-"""Airfoil: neighbours on a C-grid of 221 × 51.
+"""Airfoil: neighbors on a C-grid of 221 × 51.
 
-Edges are a hundredth of the chord to five chords long. The scale of a tenth is about
-the median of those along the wall.
+Edge lengths range from a hundredth of the chord to five chords. The scale of a tenth is
+about the median along the wall.
 """
 
 MESH_GRAPH_NET_PIPE = replace(
     MESH_GRAPH_NET_ELASTICITY,
     model=_mesh_graph_net(edge_channels=3, length_scale=0.05),
 )
-"""Pipe flow: neighbours on a grid of 129 × 129, 0.08 along the pipe, 0.008 across."""
+"""Pipe flow: neighbors on a grid of 129 × 129, 0.08 along the pipe, 0.008 across."""
 
 MESH_GRAPH_NET_DRIVAERML = replace(
     MESH_GRAPH_NET_LPBF,
     model=_mesh_graph_net(edge_channels=4, length_scale=0.025),
     epochs=500,
 )
-"""DrivAerML: nearest neighbours among 40,000 points of a car, lengths in metres."""
+"""DrivAerML: nearest neighbors among 40,000 points of a car, lengths in meters."""
 
 
-# Whole meshes: random points of one are not a mesh.
+# Use whole meshes, because random points of a mesh are not a mesh.
 def _quick(recipe: Recipe, flare: Recipe) -> Recipe:
     small = {"hidden_channels": 32, "num_layers": 6, "mlp_layers": 1}
     model = {**recipe.model, **small}
@@ -90,21 +91,21 @@ def _quick(recipe: Recipe, flare: Recipe) -> Recipe:
 
 
 MESH_GRAPH_NET_LPBF_QUICK = _quick(MESH_GRAPH_NET_LPBF, FLARE_LPBF_QUICK)
-"""A quick recipe of ours for printed parts, on whole meshes."""
+"""An unpublished quick recipe for printed parts, on whole meshes."""
 
 MESH_GRAPH_NET_DARCY_QUICK = _quick(MESH_GRAPH_NET_DARCY, FLARE_DARCY_QUICK)
-"""A quick recipe of ours for Darcy flow on a coarse grid."""
+"""An unpublished quick recipe for Darcy flow on a coarse grid."""
 
 MESH_GRAPH_NET_ELASTICITY_QUICK = _quick(
     MESH_GRAPH_NET_ELASTICITY, FLARE_ELASTICITY_QUICK
 )
-"""A quick recipe of ours for elasticity."""
+"""An unpublished quick recipe for elasticity."""
 
 MESH_GRAPH_NET_AIRFOIL_QUICK = _quick(MESH_GRAPH_NET_AIRFOIL, FLARE_AIRFOIL_QUICK)
-"""A quick recipe of ours for the airfoil, on whole grids."""
+"""An unpublished quick recipe for the airfoil, on whole grids."""
 
 MESH_GRAPH_NET_PIPE_QUICK = _quick(MESH_GRAPH_NET_PIPE, FLARE_PIPE_QUICK)
-"""A quick recipe of ours for the pipe, on whole grids."""
+"""An unpublished quick recipe for the pipe, on whole grids."""
 
 MESH_GRAPH_NET_DRIVAERML_QUICK = _quick(
     replace(
@@ -113,4 +114,4 @@ MESH_GRAPH_NET_DRIVAERML_QUICK = _quick(
     ),
     FLARE_DRIVAERML_QUICK,
 )
-"""A quick recipe of ours for cars, on all of 10,000 points."""
+"""An unpublished quick recipe for cars, on all of 10,000 points."""

@@ -1,7 +1,8 @@
 """Hyperparameters of PerceiverIO in the FLARE paper's comparison.
 
-Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is that of
-[arXiv:2107.14795](https://arxiv.org/abs/2107.14795) in FLARE's shell.
+Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is
+PerceiverIO, [arXiv:2107.14795](https://arxiv.org/abs/2107.14795), with FLARE's input
+and output MLPs.
 """
 
 from dataclasses import replace
@@ -20,13 +21,13 @@ PERCEIVER_IO_PAPER = Recipe(
         "init": "paper",
     },
 )
-"""What all trainings of PerceiverIO in the comparison share."""
+"""Common settings of all trainings of PerceiverIO in the comparison."""
 
 PERCEIVER_IO_ELASTICITY = PERCEIVER_IO_PAPER
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
 
 PERCEIVER_IO_DARCY = replace(PERCEIVER_IO_PAPER, derivative_weight=0.1)
-"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
+"""Darcy flow on a grid of 85 × 85; the loss includes the field's derivatives."""
 
 PERCEIVER_IO_AIRFOIL = PERCEIVER_IO_PAPER
 """Airfoil: Mach number on a C-grid of 221 × 51."""

@@ -14,67 +14,68 @@ from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.nn import models
 
 Value = int | float | str | bool | tuple[int, ...]
-"""An argument of a model; a tuple may be given as the list that JSON makes of it."""
+"""An argument of a model; a tuple may be given as a list, for example from JSON."""
 
 INFER = "infer"
-"""As the `grid` or the `num_points` in a recipe's model: that of the samples."""
+"""A placeholder for `grid` or `num_points` in a recipe's model, from the samples."""
 
 OPTIMIZERS = ("adamw", "muon")
 COORDINATES = ("given", "box", "statistics")
 
-# Peak learning rate of Muon over that of AdamW, unless a recipe has its own.
+# Default ratio of the peak learning rates of Muon and AdamW.
 _MUON_OVER_ADAMW = 10.0
 
-# What `Recipe.build` adds, as a data set decides it.
+# Arguments that `Recipe.build` adds, determined by the data set.
 _CHANNELS = ("in_channels", "out_channels")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    r"""A class of models, its arguments, and how to train it.
+    r"""A model class, its arguments, and its training hyperparameters.
 
     Training follows a one-cycle schedule.
 
     Args:
-        model_class: Class of the model, or the name of one in
+        model_class: Class of the model, or the name of a class in
             `torch_geometric_flare.nn.models`.
         model: Keyword arguments of the class, without `in_channels` and `out_channels`.
-        coordinates: How a run encodes the coordinates that start `x`: `"given"` as the
-            data set does, `"box"` to [-1, 1] by the box of the training samples, or
-            `"statistics"` by their mean and deviation.
-        fourier_octaves: Octaves of sines and cosines of the encoded coordinates that
-            the network sees beside them, see `transforms.fourier_features`; 0 for none.
-        epochs: Passes over the training split.
-        max_steps: Steps after which the training ends, its schedule too, even within
-            an epoch; `None` for all steps of the epochs.
-        batch_size: Samples in a step.
-        num_points: Random points taken of each sample in each epoch, by the transform
+        coordinates: Encoding of the coordinates, the first columns of `x`: `"given"` by
+            the data set, `"box"` to [-1, 1] by the bounding box of the training
+            samples, or `"statistics"` by their mean and deviation.
+        fourier_octaves: Number of octaves of sines and cosines of the encoded
+            coordinates that are appended to the input, see
+            `transforms.fourier_features`; 0 for none.
+        epochs: Number of passes over the training split.
+        max_steps: Number of steps after which the training and its schedule end, even
+            within an epoch; `None` for all steps of the epochs.
+        batch_size: Number of samples per step.
+        num_points: Number of random points of each sample in each epoch, drawn by
             `FixedPoints(num_points, replace=False)`; `None` for all.
-        optimizer: `"adamw"`; or `"muon"`, which is Muon for the matrices inside the
+        optimizer: `"adamw"`; or `"muon"`, which uses Muon for the matrices inside the
             network's blocks and AdamW for all other parameters, see
             `training.MuonAdamW`.
         learning_rate: Peak learning rate of AdamW.
         matrix_learning_rate: Peak learning rate of Muon; `None` for ten times
-            `learning_rate`. It is the spectral norm of a step, so that one value serves
-            all widths.
+            `learning_rate`. It is the spectral norm of a step, so the same value works
+            for all widths.
         betas: Decay rates of Adam's two averages.
-        cycle_momentum: Let the schedule move the first of `betas` from 0.95 down to
-            0.85 and back, as `OneCycleLR` does unless told otherwise.
-        weight_decay: Decoupled weight decay of the parameters that
+        cycle_momentum: Whether the schedule cycles the first of `betas` from 0.95 to
+            0.85 and back, as `OneCycleLR` does by default.
+        weight_decay: Decoupled weight decay of all parameters that
             `training.parameter_groups` does not exempt.
-        gradient_clip: Largest norm of the gradient.
-        pct_start: Share of the steps in which the learning rate rises.
-        div_factor: Peak over initial learning rate.
-        final_div_factor: Initial over final learning rate.
-        derivative_weight: Weight in the loss of the relative errors of both first
-            derivatives (`metrics.relative_l2_of_derivatives`), for samples on a `grid`;
+        gradient_clip: Maximum norm of the gradient.
+        pct_start: Fraction of the steps in which the learning rate increases.
+        div_factor: Ratio of peak to initial learning rate.
+        final_div_factor: Ratio of initial to final learning rate.
+        derivative_weight: Weight of the relative errors of both first derivatives
+            (`metrics.relative_l2_of_derivatives`) in the loss, for samples on a `grid`;
             0 for none.
-        ema_decay: Decay of the exponential average of the weights; 0 for none. Short
-            trainings lower it, see `training.scaled_ema_decay`.
+        ema_decay: Decay of the exponential moving average of the weights; 0 for none.
+            It is reduced for short trainings, see `training.scaled_ema_decay`.
 
     Raises:
-        ValueError: If a number is out of its range, `model_class` is not a class of
-            models or does not take an argument in `model`.
+        ValueError: If a number is out of range, `model_class` is not a model class or
+            does not accept an argument in `model`.
 
     Examples:
         >>> recipe = Recipe(model_class=FLARE, model={"hidden_channels": 32})
@@ -148,30 +149,28 @@ class Recipe:
             )
         if not self.weight_decay >= 0:
             raise ValueError(
-                f"weight_decay must not be negative, got {self.weight_decay}"
+                f"weight_decay must be nonnegative, got {self.weight_decay}"
             )
         if not self.derivative_weight >= 0:
             raise ValueError(
-                f"derivative_weight must not be negative, got {self.derivative_weight}"
+                f"derivative_weight must be nonnegative, got {self.derivative_weight}"
             )
         if self.derivative_weight and self.num_points is not None:
             raise ValueError(
-                f"derivative_weight is {self.derivative_weight}, which needs whole "
+                f"derivative_weight is {self.derivative_weight}, which needs full "
                 f"grids, but num_points is {self.num_points}: set it to None"
             )
         if not 0 < self.pct_start < 1:
-            raise ValueError(
-                f"pct_start must lie between 0 and 1, got {self.pct_start}"
-            )
+            raise ValueError(f"pct_start must be between 0 and 1, got {self.pct_start}")
         for name, value in (
             ("ema_decay", self.ema_decay),
             ("betas[0]", self.betas[0]),
             ("betas[1]", self.betas[1]),
         ):
             if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
         object.__setattr__(self, "model_class", _find_class(self.model_class))
-        # JSON knows no tuples.
+        # JSON has no tuples.
         object.__setattr__(self, "betas", tuple(self.betas))
         arguments = {name: _as_tuple(value) for name, value in self.model.items()}
         object.__setattr__(self, "model", MappingProxyType(arguments))
@@ -180,8 +179,8 @@ class Recipe:
     @property
     def peak_matrix_learning_rate(self) -> float:
         """Peak learning rate of Muon."""
-        own = self.matrix_learning_rate
-        return _MUON_OVER_ADAMW * self.learning_rate if own is None else own
+        rate = self.matrix_learning_rate
+        return _MUON_OVER_ADAMW * self.learning_rate if rate is None else rate
 
     def build(
         self,
@@ -190,22 +189,23 @@ class Recipe:
         num_coordinates: int | None = None,
         condition_channels: int = 0,
     ) -> nn.Module:
-        """Build the model, with new parameters.
+        """Build the model with new parameters.
 
         Args:
-            in_channels: Channels of the input `x`. The model takes those of
-                `fourier_octaves` beside them.
-            out_channels: Channels of all predicted fields together.
-            num_coordinates: How many channels of `x` are coordinates; by default all.
-            condition_channels: Channels of the conditions `u` of each sample.
+            in_channels: Number of channels of the input `x`. Those of `fourier_octaves`
+                are added for the model.
+            out_channels: Total number of channels of all predicted fields.
+            num_coordinates: Number of channels of `x` that are coordinates. Default:
+                all.
+            condition_channels: Number of channels of the conditions `u` of each sample.
 
         Returns:
             A module of `model_class`.
 
         Raises:
-            ValueError: If the class takes no `in_channels`, `out_channels` or, where
-                there are conditions, `condition_channels`, needs an argument that
-                `model` lacks, or refuses a value.
+            ValueError: If the class has no argument `in_channels`, `out_channels` or,
+                for conditions, `condition_channels`, needs an argument that `model`
+                lacks, or rejects a value.
         """
         coordinates = in_channels if num_coordinates is None else num_coordinates
         in_channels += 2 * self.fourier_octaves * coordinates
@@ -216,8 +216,8 @@ class Recipe:
             if "condition_channels" not in signature.parameters:
                 raise ValueError(
                     f"condition_channels is {condition_channels}, but "
-                    f"{self.model_class.__name__} takes no conditions: make them "
-                    "features, the same at all points of a sample"
+                    f"{self.model_class.__name__} does not support conditions: pass "
+                    "them as features, constant over the points of a sample"
                 )
             arguments = {"condition_channels": condition_channels, **arguments}
         try:
@@ -229,20 +229,20 @@ class Recipe:
         return self.model_class(**arguments)
 
     def build_for(self, dataset: Sequence[Data]) -> nn.Module:
-        """Build the model for the samples of a data set, with new parameters.
+        """Build the model for the samples of a data set with new parameters.
 
         Args:
-            dataset: Samples with their fields `y`, and with `x` or else `pos` as the
-                input. Its attribute `features`, if it has one as `datasets.MeshFolder`
-                has, says which columns of `x` follow the coordinates; otherwise they
-                follow those of `pos`. Its attribute `conditions`, likewise, says what
-                `u` holds.
+            dataset: Samples with the fields `y`, and with `x` or else `pos` as the
+                input. If it has an attribute `features`, like `datasets.MeshFolder`,
+                this describes the columns of `x` after the coordinates; otherwise, the
+                number of coordinates is that of `pos`. If it has an attribute
+                `conditions`, this describes `u`.
 
         Returns:
             A module of `model_class`.
 
         Raises:
-            ValueError: If there is no sample, it has no input or no fields, or as by
+            ValueError: If there is no sample, or it has no input or no fields; see also
                 `build`.
         """
         if len(dataset) == 0:
@@ -269,14 +269,14 @@ class Recipe:
         return recipe.build(width, targets, coordinates, conditions)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as plain values, the class by its name.
+        """Return all fields as plain values, with the name of the class.
 
         For a class of `torch_geometric_flare.nn.models`, `Recipe(**recipe.to_dict())`
-        is an equal recipe, also after a way through JSON.
+        equals the recipe, also after a round trip through JSON.
         """
         return self.__getstate__() | {"model_class": self.model_class.__name__}
 
-    # A read-only view of a dictionary can neither be copied nor pickled.
+    # Mapping proxies can be neither copied nor pickled.
     def __getstate__(self) -> dict[str, Any]:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return values | {"model": dict(self.model)}
@@ -289,14 +289,14 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _find_class(given: object) -> type[nn.Module]:
-    """Return a class as it is, and one of `nn.models` for its name."""
-    known = isinstance(given, str) and given in models.__all__
-    found = getattr(models, str(given)) if known else given
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        return found
+def _find_class(value: object) -> type[nn.Module]:
+    """Return a class unchanged, or look up a name in `nn.models`."""
+    is_name = isinstance(value, str) and value in models.__all__
+    model_class = getattr(models, str(value)) if is_name else value
+    if isinstance(model_class, type) and issubclass(model_class, nn.Module):
+        return model_class
     raise ValueError(
-        f"model_class is {given!r}, expected a subclass of torch.nn.Module or one of "
+        f"model_class is {value!r}, expected a subclass of torch.nn.Module or one of "
         f"the names {', '.join(models.__all__)}"
     )
 
@@ -308,20 +308,22 @@ def _check_arguments(
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in arguments:
         if name in _CHANNELS:
-            raise ValueError(f"model holds {name!r}, which build takes: leave it out")
+            raise ValueError(
+                f"model has {name!r}, which is an argument of build: omit it"
+            )
         if name not in parameters and not open_ended:
             raise ValueError(
-                f"model holds {name!r}, which {model_class.__name__} does not take: it "
-                f"takes {', '.join(p for p in parameters if p not in _CHANNELS)}"
+                f"model has {name!r}, which {model_class.__name__} does not accept, "
+                f"only {', '.join(p for p in parameters if p not in _CHANNELS)}"
             )
 
 
 def resolve_recipe(recipe: Recipe, sample: Data) -> Recipe:
-    """Return the recipe with `INFER` replaced by what a sample has.
+    """Replace `INFER` in a recipe by the values of a sample.
 
     Args:
-        recipe: Its model's `grid` and `num_points` may be `INFER`.
-        sample: Any of the samples, which all have the same grid or number of points.
+        recipe: The recipe. `grid` and `num_points` of its model may be `INFER`.
+        sample: Any sample; all samples must have the same grid or number of points.
 
     Raises:
         ValueError: If the sample has no grid, or another argument is `INFER`.
@@ -334,8 +336,8 @@ def resolve_recipe(recipe: Recipe, sample: Data) -> Recipe:
             inferred[name] = tuple(int(length) for length in sample.grid)
         else:
             raise ValueError(
-                f"this recipe of {recipe.model_class.__name__} takes {name!r} from the "
-                f"samples, which hold {sorted(sample.keys())}: choose samples on a "
+                f"this recipe of {recipe.model_class.__name__} infers {name!r} from "
+                f"the samples, which have {sorted(sample.keys())}: use samples on a "
                 "grid, or another model"
             )
     return replace(recipe, model={**recipe.model, **inferred}) if inferred else recipe

@@ -1,4 +1,4 @@
-"""The recipes of every model on every benchmark problem, in one table."""
+"""A table of the recipes of every model on every benchmark problem."""
 
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,8 +25,8 @@ class RecipeTable(dict[Key, Recipe]):
     """Recipes by the names of the model, the problem and the kind.
 
     Raises:
-        ValueError: By `table[model, problem, kind]`, if there is no such recipe; the
-            message lists those of the problem.
+        ValueError: If `table[model, problem, kind]` does not exist; the message lists
+            the recipes of the problem.
     """
 
     def __missing__(self, key: Key) -> Recipe:
@@ -58,7 +58,7 @@ _PROBLEMS = ("elasticity", "darcy", "airfoil", "pipe", "drivaerml", "lpbf")
 
 
 def _row(*recipes: Recipe) -> dict[str, Recipe]:
-    """Return recipes in the order of `_PROBLEMS`, of which the last may lack."""
+    """Return recipes by problem in the order of `_PROBLEMS`; the last is optional."""
     return dict(zip(_PROBLEMS, recipes, strict=False))
 
 
@@ -126,7 +126,7 @@ _OWN_QUICK = {
 
 Arguments = dict[str, Value]
 _SMALL: Arguments = {"hidden_channels": 64, "num_layers": 4, "heads": 8}
-# As large as the networks of FLARE's quick recipes, in width and depth.
+# Width and depth are those of FLARE's quick recipes.
 _QUICK: dict[type[nn.Module], Arguments] = {
     models.FLAREPP: {**_SMALL, "num_latents": 64},
     models.GNOT: {**_SMALL, "num_experts": 3},
@@ -137,15 +137,16 @@ _QUICK: dict[type[nn.Module], Arguments] = {
     models.Transformer: _SMALL,
     models.Transolver: {**_SMALL, "num_slices": 64},
 }
-# Problems whose samples lie on one grid, and those whose points correspond without one.
+# Problems whose samples share a grid, and those whose points also correspond without a
+# grid.
 _ON_GRIDS = ("airfoil", "darcy", "pipe")
 _IN_ORDER = (*_ON_GRIDS, "elasticity")
-# Where the input is smooth, so that the branch of DeepONet need not see all points.
+# Problems with smooth inputs, for which DeepONet's branch does not need all points.
 _SMOOTH = ("airfoil", "pipe")
 
 
 def _quick(problem: str) -> dict[str, Recipe]:
-    """Return FLARE's quick recipe of a problem with the networks of other models."""
+    """Return FLARE's quick recipe of a problem, with the networks of other models."""
     flare = _OWN_QUICK["FLARE"][problem]
     recipes = {
         kind.__name__: replace(flare, model_class=kind, model=arguments)
@@ -153,9 +154,9 @@ def _quick(problem: str) -> dict[str, Recipe]:
     }
     whole = replace(flare, num_points=None)
     if problem in _IN_ORDER:
-        # Muon is for matrices between hidden features: DeepONet's two MLPs are input
-        # and output layers for the most part. Its branch sees the inputs of all sensors
-        # side by side, which Fourier features would multiply.
+        # Muon is for matrices between hidden features, but DeepONet's two MLPs consist
+        # mostly of input and output layers. The input of its branch is the
+        # concatenation of all sensors, which Fourier features would multiply.
         deeponet: Arguments = {"hidden_channels": 64, "num_layers": 4}
         sensors: Arguments = {"num_sensors": 512} if problem in _SMOOTH else {}
         recipes["DeepONet"] = replace(
@@ -203,10 +204,10 @@ RECIPES = RecipeTable(
 )
 """Every recipe by the names of its model, its problem and its kind.
 
-The kind `"paper"` is the full recipe: that of a paper where the model has been
-published on this problem. `"quick"` is that of FLARE with a small network of the
-model's class, on all points where that needs whole samples. A model has the name of its
-class; `"TransolverConv"` is `Transolver` with convolutions. `FNO` is there where
-neuraloperator is installed. So `RECIPES["FLARE", "darcy", "quick"]` is
+The kind `"paper"` is the full recipe, from a paper if the model has been published on
+this problem. `"quick"` is FLARE's quick recipe with a small network of the model's
+class, on all points if the class needs whole samples. The name of a model is that of
+its class; `"TransolverConv"` is `Transolver` with convolutions. `FNO` is included if
+neuraloperator is installed. For example, `RECIPES["FLARE", "darcy", "quick"]` is
 `FLARE_DARCY_QUICK`.
 """

@@ -1,8 +1,8 @@
 """Hyperparameters of Transolver in the FLARE paper's comparison.
 
-Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is that of
+Source: [arXiv:2508.12594](https://arxiv.org/abs/2508.12594); the network is from
 [arXiv:2402.02366](https://arxiv.org/abs/2402.02366). The recipes `TRANSOLVER_CONV_...`
-are the variant with convolutions, for the structured sets.
+are the variant with convolutions, for structured data sets.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ TRANSOLVER_PAPER = Recipe(
     gradient_clip=0.1,
     pct_start=0.3,
 )
-"""What all trainings of Transolver in the comparison share."""
+"""Common settings of all trainings of Transolver in the comparison."""
 
 
 def _on_grid(rows: int, columns: int) -> Recipe:
@@ -36,7 +36,7 @@ TRANSOLVER_ELASTICITY = replace(TRANSOLVER_PAPER, batch_size=1)
 """Elasticity: stress of a hyper-elastic block with a hole, 972 points."""
 
 TRANSOLVER_DARCY = replace(TRANSOLVER_PAPER, derivative_weight=0.1)
-"""Darcy flow on a grid of 85 × 85; the loss has a term of the field's derivatives."""
+"""Darcy flow on a grid of 85 × 85; the loss includes the field's derivatives."""
 
 TRANSOLVER_AIRFOIL = TRANSOLVER_PAPER
 """Airfoil: Mach number on a C-grid of 221 × 51."""
@@ -51,10 +51,10 @@ TRANSOLVER_LPBF = replace(TRANSOLVER_DRIVAERML, epochs=250)
 """Laser powder bed fusion: vertical displacement, up to 47,542 points."""
 
 TRANSOLVER_CONV_DARCY = replace(_on_grid(85, 85), derivative_weight=0.1)
-"""As `TRANSOLVER_DARCY`, with convolutions."""
+"""`TRANSOLVER_DARCY` with convolutions."""
 
 TRANSOLVER_CONV_AIRFOIL = _on_grid(221, 51)
-"""As `TRANSOLVER_AIRFOIL`, with convolutions."""
+"""`TRANSOLVER_AIRFOIL` with convolutions."""
 
 TRANSOLVER_CONV_PIPE = _on_grid(129, 129)
-"""As `TRANSOLVER_PIPE`, with convolutions."""
+"""`TRANSOLVER_PIPE` with convolutions."""

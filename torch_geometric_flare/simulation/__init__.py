@@ -1,4 +1,4 @@
-"""Simulated data: solvers of the benchmarks' physics, without torch."""
+"""Simulated data: solvers for the physics of the benchmarks, without PyTorch."""
 
 from torch_geometric_flare._extras import needs_extra
 

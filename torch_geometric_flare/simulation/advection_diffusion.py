@@ -1,4 +1,4 @@
-"""Simulated transport of a dissolved substance by a steady flow."""
+"""Simulated transport of a dissolved substance in a steady flow."""
 
 import math
 from collections.abc import Callable
@@ -20,45 +20,46 @@ VectorField = Callable[[Array, Array], tuple[Array, Array]]
 ScalarField = Callable[[Array, Array], Array]
 
 _TOLERANCE = 1e-8
-_MODES = 3  # eddies of the flow along each axis, at most
+_MODES = 3  # maximum number of eddies of the flow along each axis
 _BLOBS = 3
 
 
 @dataclass(frozen=True)
 class AdvectionDiffusion:
-    r"""Simulated concentration in a stirred box, at equal steps of time.
+    r"""Simulated concentration in a stirred box at equal time steps.
 
-    A substance is carried by a flow $u$ and spreads, on the unit square, without units:
+    A substance is transported by a flow $u$ and diffuses on the unit square, without
+    units:
 
     $$\frac{\partial c}{\partial t} + u \cdot \nabla c = \kappa \Delta c, \qquad
     \frac{\partial c}{\partial n} = 0 \text{ on the walls}.$$
 
-    The flow is steady, free of divergence and does not cross the walls. Its stream
+    The flow is steady, divergence-free and does not cross the walls. Its stream
     function is
 
     $$\psi = \sum_{k, l = 1}^{3} a_{kl} \sin(k \pi x_1) \sin(l \pi x_2), \qquad
     a_{kl} \propto \frac{\xi_{kl}}{k^2 + l^2}, \quad \xi_{kl} \sim N(0, 1),$$
 
-    scaled so that the root mean square of $|u|$ is `speed`. The concentration starts
-    as three Gaussian blobs of height 0.5 to 1 and width (standard deviation) 0.08 to
-    0.15, at random places.
+    scaled so that the root mean square of $|u|$ is `speed`. The initial concentration
+    consists of three Gaussian blobs of height 0.5 to 1 and width (standard deviation)
+    0.08 to 0.15 at random positions.
 
-    Each sample has its own mesh: triangles over a square lattice whose inner
-    vertices are moved by up to a fifth of its spacing. Quadratic elements and the
-    implicit midpoint rule (Crank–Nicolson) with `substeps` for each stored step; in
-    the weak form $\int c_t v - c\, u \cdot \nabla v + \kappa \nabla c \cdot \nabla v
-    = 0$ the amount $\int c$ never changes. Nothing limits the concentration: where the
-    mesh is too coarse for a thin layer it may leave the range that it started in.
+    Each sample has a separate mesh of triangles on a square lattice whose inner
+    vertices are moved by up to a fifth of its spacing. The solver uses quadratic
+    elements and the implicit midpoint rule (Crank–Nicolson) with `substeps` for each
+    stored step. With the weak form $\int c_t v - c\, u \cdot \nabla v + \kappa \nabla c
+    \cdot \nabla v = 0$ the amount $\int c$ is conserved. There is no limiter: where the
+    mesh is too coarse for a thin layer, the concentration may leave its initial range.
     With the default parameters, four times finer steps change the last state by about
     0.2 %, and a mesh of half the spacing by about 0.8 % (relative L2, mean over 8).
 
     Args:
-        resolution: Cells of the lattice along each side; a sample has its
+        resolution: Number of cells of the lattice along each side; a sample has its
             (`resolution` + 1)² vertices.
-        num_steps: Stored steps after the initial state.
+        num_steps: Number of stored steps after the initial state.
         step: Time from one stored state to the next.
-        substeps: Steps of the solver in each stored step.
-        speed: Root mean square of the flow.
+        substeps: Number of solver steps per stored step.
+        speed: Root-mean-square speed of the flow.
         diffusivity: The diffusivity $\kappa$.
 
     Raises:
@@ -74,9 +75,9 @@ class AdvectionDiffusion:
 
     name: ClassVar[str] = "simulated_advection_diffusion"
     features: ClassVar[Fields] = (Field("velocity", 2, ""),)
-    """The input beyond the coordinates: the flow $u$."""
+    """The input in addition to the coordinates: the flow $u$."""
     coordinate_bounds: ClassVar[None] = None
-    """The coordinates lie in the unit square already."""
+    """The coordinates already lie in the unit square."""
 
     def __post_init__(self) -> None:
         for name, least in (("resolution", 2), ("num_steps", 1), ("substeps", 1)):
@@ -93,22 +94,22 @@ class AdvectionDiffusion:
 
     @property
     def fields(self) -> Fields:
-        """The target: the concentration at the start and after each step, in order."""
+        """The target: the initial concentration and those after each step, in order."""
         return (Field("concentration", self.num_steps + 1, ""),)
 
     def sample(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
-        r"""Return the raw arrays of one random flow and start.
+        r"""Return the raw arrays of one random flow and initial concentration.
 
         Args:
-            rng: Source of all that is random; equal states give equal samples.
+            rng: Random generator; equal states give equal samples.
 
         Returns:
-            `pos`, the vertices in the unit square, [N, 2]; `velocity` there, [N, 2];
-            `concentration` at all T + 1 times, [N, T + 1]; `cells`, triangles, [K, 3].
-            T = `num_steps`.
+            `pos`, the vertices in the unit square, [N, 2]; their `velocity`, [N, 2],
+            and `concentration` at all T + 1 times, [N, T + 1]; `cells`, triangles, [K,
+            3]. T = `num_steps`.
 
         Raises:
-            NotConverged: If a linear system was not solved accurately.
+            NotConverged: If the solution of a linear system is not accurate.
         """
         mesh = self.mesh(rng)
         basis = Basis(mesh, ElementTriP2())
@@ -125,10 +126,10 @@ class AdvectionDiffusion:
         """Draw a triangulation of the unit square.
 
         Args:
-            rng: Source of the displacement of the inner vertices.
+            rng: Random generator for the displacement of the inner vertices.
 
         Returns:
-            A mesh of scikit-fem.
+            A scikit-fem mesh.
         """
         line = np.linspace(0.0, 1.0, self.resolution + 1)
         mesh = MeshTri.init_tensor(line, line)
@@ -142,15 +143,15 @@ class AdvectionDiffusion:
         """Draw a flow.
 
         Args:
-            rng: Source of the coefficients of the stream function.
+            rng: Random generator for the coefficients of the stream function.
 
         Returns:
-            A function of both coordinates, which returns both components.
+            A function of both coordinates that returns both components.
         """
         k = np.arange(1, _MODES + 1)
         squares = k[:, None] ** 2 + k**2
         a = rng.standard_normal(squares.shape) / squares
-        # The mean square of the gradient of each mode is that of its sine and cosine.
+        # Mean squares of the gradients of modes follow from those of sine and cosine.
         a *= self.speed / np.sqrt((a**2 * squares).sum() * np.pi**2 / 4)
         wave = np.pi * k
 
@@ -165,20 +166,21 @@ class AdvectionDiffusion:
         return velocity
 
     def solve(self, basis: Basis, velocity: VectorField, initial: ScalarField) -> Array:
-        r"""Compute the concentration at equal steps of time.
+        r"""Compute the concentration at equal time steps.
 
         Args:
-            basis: Elements of scikit-fem on a mesh of any domain.
-            velocity: Both components of the flow $u$ as a function of both coordinates,
-                free of divergence and along the walls.
-            initial: Concentration at the start, as a function of both coordinates.
+            basis: Scikit-fem elements on a mesh of any domain.
+            velocity: Function of both coordinates that returns both components of the
+                flow $u$, which must be divergence-free and tangential to the walls.
+            initial: Initial concentration as a function of both coordinates.
 
         Returns:
             Coefficients of the concentration at all times, [M, `num_steps` + 1] for M
-            degrees of freedom: with quadratic elements its values at `basis.doflocs`.
+            degrees of freedom; with quadratic elements, these are its values at
+            `basis.doflocs`.
 
         Raises:
-            NotConverged: If a linear system was not solved accurately.
+            NotConverged: If the solution of a linear system is not accurate.
         """
 
         @BilinearForm
@@ -192,17 +194,17 @@ class AdvectionDiffusion:
 
         weights = mass.assemble(basis)
         half = 0.5 * self.step / self.substeps * transport.assemble(basis)
-        matrix, before = (weights + half).tocsc(), weights - half
+        matrix, explicit = (weights + half).tocsc(), weights - half
         factors = splu(matrix)
         state = initial(*basis.doflocs)
         states = [state]
         for _ in range(self.num_steps):
             for _ in range(self.substeps):
-                right = before @ state
-                state = factors.solve(right)
-                residual = np.linalg.norm(matrix @ state - right)
-                limit = _TOLERANCE * np.linalg.norm(right)
-                if not residual <= limit:  # also where it is not a number
+                rhs = explicit @ state
+                state = factors.solve(rhs)
+                residual = np.linalg.norm(matrix @ state - rhs)
+                limit = _TOLERANCE * np.linalg.norm(rhs)
+                if not residual <= limit:  # also if it is NaN
                     raise NotConverged(
                         f"the residual of the concentration is {residual:.2g}, "
                         f"expected at most {limit:.2g}"
@@ -212,21 +214,21 @@ class AdvectionDiffusion:
 
 
 def blobs(rng: np.random.Generator) -> ScalarField:
-    """Draw the concentration at the start.
+    """Draw the initial concentration.
 
     Args:
-        rng: Source of places, widths and heights.
+        rng: Random generator for positions, widths and heights.
 
     Returns:
         A function of both coordinates.
     """
-    centres = rng.uniform(0.15, 0.85, (_BLOBS, 2))
+    centers = rng.uniform(0.15, 0.85, (_BLOBS, 2))
     widths = rng.uniform(0.08, 0.15, _BLOBS)
     heights = rng.uniform(0.5, 1.0, _BLOBS)
 
     def initial(x: Array, y: Array) -> Array:
         total = np.zeros_like(x)
-        for (a, b), width, height in zip(centres, widths, heights, strict=True):
+        for (a, b), width, height in zip(centers, widths, heights, strict=True):
             distance = (x - a) ** 2 + (y - b) ** 2
             total += height * np.exp(-0.5 * distance / width**2)
         return total

@@ -1,4 +1,4 @@
-"""Simulated transonic flow around airfoils: the steady Euler equations."""
+"""Simulated transonic flow around airfoils, by the steady Euler equations."""
 
 import math
 from dataclasses import dataclass, field
@@ -27,15 +27,15 @@ _LARGEST_MACH = 3.0
 
 @dataclass(frozen=True)
 class AirfoilSolution:
-    """Flow at the nodes of a C-grid, with unit pressure and density far away.
+    """Flow at the nodes of a C-grid, with unit pressure and density in the far field.
 
     Args:
-        nodes: In chords, [I, J, 2]; see `AirfoilShape.c_grid`.
-        density: [I, J].
-        velocity: [I, J, 2].
-        pressure: [I, J].
-        mach_number: [I, J].
-        change: Root mean square change of the density in the last iteration.
+        nodes: Coordinates in chords, [I, J, 2]; see `AirfoilShape.c_grid`.
+        density: Density, [I, J].
+        velocity: Velocity, [I, J, 2].
+        pressure: Pressure, [I, J].
+        mach_number: Mach number, [I, J].
+        change: Root-mean-square change of the density in the last iteration.
     """
 
     nodes: Array
@@ -52,35 +52,35 @@ class AirfoilFlow:
 
     The physics of the airfoil benchmark of Geo-FNO ([arXiv
     2207.05209](https://arxiv.org/abs/2207.05209)): a randomly deformed NACA 0012
-    (`AirfoilShape`), at zero incidence unless told otherwise, in steady inviscid flow,
+    (`AirfoilShape`), by default at zero incidence, in steady inviscid flow,
 
     $$\nabla \cdot (\rho v) = 0, \qquad \nabla \cdot (\rho v v^\top + p I) = 0, \qquad
     \nabla \cdot ((\rho E + p)\, v) = 0, \qquad p = 0.4\, \rho\, \big(E - \tfrac12
     |v|^2 \big),$$
 
-    with $v \cdot n = 0$ on the airfoil, and Mach number `mach`, $p = \rho = 1$ far
-    away; lengths are in chords. Cell-centred finite volumes (`euler.CGridEuler`), in
-    single precision, on a C-grid of 221 × 51 nodes that ends 40 chords away. A coarse
-    grid of every second node gives the start.
+    with $v \cdot n = 0$ on the airfoil, and Mach number `mach` and $p = \rho = 1$ in
+    the far field. Lengths are in chords. The solver uses cell-centered finite volumes
+    (`euler.CGridEuler`) in single precision, on a C-grid of 221 × 51 nodes whose outer
+    boundary is 40 chords away. A coarse grid of every second node gives the initial
+    state.
 
-    The number of iterations is fixed. At the defaults and without deformation, they are
-    0.1 % away from the discrete solution (relative $L^2$ of the Mach number), which is
-    0.9 % away from that of a grid twice as fine. There is no viscosity, hence no
-    boundary layer and no stall; drag is dominated by the error of so coarse a grid. It
-    was never compared with a sample of the benchmark, whose grids are other ones of
-    the same size.
+    The number of iterations is fixed. With the defaults and without deformation, the
+    result differs by 0.1 % from the discrete solution (relative $L^2$ of the Mach
+    number), which differs by 0.9 % from that on a grid twice as fine. There is no
+    viscosity, hence no boundary layer and no stall; the discretization error of this
+    coarse grid dominates the drag. Samples were never compared with those of the
+    benchmark, whose grids have the same size but differ.
 
     Args:
         mach: Mach number of the free stream; or a lower and an upper bound, such as
-            `(0.6, 0.82)`, between which it is drawn evenly for each sample, after the
-            shape. It is then a condition of the sample.
-        deformation: Largest displacement of the nodes that deform the airfoil, in
+            `(0.6, 0.82)`, to draw it uniformly for each sample, after the shape. It is
+            then a condition of the sample.
+        deformation: Maximum displacement of the nodes that deform the airfoil, in
             chords.
-        coarse_iterations: Iterations on the coarse grid.
-        iterations: Iterations on the fine grid.
-        incidence: Angle in degrees by which the free stream points upward from the
-            chord; or bounds, such as `(-2.0, 2.0)`, as for `mach`, after which it is
-            drawn.
+        coarse_iterations: Number of iterations on the coarse grid.
+        iterations: Number of iterations on the fine grid.
+        incidence: Upward angle in degrees of the free stream relative to the chord; or
+            bounds as for `mach`, such as `(-2.0, 2.0)`. It is drawn after `mach`.
 
     Raises:
         ValueError: If `mach` is not between 0.5 and 0.9, `deformation` not between 0
@@ -98,9 +98,9 @@ class AirfoilFlow:
     fields: ClassVar[Fields] = (Field("mach_number", 1, ""),)
     """The target."""
     features: ClassVar[Fields] = ()
-    """Inputs beyond the coordinates: none."""
+    """Inputs in addition to the coordinates: none."""
     coordinate_bounds: ClassVar[None] = None
-    """The model input is the coordinates as they are."""
+    """The model input is the raw coordinates."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -118,7 +118,7 @@ class AirfoilFlow:
 
     @property
     def conditions(self) -> Fields:
-        """Quantities of each sample as a whole: of `mach`, `incidence`, those drawn."""
+        """Conditions of each sample: those of `mach` and `incidence` that are drawn."""
         return tuple(
             condition
             for condition in (Field("mach"), Field("incidence", unit="°"))
@@ -129,15 +129,15 @@ class AirfoilFlow:
         """Return the raw arrays of one random airfoil.
 
         Args:
-            rng: Source of the shape, and then of what has bounds; equal states give
-                equal samples.
+            rng: Random generator for the shape and then the parameters with bounds;
+                equal states give equal samples.
 
         Returns:
             `pos` in chords, [11271, 2]; `mach_number`, [11271, 1]; `grid`, (221, 51);
             each of `conditions`, [1].
 
         Raises:
-            NotConverged: As `solve` does.
+            NotConverged: See `solve`.
         """
         shape = AirfoilShape.sample(rng, self.deformation)
         mach, incidence = draw(rng, self.mach), draw(rng, self.incidence)
@@ -162,17 +162,18 @@ class AirfoilFlow:
 
         Args:
             shape: The airfoil.
-            refinement: Cells along each side of a cell of the usual grid. A grid twice
-                as fine needs about thrice the iterations.
-            mach: Mach number of the free stream; by default that of the simulator.
-            incidence: Angle of the free stream in degrees, likewise.
+            refinement: Number of cells along each side of a cell of the default grid. A
+                grid twice as fine needs about three times the iterations.
+            mach: Mach number of the free stream. Default: that of the simulator.
+            incidence: Angle of the free stream in degrees. Default: that of the
+                simulator.
 
         Returns:
             The flow at all nodes.
 
         Raises:
-            ValueError: If the simulator has no single `mach` or `incidence`, and none
-                is given.
+            ValueError: If the simulator has bounds for `mach` or `incidence` and no
+                value is passed.
             NotConverged: If the flow is not finite, still changes by more than 0.001
                 per iteration, or exceeds Mach 3.
         """
@@ -180,7 +181,7 @@ class AirfoilFlow:
         angle = one_number("incidence", incidence, self.incidence)
         nodes = shape.c_grid(refinement)
         wake_cells = refinement * WAKE_CELLS
-        with np.errstate(all="ignore"):  # what is not finite is found below
+        with np.errstate(all="ignore"):  # non-finite values are detected below
             coarse = CGridEuler(nodes[::2, ::2], wake_cells // 2, mach, incidence=angle)
             coarse.iterate(self.coarse_iterations, _COARSE_CFL)
             fine = CGridEuler(nodes, wake_cells, mach, incidence=angle)
@@ -194,8 +195,8 @@ class AirfoilFlow:
         finite = math.isfinite(change) and math.isfinite(largest)
         if not (finite and change <= _LARGEST_CHANGE and largest <= _LARGEST_MACH):
             raise NotConverged(
-                f"after {self.iterations} iterations around {shape} the density "
+                f"after {self.iterations} iterations around {shape}, the density "
                 f"changes by {change:.1e} per iteration and the largest Mach number is "
-                f"{largest:.2f}; allowed are {_LARGEST_CHANGE} and {_LARGEST_MACH}"
+                f"{largest:.2f}; expected at most {_LARGEST_CHANGE} and {_LARGEST_MACH}"
             )
         return AirfoilSolution(nodes, density, velocity, pressure, mach_number, change)

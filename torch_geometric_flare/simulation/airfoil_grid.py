@@ -11,11 +11,11 @@ from scipy.optimize import brentq
 Array = npt.NDArray[np.float64]
 
 WAKE_CELLS = 50
-"""Cells of a C-grid along each side of the wake."""
+"""Number of cells of a C-grid along each side of the wake."""
 SURFACE_CELLS = 120
-"""Cells along the airfoil, half of them on each side."""
+"""Number of cells along the airfoil, half of them on each side."""
 OUTWARD_CELLS = 50
-"""Cells from the airfoil to the far field."""
+"""Number of cells from the airfoil to the far field."""
 FAR_FIELD = 40.0
 """Distance of the outer boundary, in chords."""
 
@@ -27,21 +27,21 @@ _NODES_Y = np.array([-0.1, 0.1])
 class AirfoilShape:
     r"""NACA 0012 airfoil, deformed by a map of the plane.
 
-    Eight nodes stand on the corners and on the long sides of a box of 1.5 × 0.2 around
-    the airfoil of unit chord, at $x_a = -0.25, 0.25, 0.75, 1.25$ and $y_b = \mp 0.1$.
-    Each has a vertical displacement $d_{ba}$, and a point of the airfoil moves by
+    Eight nodes lie on the corners and the long sides of a box of 1.5 × 0.2 around the
+    airfoil of unit chord, at $x_a = -0.25, 0.25, 0.75, 1.25$ and $y_b = \mp 0.1$. Each
+    node has a vertical displacement $d_{ba}$, and a point of the airfoil moves by
 
     $$y \leftarrow y + \sum_{a=1}^{4} \sum_{b=1}^{2} L_a(x)\, M_b(y)\, d_{ba},$$
 
     where $L_a$ are the cubic and $M_b$ the linear Lagrange polynomials of the nodes.
 
     Args:
-        displacements: Displacements in chords of the lower, then of the upper four
-            nodes, each row from front to rear, `((d_11, …), (d_21, …))`.
+        displacements: Displacements in chords of the four lower and the four upper
+            nodes, from front to rear, `((d_11, …), (d_21, …))`.
 
     Raises:
-        ValueError: If `displacements` are not 2 × 4 finite numbers, or if the sides of
-            the deformed airfoil meet before the trailing edge.
+        ValueError: If `displacements` are not 2 × 4 finite numbers, or the sides of the
+            deformed airfoil intersect before the trailing edge.
     """
 
     displacements: tuple[tuple[float, ...], tuple[float, ...]] = (
@@ -61,7 +61,7 @@ class AirfoilShape:
         if scale.min() <= 0.0:
             raise ValueError(
                 f"`displacements` {self.displacements} turn the airfoil inside out at "
-                f"x = {x[scale.argmin()]:.2f}: choose smaller ones"
+                f"x = {x[scale.argmin()]:.2f}: choose smaller displacements"
             )
 
     @classmethod
@@ -69,19 +69,19 @@ class AirfoilShape:
         """Draw a random shape.
 
         Args:
-            rng: Source of the eight displacements.
-            deformation: Largest displacement, in chords; all are uniform up to it.
+            rng: Random generator for the eight displacements.
+            deformation: Maximum displacement in chords; all are drawn uniformly.
         """
         lower, upper = rng.uniform(-deformation, deformation, (2, 4)).tolist()
         return cls((tuple(lower), tuple(upper)))
 
     def surface(self, cells: int = SURFACE_CELLS) -> Array:
-        r"""Return points from the trailing edge along the lower side and back.
+        r"""Return points from the trailing edge along the lower side and back above.
 
-        Their abscissas are a mean of equal and of cosine spacing, finer at both edges.
+        Their abscissas are the mean of uniform and cosine spacing, finer at both edges.
 
         Args:
-            cells: Number of intervals; even.
+            cells: Number of intervals, even.
 
         Shapes:
             - Output: $[\text{cells} + 1, 2]$, in chords; first and last are equal.
@@ -97,13 +97,14 @@ class AirfoilShape:
     def c_grid(self, refinement: int = 1) -> Array:
         r"""Return the nodes of a C-grid around the airfoil.
 
-        The first index runs from the outflow below the wake to the trailing edge,
-        along the lower side to the leading edge and back above. The second runs from
-        the airfoil and the wake to the far field, on straight lines whose intervals
-        grow geometrically. Nodes 0, 1, … of the wake coincide with nodes 220, 219, ….
+        The first index runs from the outflow below the wake to the trailing edge, along
+        the lower side to the leading edge and back above. The second index runs from
+        the airfoil and the wake to the far field, on straight lines with geometrically
+        growing intervals. Nodes 0, 1, … of the wake coincide with nodes 220, 219, ….
 
         Args:
-            refinement: Cells along each side of a cell of the grid of 221 × 51 nodes.
+            refinement: Number of cells along each side of a cell of the grid of 221 ×
+                51 nodes.
 
         Shapes:
             - Output: $[220\,r + 1, 50\,r + 1, 2]$ for a `refinement` of $r$, in chords.
@@ -117,8 +118,9 @@ class AirfoilShape:
         wake[:, 0] += (length * _geometric(wake_cells, first / length))[:0:-1]
         inner = np.concatenate([wake, surface, wake[::-1]])
 
-        # The outer boundary: straight beside the wake, half a circle ahead. Its points
-        # are dense above the trailing edge, so that lines leave the airfoil steeply.
+        # The outer boundary is straight along the wake and a semicircle ahead. Its
+        # points are dense above the trailing edge, so that lines leave the airfoil
+        # steeply.
         turn = np.linspace(-1.0, 1.0, len(surface))
         angle = np.sign(turn) * (1.0 - (1.0 - np.abs(turn)) ** 2)
         angle = np.pi * (1.0 - 0.5 * angle)
@@ -142,14 +144,14 @@ class AirfoilShape:
 
 
 def _naca0012(x: Array) -> Array:
-    """Return the half thickness, with the last coefficient that closes the edge."""
+    """Return the half thickness with a closed trailing edge."""
     polynomial = x * (-0.1260 + x * (-0.3516 + x * (0.2843 - 0.1036 * x)))
     thickness: Array = 0.6 * (0.2969 * np.sqrt(x) + polynomial)
     return thickness
 
 
 def _geometric(cells: int, first: float) -> Array:
-    """Return fractions from 0 to 1 whose intervals grow geometrically from `first`."""
+    """Return fractions from 0 to 1; intervals grow geometrically from `first`."""
 
     def excess(log_ratio: float) -> float:
         return first * float(np.exp(log_ratio * np.arange(cells)).sum()) - 1.0

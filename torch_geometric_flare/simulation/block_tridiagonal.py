@@ -1,17 +1,18 @@
 r"""Exact solution of stacks that grow layer by layer.
 
-Layer $l$ joins the unknowns of plane $l - 1$ with those of plane $l$; plane 0 is held.
-In step $l$ the layers 1 to $l$ exist, and the new one is loaded:
+Layer $l$ couples the unknowns of planes $l - 1$ and $l$; plane 0 is fixed. In step $l$,
+layers 1 to $l$ exist, and the new layer is loaded:
 
 $$K_l\, \Delta u^{(l)} = f_l, \qquad K_l = \sum_{m \le l} \begin{pmatrix} A_m & B_m \\
 B_m^\top & C_m \end{pmatrix}.$$
 
-All matrices are block-tridiagonal, and differ from the one before by the last layer
-alone. Elimination from the plate upwards is therefore shared by all steps,
+All matrices are block-tridiagonal and differ from the preceding one only by the last
+layer. Therefore, all steps share the elimination from the plate upward,
 
 $$T_l = C_l - B_l^\top S_{l-1}^{-1} B_l, \qquad S_l = T_l + A_{l+1},$$
 
-and so is substitution downwards, since steps add up. With $f_l = (a_l, c_l)$,
+and, because the increments of all steps are summed, the back substitution. With $f_l =
+(a_l, c_l)$,
 
 $$T_l\, \Delta u^{(l)}_l = c_l - B_l^\top S_{l-1}^{-1} a_l, \qquad
 \sum_{m > l} \Delta u^{(m)}_l = S_l^{-1} \Big(a_{l+1} - B_{l+1} \sum_{m > l}
@@ -33,15 +34,16 @@ Index = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Layer:
-    """Stiffness and load of one layer between planes of P and of Q unknowns.
+    """Stiffness and load of one layer between planes with P and Q unknowns.
 
     Args:
-        upper: Unknowns of the plane above that the layer touches, [T]; increasing.
-        lower_stiffness: The block A, of all unknowns of the plane below, [P, P].
-        coupling: The block B, of these and `upper`, [P, T].
-        upper_stiffness: The block C, of `upper`, [T, T].
-        lower_load: Right side in the step that adds the layer, [P].
-        upper_load: The same of `upper`, [T].
+        upper: Indices of the upper plane's unknowns that the layer touches, [T],
+            increasing.
+        lower_stiffness: Block A of all unknowns of the lower plane, [P, P].
+        coupling: Block B between these and `upper`, [P, T].
+        upper_stiffness: Block C of `upper`, [T, T].
+        lower_load: Load on the lower plane in the step that adds the layer, [P].
+        upper_load: Load on `upper` in this step, [T].
     """
 
     upper: Index
@@ -55,26 +57,28 @@ class Layer:
 def solve_growing(
     sizes: Sequence[int], layers: Sequence[Layer]
 ) -> tuple[list[Array], list[Array]]:
-    """Sum up the increments of all steps.
+    """Sum the increments of all steps.
 
     Args:
-        sizes: Unknowns of planes 0 to L. Those of plane 0 are held at 0; each of the
-            others is touched by a layer next to it.
-        layers: Layers 1 to L. Each stack of the first of them is stable.
+        sizes: Number of unknowns of planes 0 to L. Those of plane 0 are fixed at 0. An
+            adjacent layer touches each of the others.
+        layers: Layers 1 to L. Layers 1 to $l$ must form a stable stack for each $l$.
 
     Returns:
-        Two lists with a vector for each plane. The first is the sum over all steps, the
-        second over those after the plane's own layer: what the layer above it sees.
+        Two lists with one vector per plane. The first is the sum over all steps, the
+        second the sum over the steps after the plane's own layer, which the next layer
+        is subject to.
 
     Raises:
         numpy.linalg.LinAlgError: If a stack of layers is not stable.
     """
-    born = [np.zeros(size) for size in sizes]
-    factors = [np.zeros((0, 0))]  # of S; nothing remains of plane 0
+    initial = [np.zeros(size) for size in sizes]
+    factors = [np.zeros((0, 0))]  # of S; plane 0 has no unknowns
     for number, layer in enumerate(layers, start=1):
-        # LAPACK reads lower triangles, column by column: all else would be copied.
-        own = layer.upper_stiffness.toarray(order="F")  # becomes T
-        right = layer.upper_load
+        # LAPACK expects lower triangles in column-major order; other layouts are
+        # copied.
+        block = layer.upper_stiffness.toarray(order="F")  # becomes T
+        load = layer.upper_load
         if number > 1:
             half = solve_triangular(
                 factors[-1],
@@ -83,12 +87,12 @@ def solve_growing(
                 overwrite_b=True,
                 check_finite=False,
             )
-            own = dsyrk(-1.0, half, 1.0, own, trans=1, lower=1, overwrite_c=1)
-            right = right - layer.coupling.T @ _solve(factors[-1], layer.lower_load)
-        factor = cholesky(own, lower=True, check_finite=False)
-        born[number][layer.upper] = _solve(factor, right)
+            block = dsyrk(-1.0, half, 1.0, block, trans=1, lower=1, overwrite_c=1)
+            load = load - layer.coupling.T @ _solve(factors[-1], layer.lower_load)
+        factor = cholesky(block, lower=True, check_finite=False)
+        initial[number][layer.upper] = _solve(factor, load)
         if number < len(layers):
-            schur = _spread(own, layer.upper, sizes[number])
+            schur = _spread(block, layer.upper, sizes[number])
             schur += layers[number].lower_stiffness.toarray(order="F")
             factors.append(
                 cholesky(schur, lower=True, overwrite_a=True, check_finite=False)
@@ -97,14 +101,14 @@ def solve_growing(
     later = [np.zeros(size) for size in sizes]
     for plane in range(len(layers) - 1, 0, -1):
         layer = layers[plane]
-        above = (born[plane + 1] + later[plane + 1])[layer.upper]
-        right = layer.lower_load - layer.coupling @ above
-        later[plane] = _solve(factors[plane], right)
-    return [own + rest for own, rest in zip(born, later, strict=True)], later
+        above = (initial[plane + 1] + later[plane + 1])[layer.upper]
+        load = layer.lower_load - layer.coupling @ above
+        later[plane] = _solve(factors[plane], load)
+    return [a + b for a, b in zip(initial, later, strict=True)], later
 
 
 def _spread(matrix: Array, index: Index, size: int) -> Array:
-    """Return a matrix of `size` that holds another one at an index."""
+    """Scatter a matrix to an index of a zero matrix of `size`."""
     if len(index) == size:
         return matrix
     result = np.zeros((size, size), order="F")
@@ -112,7 +116,7 @@ def _spread(matrix: Array, index: Index, size: int) -> Array:
     return result
 
 
-def _solve(factor: Array, right: Array) -> Array:
+def _solve(factor: Array, load: Array) -> Array:
     """Return the solution for a lower Cholesky factor."""
-    solution: Array = cho_solve((factor, True), right, check_finite=False)
+    solution: Array = cho_solve((factor, True), load, check_finite=False)
     return solution

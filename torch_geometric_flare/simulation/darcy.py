@@ -1,4 +1,4 @@
-"""Simulated Darcy flow through a medium of two permeabilities."""
+"""Simulated Darcy flow through a medium with two permeabilities."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,31 +26,31 @@ class DarcyFlow:
 
     $$-\nabla \cdot (a \nabla u) = 1, \qquad u = 0 \text{ on the boundary},$$
 
-    with the permeability $a$ = 12 where a Gaussian random field is not negative and 3
+    where the permeability $a$ is 12 where a Gaussian random field is nonnegative and 3
     elsewhere. The field is
 
     $$\sum_{k \neq 0} \frac{\xi_k}{\pi^2 |k|^2 + 9}
     \cos(k_1 \pi x_1) \cos(k_2 \pi x_2)\, s_{k_1} s_{k_2}, \qquad
     \xi_k \sim N(0, 1), \quad s_0 = 1, \ s_k = \sqrt 2,$$
 
-    over $0 \le k_1, k_2 <$ `modes`. Its coefficients do not depend on the resolution:
-    the same random state gives the same medium on every grid.
+    over $0 \le k_1, k_2 <$ `modes`. The coefficients do not depend on the resolution,
+    so the same random state gives the same medium on every grid.
 
-    Central differences with five points, with the arithmetic mean of $a$ on the faces,
-    are solved directly on a grid of `solve_resolution`², of which every n-th point is
-    kept. At 85 points the pressure differs from that of the benchmark's 421² grid by
-    about 0.7 % when solved at 85, 0.3 % at 169 and 0.1 % at 253 (relative L2).
-    Samples were never compared with official ones.
+    The equation is discretized by five-point central differences, with the arithmetic
+    mean of $a$ on the faces, and solved directly on a grid of `solve_resolution`²
+    points, of which every n-th point is kept. At 85 points, the pressure differs from
+    that on the benchmark's 421² grid by about 0.7 % when solved at 85, 0.3 % at 169 and
+    0.1 % at 253 (relative L2). Samples were never compared with official ones.
 
     Args:
-        resolution: Points along each side of a sample.
-        solve_resolution: Points along each side of the grid of the solver;
+        resolution: Number of points along each side of a sample.
+        solve_resolution: Number of points along each side of the solver's grid;
             `solve_resolution - 1` must be a multiple of `resolution - 1`.
-        modes: Cosines of the Gaussian field along each axis.
+        modes: Number of cosines of the Gaussian field along each axis.
 
     Raises:
-        ValueError: If a parameter is not an integer in its range, or the grid of a
-            sample is not part of the grid of the solver.
+        ValueError: If a parameter is not an integer in its range, or the sample's grid
+            is not a subgrid of the solver's.
     """
 
     resolution: int = 85
@@ -61,9 +61,9 @@ class DarcyFlow:
     fields: ClassVar[Fields] = (Field("pressure", 1, ""),)
     """The target: the pressure $u$."""
     features: ClassVar[Fields] = (Field("permeability", 1, ""),)
-    """The input beyond the coordinates: the permeability $a$."""
+    """The input in addition to the coordinates: the permeability $a$."""
     coordinate_bounds: ClassVar[None] = None
-    """The coordinates lie in the unit square already."""
+    """The coordinates already lie in the unit square."""
 
     def __post_init__(self) -> None:
         for field, least in (("resolution", 3), ("solve_resolution", 3), ("modes", 2)):
@@ -77,7 +77,7 @@ class DarcyFlow:
             refinement = -(-(self.solve_resolution - 1) // steps)
             raise ValueError(
                 "`solve_resolution - 1` must be a multiple of `resolution - 1`, got "
-                f"{self.solve_resolution} and {self.resolution}: take "
+                f"{self.solve_resolution} and {self.resolution}: use "
                 f"solve_resolution={refinement * steps + 1}"
             )
 
@@ -85,15 +85,15 @@ class DarcyFlow:
         r"""Return the raw arrays of one random medium.
 
         Args:
-            rng: Source of the medium; equal states give equal samples.
+            rng: Random generator for the medium; equal states give equal samples.
 
         Returns:
-            `pos`, [H * W, 2], in [0, 1], row by row: the first coordinate belongs to
-            the first index; `permeability`, [H * W, 1], 3 or 12; `pressure`,
-            [H * W, 1]; `grid`, (H, W). H = W = `resolution`.
+            `pos`, [H * W, 2], in [0, 1], row by row, where the first coordinate varies
+            with the first index; `permeability`, [H * W, 1], 3 or 12; `pressure`, [H *
+            W, 1]; `grid`, (H, W). H = W = `resolution`.
 
         Raises:
-            NotConverged: If the linear system was not solved accurately.
+            NotConverged: If the solution of the linear system is not accurate.
         """
         permeability = self.permeability(rng)
         pressure = self.solve(permeability)
@@ -111,23 +111,24 @@ class DarcyFlow:
         r"""Draw a medium.
 
         Args:
-            rng: Source of the coefficients of the Gaussian field.
+            rng: Random generator for the coefficients of the Gaussian field.
 
         Returns:
-            Permeability at the nodes of the solver, 3 or 12, [S, S], with
-            S = `solve_resolution`.
+            Permeability at the solver's nodes, 3 or 12, [S, S], with S =
+            `solve_resolution`.
         """
         return np.where(self.gaussian_field(rng) >= 0.0, 12.0, 3.0)
 
     def gaussian_field(self, rng: np.random.Generator, power: float = 1.0) -> Array:
-        """Draw the field whose sign decides the permeability.
+        """Draw the field whose sign determines the permeability.
 
         Args:
-            rng: Source of the coefficients.
-            power: Of the amplitudes of the cosines: below 1 the field is rougher.
+            rng: Random generator for the coefficients.
+            power: Exponent of the amplitudes of the cosines; below 1, the field is
+                rougher.
 
         Returns:
-            The field at the nodes of the solver, [S, S], with S = `solve_resolution`.
+            The field at the solver's nodes, [S, S], with S = `solve_resolution`.
         """
         k = np.arange(self.modes)
         scale = 1.0 / (np.pi**2 * (k[:, None] ** 2 + k**2) + 9.0) ** power
@@ -142,17 +143,17 @@ class DarcyFlow:
         r"""Compute the pressure in a medium.
 
         Args:
-            permeability: Positive permeability at the nodes of a square grid of any
-                size of at least 3, [S, S].
-            source: Right side of the equation, at the nodes, [S, S], or a constant.
+            permeability: Positive permeability at the nodes of a square grid, [S, S],
+                with S of at least 3.
+            source: Right-hand side of the equation at the nodes, [S, S], or a constant.
 
         Returns:
             Pressure at the nodes, [S, S], zero on the boundary.
 
         Raises:
             ValueError: If the permeability is not a square array of positive numbers,
-                or the source not finite or of another shape.
-            NotConverged: If the linear system was not solved accurately.
+                or the source is not finite or has another shape.
+            NotConverged: If the solution of the linear system is not accurate.
         """
         a = np.asarray(permeability, dtype=np.float64)
         if a.ndim != 2 or a.shape[0] != a.shape[1] or len(a) < 3:
@@ -174,27 +175,27 @@ class DarcyFlow:
         first = 0.5 * (a[1:, 1:-1] + a[:-1, 1:-1])  # faces across axis 0
         second = 0.5 * (a[1:-1, 1:] + a[1:-1, :-1])  # faces across axis 1
         diagonal = first[1:] + first[:-1] + second[:, 1:] + second[:, :-1]
-        beside = -second[:, 1:].reshape(-1)[:-1]
-        beside[inner - 1 :: inner] = 0.0  # the end of a row and the start of the next
-        below = -first[1:-1].reshape(-1)
+        east = -second[:, 1:].reshape(-1)[:-1]
+        east[inner - 1 :: inner] = 0.0  # the end of a row and the start of the next
+        north = -first[1:-1].reshape(-1)
         bands = {0: diagonal.reshape(-1)}
-        if inner > 1:  # else there is one unknown, and no neighbour
-            bands |= {1: beside, -1: beside, inner: below, -inner: below}
+        if inner > 1:  # otherwise, there is one unknown without neighbors
+            bands |= {1: east, -1: east, inner: north, -inner: north}
         matrix = diags_array(
             list(bands.values()), offsets=list(bands.keys()), format="csc"
         )
-        right = np.broadcast_to(forcing, a.shape)[1:-1, 1:-1].reshape(-1)
-        right = right / (len(a) - 1) ** 2
+        rhs = np.broadcast_to(forcing, a.shape)[1:-1, 1:-1].reshape(-1)
+        rhs = rhs / (len(a) - 1) ** 2
         factors = splu(
             matrix,
             permc_spec="MMD_AT_PLUS_A",
             diag_pivot_thresh=0.0,
             options={"SymmetricMode": True},
         )
-        solution = factors.solve(right)
-        residual = np.linalg.norm(matrix @ solution - right)
-        limit = _TOLERANCE * np.linalg.norm(right)
-        if not residual <= limit:  # also where it is not a number
+        solution = factors.solve(rhs)
+        residual = np.linalg.norm(matrix @ solution - rhs)
+        limit = _TOLERANCE * np.linalg.norm(rhs)
+        if not residual <= limit:  # also if it is NaN
             raise NotConverged(
                 f"the residual of the pressure is {residual:.2g}, expected at most "
                 f"{limit:.2g}"

@@ -30,7 +30,7 @@ _MAX_STEPS = 20
 
 @dataclass(frozen=True)
 class HyperelasticSolution:
-    r"""Equilibrium of a unit cell, at a lattice of nodes around its void.
+    r"""Equilibrium of a unit cell at a lattice of nodes around its void.
 
     The first index runs clockwise from the upper right corner, the second from the
     void to the outer boundary.
@@ -38,9 +38,9 @@ class HyperelasticSolution:
     Args:
         points: Positions before the deformation, [144, 27, 2].
         displacement: Displacements, [144, 27, 2].
-        stress: Cauchy stress, its components xx, yy and xy, in Pa, [144, 27, 3].
-        residuals: Norm of the forces out of balance after each step, divided by that of
-            the load.
+        stress: Components xx, yy and xy of the Cauchy stress in Pa, [144, 27, 3].
+        residuals: Norm of the residual forces after each step, divided by that of the
+            load.
     """
 
     points: Array
@@ -50,7 +50,7 @@ class HyperelasticSolution:
 
     @property
     def von_mises_stress(self) -> Array:
-        r"""Von Mises stress in Pa, [144, 27]: see `Hyperelastic`."""
+        r"""Von Mises stress in Pa, [144, 27], see `Hyperelastic`."""
         xx, yy, xy = np.moveaxis(self.stress, -1, 0)
         return np.asarray(np.sqrt(xx**2 - xx * yy + yy**2 + 3.0 * xy**2))
 
@@ -60,18 +60,18 @@ class Hyperelastic:
     r"""Simulated stress in a stretched unit cell with a void of random shape.
 
     The physics of the elasticity benchmark of "Fourier Neural Operator with Learned
-    Deformations for PDEs on General Geometries" (https://arxiv.org/abs/2207.05209):
-    the unit square is clamped on its lower edge and pulled upward by a `traction` in
-    Pa on its upper edge; the other edges and the void are free. The void lies around
-    the centre, with the radius
+    Deformations for PDEs on General Geometries" (https://arxiv.org/abs/2207.05209): the
+    unit square is clamped on its lower edge and pulled upward by a `traction` in Pa on
+    its upper edge; the other edges and the void are free. The void surrounds the
+    center, with the radius
 
     $$r(\theta) = 0.2 + \frac{0.2}{1 + e^{\tilde r(\theta)}}, \qquad
     \tilde r = \sum_{k=1}^{5} \frac{4}{\sqrt{\pi (k^2 + 9)}}
     (A_k \cos k\theta + B_k \sin k\theta), \qquad A_k, B_k \sim N(0, 1).$$
 
     The material is incompressible Rivlin-Saunders rubber in plane stress, which
-    removes the hydrostatic pressure: with $F$ the deformation gradient in the plane,
-    $C = F^T F$ and $J = \det F$, the energy density is
+    eliminates the hydrostatic pressure: with the in-plane deformation gradient $F$, $C
+    = F^T F$ and $J = \det F$, the energy density is
 
     $$W = C_1 (\mathrm{tr}\, C + J^{-2} - 3)
     + C_2 (J^2 + J^{-2}\, \mathrm{tr}\, C - 3), \qquad
@@ -80,16 +80,16 @@ class Hyperelastic:
     The target is the von Mises stress of the Cauchy stress,
     $\sqrt{\sigma_{xx}^2 - \sigma_{xx} \sigma_{yy} + \sigma_{yy}^2 + 3 \sigma_{xy}^2}$.
 
-    Biquadratic displacements on 72 by 13 quadrilaterals, finer towards the void;
-    Newton's method, with a tangent that is factorised anew where it has become too old,
-    until the forces are in balance to $10^{-6}$ of the load. The components of the
-    stress are projected to the nodes in $L^2$, then combined. The stress is within
-    0.8 % inside and 2.5 % on the edges of that on a finer mesh. A sample has 972 nodes
-    of this mesh, on 36 rays of 27 points. Samples were never compared with official
-    ones, whose points are scattered.
+    The solver uses biquadratic displacements on 72 by 13 quadrilaterals, finer toward
+    the void, and Newton's method until the residual forces are below $10^{-6}$ of the
+    load; the tangent is factorized again only if convergence is slow. The components of
+    the stress are $L^2$-projected to the nodes, then combined. Compared with a finer
+    mesh, the stress differs by up to 0.8 % inside and 2.5 % on the edges. A sample has
+    972 nodes of this mesh, on 36 rays of 27 points. Samples were never compared with
+    official ones, whose points are scattered.
 
     Args:
-        traction: Force upward on each unit of length of the upper edge.
+        traction: Upward force per unit length of the upper edge.
 
     Raises:
         ValueError: If `traction` is not positive and finite.
@@ -99,11 +99,11 @@ class Hyperelastic:
 
     name: ClassVar[str] = "simulated_elasticity"
     fields: ClassVar[Fields] = (Field("stress", 1, "Pa"),)
-    """The target: von Mises stress."""
+    """The target: the von Mises stress."""
     features: ClassVar[Fields] = ()
-    """Inputs beyond the coordinates: none."""
+    """Inputs in addition to the coordinates: none."""
     coordinate_bounds: ClassVar[None] = None
-    """The coordinates lie in the unit square already."""
+    """The coordinates already lie in the unit square."""
 
     def __post_init__(self) -> None:
         check_numbers(traction=self.traction)
@@ -116,15 +116,14 @@ class Hyperelastic:
         r"""Return the raw arrays of one random unit cell.
 
         Args:
-            rng: Source of the void's shape; equal states give equal samples.
+            rng: Random generator for the void's shape; equal states give equal samples.
 
         Returns:
-            `pos`, before the deformation, in the unit square, [972, 2]; `stress` in
-            Pa, [972, 1]; `cells`, quadrilaterals that fill the square around the
-            void, [936, 4].
+            `pos`, undeformed, in the unit square, [972, 2]; `stress` in Pa, [972, 1];
+            `cells`, quadrilaterals that fill the square around the void, [936, 4].
 
         Raises:
-            NotConverged: If the forces did not come into balance.
+            NotConverged: If the solver does not converge.
         """
         solution = self.solve(void_radius(rng))
         return {
@@ -144,9 +143,8 @@ class Hyperelastic:
             Displacements and stress.
 
         Raises:
-            ValueError: If a radius is out of its range.
-            NotConverged: If an element is inverted or the forces did not come into
-                balance.
+            ValueError: If a radius is out of range.
+            NotConverged: If an element is inverted or the solver does not converge.
         """
         radius = np.asarray(radius, dtype=np.float64)
         if radius.shape != (144,) or not ((radius > 0) & (radius < 0.5)).all():
@@ -169,7 +167,7 @@ def void_radius(rng: np.random.Generator) -> Array:
     r"""Draw the radius of a void.
 
     Args:
-        rng: Source of the ten coefficients.
+        rng: Random generator for the ten coefficients.
 
     Returns:
         Radius at the angles of `Hyperelastic.solve`, in (0.2, 0.4), [144].
@@ -186,10 +184,10 @@ def _angles() -> Array:
 
 
 def _lattice(radius: Array) -> Array:
-    """Return nodes on rays, from the void to the square, [144, 27, 2]."""
+    """Return nodes on rays from the void to the square, [144, 27, 2]."""
     angle = _angles()
     ray = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    # Vertices at distances that grow geometrically; the other nodes halfway.
+    # The spacing of vertices grows geometrically; the other nodes are halfway.
     share = (_GROWTH ** np.arange(14) - 1.0) / (_GROWTH**13 - 1.0)
     share = np.interp(np.arange(27), np.arange(0, 27, 2), share)
     outer = 0.5 / np.abs(ray).max(axis=1)
@@ -197,7 +195,7 @@ def _lattice(radius: Array) -> Array:
     points = 0.5 + distance[..., None] * ray[:, None]
     outline = points[:, -1]
     for side in (0.0, 1.0):
-        outline[np.abs(outline - side) < 1e-9] = side  # the rounding of sin and cos
+        outline[np.abs(outline - side) < 1e-9] = side  # remove rounding errors
     return np.asarray(points)
 
 
@@ -234,7 +232,7 @@ def _equilibrium(
     residuals = [1.0]
     factors = None
     for _ in range(_MAX_STEPS):
-        # Strains are small, so that one tangent mostly serves all steps.
+        # Strains are small, so one tangent is usually sufficient for all steps.
         if factors is None or residuals[-1] > 0.1 * residuals[-2]:
             gradient = _deformation(mesh, displacement)
             factors = splu(
@@ -246,13 +244,13 @@ def _equilibrium(
         displacement[free] += factors.solve(residual[free])
         gradient = _deformation(mesh, displacement)
         if not (np.linalg.det(gradient) > 0.0).all():
-            raise NotConverged("the material is turned inside out")
+            raise NotConverged("the material is inverted")
         residual = load - _internal_forces(mesh, gradient, unknowns, len(load))
         residuals.append(float(np.linalg.norm(residual[free]) / scale))
         if residuals[-1] <= _TOLERANCE:
             return displacement, tuple(residuals[1:])
     raise NotConverged(
-        f"the forces are out of balance by {residuals[-1]:.2g} of the load after "
+        f"the residual forces are {residuals[-1]:.2g} of the load after "
         f"{_MAX_STEPS} steps, expected at most {_TOLERANCE}"
     )
 
@@ -299,11 +297,11 @@ def _nodal(mesh: QuadraticMesh, stress: Array) -> Array:
     """Return the stress projected to the nodes, xx, yy and xy, [144, 27, 3]."""
     size = mesh.nodes.max() + 1
     values = np.stack([stress[..., 0, 0], stress[..., 1, 1], stress[..., 0, 1]], -1)
-    right = np.zeros((size, 3))
+    rhs = np.zeros((size, 3))
     local = np.einsum(
         "aq,eq,eqc->eac", mesh.values, mesh.weights, values, optimize=True
     )
-    np.add.at(right, mesh.nodes, local)
+    np.add.at(rhs, mesh.nodes, local)
     mass = np.einsum(
         "aq,bq,eq->eab", mesh.values, mesh.values, mesh.weights, optimize=True
     )
@@ -317,13 +315,13 @@ def _nodal(mesh: QuadraticMesh, stress: Array) -> Array:
         diag_pivot_thresh=0.0,
         options={"SymmetricMode": True},
     )
-    return np.asarray(factors.solve(right).reshape(144, 27, 3))
+    return np.asarray(factors.solve(rhs).reshape(144, 27, 3))
 
 
 def _quads(lines: int, rings: int) -> Index:
-    """Return the quadrilaterals between neighbouring lines and rings, [K, 4]."""
+    """Return the quadrilaterals between neighboring lines and rings, [K, 4]."""
     point = np.arange(lines * rings).reshape(lines, rings)
     after = np.roll(point, -1, axis=0)
-    # Counterclockwise, since lines go clockwise and rings outward.
+    # Counterclockwise, because lines run clockwise and rings outward.
     corners = (point[:, :-1], point[:, 1:], after[:, 1:], after[:, :-1])
     return np.stack(corners[::-1], axis=-1).reshape(-1, 4)

@@ -1,4 +1,4 @@
-r"""Steady two-dimensional Euler equations on C-grids, by finite volumes.
+r"""Steady two-dimensional Euler equations on C-grids with finite volumes.
 
 A. Jameson, W. Schmidt and E. Turkel, "Numerical solution of the Euler equations by
 finite volume methods using Runge-Kutta time-stepping schemes", AIAA 81-1259 (1981).
@@ -16,49 +16,49 @@ GAMMA = 1.4
 """Ratio of the specific heats of air."""
 
 _STAGES = ((0.25, 1.0), (1 / 6, 0.0), (0.375, 0.56), (0.5, 0.0), (1.0, 0.44))
-"""Coefficient of each Runge-Kutta stage, and weight of new dissipation in it."""
+"""Coefficient of each Runge-Kutta stage and weight of its new dissipation."""
 _K2, _K4 = 0.5, 1.0 / 64.0
 _SCALING = 0.6
 _SMOOTHING = 1.0
 
 
 class CGridEuler:
-    r"""Euler equations around an airfoil, marched to a steady state.
+    r"""Euler equations around an airfoil, iterated to a steady state.
 
     $$\frac{d}{dt} \int_\Omega w \, dA + \oint_{\partial\Omega} \big( w\, v \cdot n +
     p\, (0, n_x, n_y, v \cdot n) \big) \, ds = 0, \qquad
     w = (\rho, \rho v_x, \rho v_y, \rho E),$$
 
     for a perfect gas, $p = (\gamma - 1)(\rho E - \tfrac12 \rho |v|^2)$, with $p = \rho
-    = 1$ in the free stream, which blows along +x at zero incidence. Unknowns are means
-    of cells. Fluxes take the mean state of two cells, plus the dissipation of Jameson,
+    = 1$ in the free stream, which is along +x at zero incidence. The unknowns are cell
+    means. Fluxes use the mean state of two cells plus the dissipation of Jameson,
     Schmidt and Turkel,
 
     $$d = \lambda \big( \varepsilon_2\, \delta w - \varepsilon_4\, \delta^3 w \big),
     \qquad \varepsilon_2 = \tfrac12 \max \nu, \qquad \varepsilon_4 = \max(0,
     \tfrac1{64} - \varepsilon_2), \qquad \nu = \frac{|\delta^2 p|}{\sum p},$$
 
-    with the maximum over four cells, $\rho H$ in place of $\rho E$ in $w$, and
-    $\lambda_i (1 + (\lambda_j / \lambda_i)^{0.6})$ of the spectral radii of both
-    directions for $\lambda$. Five Runge-Kutta stages with local time steps, of which
-    the first, third and fifth renew the dissipation; residuals are smoothed by $(1 -
+    where the maximum is over four cells, $\rho H$ replaces $\rho E$ in $w$, and
+    $\lambda$ is $\lambda_i (1 + (\lambda_j / \lambda_i)^{0.6})$ with the spectral radii
+    of both directions. There are five Runge-Kutta stages with local time steps; the
+    first, third and fifth update the dissipation. Residuals are smoothed by $(1 -
     \delta^2)^{-1}$ along both directions.
 
-    No fluid crosses the wall, whose pressure is extrapolated from two cells. Both sides
-    of the wake are neighbours. Far away, including the outflow, Riemann invariants
-    join the flow to the free stream.
+    No fluid crosses the wall, whose pressure is extrapolated from two cells. The cells
+    on both sides of the wake are neighbors. In the far field, including the outflow,
+    Riemann invariants connect the flow to the free stream.
 
     Args:
-        nodes: C-grid as `AirfoilShape.c_grid` orders it, [I + 1, J + 1, 2].
-        wake_cells: Cells along each side of the wake.
+        nodes: C-grid in the order of `AirfoilShape.c_grid`, [I + 1, J + 1, 2].
+        wake_cells: Number of cells along each side of the wake.
         mach: Mach number of the free stream, below 1.
-        dtype: Precision of the computation.
-        incidence: Angle in degrees from +x to the free stream, towards +y.
+        dtype: Dtype of the computation.
+        incidence: Angle in degrees from +x to the free stream, toward +y.
 
     Attributes:
-        state: The four unknowns of the cells within two layers of ghosts, outward, then
-            along the airfoil, [4, J + 4, I + 4]; the free stream at first.
-        pressure: Of the same cells, [J + 4, I + 4].
+        state: The four unknowns of the cells and two layers of ghost cells, outward,
+            then along the airfoil, [4, J + 4, I + 4]; initially the free stream.
+        pressure: Pressure of the same cells, [J + 4, I + 4].
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class CGridEuler:
     ) -> None:
         grid = np.asarray(nodes, dtype=np.float64).transpose(2, 1, 0)  # [2, J+1, I+1]
         along, out = np.diff(grid, axis=2), np.diff(grid, axis=1)
-        # Products of normal and length of the faces, towards larger indices.
+        # Products of normal and length of the faces, toward larger indices.
         i_faces = np.stack([out[1], -out[0]])  # [2, J, I + 1]
         j_faces = np.stack([-along[1], along[0]])  # [2, J + 1, I]
         outer = (-i_faces[..., 0], i_faces[..., -1], j_faces[:, -1])
@@ -96,18 +96,18 @@ class CGridEuler:
 
     @property
     def cells(self) -> Array:
-        """The state without ghosts, a view, [4, J, I]."""
+        """A view of the state without ghost cells, [4, J, I]."""
         return self.state[:, 2:-2, 2:-2]
 
     def iterate(self, iterations: int, cfl: float) -> float:
-        """March a number of steps.
+        """Run a number of time steps.
 
         Args:
             iterations: Number of steps, at least one.
-            cfl: Courant number, which sets the time step of each cell.
+            cfl: Courant number, which determines the time step of each cell.
 
         Returns:
-            Root mean square change of the density in the last step.
+            Root-mean-square change of the density in the last step.
         """
         cells = self.cells
         for _ in range(iterations):
@@ -129,11 +129,11 @@ class CGridEuler:
         return float(np.sqrt(np.mean(difference**2)))
 
     def residual(self) -> Array:
-        """Return the net outflow of each cell, dissipation included, [4, J, I]."""
+        """Return the net outflow of each cell, including dissipation, [4, J, I]."""
         return self._convection() - self._dissipation(*self._radii())
 
     def at_nodes(self) -> tuple[Array, Array, Array]:
-        """Return density, velocity and pressure, means of the four cells around nodes.
+        """Return density, velocity and pressure at nodes, averaged over adjacent cells.
 
         Shapes:
             - Output: $[I + 1, J + 1]$, $[I + 1, J + 1, 2]$, $[I + 1, J + 1]$, in double
@@ -149,7 +149,7 @@ class CGridEuler:
         return density, np.stack([u, v], axis=-1), pressure
 
     def update_ghosts(self) -> None:
-        """Set the ghosts and all pressures for the state of the cells."""
+        """Update the ghost cells and all pressures from the state of the cells."""
         w, cells = self.state, self.cells
         inside = np.concatenate([cells[:, :, 0], cells[:, :, -1], cells[:, -1]], axis=1)
         far = self._far(inside, self._outer)
@@ -169,7 +169,7 @@ class CGridEuler:
         np.multiply(w[3] - kinetic, GAMMA - 1.0, out=self.pressure)
 
     def _far(self, inside: Array, normal: Array) -> Array:
-        """Return the state at the far field next to cells, [4, n], with normals."""
+        """Return the far-field state next to cells, [4, n]."""
         u_far, v_far = self._stream
         density = inside[0]
         u, v = inside[1] / density, inside[2] / density
@@ -227,7 +227,7 @@ class CGridEuler:
     def _dissipation(self, i_radius: Array, j_radius: Array) -> Array:
         """Return the net artificial inflow of each cell, [4, J, I]."""
         w = self.state.copy()
-        w[3] += self.pressure  # total enthalpy: it stays constant
+        w[3] += self.pressure  # total enthalpy, which is constant
         p = self.pressure
         ratio = (j_radius / i_radius) ** _SCALING
         i_scale = i_radius * (1.0 + ratio)
@@ -242,7 +242,7 @@ class CGridEuler:
 
 
 def _flux(w: Array, p: Array, faces: Array) -> Array:
-    """Return the flux of states through faces, in the place of the states."""
+    """Return the flux of states through faces; overwrites the states."""
     volume = (w[1] * faces[0] + w[2] * faces[1]) / w[0]
     w[3] += p
     w *= volume
@@ -255,9 +255,9 @@ def _differences(w: Array, p: Array, radius: Array, axis: int) -> Array:
     """Return the dissipation at the faces along an axis, -1 or -2.
 
     Args:
-        w: Quantities of cells and two layers of ghosts along the axis.
+        w: Quantities of cells and two layers of ghost cells along the axis.
         p: Their pressure.
-        radius: Scaled spectral radii, of the cells alone.
+        radius: Scaled spectral radii of the cells without ghost cells.
         axis: The axis.
     """
     if axis == -2:

@@ -1,4 +1,4 @@
-r"""Linear elasticity on equal cubes with eight nodes."""
+r"""Linear elasticity on equal eight-node cubes."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -19,12 +19,12 @@ CORNERS = np.array(
 class Hexahedron:
     r"""Trilinear cube of an isotropic elastic material.
 
-    Strains and stresses have the components xx, yy, zz, yz, zx, xy; strains double the
-    last three. Degrees of freedom are ordered node by node.
+    Strains and stresses have the components xx, yy, zz, yz, zx, xy; the last three
+    strains are engineering strains. Degrees of freedom are ordered node by node.
 
     Args:
         size: Length of an edge in mm.
-        young_modulus: In MPa.
+        young_modulus: Young's modulus in MPa.
         poisson_ratio: Poisson's ratio.
     """
 
@@ -34,7 +34,7 @@ class Hexahedron:
 
     @property
     def elasticity(self) -> Array:
-        """Stress for each component of strain, in MPa, [6, 6]."""
+        """The elasticity matrix in MPa, from strain to stress, [6, 6]."""
         e, nu = self.young_modulus, self.poisson_ratio
         matrix = np.zeros((6, 6))
         matrix[:3, :3] = nu
@@ -44,7 +44,7 @@ class Hexahedron:
         return matrix
 
     def strain(self, point: tuple[float, float, float] = (0.5, 0.5, 0.5)) -> Array:
-        """Return the strain at a point for each degree of freedom, [6, 24].
+        """Return the matrix from degrees of freedom to strain at a point, [6, 24].
 
         Args:
             point: Position in the cube, from 0 to 1 along each axis.
@@ -62,7 +62,7 @@ class Hexahedron:
         return matrix.reshape(6, 24)
 
     def stiffness(self) -> Array:
-        r"""Return $\int B^\top D B$ in N/mm by 2 × 2 × 2 Gauss points, [24, 24]."""
+        r"""Return $\int B^\top D B$ in N/mm with 2 × 2 × 2 Gauss points, [24, 24]."""
         matrix = np.zeros((24, 24))
         offset = 0.5 / np.sqrt(3.0)
         for x, y, z in product((0.5 - offset, 0.5 + offset), repeat=3):
@@ -74,9 +74,9 @@ class Hexahedron:
         r"""Return $\int B^\top D \varepsilon^*$ in N for a constant eigenstrain, [24].
 
         Args:
-            eigenstrain: The strain that would be without stress, [6].
+            eigenstrain: The stress-free strain, [6].
         """
-        # A strain that is linear in space has its mean at the centre.
+        # The mean of a strain that is linear in space is its value at the center.
         return self.size**3 * (self.strain().T @ self.elasticity @ eigenstrain)
 
 
@@ -87,7 +87,7 @@ def von_mises(stress: Array) -> Array:
         stress: Components xx, yy, zz, yz, zx, xy, [..., 6].
 
     Returns:
-        In the same unit, [...].
+        The von Mises stress in the same unit, [...].
     """
     normal, shear = stress[..., :3], stress[..., 3:]
     jumps = normal - np.roll(normal, 1, axis=-1)

@@ -25,11 +25,11 @@ class PrintedState:
     """A part after its last layer, on the plate.
 
     Args:
-        pos: Nodes in mm as designed, layer by layer from the plate, [N, 3].
+        pos: Undeformed nodes in mm, layer by layer from the plate, [N, 3].
         cells: Nodes of each cube, in the order of VTK's hexahedron, [E, 8].
-        displacement: Of the nodes, in mm, [N, 3].
-        stress: At the cells' centres in MPa: xx, yy, zz, yz, zx, xy, [E, 6].
-        von_mises_stress: Of the nodes, in MPa, [N].
+        displacement: Displacements of the nodes in mm, [N, 3].
+        stress: Stress at the cells' centers in MPa: xx, yy, zz, yz, zx, xy, [E, 6].
+        von_mises_stress: Von Mises stress of the nodes in MPa, [N].
     """
 
     pos: Array
@@ -44,33 +44,33 @@ class PrintedPart:
     r"""Simulated prints for training without downloads: random parts that warp.
 
     The physics of the LPBF benchmark of FLARE ([arXiv
-    2508.12594](https://arxiv.org/abs/2508.12594)) in its simplest usual form, the
-    method of inherent strains. A part (`PrintedShape`) grows in layers of 1 mm. Every
-    new layer $l$ wants to shrink by $\varepsilon^*$, and pulls at those below:
+    2508.12594](https://arxiv.org/abs/2508.12594)) in the simplest common form, the
+    inherent strain method. A part (`PrintedShape`) grows in layers of 1 mm. Every new
+    layer $l$ shrinks by $\varepsilon^*$ and pulls at the layers below:
 
     $$\nabla \cdot \Delta\sigma^{(l)} = 0, \qquad \Delta\sigma^{(l)} = D \big(
     \tfrac12 (\nabla \Delta u^{(l)} + \nabla \Delta u^{(l)\top}) - \varepsilon^*
     [\text{in layer } l] \big) \qquad \text{in layers } 1 \text{ to } l,$$
 
     with $\Delta u^{(l)} = 0$ on the plate, $z = 0$, and no traction elsewhere; $D$ is
-    isotropic and linear. Nodes start undeformed when their first layer is added, and
-    increments add up: $u = \sum_l \Delta u^{(l)}$ and $\sigma = \sum_l
-    \Delta\sigma^{(l)}$, each over the steps in which the point exists. Small strains;
-    one trilinear cube per voxel; the linear systems are solved exactly
+    isotropic and linear. Nodes are undeformed when their first layer is added, and
+    increments are summed: $u = \sum_l \Delta u^{(l)}$ and $\sigma = \sum_l
+    \Delta\sigma^{(l)}$, each over the steps in which the point exists. Strains are
+    small, each voxel is one trilinear cube, and the linear systems are solved exactly
     (`block_tridiagonal`).
 
-    The von Mises stress of a node is that of the mean stress of its cells' centres.
-    There is no plasticity, so stresses pass the yield limit; the part stays on the
-    plate; no heat is computed. It was never compared with a sample of the benchmark,
-    whose parts have other shapes and 736 to 47,542 nodes.
+    The von Mises stress of a node is that of the mean stress at its cells' centers.
+    There is no plasticity, so stresses exceed the yield limit. The part stays on the
+    plate, and heat is not computed. Samples were never compared with those of the
+    benchmark, whose parts have other shapes and 736 to 47,542 nodes.
 
     Args:
-        max_nodes: Parts with more nodes, or with fewer than 700, are drawn again. At
-            3,500 the median is near 1,900 nodes. Time grows with the square of the area
-            of the layers, times the number of nodes.
-        young_modulus: In MPa.
+        max_nodes: Parts with more nodes, or with fewer than 700, are rejected and
+            redrawn. With 3,500, the median is near 1,900 nodes. Time grows with the
+            square of the area of the layers times the number of nodes.
+        young_modulus: Young's modulus in MPa.
         poisson_ratio: Poisson's ratio.
-        inherent_strain: $\varepsilon^*$ along x, y and z.
+        inherent_strain: Inherent strain $\varepsilon^*$ along x, y and z.
 
     Raises:
         ValueError: If `max_nodes` is not an integer of at least 1,000, `young_modulus`
@@ -91,11 +91,11 @@ class PrintedPart:
     )
     """The targets."""
     features: ClassVar[Fields] = ()
-    """Inputs beyond the coordinates: none."""
+    """Inputs in addition to the coordinates: none."""
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((0.0, 0.0, 0.0), (30.0, 30.0, 60.0))
-    """Build space in mm, from which the model input is normalised."""
+    """Build space in mm, used to normalize the model input."""
 
     def __post_init__(self) -> None:
         if (
@@ -131,7 +131,7 @@ class PrintedPart:
         r"""Return the raw arrays of one random part.
 
         Args:
-            rng: Source of the shape; equal states give equal samples.
+            rng: Random generator for the shape; equal states give equal samples.
 
         Returns:
             `pos` in mm, [N, 3]; `displacement` in mm, [N, 3], and its third component
@@ -154,13 +154,13 @@ class PrintedPart:
         }
 
     def solve(self, shape: PrintedShape) -> PrintedState:
-        """Compute how a part warps.
+        """Compute the distortion of a part.
 
         Args:
             shape: The part.
 
         Returns:
-            Its displacements and stresses after the last layer.
+            The displacements and stresses after the last layer.
         """
         cube = Hexahedron(1.0, self.young_modulus, self.poisson_ratio)
         stiffness = cube.stiffness()
@@ -177,10 +177,11 @@ class PrintedPart:
         ]
         total, later = solve_growing((3 * planes).tolist(), layers)
         displacement = np.concatenate(total).reshape(-1, 3)
-        # A cell deforms since its layer was added: its lower nodes moved before.
+        # A cell is undeformed when its layer is added, but its lower nodes have moved
+        # before.
         lower = np.concatenate(later).reshape(-1, 3)[cells[:, :4]]
-        moved = np.concatenate([lower, displacement[cells[:, 4:]]], axis=1)
-        strains = moved.reshape(-1, 24) @ cube.strain().T - strain
+        deformation = np.concatenate([lower, displacement[cells[:, 4:]]], axis=1)
+        strains = deformation.reshape(-1, 24) @ cube.strain().T - strain
         stress = strains @ cube.elasticity
 
         count = np.bincount(cells.ravel())
@@ -197,13 +198,13 @@ class PrintedPart:
 
 
 def _assemble(cells: Index, first: Index, stiffness: Array, load: Array) -> Layer:
-    """Return a layer of cubes.
+    """Assemble a layer of cubes.
 
     Args:
         cells: Nodes of its cubes, [E, 8].
-        first: First nodes of the planes below and above, [2].
-        stiffness: Of one cube, [24, 24].
-        load: Of one cube, [24].
+        first: Indices of the first nodes of the planes below and above, [2].
+        stiffness: Stiffness of one cube, [24, 24].
+        load: Load of one cube, [24].
     """
     below = int(first[1] - first[0])
     touched, upper = np.unique(cells[:, 4:] - first[1], return_inverse=True)
@@ -231,14 +232,14 @@ def _assemble(cells: Index, first: Index, stiffness: Array, load: Array) -> Laye
 
 
 def _unknowns(nodes: Index) -> Index:
-    """Return the three displacements of each node, [A, 3 B] for nodes [A, B]."""
+    """Return the indices of the displacements of nodes [A, B], [A, 3 B]."""
     return (3 * nodes[:, :, None] + np.arange(3)).reshape(len(nodes), -1)
 
 
 def _edge_index(cells: Index) -> Index:
-    """Return the edges of the cells, each once in both directions, [2, E]."""
+    """Return the unique edges of the cells in both directions, [2, E]."""
     ends = np.argwhere(
         np.abs(CORNERS[:, None] - CORNERS).sum(axis=2) == 1
-    )  # [24, 2]: each edge of a cube, both ways
+    )  # [24, 2]: each edge of a cube in both directions
     pairs: Index = np.unique(cells[:, ends].reshape(-1, 2), axis=0).T
     return pairs

@@ -1,4 +1,4 @@
-"""Simulated surface pressure on notchback cars: potential flow over a road."""
+"""Simulated surface pressure on notchback cars, by potential flow over a road."""
 
 import math
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ Array = npt.NDArray[np.float64]
 
 BASE_PRESSURE = -0.18
 MIRROR = np.array((1.0, -1.0, 1.0))
-"""Factors of the coordinates that take one half of a car to the other."""
+"""Factors of the coordinates that map one half of a car to the other."""
 
 
 @dataclass(frozen=True)
 class NotchbackFlow:
-    """Flow over the half of a car with positive y; the other half mirrors it.
+    """Flow over the half of a car with positive y; the other half is its mirror image.
 
     Args:
-        lattice: Vertices in metres, [I + 1, J + 1, 3].
+        lattice: Vertices in meters, [I + 1, J + 1, 3].
         normals: Outward unit normals of the panels, [I, J, 3].
         areas: Areas of the panels in m², [I, J].
-        pressure_coefficient: Of the panels, [I, J].
-        wake_weight: Share $w$ of the base pressure in it, [I, J].
-        potential: The potential flow, without a model of the wake.
+        pressure_coefficient: Pressure coefficients of the panels, [I, J].
+        wake_weight: Weight $w$ of the base pressure in the coefficients, [I, J].
+        potential: The potential flow without the wake model.
     """
 
     lattice: Array
@@ -47,7 +47,7 @@ class NotchbackFlow:
     def corners(self) -> Array:
         """Return the panels of both halves, counterclockwise from outside, [2P, 4, 3].
 
-        The second half of them mirrors the first.
+        The second half mirrors the first.
         """
         corners = lattice_quads(self.lattice)
         diagonals = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
@@ -68,26 +68,27 @@ class Notchback:
     r"""Simulated cars for training without downloads: random notchback bodies.
 
     Each sample is a new body (`NotchbackShape`, without wheels and mirrors) in
-    potential flow over a road, by constant-source panels. The car faces the wind, which
-    blows along +x; x = 0 is the nose, y = 0 the plane of symmetry, z = 0 the road, and
-    z points up. Potential flow has no wake and therefore no drag: with `base_pressure`,
-    the pressure on the rear face becomes
+    potential flow over a road, computed with constant-source panels. The wind blows
+    along +x against the nose of the car at x = 0; y = 0 is the plane of symmetry, z = 0
+    the road, and z points up. Potential flow has no wake and therefore no drag: with
+    `base_pressure`, the pressure on the rear face becomes
 
     $$C_p \leftarrow (1 - w) C_p - 0.18\, w, \qquad
     w = S\Big(\frac{n_x - 0.3}{0.4}\Big)\, S\Big(\frac{x / L - 0.85}{0.05}\Big),$$
 
-    with $S$ the smoothstep between 0 and 1 and $L$ the car's length: the level of a
-    separated wake, not its computation. The fields have the layout and the magnitude of
-    measured and of finely simulated cars, and nothing more: they were never compared
+    where $S$ is the smoothstep between 0 and 1 and $L$ the car's length. This models
+    the level of a separated wake but does not compute it. The fields have the layout
+    and the magnitude of measured and of finely simulated cars but were never compared
     with any.
 
     Args:
-        num_points: Surface points per sample.
-        panels_along: Panels from nose to tail.
-        panels_around: Panels of the half body from the keel to the crest. The time for
-            one car grows with the square (later the cube) of the number of panels.
+        num_points: Number of surface points per sample.
+        panels_along: Number of panels from nose to tail.
+        panels_around: Number of panels of the half body from the keel to the crest. The
+            time for one car grows with the square (later the cube) of the number of
+            panels.
         base_pressure: Whether to model the pressure in the wake.
-        speed: Speed of the wind in m/s.
+        speed: Wind speed in m/s.
 
     Raises:
         ValueError: If a count is not a positive integer (at least 8 panels along, 4
@@ -104,13 +105,13 @@ class Notchback:
     fields: ClassVar[Fields] = (Field("pressure", 1, "m²/s²"),)
     """The target: kinematic pressure."""
     features: ClassVar[Fields] = ()
-    """Inputs beyond the coordinates: none."""
+    """Inputs in addition to the coordinates: none."""
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((0.0, -0.95, 0.0), (4.85, 0.95, 1.5))
-    """Box in metres around every body, from which the model input is normalised."""
+    """Box in meters around all bodies, used to normalize the model input."""
     reference_area: ClassVar[float] = 2.17
-    """Area in m² to which force coefficients refer."""
+    """Reference area of force coefficients in m²."""
 
     def __post_init__(self) -> None:
         for field, least in (
@@ -132,10 +133,11 @@ class Notchback:
         r"""Return the raw arrays of one random car.
 
         Args:
-            rng: Source of the shape and of the points; equal states give equal samples.
+            rng: Random generator for the shape and the points; equal states give equal
+                samples.
 
         Returns:
-            `pos` in metres, [N, 3]; `pressure`, kinematic, $\tfrac{1}{2} U^2 C_p$ in
+            `pos` in meters, [N, 3]; `pressure`, kinematic, $\tfrac{1}{2} U^2 C_p$ in
             m²/s², [N, 1]; `normal`, unit and outward, [N, 3]; `area` in m², [N], equal
             shares of the body's surface.
         """
@@ -148,19 +150,19 @@ class Notchback:
             shape: The body.
 
         Returns:
-            Its panels and their pressure coefficients.
+            The panels and their pressure coefficients.
         """
         return self.solve_lattice(shape.lattice(self.panels_along, self.panels_around))
 
     def solve_lattice(self, lattice: Array) -> NotchbackFlow:
-        """Compute the flow over a body of any shape.
+        """Compute the flow over a body of arbitrary shape.
 
         Args:
             lattice: Vertices of the half of the body with positive y, in the order of
                 `NotchbackShape.lattice`, `[panels_along + 1, panels_around + 1, 3]`.
 
         Returns:
-            Its panels and their pressure coefficients.
+            The panels and their pressure coefficients.
 
         Raises:
             ValueError: If `lattice` has another shape, or a panel has no area.
@@ -190,30 +192,30 @@ class Notchback:
         )
 
     def surface(self, rng: np.random.Generator) -> dict[str, Array]:
-        r"""Return the surface of the car that `sample` draws points on.
+        r"""Return the surface of the car on which `sample` draws points.
 
         Args:
-            rng: Source of the shape, in the state that `sample` was given.
+            rng: Random generator for the shape, in the same state as for `sample`.
 
         Returns:
-            `points` in metres, [V, 3]; `cells`, the vertices of each panel in turn,
-            counterclockwise from outside, [P, 4], with one repeated where a panel is a
-            triangle; `pressure` of the cells, [P, 1], and `normal`, [P, 3], as those of
-            `sample`; `area` of the cells in m², [P].
+            `points` in meters, [V, 3]; `cells`, the vertices of each panel,
+            counterclockwise from outside, [P, 4], with a repeated vertex for triangles;
+            `pressure` of the cells, [P, 1], and `normal`, [P, 3], as in `sample`;
+            `area` of the cells in m², [P].
         """
         return self.surface_of(self.solve(NotchbackShape.sample(rng)))
 
     def surface_of(self, flow: NotchbackFlow) -> dict[str, Array]:
-        """Return the surface of a body, as `surface` does.
+        """Return the surface of a body in the format of `surface`.
 
         Args:
             flow: Flow over the body, from `solve`.
 
         Returns:
-            The arrays that `surface` describes.
+            The arrays described in `surface`.
         """
-        # Halves meet in the plane of symmetry, where coordinates agree but for the sign
-        # of zero.
+        # In the plane of symmetry, the coordinates of both halves are equal up to the
+        # sign of zero.
         points, cells = np.unique(
             flow.corners().reshape(-1, 3).round(9) + 0.0, axis=0, return_inverse=True
         )
@@ -230,17 +232,17 @@ class Notchback:
     def surface_points(
         self, flow: NotchbackFlow, rng: np.random.Generator
     ) -> dict[str, Array]:
-        """Draw `num_points` points on both halves of a body, evenly over the area.
+        """Draw `num_points` points on both halves of a body, uniformly over the area.
 
-        Pressures are averaged to the vertices and interpolated bilinearly; normals are
-        those of the panels, so that forces sum up as over the panels.
+        Pressures are averaged to the vertices and interpolated bilinearly. Normals are
+        those of the panels, so that forces agree with sums over the panels.
 
         Args:
             flow: Flow over the body, from `solve`.
-            rng: Source of the points.
+            rng: Random generator for the points.
 
         Returns:
-            The arrays that `sample` describes.
+            The arrays described in `sample`.
         """
         nodal = nodal_mean(flow.pressure_coefficient, flow.areas)
         nodal[[0, -1]] = nodal[[0, -1]].mean(axis=1, keepdims=True)  # single points

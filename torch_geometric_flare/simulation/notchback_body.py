@@ -1,4 +1,4 @@
-"""The shape of a notchback saloon car, by sixteen lengths and angles."""
+"""The shape of a notchback car, defined by sixteen lengths and angles."""
 
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -28,30 +28,30 @@ SHAPE_RANGES = MappingProxyType(
         "diffuser_angle": (4.0, 12.0),
     }
 )
-"""Range of each field of `NotchbackShape`, metres and degrees."""
+"""Range of each field of `NotchbackShape` in meters and degrees."""
 
 
 @dataclass(frozen=True)
 class NotchbackShape:
-    """Lengths (metres) and angles (degrees) of one car; heights are above the road.
+    """Lengths (meters) and angles (degrees) of one car. Heights are above the road.
 
     Args:
-        length: From nose to tail.
-        width: At the widest station.
-        height: Of the roof's crest.
-        clearance: Of the flat floor.
-        bonnet_length: From the nose to the foot of the windscreen.
-        bonnet_height: At the leading edge.
-        cowl_height: At the foot of the windscreen.
-        windscreen_angle: To the horizontal.
-        backlight_angle: Of the rear window, to the horizontal.
-        decklid_length: From the foot of the rear window to the tail.
-        decklid_height: At the tail.
-        tumblehome_angle: Lean of the side windows to the vertical.
-        nose_rounding: Length over which the front corners round off in plan.
-        tail_taper: Share of the half width lost towards the tail.
-        approach_angle: Rise of the floor towards the nose.
-        diffuser_angle: Rise of the floor towards the tail.
+        length: Length from nose to tail.
+        width: Width at the widest station.
+        height: Height of the roof's crest.
+        clearance: Height of the flat floor.
+        bonnet_length: Length from the nose to the foot of the windscreen.
+        bonnet_height: Height at the leading edge.
+        cowl_height: Height at the foot of the windscreen.
+        windscreen_angle: Angle to the horizontal.
+        backlight_angle: Angle of the rear window to the horizontal.
+        decklid_length: Length from the foot of the rear window to the tail.
+        decklid_height: Height at the tail.
+        tumblehome_angle: Angle of the side windows to the vertical.
+        nose_rounding: Length over which the front corners are rounded in plan view.
+        tail_taper: Relative decrease of the half width toward the tail.
+        approach_angle: Rise of the floor toward the nose.
+        diffuser_angle: Rise of the floor toward the tail.
     """
 
     length: float
@@ -80,11 +80,11 @@ class NotchbackShape:
         """Return a lattice over the half of the body with positive y.
 
         The nose lies at x = 0 and the road is the plane z = 0. The first and the last
-        station are single points, in the middle of the front and of the rear face.
+        station are single points in the middle of the front and the rear face.
 
         Args:
-            num_along: Panels from nose to tail.
-            num_around: Panels from the keel line over the side to the crest.
+            num_along: Number of panels from nose to tail.
+            num_around: Number of panels from the keel line over the side to the crest.
 
         Returns:
             Vertices, [num_along + 1, num_around + 1, 3].
@@ -92,7 +92,8 @@ class NotchbackShape:
         x = self._stations(num_along)[:, None]
         angle = np.linspace(-0.5 * np.pi, 0.5 * np.pi, num_around + 1)
         across, up = np.cos(angle), np.sin(angle)
-        # Superellipse of exponent 4 by the polar angle: nearly even spacing.
+        # Parametrize the superellipse of exponent 4 by the polar angle for nearly
+        # uniform spacing.
         radius = (across**4 + up**4) ** -0.25
         top, bottom, half_width = self._top(x), self._bottom(x), self._half_width(x)
         z = 0.5 * (top + bottom) + 0.5 * (top - bottom) * radius * up
@@ -101,8 +102,8 @@ class NotchbackShape:
         return np.stack(np.broadcast_arrays(x, y, z), axis=-1)
 
     def _stations(self, count: int) -> Array:
-        # Equal arcs of the outlines in plan and side view together, so that the two
-        # faces, steep in x, get their share.
+        # Use equal arc lengths of the combined outlines in plan and side view, so that
+        # both faces, which are steep in x, get enough stations.
         t = np.linspace(0.0, 1.0, 4001)
         x = self.length * t**4 / (t**4 + (1.0 - t) ** 4)
         outline = np.stack(
@@ -125,7 +126,7 @@ class NotchbackShape:
         return self._capped(x, self.clearance + rise)
 
     def _capped(self, x: Array, outline: Array) -> Array:
-        # Close the side view by rounded faces around a point at bumper height.
+        # Close the side view with rounded faces around a point at bumper height.
         front = _cap(x, 0.42, 3.0)
         rear = _cap(self.length - x, 0.22, 3.5)
         middle = 0.5 + 0.12 * x / self.length
@@ -162,7 +163,7 @@ class NotchbackShape:
 
 
 def _ramp(x: Array, width: float) -> Array:
-    """Return a smooth max(x, 0): a hyperbola that rounds the corner over `width`."""
+    """Return a smooth max(x, 0), a hyperbola that rounds the corner over `width`."""
     return 0.5 * (x + np.sqrt(x**2 + width**2))
 
 
@@ -175,9 +176,11 @@ def _cap(distance: Array, length: float, exponent: float) -> Array:
 def _rounded_polyline(
     x: Array, knots: tuple[tuple[float, float], ...], radius: tuple[float, ...]
 ) -> Array:
-    place, value = np.array(knots).T
-    slope = np.diff(value) / np.diff(place)
-    line = value[0] + slope[0] * (x - place[0])
-    for corner, change, width in zip(place[1:-1], np.diff(slope), radius, strict=True):
+    position, value = np.array(knots).T
+    slope = np.diff(value) / np.diff(position)
+    line = value[0] + slope[0] * (x - position[0])
+    for corner, change, width in zip(
+        position[1:-1], np.diff(slope), radius, strict=True
+    ):
         line = line + change * _ramp(x - corner, width)
     return np.asarray(line)

@@ -1,4 +1,4 @@
-"""Simulated cars with the air around them: velocity and pressure at any point."""
+"""Simulated cars with velocity and pressure at any point of the air around them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from torch_geometric_flare.simulation.surface_points import sample_quads
 
 Array = npt.NDArray[np.float64]
 
-_MEAN_DISTANCE = 0.3  # of the points near the body, in metres
+_MEAN_DISTANCE = 0.3  # mean distance of the points near the body, in meters
 _LEAST_DISTANCE = 0.02
-_WAKE_LENGTH = 1.5  # over which the wake decays, in metres
+_WAKE_LENGTH = 1.5  # decay length of the wake, in meters
 _BEFORE_TAIL, _BEHIND_TAIL, _ACROSS, _ABOVE = 0.5, 2.5, 1.2, 1.6  # the wake box
 
 
@@ -31,40 +31,40 @@ _BEFORE_TAIL, _BEHIND_TAIL, _ACROSS, _ABOVE = 0.5, 2.5, 1.2, 1.6  # the wake box
 class NotchbackVolume(Notchback):
     r"""Simulated notchbacks with velocity and pressure in the air around them.
 
-    A sample is that of `Notchback`, and beside it `volume_points` points of the air
-    under names that start with `query_`. Velocity and pressure there are those of the
-    source panels, the potential flow. Against panels of 0.6 times the size, velocity
-    differed by 0.2 % and pressure by 1.1 % (relative $L_2$ over the points of a car);
-    within 3 cm of the surface, where the panels show, by 0.5 % and 2.2 %.
+    A sample has the arrays of `Notchback` and, with the prefix `query_`, those of
+    `volume_points` points in the air. Velocity and pressure there are the potential
+    flow of the source panels. With panels of 0.6 times the size, velocity differed by
+    0.2 % and pressure by 1.1 % (relative $L_2$ over the points of a car); within 3 cm
+    of the surface, where single panels are visible, by 0.5 % and 2.2 %.
 
-    Potential flow has no wake. With `base_pressure` the air behind the rear face gets
-    the same model as the face itself: at a distance $s$ straight downstream of a point
-    of the face with the weight $w_0$ (that of `Notchback`), with $w = w_0 e^{-s / 1.5}$
-    and $s$ in metres,
+    Potential flow has no wake. With `base_pressure`, the same model applies to the air
+    behind the rear face as to the face itself: at a distance $s$ in meters downstream
+    of a point of the face with the weight $w_0$ of `Notchback`, with $w = w_0 e^{-s /
+    1.5}$,
 
     $$v \leftarrow (1 - w)\, v, \qquad C_p \leftarrow (1 - w)\, C_p - 0.18\, w.$$
 
-    So the pressure in the air meets that on the surface, air stands still at the rear
-    face, and the flow recovers within a few metres. This is the level of a wake, not
-    its computation: there is no shear layer, and mass is not conserved in it. Without
-    `base_pressure` all fields are those of the potential flow.
+    The pressure in the air thus matches that on the surface, the air is at rest at the
+    rear face, and the flow recovers within a few meters. This models the level of a
+    wake but does not compute it: there is no shear layer, and mass is not conserved.
+    Without `base_pressure`, all fields are those of the potential flow.
 
-    The points are drawn by this law, in random order; one in the body, within 2 cm of
-    its surface, or outside `query_coordinate_bounds` is drawn again:
+    The points are drawn as follows and shuffled; points in the body, within 2 cm of its
+    surface, or outside `query_coordinate_bounds` are redrawn:
 
-    - half of them: a point of the surface, evenly over its area, moved along the normal
-      by a distance from the exponential distribution of mean 0.3 m;
-    - a quarter: evenly in the wake box, from 0.5 m ahead of the tail to 2.5 m behind
+    - half of them: points drawn uniformly on the surface, moved along the normal by
+      exponentially distributed distances with a mean of 0.3 m;
+    - a quarter: uniformly in the wake box, from 0.5 m ahead of the tail to 2.5 m behind
       it, 1.2 m to either side and 1.6 m up;
-    - the rest: evenly in `query_coordinate_bounds`.
+    - the rest: uniformly in `query_coordinate_bounds`.
 
     Args:
-        volume_points: Points in the air per sample.
+        volume_points: Number of points in the air per sample.
 
-    All others are those of `Notchback`.
+    All other arguments are those of `Notchback`.
 
     Raises:
-        ValueError: As `Notchback`; also if `volume_points` is not a positive integer.
+        ValueError: See `Notchback`; also if `volume_points` is not a positive integer.
     """
 
     volume_points: int = 4096
@@ -74,16 +74,17 @@ class NotchbackVolume(Notchback):
         Field("velocity", 3, "m/s"),
         Field("pressure", 1, "m²/s²"),
     )
-    """The targets in the air: velocity, and kinematic pressure over that far away."""
+    """The targets in the air: velocity, and kinematic pressure relative to the far
+    field."""
     query_features: ClassVar[Fields] = (
         Field("signed_distance", 1, "m"),
         Field("distance_direction", 3),
     )
-    """Inputs in the air: distance to the body, and in which direction it grows."""
+    """Inputs in the air: distance to the body and the direction in which it grows."""
     query_coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((-3.0, -3.0, 0.0), (9.0, 3.0, 3.0))
-    """Box in metres that holds all points of the air."""
+    """Box in meters that contains all points in the air."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,12 +98,12 @@ class NotchbackVolume(Notchback):
         r"""Return the raw arrays of one random car and the air around it.
 
         Args:
-            rng: Source of the shape and of the points; equal states give equal samples,
-                on the surface those of `Notchback`.
+            rng: Random generator for the shape and the points; equal states give equal
+                samples, on the surface the same as `Notchback`.
 
         Returns:
-            What `Notchback.sample` returns, the points of the air `query_pos` [M, 3],
-            and what `fields_at` returns for them, with `query_` before the names.
+            The arrays of `Notchback.sample`, the points in the air `query_pos` [M, 3],
+            and the arrays of `fields_at` at these points, with the prefix `query_`.
         """
         flow = self.solve(NotchbackShape.sample(rng))
         surface = self.surface_points(flow, rng)
@@ -111,14 +112,14 @@ class NotchbackVolume(Notchback):
         return surface | {f"query_{name}": value for name, value in values.items()}
 
     def volume(self, flow: NotchbackFlow, rng: np.random.Generator) -> Array:
-        """Draw `volume_points` points of the air, by the law of the class.
+        """Draw `volume_points` points in the air, with the distribution of the class.
 
         Args:
             flow: Flow over the body, from `solve`.
-            rng: Source of the points.
+            rng: Random generator for the points.
 
         Returns:
-            Points in metres, [M, 3].
+            Points in meters, [M, 3].
         """
         surface = _surface(flow)
         lower, upper = np.array(self.query_coordinate_bounds)
@@ -166,13 +167,12 @@ class NotchbackVolume(Notchback):
 
         Args:
             flow: Flow over the body, from `solve`.
-            points: Where to evaluate, in metres, [M, 3]. Points inside the body get the
-                fields 2 cm off the closest point of its surface, and their negative
-                distance.
+            points: Points in meters, [M, 3]. Points inside the body get a negative
+                distance and the fields 2 cm off the closest point of its surface.
 
         Returns:
             `velocity` in m/s, [M, 3]; `pressure`, kinematic, in m²/s², [M, 1];
-            `signed_distance` to the body in metres, [M, 1]; and `distance_direction`,
+            `signed_distance` to the body in meters, [M, 1]; and `distance_direction`,
             the unit vector in which it grows fastest, [M, 3].
 
         Raises:
@@ -204,20 +204,20 @@ def _surface(flow: NotchbackFlow) -> TriangleSurface:
 
 
 def _wake_weight(flow: NotchbackFlow, points: Array) -> Array:
-    """Return the weight of the base pressure at points of the air, [M]."""
+    """Return the weight of the base pressure at points in the air, [M]."""
     centers = flow.potential.panels.centers
     tail = flow.lattice[-1, 0, 0]
-    # Seen from behind, each point of the rear is hidden by no other.
+    # Seen from behind, no point of the rear hides another.
     rear = (flow.normals[..., 0].reshape(-1) > 0.0) & (centers[:, 0] > 0.85 * tail)
     places = centers[rear]
-    known = np.stack([flow.wake_weight.reshape(-1)[rear], places[:, 0]], axis=1)
+    values = np.stack([flow.wake_weight.reshape(-1)[rear], places[:, 0]], axis=1)
     face = LinearNDInterpolator(
         np.concatenate([places, places * MIRROR])[:, 1:],
-        np.tile(known, (2, 1)),
+        np.tile(values, (2, 1)),
         fill_value=0.0,
     )
     weight, start = face(points[:, 1:]).T
     behind = points[:, 0] - start
-    # Farther ahead, the line through the point meets the car from the front.
+    # Farther ahead, the line through the point reaches the front of the car.
     weight = np.where(behind > -0.15 * tail, weight, 0.0)
     return np.asarray(weight * np.exp(-np.maximum(behind, 0.0) / _WAKE_LENGTH))

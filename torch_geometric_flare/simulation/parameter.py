@@ -7,24 +7,24 @@ import numpy as np
 from torch_geometric_flare._arguments import brief, check_numbers
 
 Parameter = float | tuple[float, float]
-"""One number for all samples, or the least and the largest of those drawn."""
+"""One number for all samples, or the lower and upper bound of random numbers."""
 
 
 def check_parameter(
     name: str, value: Parameter, least: float = -math.inf, most: float = math.inf
 ) -> None:
-    """Check a parameter.
+    """Validate a parameter.
 
     Args:
-        name: What messages call it.
-        value: The number, or the bounds of those drawn.
-        least: The least number that is allowed.
-        most: The largest one.
+        name: Name in error messages.
+        value: The number or the bounds.
+        least: Minimum allowed number.
+        most: Maximum allowed number.
 
     Raises:
         TypeError: If it is neither a number nor a tuple of two.
-        ValueError: If a number is not finite or beyond what is allowed, or the bounds
-            are not in ascending order.
+        ValueError: If a number is not finite or out of range, or the bounds are not in
+            ascending order.
     """
     pair = value if isinstance(value, tuple) else (value, value)
     if len(pair) != 2:
@@ -38,17 +38,17 @@ def check_parameter(
     if isinstance(value, tuple) and not pair[0] < pair[1]:
         raise ValueError(
             f"`{name}` must be a lower and an upper bound, got {value!r}: for the same "
-            f"number in all samples give it alone"
+            f"number in all samples pass a single number"
         )
 
 
 def draw(rng: np.random.Generator, value: Parameter, *, log: bool = False) -> float:
-    """Return a number drawn evenly between the bounds, or the number that is given.
+    """Return a random number between the bounds, or the fixed number.
 
     Args:
-        rng: Used only where there are bounds.
-        value: As `check_parameter` allows.
-        log: Draw its logarithm evenly instead.
+        rng: Random generator, used only for bounds.
+        value: The number or the bounds.
+        log: Whether to draw the logarithm uniformly instead of the number.
     """
     if not isinstance(value, tuple):
         return value
@@ -57,19 +57,19 @@ def draw(rng: np.random.Generator, value: Parameter, *, log: bool = False) -> fl
     return float(rng.uniform(*value))
 
 
-def one_number(name: str, given: float | None, value: Parameter) -> float:
-    """Return what is given for one solution, by default the simulator's own number.
+def one_number(name: str, override: float | None, value: Parameter) -> float:
+    """Return the number for one solution, by default that of the simulator.
 
     Args:
-        name: What the message calls it.
-        given: The number for this solution.
+        name: Name in error messages.
+        override: The number for this solution; `None` for that of the simulator.
         value: The parameter of the simulator.
 
     Raises:
-        ValueError: If nothing is given and the simulator has bounds.
+        ValueError: If `override` is `None` and the simulator has bounds.
     """
-    if given is not None:
-        return given
+    if override is not None:
+        return override
     if isinstance(value, tuple):
-        raise ValueError(f"`{name}` is drawn from {value}: pass {name}= one number")
+        raise ValueError(f"`{name}` is drawn from {value}: pass a number as {name}")
     return value

@@ -33,17 +33,17 @@ _MAX_STEPS = 10
 
 @dataclass(frozen=True)
 class PipeSolution:
-    r"""Flow at the lattice of nodes of the mesh.
+    r"""Flow at the nodes of the mesh, which form a lattice.
 
-    The first index runs along the pipe, the second across it, from bottom to top. With
-    A elements along and B across, I = 2 A + 1 and J = 2 B + 1.
+    The first index runs along the pipe, the second across it from bottom to top. With A
+    elements along and B across, I = 2 A + 1 and J = 2 B + 1.
 
     Args:
         points: Positions, [I, J, 2].
         velocity: Velocities, [I, J, 2].
         pressure: Pressure divided by the density, at every second node, [A + 1, B + 1].
-        residuals: Norm of the momentum out of balance after each step of Picard and
-            Newton, divided by that of fluid at rest behind the inlet.
+        residuals: Norm of the momentum residual after each Picard and Newton step,
+            divided by that of fluid at rest behind the inlet.
     """
 
     points: Array
@@ -63,35 +63,36 @@ class PipeFlow:
     $$(u \cdot \nabla) u = \nu \Delta u - \nabla p, \qquad \nabla \cdot u = 0,
     \qquad \nu = 0.005,$$
 
-    through a pipe of length 10 and width 1, $y = c(x) + \eta$ with
-    $|\eta| \le \tfrac12$. Its middle line $c$ is a cubic Hermite curve on five evenly
-    spaced nodes. It starts with $c = 0$ and $c' = 0$; the values at the other nodes and
-    the slopes, counted in lengths of a piece (2.5), are drawn evenly from [-1, 1]. The
-    velocity is $(1 - 4 \eta^2, 0)$ at the inlet and zero on the walls; the stress
-    $\nu\, \partial u / \partial n - p n$ is zero at the outlet.
+    through a pipe of length 10 and width 1, $y = c(x) + \eta$ with $|\eta| \le
+    \tfrac12$. Its center line $c$ is a cubic Hermite curve on five evenly spaced nodes.
+    It starts with $c = 0$ and $c' = 0$; the values at the other nodes and the slopes,
+    in units of the segment length (2.5), are drawn uniformly from [-1, 1]. The velocity
+    is $(1 - 4 \eta^2, 0)$ at the inlet and zero on the walls; the stress $\nu\,
+    \partial u / \partial n - p n$ is zero at the outlet.
 
-    Taylor-Hood elements (biquadratic velocity, bilinear pressure) on quadrilaterals
-    that follow the middle line; creeping flow, one step of Picard, then Newton's method
-    until the momentum is in balance to $10^{-6}$. The default mesh has a relative
-    $L^2$ error of about 0.3 % in the velocity along x; 12 elements across have 0.12 %.
-    A sample is evaluated with the elements' own shape functions. Its first index runs
-    along the pipe and its second one across, from bottom to top: so are the axes of the
-    official arrays `Pipe_X` and `Pipe_Y`, (along, across), understood here. As both
-    lengths are 129, their shape does not tell, and samples were never compared with
-    official ones.
+    The solver uses Taylor-Hood elements (biquadratic velocity, bilinear pressure) on
+    quadrilaterals that follow the center line. It starts from creeping flow, followed
+    by one Picard step and Newton's method until the momentum residual is below
+    $10^{-6}$. The default mesh has a relative $L^2$ error of about 0.3 % in the
+    velocity along x; 12 elements across have 0.12 %. A sample is evaluated with the
+    elements' shape functions. Its first index runs along the pipe and its second one
+    across from bottom to top. The axes of the official arrays `Pipe_X` and `Pipe_Y` are
+    assumed to be the same, (along, across). Because both lengths are 129, the shape
+    does not confirm this, and samples were never compared with official ones.
 
     Args:
-        elements_along: Elements from inlet to outlet. A multiple of 4 keeps the joints
-            of the middle line on the edges of elements.
-        elements_across: Elements from wall to wall.
+        elements_along: Number of elements from inlet to outlet. With a multiple of 4,
+            the knots of the center line lie on the edges of elements.
+        elements_across: Number of elements from wall to wall.
         viscosity: Kinematic viscosity $\nu$; or a lower and an upper bound, such as
-            `(0.002, 0.01)`, between which its logarithm is drawn evenly for each pipe,
-            after the middle line. It is then a condition of the sample. The flow need
-            not become steady, nor the solver converge, much below 0.002.
+            `(0.002, 0.01)`, to draw its logarithm uniformly for each pipe, after the
+            center line. It is then a condition of the sample. Much below 0.002, the
+            flow may not be steady and the solver may not converge.
 
     Raises:
-        ValueError: If a count is not an integer of at least 4 along or 2 across, or
-            `viscosity` is below 1e-6 or not finite, or its bounds are not in order.
+        ValueError: If `elements_along` is not an integer of at least 4 or
+            `elements_across` of at least 2, or `viscosity` is below 1e-6 or not finite,
+            or its bounds are not in order.
     """
 
     elements_along: int = 64
@@ -102,9 +103,9 @@ class PipeFlow:
     fields: ClassVar[Fields] = (Field("velocity_x", 1, ""),)
     """The target: velocity along x."""
     features: ClassVar[Fields] = ()
-    """Inputs beyond the coordinates: none."""
+    """Inputs in addition to the coordinates: none."""
     coordinate_bounds: ClassVar[None] = None
-    """The coordinates are taken as they are: x in [0, 10], y mostly in [-2, 2]."""
+    """The raw coordinates are used: x in [0, 10], y mostly in [-2, 2]."""
 
     def __post_init__(self) -> None:
         for field, least in (("elements_along", 4), ("elements_across", 2)):
@@ -117,22 +118,22 @@ class PipeFlow:
 
     @property
     def conditions(self) -> Fields:
-        """Quantities of each sample as a whole: the viscosity, if it is drawn."""
+        """Conditions of each sample: the viscosity, if it is drawn."""
         return (Field("viscosity"),) if isinstance(self.viscosity, tuple) else ()
 
     def sample(self, rng: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
         r"""Return the raw arrays of one random pipe.
 
         Args:
-            rng: Source of the middle line, and then of a viscosity with bounds; equal
-                states give equal samples.
+            rng: Random generator for the center line and then for a viscosity with
+                bounds; equal states give equal samples.
 
         Returns:
             `pos`, [16641, 2], row by row; `velocity_x`, [16641, 1]; `grid`, (129, 129),
             points along the pipe and across it; `viscosity`, [1], if it is drawn.
 
         Raises:
-            NotConverged: If the flow was not found.
+            NotConverged: If the solver does not converge.
         """
         coefficients = np.zeros((5, 2))
         coefficients[1:] = rng.uniform(-1.0, 1.0, (4, 2))
@@ -156,16 +157,16 @@ class PipeFlow:
         r"""Compute the flow through a pipe.
 
         Args:
-            coefficients: Values of the middle line at its five nodes, and slopes per
-                length of a piece, [5, 2].
-            viscosity: Kinematic viscosity; by default that of the simulator.
+            coefficients: Values of the center line at its five nodes, and slopes per
+                segment length, [5, 2].
+            viscosity: Kinematic viscosity. Default: that of the simulator.
 
         Returns:
             Velocity and pressure.
 
         Raises:
-            ValueError: If the coefficients are of another shape or not finite, or the
-                simulator has no single viscosity.
+            ValueError: If the coefficients have another shape or are not finite, or the
+                simulator has bounds for the viscosity and none is passed.
             NotConverged: If Newton's method does not reach its tolerance.
         """
         coefficients = np.asarray(coefficients, dtype=np.float64)
@@ -188,7 +189,7 @@ class PipeFlow:
         state = system.step(state, convection=0.0, newton=0.0)
         residuals: list[float] = []
         while len(residuals) < _MAX_STEPS:
-            # One step of Picard brings Newton's method close enough.
+            # One Picard step is close enough for Newton's method to converge.
             state = system.step(state, 1.0, newton=1.0 if residuals else 0.0)
             residuals.append(system.residual(state) / scale)
             if not math.isfinite(residuals[-1]):
@@ -203,7 +204,7 @@ class PipeFlow:
                     tuple(residuals),
                 )
         raise NotConverged(
-            f"the momentum is out of balance by {residuals[-1]:.2g} after "
+            f"the momentum residual is {residuals[-1]:.2g} after "
             f"{len(residuals)} steps, expected at most {_TOLERANCE}"
         )
 
@@ -212,19 +213,19 @@ def middle_line(coefficients: Array, x: Array) -> Array:
     r"""Return a cubic Hermite curve on five evenly spaced nodes in [0, 10].
 
     Args:
-        coefficients: Value and slope at each node, [5, 2]; slopes are rises over the
-            length of a piece, 2.5.
-        x: Places in [0, 10], [I].
+        coefficients: Value and slope at each node, [5, 2]; slopes are per segment
+            length, 2.5.
+        x: Positions in [0, 10], [I].
 
     Returns:
         Heights, [I].
     """
-    place = np.asarray(x) * (4.0 / _LENGTH)
-    piece = np.minimum(place.astype(np.int64), 3)
-    t = place - piece
+    position = np.asarray(x) * (4.0 / _LENGTH)
+    segment = np.minimum(position.astype(np.int64), 3)
+    t = position - segment
     (value, slope), (next_value, next_slope) = (
-        coefficients[piece].T,
-        coefficients[piece + 1].T,
+        coefficients[segment].T,
+        coefficients[segment + 1].T,
     )
     return np.asarray(
         value * (1.0 + 2.0 * t) * (1.0 - t) ** 2
@@ -235,7 +236,7 @@ def middle_line(coefficients: Array, x: Array) -> Array:
 
 
 class _System:
-    """The discrete equations; a state holds velocities by node, then pressures."""
+    """The discrete equations; a state holds velocities per node, then pressures."""
 
     def __init__(self, points: Array, viscosity: float) -> None:
         rows, columns = points.shape[:2]
@@ -262,16 +263,16 @@ class _System:
         self._place = number[row[self._kept]], number[column[self._kept]]
 
     def residual(self, state: Array) -> float:
-        """Return the norm of what is out of balance."""
+        """Return the norm of the residual."""
         return float(np.linalg.norm(self._forces(state, 1.0)[self.free]))
 
     def step(self, state: Array, convection: float, newton: float) -> Array:
-        """Solve the equations linearised around a state.
+        """Solve the equations linearized around a state.
 
         Args:
             state: The state.
-            convection: 0 for creeping flow, else 1.
-            newton: 0 for Picard's linearisation of the convection, 1 for Newton's.
+            convection: 0 for creeping flow, otherwise 1.
+            newton: 0 for Picard's linearization of the convection, 1 for Newton's.
         """
         blocks = self.stokes
         if convection:
@@ -295,7 +296,7 @@ class _System:
         ).astype(np.float64)
 
     def _stokes(self, viscosity: float) -> Array:
-        """Return friction, pressure and continuity of each element, [E, 22, 22]."""
+        """Return friction, pressure and continuity per element, [E, 22, 22]."""
         mesh = self.mesh
         count = len(mesh.nodes)
         weighted = mesh.gradients * mesh.weights[:, None, :, None]
@@ -312,7 +313,7 @@ class _System:
         return blocks
 
     def _convection(self, state: Array, newton: float) -> Array:
-        """Return the derivative of the convection in each element, [E, 22, 22]."""
+        """Return the derivative of the convection term per element, [E, 22, 22]."""
         mesh = self.mesh
         local = state[self.unknowns[:, :18]].reshape(-1, 9, 2)
         velocity = np.einsum("eai,aq->eqi", local, mesh.values, optimize=True)

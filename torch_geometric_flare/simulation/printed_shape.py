@@ -1,4 +1,4 @@
-"""Random parts for a metal printer, made of cubes that each rest on others."""
+"""Random printable parts made of voxels without overhanging regions."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ Voxels = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.intp]
 
 BUILD_SPACE = (30, 30, 60)
-"""Voxels along x, y and z, of 1 mm each, into which every part fits."""
+"""Number of voxels of 1 mm along x, y and z into which every part fits."""
 
 
 @dataclass(frozen=True, eq=False)
 class PrintedShape:
-    """A part made of voxels, whose lowest layer stands on the plate.
+    """A part made of voxels whose lowest layer stands on the plate.
 
     Args:
-        voxels: Which are solid, [X, Y, Z]. In every layer, each region of voxels that
-            share sides must have one that stands on a solid voxel below.
+        voxels: Mask of solid voxels, [X, Y, Z]. In every layer, each face-connected
+            region must have a voxel on top of a solid voxel.
 
     Raises:
-        ValueError: If `voxels` is not a boolean array of three dimensions, nothing is
-            solid, a solid layer lies above an empty one, or a region hangs in the air.
+        ValueError: If `voxels` is not a boolean array of three dimensions, has no solid
+            voxel, or has a region without support.
     """
 
     voxels: Voxels
@@ -43,19 +43,19 @@ class PrintedShape:
         if len(hanging):
             raise ValueError(
                 f"voxel {tuple(hanging[0].tolist())} of `voxels` belongs to a region "
-                "that rests on nothing: drop it, for instance with `supported`"
+                "without support: remove it, for instance with `supported`"
             )
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "PrintedShape":
         """Draw a random part inside `BUILD_SPACE`.
 
-        It is the union of two to five boxes, cylinders and plates, less up to three
-        holes, each a cylinder or a box through the part, and what then hangs in the
-        air. All stand in a box of random size in the middle of the plate.
+        It is the union of two to five boxes, cylinders and plates minus up to three
+        holes, each a cylinder or a box through the part. Regions without support are
+        removed. All solids are in a box of random size in the middle of the plate.
 
         Args:
-            rng: Source of all choices.
+            rng: Random generator.
         """
         while True:
             sizes = np.exp(rng.uniform(np.log((6, 6, 16)), np.log(BUILD_SPACE)))
@@ -75,11 +75,11 @@ class PrintedShape:
         return int(self._corners().sum())
 
     def mesh(self) -> tuple[Index, Index]:
-        """Return the corners of the voxels and the cells that they form.
+        """Return the mesh of the solid voxels.
 
         Returns:
-            Integer coordinates of the nodes, layer by layer from the plate, [N, 3];
-            nodes of each voxel in VTK's order, layer by layer, [E, 8].
+            Integer coordinates of the nodes, layer by layer from the plate, [N, 3]; and
+            the nodes of each voxel in VTK's order, layer by layer, [E, 8].
         """
         corners = self._corners().transpose(2, 1, 0)
         number = np.cumsum(corners).reshape(corners.shape) - 1
@@ -97,13 +97,13 @@ class PrintedShape:
 
 
 def supported(voxels: Voxels) -> Voxels:
-    """Return the voxels that a printer could build from the plate upwards.
+    """Return the voxels that can be printed from the plate upward.
 
-    A region of voxels that share sides within a layer stays if one of them stands on a
-    voxel that stays; the lowest layer stays.
+    The lowest layer is kept. In other layers, a face-connected region is kept if one of
+    its voxels is on top of a kept voxel.
 
     Args:
-        voxels: Which are solid, [X, Y, Z].
+        voxels: Mask of solid voxels, [X, Y, Z].
     """
     kept = np.zeros_like(voxels)
     below = np.ones(voxels.shape[:2], dtype=np.bool_)
@@ -121,7 +121,7 @@ def _solid(
     sizes: npt.NDArray[np.float64],
     standing: bool,
 ) -> Voxels:
-    """Draw a box, a cylinder or a plate; a `standing` one reaches all heights."""
+    """Draw a box, a cylinder or a plate, with full height if `standing`."""
     kind = rng.choice(["box", "cylinder", "wall", "floor"])
     extent = sizes * rng.uniform(0.3, 1.0, 3)
     if kind == "wall":
@@ -144,7 +144,7 @@ def _hole(
     low: npt.NDArray[np.float64],
     sizes: npt.NDArray[np.float64],
 ) -> Voxels:
-    """Draw a box or a cylinder that passes through the part along some axis."""
+    """Draw a box or a cylinder that passes through the part along a random axis."""
     axis = int(rng.integers(3))
     extent = sizes * rng.uniform(0.2, 0.5, 3)
     start = low + (sizes - extent) * rng.uniform(0.1, 0.9, 3)
@@ -157,7 +157,7 @@ def _hole(
 def _centers(
     start: npt.NDArray[np.float64], extent: npt.NDArray[np.float64]
 ) -> list[npt.NDArray[np.float64]]:
-    """Return the voxels' centres along each axis, -1 and 1 at the ends of a box."""
+    """Return the voxels' centers along each axis, scaled to [-1, 1] in a box."""
     return [
         (np.arange(n) + 0.5 - a) / (0.5 * b) - 1.0
         for n, a, b in zip(BUILD_SPACE, start, extent, strict=True)

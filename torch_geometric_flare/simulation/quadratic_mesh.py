@@ -11,7 +11,7 @@ from torch_geometric_flare._not_converged import NotConverged
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
-# Lattice offsets of scikit-fem's local nodes: corners, middles of the edges, centre.
+# Lattice offsets of scikit-fem's local nodes: corners, middles of the edges, center.
 _OFFSETS = np.array(
     [(0, 0), (2, 0), (2, 2), (0, 2), (1, 0), (2, 1), (1, 2), (0, 1), (1, 1)]
 )
@@ -25,8 +25,8 @@ class QuadraticMesh:
 
     Args:
         nodes: Nodes of each element, [E, 9].
-        values: Shape functions, the same in all elements, [9, Q].
-        gradients: Their gradients, [E, 9, Q, 2].
+        values: Shape functions, shared by all elements, [9, Q].
+        gradients: Gradients of the shape functions, [E, 9, Q, 2].
         weights: Quadrature weights times Jacobian determinants, [E, Q].
         linear_values: Bilinear shape functions of the corners, in the order of the
             first four nodes, [4, Q].
@@ -40,12 +40,12 @@ class QuadraticMesh:
 
     @classmethod
     def from_lattice(cls, lattice: Array, periodic: bool = False) -> "QuadraticMesh":
-        r"""Build the mesh whose elements take three by three nodes of a lattice each.
+        r"""Build the mesh whose elements have three by three nodes of a lattice.
 
         Args:
             lattice: Positions, [I, J, 2], J odd. The first axis followed by the second
                 must turn counterclockwise.
-            periodic: Whether row I is row 0 again; then I is even, otherwise odd.
+            periodic: Whether row I equals row 0; then I is even, otherwise odd.
 
         Returns:
             The mesh, with elements in the order of the lattice.
@@ -62,8 +62,8 @@ class QuadraticMesh:
             ),
             axis=-1,
         ).reshape(-1, 1, 2)
-        place = start + _OFFSETS  # [E, 9, 2]
-        nodes = place[..., 0] % rows * columns + place[..., 1]
+        offsets = start + _OFFSETS  # [E, 9, 2]
+        nodes = offsets[..., 0] % rows * columns + offsets[..., 1]
         points = lattice.reshape(-1, 2)
 
         # scikit-fem numbers the corners first, then the middles.
@@ -92,15 +92,15 @@ def quadratic_interpolation(count: int, num_elements: int) -> Array:
 
     Args:
         count: Number of points, from the first node to the last.
-        num_elements: Elements of three nodes each, in a row.
+        num_elements: Number of consecutive elements of three nodes.
 
     Returns:
         Values of the nodes' shape functions at the points,
         [count, 2 * num_elements + 1].
     """
-    place = np.linspace(0.0, num_elements, count)
-    element = np.minimum(place.astype(np.int64), num_elements - 1)
-    t = place - element
+    position = np.linspace(0.0, num_elements, count)
+    element = np.minimum(position.astype(np.int64), num_elements - 1)
+    t = position - element
     shapes = ((2 * t - 1) * (t - 1), 4 * t * (1 - t), t * (2 * t - 1))
     matrix = np.zeros((count, 2 * num_elements + 1))
     for node, shape in enumerate(shapes):

@@ -1,7 +1,7 @@
 r"""Incompressible Rivlin-Saunders rubber in plane stress.
 
-The stretch across the plane is $1 / J$, so that the energy is a function of the
-deformation gradient $F$ in the plane alone: with $C = F^T F$ and $J = \det F$,
+The out-of-plane stretch is $1 / J$, so the energy is a function of the in-plane
+deformation gradient $F$ only: with $C = F^T F$ and $J = \det F$,
 
 $$W = C_1 (\mathrm{tr}\, C + J^{-2} - 3)
 + C_2 (J^2 + J^{-2}\, \mathrm{tr}\, C - 3).$$
@@ -13,9 +13,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 C1 = 1.863e5
-"""First constant of the material in Pa."""
+"""First material constant in Pa."""
 C2 = 9.79e3
-"""Second constant of the material in Pa."""
+"""Second material constant in Pa."""
 
 
 def energy(gradient: Array) -> Array:
@@ -45,14 +45,14 @@ def first_piola_kirchhoff(gradient: Array) -> Array:
 
 
 def cauchy_stress(gradient: Array) -> Array:
-    r"""Return the Cauchy stress $P F^T$ in the plane in Pa.
+    r"""Return the in-plane Cauchy stress $P F^T$ in Pa.
 
     Args:
         gradient: Deformation gradients $F$, [..., 2, 2].
 
     Returns:
-        Stress, [..., 2, 2]. The volume does not change, so that nothing is divided by
-        its determinant.
+        Stress, [..., 2, 2]. The volume does not change, so there is no division by its
+        determinant.
     """
     return first_piola_kirchhoff(gradient) @ np.swapaxes(gradient, -1, -2)
 

@@ -1,4 +1,4 @@
-r"""Potential flow about a closed body by constant-strength source panels.
+r"""Potential flow around a closed body with constant-strength source panels.
 
 J. L. Hess and A. M. O. Smith, "Calculation of potential flow about arbitrary
 bodies", Progress in Aerospace Sciences 8 (1967) 1-138.
@@ -14,19 +14,19 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 _FOUR_PI = 4.0 * np.pi
-_PAIRS_AT_A_TIME = 2**21  # of a point and a panel, some 32 bytes each
+_PAIRS_AT_A_TIME = 2**21  # pairs of a point and a panel, about 32 bytes each
 
 
 @dataclass(frozen=True)
 class SourcePanelFlow:
-    r"""Flow about a body, for a free stream of speed $|U|$.
+    r"""Flow around a body in a free stream of speed $|U|$.
 
     Args:
         panels: The panels of the body.
-        freestream: Velocity far away, [3].
+        freestream: Velocity in the far field, [3].
         strengths: Source strength of each panel, in units of velocity, [P].
-        velocity: Velocity at the centre of each panel, [P, 3].
-        pressure_coefficient: $C_p = 1 - |v|^2 / |U|^2$ there, [P].
+        velocity: Velocity at the center of each panel, [P, 3].
+        pressure_coefficient: $C_p = 1 - |v|^2 / |U|^2$ at the centers, [P].
     """
 
     panels: "SourcePanels"
@@ -39,13 +39,14 @@ class SourcePanelFlow:
         r"""Return velocity and pressure coefficient at any points outside the body.
 
         Memory does not grow with the number of points. Closer to the surface than the
-        size of a panel the panels show: there the flow is only as good as at them.
+        size of a panel, single panels are visible, and the flow is only as accurate as
+        on the panels.
 
         Args:
-            points: Where to evaluate, [N, 3]; on a panel, the limit from the flow.
+            points: Points, [N, 3]. On a panel, the result is the limit from the flow.
 
         Returns:
-            Velocity with the free stream, [N, 3], and $C_p$, [N].
+            Velocity including the free stream, [N, 3], and $C_p$, [N].
 
         Raises:
             ValueError: If `points` is not an [N, 3] array of finite numbers.
@@ -58,48 +59,48 @@ class SourcePanelFlow:
 
 @dataclass(frozen=True)
 class _Influence:
-    """Point-source factors of far pairs, and velocities of the near ones."""
+    """Point-source factors of far pairs, and velocities of near pairs."""
 
-    far: Array  # [N, P]; 0 where the pair is near
+    far: Array  # [N, P]; 0 for near pairs
     near: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # points, panels
     exact: Array  # [Q, 3]
 
 
 class SourcePanels:
-    r"""Quadrilateral panels that carry a constant source density each.
+    r"""Quadrilateral panels, each with a constant source density.
 
     A panel of density $\sigma$ induces
 
     $$v(p) = \frac{\sigma}{4\pi} \int \frac{p - q}{|p - q|^3} \, dA(q).$$
 
-    Seen from a counterclockwise panel with normal $n$ and edges $k$ of direction
-    $t_k$ and length $d_k$, whose ends are $r_k$ and $r_{k+1}$ away from $p$, that is
+    For a counterclockwise panel with normal $n$ and edges $k$ of direction $t_k$ and
+    length $d_k$, whose ends are at distances $r_k$ and $r_{k+1}$ from $p$, this is
 
     $$v(p) = \frac{\sigma}{4\pi} \Big[ \sum_k (t_k \times n)
     \ln \frac{r_k + r_{k+1} + d_k}{r_k + r_{k+1} - d_k} + \Omega \, n \Big],$$
 
     where $\Omega$ is the solid angle of the panel, positive on the side of $n$. Its
-    limit at the panel itself is $2\pi$, hence half the density. Beyond `near_field`
-    diagonals the panel acts as a point source at its centroid.
+    limit at the panel is $2\pi$, which gives half the density. Beyond `near_field`
+    diagonals, the panel is replaced by a point source at its centroid.
 
-    Quadrilaterals are flattened onto the plane through their centroid with the normal
-    along the product of the diagonals; two vertices may coincide.
+    Quadrilaterals are projected onto the plane through their centroid whose normal is
+    along the cross product of the diagonals. Two vertices may coincide.
 
     Args:
         vertices: Corners, counterclockwise seen from the flow, [P, 4, 3].
-        mirrors: Planes of symmetry, each `(axis, position)`: the flow is that about
-            the body and its images in all of them.
-        near_field: Distance between a point and a panel's centroid, in diagonals of
-            the panel, below which the exact integral is used.
+        mirrors: Planes of symmetry, each `(axis, position)`. The flow is around the
+            body and all its mirror images.
+        near_field: Distance between a point and a panel's centroid, in diagonals of the
+            panel, below which the exact integral is used.
 
     Attributes:
         centers: Area centroids of the flattened panels, [P, 3].
-        normals: Unit normals, towards the flow, [P, 3].
+        normals: Unit normals, toward the flow, [P, 3].
         areas: Areas of the flattened panels, [P].
 
     Raises:
         ValueError: If `vertices` is not a [P, 4, 3] array of finite numbers, a panel
-            has no area, or the axes of `mirrors` are not different ones of 0, 1, 2.
+            has no area, or the axes of `mirrors` are not distinct or not 0, 1 or 2.
     """
 
     def __init__(
@@ -114,11 +115,11 @@ class SourcePanels:
                 f"`vertices` must have shape [P, 4, 3], got {list(corners.shape)}"
             )
         if not np.isfinite(corners).all():
-            raise ValueError("`vertices` holds values that are not finite")
+            raise ValueError("`vertices` holds non-finite values")
         axes = [axis for axis, _ in mirrors]
         if not set(axes) <= {0, 1, 2} or len(set(axes)) < len(axes):
             raise ValueError(
-                f"the axes of `mirrors` must be 0, 1 or 2 and differ, got {mirrors}"
+                f"the axes of `mirrors` must be 0, 1 or 2 and distinct, got {mirrors}"
             )
         self.mirrors = tuple(mirrors)
         self.near_field = near_field
@@ -146,10 +147,10 @@ class SourcePanels:
         self._size: Array = size
 
     def solve(self, freestream: Sequence[float] = (1.0, 0.0, 0.0)) -> SourcePanelFlow:
-        r"""Find the strengths for which no fluid crosses the panels' centres.
+        r"""Compute the strengths for which no fluid crosses the panels' centers.
 
         Args:
-            freestream: Velocity far away; it must be parallel to every mirror.
+            freestream: Velocity in the far field; it must be parallel to every mirror.
 
         Returns:
             Strengths, velocities and pressure coefficients of the panels.
@@ -178,7 +179,8 @@ class SourcePanels:
             np.subtract((rows * points).sum(axis=1)[:, None], far, out=far)
             far *= part.far
             matrix += far
-            # A pair occurs once in `near`, so that plain indexing may add.
+            # Each pair occurs once in `near`, so in-place addition with an index is
+            # correct.
             matrix[part.near] += np.einsum("qi,qi->q", rows[part.near[0]], part.exact)
             parts.append((sign, points, part))
         strengths: Array = np.asarray(np.linalg.solve(matrix, -self.normals @ stream))
@@ -189,10 +191,10 @@ class SourcePanels:
         return SourcePanelFlow(self, stream, strengths, velocity, pressure)
 
     def induced_velocity(self, points: npt.ArrayLike, strengths: Array) -> Array:
-        r"""Return the velocity that panels of given strengths and their images induce.
+        r"""Return the velocity induced by panels with these strengths and their images.
 
         Args:
-            points: Where to evaluate, [N, 3]; on a panel, the limit from the flow.
+            points: Points, [N, 3]. On a panel, the result is the limit from the flow.
             strengths: Source densities, [P].
 
         Returns:
@@ -201,24 +203,24 @@ class SourcePanels:
         Raises:
             ValueError: If `points` is not an [N, 3] array of finite numbers.
         """
-        where = np.asarray(points, dtype=np.float64)
-        if where.ndim != 2 or where.shape[1] != 3 or not np.isfinite(where).all():
+        pos = np.asarray(points, dtype=np.float64)
+        if pos.ndim != 2 or pos.shape[1] != 3 or not np.isfinite(pos).all():
             raise ValueError(
-                f"`points` must be finite and of shape [N, 3], got {list(where.shape)}"
+                f"`points` must be finite and of shape [N, 3], got {list(pos.shape)}"
             )
-        total = np.zeros_like(where)
+        total = np.zeros_like(pos)
         step = max(1, _PAIRS_AT_A_TIME // len(self.areas))
-        for start in range(0, len(where), step):
-            some = slice(start, start + step)
+        for start in range(0, len(pos), step):
+            rows = slice(start, start + step)
             for sign, offset in self._images():
-                seen = where[some] * sign + offset
-                part = self._influence(seen)
-                total[some] += self._induced(seen, part, strengths) * sign
+                image = pos[rows] * sign + offset
+                part = self._influence(image)
+                total[rows] += self._induced(image, part, strengths) * sign
         return total
 
     def _images(self) -> Iterator[tuple[Array, Array]]:
-        # Rather than reflect the panels, reflect the point and then the velocity:
-        # an image at p acts as the panel itself does at the image of p.
+        # Instead of the panels, reflect the point and then the velocity: the image of a
+        # panel acts at p as the panel acts at the image of p.
         for choice in product((False, True), repeat=len(self.mirrors)):
             sign, offset = np.ones(3), np.zeros(3)
             for (axis, position), reflect in zip(self.mirrors, choice, strict=True):
@@ -248,12 +250,12 @@ class SourcePanels:
 
     def _exact(self, points: Array, panels: npt.NDArray[np.intp]) -> Array:
         axes = self._axes[panels]  # [Q, 3, 3]
-        place = np.einsum("qij,qj->iq", axes, points - self.centers[panels])
+        position = np.einsum("qij,qj->iq", axes, points - self.centers[panels])
         corners = self._local.transpose(1, 2, 0)[:, :, panels]  # [4, 2, Q]
-        x, y = place[0] - corners[:, 0], place[1] - corners[:, 1]  # [4, Q]
-        # A point on the panel stands for the limit from the flow.
+        x, y = position[0] - corners[:, 0], position[1] - corners[:, 1]  # [4, Q]
+        # On the panel, use the limit from the flow.
         thin = 1e-9 * self._size[panels]
-        height = np.where(np.abs(place[2]) < thin, thin, place[2])
+        height = np.where(np.abs(position[2]) < thin, thin, position[2])
         radius = np.sqrt(x**2 + y**2 + height**2)
 
         edge = np.roll(self._local, -1, axis=1) - self._local  # [P, 4, 2]
@@ -261,7 +263,7 @@ class SourcePanels:
         direction = edge / np.where(length > 0.0, length, 1.0)[..., None]
         d, t = length.T[:, panels], direction.transpose(2, 1, 0)[:, :, panels]
         around = radius + np.roll(radius, -1, axis=0)
-        # On an edge the logarithm is infinite; points there see a large velocity.
+        # On an edge, the logarithm is infinite; use a large finite velocity.
         tiny = 1e-14 * around
         log = np.log((around + d) / np.maximum(around - d, tiny))
         inplane = np.stack([(t[1] * log).sum(axis=0), -(t[0] * log).sum(axis=0)])
@@ -290,17 +292,19 @@ def _polygon_centroid(corners: Array) -> Array:
 
 
 def _solid_angle(x: Array, y: Array, height: Array, radius: Array) -> Array:
-    r"""Return the solid angle of a flat quadrilateral, as that of two triangles.
+    r"""Return the solid angle of a flat quadrilateral as the sum of two triangles.
 
     A. Van Oosterom and J. Strackee, IEEE Transactions on Biomedical Engineering 30
     (1983) 125-126.
     """
     total = np.zeros_like(height)
     for i, j, k in ((0, 1, 2), (0, 2, 3)):
-        # Twice the triangle's area times the height is the triple product.
+        # The triple product is twice the triangle's area times the height.
         twice = (x[j] - x[i]) * (y[k] - y[i]) - (y[j] - y[i]) * (x[k] - x[i])
-        below = radius[i] * radius[j] * radius[k]
+        denominator = radius[i] * radius[j] * radius[k]
         for a, b, c in ((i, j, k), (j, k, i), (k, i, j)):
-            below = below + (x[a] * x[b] + y[a] * y[b] + height**2) * radius[c]
-        total += 2.0 * np.arctan2(twice * height, below)
+            denominator = (
+                denominator + (x[a] * x[b] + y[a] * y[b] + height**2) * radius[c]
+            )
+        total += 2.0 * np.arctan2(twice * height, denominator)
     return np.asarray(total)

@@ -1,4 +1,4 @@
-"""Points on quadrilaterals, spread evenly over their area."""
+"""Points on quadrilaterals, uniformly distributed over their area."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,14 @@ def lattice_quads(lattice: Array) -> Array:
 
 
 def nodal_mean(values: Array, areas: Array) -> Array:
-    r"""Return values of panels averaged to the vertices, weighted by the panels' areas.
+    r"""Average values of panels to the vertices, weighted by the panels' areas.
 
     Args:
         values: Values of the panels of a lattice, [I, J].
         areas: Areas of the panels, [I, J].
 
     Returns:
-        Mean at each vertex over the panels around it, [I + 1, J + 1].
+        Mean at each vertex over the adjacent panels, [I + 1, J + 1].
     """
     rows, columns = values.shape
     total = np.zeros((2, rows + 1, columns + 1))
@@ -43,15 +43,15 @@ def sample_quads(
 ) -> tuple[npt.NDArray[np.intp], Array]:
     r"""Draw points with probability proportional to area.
 
-    The points are drawn systematically: a quadrilateral of area $A$ out of $\sum A$
-    gets $N A / \sum A$ points, rounded up or down at random. Within it the density
-    follows the Jacobian of the bilinear map, which is linear on a flat quadrilateral.
+    Sampling is systematic: a quadrilateral of area $A$ gets $N A / \sum A$ points,
+    randomly rounded up or down. Within it, the density follows the Jacobian of the
+    bilinear map, which is linear on a flat quadrilateral.
 
     Args:
         quads: Corners in cyclic order, two of which may coincide, [P, 4, 3].
         areas: Areas, [P].
         count: Number of points N.
-        rng: Source of randomness.
+        rng: Random generator.
 
     Returns:
         The quadrilateral of each point, [N], in random order, and the bilinear weights
@@ -79,6 +79,6 @@ def sample_quads(
 
 
 def _draw_linear(start: Array, end: Array, quantile: Array) -> Array:
-    """Invert the distribution on [0, 1] whose density runs from `start` to `end`."""
+    """Invert the distribution on [0, 1] with a linear density from `start` to `end`."""
     root = np.sqrt((1.0 - quantile) * start**2 + quantile * end**2)
     return np.asarray(quantile * (start + end) / (start + root))

@@ -1,4 +1,4 @@
-"""Laws that any operator on point clouds should obey, as reusable asserts."""
+"""Reusable asserts for laws that operators on point clouds should obey."""
 
 from torch_geometric_flare.testing.laws import (
     assert_batch_invariant,

@@ -1,4 +1,4 @@
-"""The laws, each raising `AssertionError` with the largest deviation."""
+"""Asserts of laws; each raises `AssertionError` with the largest deviation."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,9 +12,9 @@ from torch_geometric_flare.nn.checks import check_positive
 def _gradients(
     out: Tensor, wanted: Sequence[Tensor], create_graph: bool = False
 ) -> list[Tensor]:
-    """Gradients of one fixed weighted sum of `out`; zeros where it depends on none."""
+    """Return gradients of a fixed weighted sum of `out`, zeros for unused tensors."""
     weights = torch.cos(torch.arange(out.numel(), dtype=out.dtype, device=out.device))
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         (out * weights.view_as(out)).sum(),
         wanted,
         allow_unused=True,
@@ -22,14 +22,14 @@ def _gradients(
     )
     return [
         torch.zeros_like(t) if g is None else g
-        for t, g in zip(wanted, found, strict=True)
+        for t, g in zip(wanted, gradients, strict=True)
     ]
 
 
 def _ragged_input(
     module: nn.Module, in_channels: int, sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor, list[nn.Parameter]]:
-    """Random points, their batch vector, and the parameters to differentiate by."""
+    """Return random points, their batch vector, and the trainable parameters."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     like = parameters[0] if parameters else torch.empty(0, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
@@ -48,15 +48,15 @@ def assert_same_function(
     rtol: float = 1e-10,
     second_order: bool = False,
 ) -> None:
-    """Assert that two functions agree in output and in every gradient.
+    """Assert that two functions have equal outputs and gradients.
 
     Args:
         actual: The fast path.
-        expected: Its reference.
-        inputs: Positional arguments of both; float64 shows real differences.
+        expected: The reference.
+        inputs: Positional arguments of both. Use float64 to avoid rounding differences.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
-        second_order: Whether to compare the gradients of the gradients as well.
+        second_order: Whether to also compare the gradients of the gradients.
 
     Raises:
         AssertionError: If an output or the gradient of an input differs.
@@ -70,8 +70,8 @@ def assert_same_function(
             flat = torch.cat([grad.flatten() for grad in result[1:]])
             result += _gradients(flat, leaves)
         results.append(result)
-    for found, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
+    for result_value, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(result_value, wanted, atol=atol, rtol=rtol)
 
 
 def assert_batch_invariant(
@@ -82,21 +82,21 @@ def assert_batch_invariant(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that a graph gives the same alone as among any batch-mates.
+    """Assert that the result of a graph does not depend on the rest of the batch.
 
-    Compares outputs and the gradients of the input and of every parameter; the
-    latter are those of the graphs alone, summed.
+    Compares outputs and the gradients of the input and of every parameter, which are
+    summed over graphs.
 
     Args:
-        module: Called as `module(x, batch, batch_size)` and, alone, as `module(x)`.
-            Use float64.
-        in_channels: Width of its input.
-        sizes: Points of each graph; zero is an empty graph.
+        module: Called as `module(x, batch, batch_size)` and, for single graphs, as
+            `module(x)`. Use float64.
+        in_channels: Width of the module's input.
+        sizes: Number of points of each graph; zero for an empty graph.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
     Raises:
-        AssertionError: If a graph's output or a gradient depends on batch-mates.
+        AssertionError: If a graph's output or a gradient depends on other graphs.
     """
     x, batch, parameters = _ragged_input(module, in_channels, sizes)
     together = module(x, batch, len(sizes))
@@ -119,15 +119,15 @@ def assert_chunk_invariant(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that computing in chunks of points changes no output and no gradient.
+    """Assert that computing in chunks of points does not change outputs and gradients.
 
     Args:
-        module: Has an attribute `chunk_size`, and is called as
-            `module(x, batch, batch_size)`. Use float64.
-        in_channels: Width of its input.
-        chunk_size: Points of a chunk, fewer than there are, to be compared with all
-            at once.
-        sizes: Points of each graph; zero is an empty graph.
+        module: A module with an attribute `chunk_size`, called as `module(x, batch,
+            batch_size)`. Use float64.
+        in_channels: Width of the module's input.
+        chunk_size: Number of points per chunk, less than the total number. The
+            reference processes all points at once.
+        sizes: Number of points of each graph; zero for an empty graph.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
@@ -139,11 +139,11 @@ def assert_chunk_invariant(
     check_positive(chunk_size=chunk_size)
     if chunk_size >= sum(sizes):
         raise ValueError(
-            f"chunk_size is {chunk_size} for {sum(sizes)} points in all, which one "
-            "chunk would hold: lower it, or raise sizes"
+            f"chunk_size is {chunk_size}, but one chunk would hold all {sum(sizes)} "
+            "points: decrease it, or increase sizes"
         )
     x, batch, parameters = _ragged_input(module, in_channels, sizes)
-    before = module.chunk_size
+    original_size = module.chunk_size
     results = []
     try:
         for size in (chunk_size, None):
@@ -151,7 +151,7 @@ def assert_chunk_invariant(
             out = module(x, batch, len(sizes))
             results.append([out, *_gradients(out, [x, *parameters])])
     finally:
-        setattr(module, "chunk_size", before)  # noqa: B010
+        setattr(module, "chunk_size", original_size)  # noqa: B010
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
 
@@ -164,7 +164,7 @@ def assert_permutation_equivariant(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that reordering the points of each graph reorders the output alike.
+    """Assert that permuting the points of each graph permutes the output equally.
 
     Args:
         module: Called as `module(x, batch)`.
@@ -193,7 +193,7 @@ def assert_merge_associative(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that states merge in any order and that the empty state is neutral.
+    """Assert that states merge in any order and the empty state is the identity.
 
     Args:
         a: A state of any class.

@@ -1,4 +1,4 @@
-"""The law of points spread over processes, and the processes to test it in."""
+"""The assert for points distributed over processes, and a process launcher."""
 
 import multiprocessing
 import pickle
@@ -25,28 +25,28 @@ from torch_geometric_flare.testing.laws import _gradients, _ragged_input
 def run_processes(
     function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 60.0
 ) -> list[Any]:
-    """Call a function in several processes that form one `gloo` group on this machine.
+    """Call a function in several processes that form one local `gloo` group.
 
-    They meet through a file, so that any number of such calls may run at once. Each
-    computes with one thread. Once a process has failed, the others get `timeout` to
-    end by themselves. A script that calls this must do so under
-    `if __name__ == "__main__":`, since each process imports it.
+    The processes rendezvous through a file, so any number of such calls may run at
+    once. Each process uses one thread. After a process has failed, the others have
+    `timeout` seconds to exit. Call this under `if __name__ == "__main__":` in a script,
+    because each process imports it.
 
     Args:
-        function: A function of a module that the processes can import. The group is
+        function: A function in a module that the processes can import. The group is
             `torch.distributed.group.WORLD`.
         world_size: Number of processes.
         *args: Its arguments, which must be picklable.
         timeout: Seconds that one process waits for another.
 
     Returns:
-        What each process returns, in the order of ranks: tensors and plain values.
+        The results of the processes in the order of ranks: tensors and plain values.
 
     Raises:
-        RuntimeError: If processes fail; it holds all their errors.
+        RuntimeError: If processes fail, with all their errors.
     """
     payload = pickle.dumps((function, args))
-    # Processes forked from a server that has imported all this start at once.
+    # Processes forked from a server with preloaded imports start quickly.
     method = "spawn" if sys.platform == "win32" else "forkserver"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -79,7 +79,7 @@ def run_processes(
 def _work(
     rank: int, world_size: int, folder: Path, timeout: float, payload: bytes
 ) -> None:
-    """What a process does: join the group, call the function, leave the result."""
+    """Join the group, call the function and save the result in a process."""
     torch.set_num_threads(1)
     try:
         dist.init_process_group(
@@ -98,16 +98,16 @@ def _work(
 
 
 def _join(processes: Sequence[BaseProcess], grace: float) -> None:
-    """Wait for processes to end; kill those that outlive a failed one by `grace`."""
+    """Wait for processes; kill those that run longer than `grace` after a failure."""
     deadline = None
     try:
         while running := [p for p in processes if p.exitcode is None]:
             if deadline is None and any(p.exitcode for p in processes):
                 deadline = time.monotonic() + grace
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 break
-            wait([process.sentinel for process in running], left)
+            wait([process.sentinel for process in running], remaining)
     finally:
         for process in processes:
             if process.exitcode is None:
@@ -134,31 +134,31 @@ def assert_point_parallel(
     rtol: float = 1e-10,
     timeout: float = 60.0,
 ) -> None:
-    """Assert that points may be spread over processes without changing anything.
+    """Assert that distributing points over processes does not change the result.
 
-    Points are dealt at random to processes of a `gloo` group on this machine. Compared
-    with this process are the output at each point, a loss summed over all points, and,
-    after `reduce_gradients`, the gradients of the input and of every parameter. In a
-    script, call it under `if __name__ == "__main__":`.
+    Points are distributed at random over processes of a local `gloo` group. The output
+    at each point, a loss summed over all points, and, after `reduce_gradients`, the
+    gradients of the input and of every parameter are compared with those of this
+    process. In a script, call it under `if __name__ == "__main__":`.
 
     Args:
-        module: Called as `module(x, batch, batch_size)` here and as
-            `module(x, batch, batch_size, group=group)` there, on the CPU. Its class
-            must be one that another process can import. Use float64.
-        in_channels: Width of its input.
+        module: Called on the CPU as `module(x, batch, batch_size)` in this process and
+            as `module(x, batch, batch_size, group=group)` in the others, which must be
+            able to import its class. Use float64.
+        in_channels: Width of the module's input.
         world_size: Number of processes.
-        sizes: Points of each graph; zero is an empty graph.
-        shards: Points of each process; zero is a process without points. By default
-            unequal numbers.
-        weighted: Whether the module also gets `weight=weight`, a number for each point.
+        sizes: Number of points of each graph; zero for an empty graph.
+        shards: Number of points of each process, possibly zero. Default: unequal
+            numbers.
+        weighted: Whether to also pass `weight=weight`, one number per point.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
         timeout: Seconds that one process waits for another.
 
     Raises:
         ValueError: If `world_size` is not a positive integer, or `shards` is not one
-            number per process that add up to all points.
-        AssertionError: If anything differs.
+            number per process that sum to the number of points.
+        AssertionError: If a result differs.
         RuntimeError: If a process fails.
     """
     check_positive(world_size=world_size)
@@ -167,7 +167,7 @@ def assert_point_parallel(
         shards = _unequal(len(x), world_size)
     if len(shards) != world_size or sum(shards) != len(x):
         raise ValueError(
-            f"shards is {tuple(shards)}, expected {world_size} numbers that add up to "
+            f"shards is {tuple(shards)}, expected {world_size} numbers that sum to "
             f"the {len(x)} points of sizes"
         )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
@@ -194,14 +194,14 @@ def assert_point_parallel(
         timeout=timeout,
     )
     for part, result in zip(rows, results, strict=True):
-        for found, wanted in zip(
+        for actual, expected in zip(
             result, [whole[part], loss, grad_x[part], *grads], strict=True
         ):
-            torch.testing.assert_close(found, wanted.detach(), atol=atol, rtol=rtol)
+            torch.testing.assert_close(actual, expected.detach(), atol=atol, rtol=rtol)
 
 
 def _unequal(points: int, parts: int) -> list[int]:
-    """Numbers in the ratio 1 : 2 : 3 and so on, which add up to `points`."""
+    """Return numbers in the ratio 1 : 2 : 3 ... that sum to `points`."""
     ends = [points * r * (r + 1) // (parts * (parts + 1)) for r in range(parts + 1)]
     return [end - start for start, end in zip(ends, ends[1:], strict=False)]
 
@@ -215,7 +215,7 @@ def _run_shard(
     shards: list[tuple[Tensor, Tensor, Tensor, Tensor | None]],
     num_graphs: int,
 ) -> list[Tensor]:
-    """Output, loss and gradients on the points of this process."""
+    """Return output, loss and gradients for the points of this process."""
     group = dist.group.WORLD
     assert group is not None
     x, batch, weights, measure = shards[group.rank()]

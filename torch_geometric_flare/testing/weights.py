@@ -1,4 +1,4 @@
-"""The laws of points that count by what they stand for."""
+"""Asserts of laws for weighted points."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,16 @@ def assert_weights_split(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that a point may be split into two at its place that share its weight.
+    """Assert that splitting a point into two that share its weight changes nothing.
 
-    One point of each graph is split. The outputs at all other points, at both parts,
-    and the gradients of the input and of every parameter must not change.
+    One point of each graph is split at its position. The outputs at all other points,
+    at both parts, and the gradients of the input and of every parameter must not
+    change.
 
     Args:
         module: Called as `module(x, batch, batch_size, weight=weight)`. Use float64.
-        in_channels: Width of its input.
-        sizes: Points of each graph; zero is an empty graph.
+        in_channels: Width of the module's input.
+        sizes: Number of points of each graph; zero for an empty graph.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
@@ -34,8 +35,8 @@ def assert_weights_split(
     x, batch, parameters = _ragged_input(module, in_channels, sizes)
     weight = _draw(x)
     starts = torch.tensor([0, *sizes]).cumsum(0)[:-1].to(x.device)
-    filled = torch.tensor([size > 0 for size in sizes], device=x.device)
-    split = starts[filled]
+    is_nonempty = torch.tensor([size > 0 for size in sizes], device=x.device)
+    split = starts[is_nonempty]
     # Each split point is followed by its second part.
     repeats = torch.ones_like(batch)
     repeats[split] = 2
@@ -47,11 +48,11 @@ def assert_weights_split(
     whole = module(x, batch, len(sizes), weight=weight)
     parts = module(x[source], batch[source], len(sizes), weight=shares)
     torch.testing.assert_close(parts, whole[source], atol=atol, rtol=rtol)
-    wanted = [x, *parameters]
-    for found, expected in zip(
-        _gradients(parts[first], wanted), _gradients(whole, wanted), strict=True
+    tensors = [x, *parameters]
+    for actual, expected in zip(
+        _gradients(parts[first], tensors), _gradients(whole, tensors), strict=True
     ):
-        torch.testing.assert_close(found, expected, atol=atol, rtol=rtol)
+        torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol)
 
 
 def assert_weights_scale(
@@ -62,12 +63,12 @@ def assert_weights_scale(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that a factor on all weights of a graph changes nothing.
+    """Assert that scaling all weights of a graph changes nothing.
 
     Args:
         module: As in `assert_weights_split`.
-        in_channels: Width of its input.
-        sizes: Points of each graph; each gets its own factor.
+        in_channels: Width of the module's input.
+        sizes: Number of points of each graph; each graph gets another factor.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
@@ -88,11 +89,11 @@ def assert_weights_of_one(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that weights of one are as no weights, in outputs and gradients.
+    """Assert that weights of one give the same outputs and gradients as no weights.
 
     Args:
         module: As in `assert_weights_split`.
-        in_channels: Width of its input.
+        in_channels: Width of the module's input.
         sizes: Points of each graph.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
@@ -112,17 +113,17 @@ def assert_weightless_points_receive(
     atol: float = 1e-10,
     rtol: float = 1e-10,
 ) -> None:
-    """Assert that points of weight zero change no other point, and get an output.
+    """Assert that points with weight zero get outputs but do not affect other points.
 
     Args:
         module: As in `assert_weights_split`.
-        in_channels: Width of its input.
-        sizes: Points of each graph, of which every second has no weight.
+        in_channels: Width of the module's input.
+        sizes: Number of points of each graph; every second point has weight zero.
         atol: Absolute tolerance.
         rtol: Relative tolerance.
 
     Raises:
-        AssertionError: If an output at another point depends on them, or one of theirs
+        AssertionError: If an output at another point depends on them, or their output
             is not finite.
     """
     x, batch, _ = _ragged_input(module, in_channels, sizes)
@@ -138,7 +139,7 @@ def assert_weightless_points_receive(
 
 
 def _draw(x: Tensor) -> Tensor:
-    """Weights that spread by a factor of a hundred."""
+    """Return random weights that vary by a factor of up to a hundred."""
     generator = torch.Generator().manual_seed(1)
     exponents = torch.rand(len(x), generator=generator, dtype=torch.float64)
     return (100**exponents).to(x)
@@ -148,16 +149,16 @@ def _compare(
     module: nn.Module,
     in_channels: int,
     sizes: Sequence[int],
-    one: Tensor | None,
-    other: Tensor,
+    first: Tensor | None,
+    second: Tensor,
     atol: float,
     rtol: float,
 ) -> None:
-    """Compare outputs and gradients with two weights."""
+    """Compare the outputs and gradients for two choices of weights."""
     x, batch, parameters = _ragged_input(module, in_channels, sizes)
     results = []
-    for weight in (one, other):
+    for weight in (first, second):
         out = module(x, batch, len(sizes), weight=weight)
         results.append([out, *_gradients(out, [x, *parameters])])
-    for found, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(found, wanted, atol=atol, rtol=rtol)
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, atol=atol, rtol=rtol)

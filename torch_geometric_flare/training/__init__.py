@@ -1,4 +1,4 @@
-"""Training of surrogates: one call, reproducible to the bit, resumable after a kill."""
+"""Training of surrogates: reproducible bit by bit, and resumable after a kill."""
 
 from torch_geometric_flare._extras import needs_extra
 

@@ -27,39 +27,39 @@ from torch_geometric_flare.training.sampling import seed_epoch
 
 log = logging.getLogger(__name__)
 
-# Time constants of the average that a training must span: the first weights then keep
-# a share of exp(-20).
+# Minimum length of a training in time constants of the average; the weight of the
+# initial parameters is then exp(-20).
 _LIFETIMES = 20
 
 
 def scaled_ema_decay(decay: float, num_steps: int) -> float:
-    r"""Return the decay of an average that forgets the first weights in time.
+    r"""Return the decay of an average that forgets the initial weights in time.
 
-    An average of decay $d$ looks back over $1 / (1 - d)$ steps. The training must span
-    twenty times that, or the average is still made of the first weights; a shorter one
-    gets a smaller decay.
+    An average with decay $d$ has a time constant of $1 / (1 - d)$ steps. The training
+    must be twenty times as long; otherwise, the average still contains the initial
+    weights. Shorter trainings get a smaller decay.
 
     Args:
         decay: The decay for a long training, in $[0, 1)$.
-        num_steps: Steps $n$ of this training.
+        num_steps: Number of steps $n$ of this training.
 
     Returns:
         The smaller of `decay` and $1 - 20 / n$, at least zero.
 
     Raises:
-        ValueError: If `decay` lies outside $[0, 1)$ or `num_steps` is below one.
+        ValueError: If `decay` is outside $[0, 1)$ or `num_steps` is below one.
     """
     if not 0 <= decay < 1:
-        raise ValueError(f"decay must lie in [0, 1), got {decay}")
+        raise ValueError(f"decay must be in [0, 1), got {decay}")
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     return max(0.0, min(decay, 1 - _LIFETIMES / num_steps))
 
 
 class EpochSeed(Callback):
-    """Seeds every epoch from (seed, epoch), so that a resumed epoch repeats exactly.
+    """Seeds every epoch from (seed, epoch), so that a resumed epoch is identical.
 
-    The random numbers that the caller had before are restored at the end.
+    The caller's random state is restored at the end.
 
     Args:
         seed: The seed of the training.
@@ -84,21 +84,21 @@ class EpochSeed(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Restore the random state of the caller; Lightning calls no `teardown`."""
+        """Restore the random state of the caller, because `teardown` is not called."""
         self._caller.close()
 
     def on_train_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> None:
-        """Seed before anything of the epoch runs."""
+        """Seed before the epoch starts."""
         seed_epoch(self.seed, trainer.current_epoch, trainer.global_rank)
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that also holds for the training resumed from its checkpoint."""
+    """Early stopping that persists if the training is resumed from its checkpoint."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once where the checkpoint was stopped."""
+        """Stop immediately if the checkpoint was stopped."""
         if self.stopped_epoch > 0:
             trainer.should_stop = True
 
@@ -107,13 +107,12 @@ class EpochCheckpoint(Checkpoint):
     """Writes `last.ckpt` at the end of each epoch, after its validation.
 
     The file is replaced atomically, so a killed training leaves a complete checkpoint.
-    It records precision, devices and algorithms; a training with others refuses to
-    resume from it.
+    It records precision, devices and algorithms; resuming with others raises an error.
 
     Args:
         folder: The folder of the training.
-        keep_best: Whether to keep the checkpoint of the lowest `val_loss` as
-            `best.ckpt`, the earliest of equal ones.
+        keep_best: Whether to keep the checkpoint with the lowest `val_loss`, the
+            earliest in case of ties, as `best.ckpt`.
     """
 
     def __init__(self, folder: str | Path, keep_best: bool = False) -> None:
@@ -132,21 +131,21 @@ class EpochCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Refuse to resume with another arithmetic.
+        """Check that the arithmetic is the same.
 
         Raises:
-            ValueError: If the checkpoint's arithmetic is not this one.
+            ValueError: If the checkpoint has another arithmetic.
         """
         if trainer.state.fn == TrainerFn.FITTING:
-            here = describe_arithmetic(trainer)
-            check_same(checkpoint.get("arithmetic"), here, "arithmetic")
+            current = describe_arithmetic(trainer)
+            check_same(checkpoint.get("arithmetic"), current, "arithmetic")
             if self.best_path.exists():
                 self.lowest = checkpoint.get("lowest_val_loss", math.inf)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoint and replace the old one."""
-        # The progress bar of the first process has averaged the metrics over all; the
-        # others must do so before they wait for it.
+        # The progress bar of the first process averages the metrics over all processes;
+        # the others must participate before they wait for it.
         loss = float(trainer.callback_metrics.get("val_loss", math.inf))
         is_best = self.keep_best and loss < self.lowest
         if is_best:
@@ -155,18 +154,19 @@ class EpochCheckpoint(Checkpoint):
         trainer.save_checkpoint(unfinished, weights_only=False)
         if trainer.is_global_zero:
             if is_best:
-                # First, so that a training killed in between repeats this epoch.
-                with replacing(self.best_path) as copied:
-                    shutil.copyfile(unfinished, copied)
+                # Write it first, so that a training killed in between repeats this
+                # epoch.
+                with replacing(self.best_path) as temporary:
+                    shutil.copyfile(unfinished, temporary)
             os.replace(unfinished, self.path)
-        trainer.strategy.barrier()  # No process reads the file before it is there.
+        trainer.strategy.barrier()  # no process may read the file before it exists
 
 
-def _shown(metrics: Mapping[str, Any], validated: bool) -> dict[str, Any]:
-    """Return the metrics to show for an epoch, without repeated numbers.
+def _select_metrics(metrics: Mapping[str, Any], validated: bool) -> dict[str, Any]:
+    """Select the metrics to show for an epoch, without duplicates.
 
     Lightning keeps the last value of a metric, and `relative_l2` equals the loss unless
-    that is weighted or overridden.
+    it is weighted or overridden.
     """
     losses = {name: name.replace("_relative_l2", "_loss") for name in metrics}
     return {
@@ -178,17 +178,17 @@ def _shown(metrics: Mapping[str, Any], validated: bool) -> dict[str, Any]:
 
 
 class EpochBar(TQDMProgressBar):
-    """Lightning's bar, with validation errors only in epochs that validated."""
+    """Lightning's progress bar, without validation errors of earlier epochs."""
 
     _validated = False
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Forget the validation of an earlier epoch."""
+        """Reset the validation flag."""
         self._validated = False
         super().on_train_epoch_start(trainer, *args)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch has validation errors."""
+        """Set the validation flag of this epoch."""
         self._validated = True
         super().on_validation_end(trainer, pl_module)
 
@@ -196,17 +196,18 @@ class EpochBar(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, Any]:
         """Return the metrics of this epoch."""
-        return _shown(super().get_metrics(trainer, pl_module), self._validated)
+        return _select_metrics(super().get_metrics(trainer, pl_module), self._validated)
 
 
 class EpochLogger(Callback):
     """Logs a line at the end of an epoch, at most every few seconds.
 
-    It replaces the bar where output goes to a file. If no log shows the line, it is
-    printed. Only lines of epochs that validated have validation errors.
+    It replaces the progress bar if the output is not a terminal. If no log handler
+    shows the line, it is printed. Validation errors are only in lines of epochs with
+    validation.
 
     Args:
-        seconds: Least time between two lines; the last epoch always has one.
+        seconds: Minimum time between two lines; the last epoch is always logged.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -217,11 +218,11 @@ class EpochLogger(Callback):
     def on_train_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> None:
-        """Forget the validation of an earlier epoch."""
+        """Reset the validation flag."""
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch has validation errors."""
+        """Set the validation flag of this epoch."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -234,11 +235,11 @@ class EpochLogger(Callback):
         if now - self._printed < self.seconds and not is_last:
             return
         self._printed = now
-        measures = _shown(trainer.progress_bar_metrics, self._validated)
+        measures = _select_metrics(trainer.progress_bar_metrics, self._validated)
         texts = [f"{name} {value:.4g}" for name, value in measures.items()]
         line = f"epoch {epoch}/{epochs}: {', '.join(texts)}"
         if log.isEnabledFor(logging.INFO) and log.hasHandlers():
             log.info(line)
         else:
-            # Python hides records where no log is set up, as in a notebook.
+            # Without a log handler, as in notebooks, Python hides the record.
             print(line, flush=True)

@@ -1,4 +1,4 @@
-"""The errors of a surrogate beside those of two baselines."""
+"""Comparison of a surrogate's errors with those of two baselines."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -28,26 +28,26 @@ from torch_geometric_flare.training.flags import (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predictions of a surrogate and errors beside those of two baselines.
+    """Predictions of a surrogate, its errors, and those of two baselines.
 
-    Errors of a sample are the mean over its fields; `per_field` has those of each. Of a
-    `QuerySurrogate`, fields at query points count like the others; their names have
-    `query_` before them.
+    Errors of a sample are averaged over its fields; `per_field` has those of each
+    field. For a `QuerySurrogate`, fields at query points are included, and their names
+    have the prefix `query_`.
 
     Attributes:
-        predictions: The fields of each sample in their own units.
+        predictions: The fields of each sample in physical units.
         relative_l2: Error of the surrogate on each sample.
-        relative_l2_of_training_mean: Error of the mean of the training split: the
-            mean field where points correspond, else a constant (`datasets.MeanSample`).
+        relative_l2_of_training_mean: Error of the mean of the training split: the mean
+            field if points correspond, otherwise a constant (`datasets.MeanSample`).
         relative_l2_of_nearest_training_sample: Error of the fields of the training
-            sample of the most similar shape, carried over to the nearest points.
-        per_field: For each field by its name, these three errors by their names.
-        absolute: For each field by its name, the samples in which it is zero at every
+            sample with the most similar shape, transferred to the nearest points.
+        per_field: These three errors by name, for each field by name.
+        absolute: For each field by name, the samples in which it is zero at every
             point. Their errors are absolute, in units of the surrogate's scale.
-        scale: The scale of each channel, by the name of the field.
-        area_weighted: For each field by its name, the error of the surrogate on each
-            sample with every point weighted by its `area` or `weight`
-            (`metrics.area_weighted_relative_l2`); nan where the field is zero. Empty if
+        scale: Scale of each channel by name of the field.
+        area_weighted: For each field by name, the error of the surrogate on each
+            sample, weighted by the points' `area` or `weight`
+            (`metrics.area_weighted_relative_l2`); NaN if the field is zero. Empty if
             samples have neither.
         query_predictions: The fields at the query points of each sample; empty without
             query points.
@@ -64,10 +64,10 @@ class Comparison:
     query_predictions: list[Tensor] = field(default_factory=list)
 
     def mean_errors(self) -> dict[str, float]:
-        """Return the errors by their names, averaged over the samples.
+        """Return the errors by name, averaged over the samples.
 
-        These are the three, then `area_weighted_relative_l2` where samples say what
-        their points stand for. With several fields those of each follow, such as
+        These are the three errors, and `area_weighted_relative_l2` if samples have
+        areas or weights. With several fields, the errors of each follow, such as
         `relative_l2_pressure`.
         """
         means = {name: getattr(self, name).mean().item() for name in _KINDS}
@@ -89,10 +89,11 @@ class Comparison:
         return means
 
     def absolute_errors(self) -> dict[str, dict[str, Any]]:
-        """Return what `metrics.json` says of the fields that are zero in some samples.
+        """Return the entry of `metrics.json` for fields that are zero in some samples.
 
-        By the name of the field, their `number`, the `samples`, the surrogate's
-        `mean_absolute_error` on them in units of the scale, and that `scale`.
+        By name of the field: the `number` of these samples, the `samples`, the
+        surrogate's `mean_absolute_error` on them in units of the scale, and this
+        `scale`.
         """
         return {
             name: {
@@ -117,21 +118,20 @@ _KINDS = (
 def compare_with_baselines(
     surrogate: Surrogate, train: Sequence[Data], test: Sequence[Data]
 ) -> Comparison:
-    """Measure a surrogate on all points of each test sample, beside two baselines.
+    """Evaluate a surrogate and two baselines on all points of each test sample.
 
-    The most similar sample is found by the model's input: the normalised coordinates,
-    and the features beside them. Its fields are carried over to the nearest points, at
-    query points by the input there.
+    The most similar sample is determined by the model's input: the normalized
+    coordinates and the features. Its fields are transferred to the nearest points, at
+    query points by their input.
 
     Args:
         surrogate: The trained surrogate.
         train: The training split, with input `x` and fields `y`.
-        test: The test split; predicted on the device of the surrogate, and left as and
-            where it is.
+        test: The test split. It is predicted on the device of the surrogate and not
+            modified.
 
     Returns:
-        Predictions, and one error per sample of `test` for each of the three, on the
-        CPU.
+        Predictions, and each of the three errors per sample of `test`, on the CPU.
 
     Raises:
         ValueError: If a split is empty or a field is missing.
@@ -139,17 +139,17 @@ def compare_with_baselines(
     Warns:
         UserWarning: If a field is zero at every point of a sample of `test`, whose
             errors are then absolute, in units of the scale of `target_normalizer`; or
-            if a true value is not finite, which leaves its point out.
+            if a true value is not finite, whose point is then ignored.
     """
     if len(test) == 0:
         raise ValueError("test is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
     predictions: list[tuple[Tensor, ...]] = []
     for data in test:
-        # Copies: `Data.to` moves the sample itself.
+        # Copy, because `Data.to` modifies the sample.
         fields: Any = surrogate.predict(copy.copy(data).to(device))
-        together = fields if isinstance(fields, tuple) else (fields,)
-        predictions.append(tuple(values.cpu() for values in together))
+        streams_fields = fields if isinstance(fields, tuple) else (fields,)
+        predictions.append(tuple(values.cpu() for values in streams_fields))
     nearest = NearestSample(_with_input(data, surrogate, device) for data in train)
     measured: dict[str, dict[str, Tensor]] = {}
     absolute: dict[str, list[int]] = {}
@@ -159,26 +159,26 @@ def compare_with_baselines(
         mean = MeanSample(streams(surrogate, data)[index][1] for data in train)
         rows: dict[str, list[dict[str, Tensor]]] = {kind: [] for kind in _KINDS}
         for number, data in enumerate(test):
-            prefix, points, known = streams(surrogate, data)[index]
-            scale = known.target_normalizer.scale.cpu()
-            carried = _carry(surrogate, nearest, train, data, index, device)
-            guesses = predictions[number][index], mean.predict(points), carried
-            for kind, guess in zip(_KINDS, guesses, strict=True):
+            prefix, points, point_set = streams(surrogate, data)[index]
+            scale = point_set.target_normalizer.scale.cpu()
+            transferred = _transfer(surrogate, nearest, train, data, index, device)
+            candidates = predictions[number][index], mean.predict(points), transferred
+            for kind, candidate in zip(_KINDS, candidates, strict=True):
                 errors = errors_per_field(
-                    guess, points, known.fields, scale, skip_gaps=True
+                    candidate, points, point_set.fields, scale, skip_gaps=True
                 )
                 rows[kind].append(errors)
-            for name in zero_fields(points.y, points, known.fields):
+            for name in zero_fields(points.y, points, point_set.fields):
                 absolute.setdefault(prefix + name, []).append(number)
-            for name, (count,) in count_gaps(points, known.fields).items():
+            for name, (count,) in count_gaps(points, point_set.fields).items():
                 if count:
                     gaps.setdefault(prefix + name, {})[number] = count
-        for each in known.fields:
-            measured[prefix + each.name] = {
-                kind: torch.cat([errors[each.name] for errors in per_sample])
+        for target_field in point_set.fields:
+            measured[prefix + target_field.name] = {
+                kind: torch.cat([errors[target_field.name] for errors in per_sample])
                 for kind, per_sample in rows.items()
             }
-        for name, columns in known.split(scale[None]).items():
+        for name, columns in point_set.split(scale[None]).items():
             scales[prefix + name] = columns
     warn_absolute(absolute, scales)
     warn_gaps(gaps)
@@ -196,14 +196,14 @@ def compare_with_baselines(
     )
 
 
-def _with_input(data: Data, known: NormalizedPoints, device: torch.device) -> Data:
-    """Return a copy whose `x` is the encoded input."""
+def _with_input(data: Data, point_set: NormalizedPoints, device: torch.device) -> Data:
+    """Return a copy with the encoded input as `x`."""
     encoded = copy.copy(data)
-    encoded.x = known.encode_input(copy.copy(data).to(device))
+    encoded.x = point_set.encode_input(copy.copy(data).to(device))
     return encoded
 
 
-def _carry(
+def _transfer(
     surrogate: Surrogate,
     nearest: NearestSample,
     train: Sequence[Data],
@@ -211,14 +211,16 @@ def _carry(
     index: int,
     device: torch.device,
 ) -> Tensor:
-    """Return the fields of the most similar sample at one set of points of another."""
+    """Transfer the fields of the most similar sample to a set of points."""
     encoded = _with_input(data, surrogate, device)
     if index == 0:
         return nearest.predict(encoded)
     similar = train[nearest.nearest(encoded)]
     source, target = (
-        _with_input(points, known, device)
-        for _, points, known in (streams(surrogate, d)[index] for d in (similar, data))
+        _with_input(points, point_set, device)
+        for _, points, point_set in (
+            streams(surrogate, d)[index] for d in (similar, data)
+        )
     )
     return NearestSample([source]).predict(target)
 
@@ -226,14 +228,14 @@ def _carry(
 def _area_weighted(
     surrogate: Surrogate, predictions: Sequence[Tensor], test: Sequence[Data]
 ) -> dict[str, Tensor]:
-    """Return area-weighted errors by field, nan where there is none; maybe empty."""
+    """Return area-weighted errors by field, NaN if undefined; may be empty."""
     errors = [
         area_weighted_errors(prediction, data, surrogate.fields)
         for prediction, data in zip(predictions, test, strict=True)
     ]
-    none = torch.tensor(torch.nan)
+    nan = torch.tensor(torch.nan)
     by_field = {
-        each.name: torch.stack([sample.get(each.name, none) for sample in errors])
+        each.name: torch.stack([sample.get(each.name, nan) for sample in errors])
         for each in surrogate.fields
     }
     return {name: each for name, each in by_field.items() if each.isfinite().any()}

@@ -1,4 +1,4 @@
-"""Log, errors and threads of a command line."""
+"""Logging, errors and threads of command-line tools."""
 
 import argparse
 import logging
@@ -27,7 +27,7 @@ class _Console(logging.Handler):
 
 @contextmanager
 def show_log() -> Iterator[None]:
-    """Print what the package logs, warnings and errors to the standard error."""
+    """Print the package's log, with warnings and errors on standard error."""
     log = logging.getLogger("torch_geometric_flare")
     if any(isinstance(handler, _Console) for handler in log.handlers):
         yield
@@ -46,13 +46,13 @@ def show_log() -> Iterator[None]:
 def user_errors() -> Iterator[None]:
     """Show the log, print user errors as one line, and exit with status 2.
 
-    User errors are `ValueError`, `OSError`, an extra that is not installed, and
-    Lightning's `MisconfigurationException`. They go to the standard error without a
-    traceback; all others are left alone. Use it in a `with` statement, or on the main
-    function of a script, as `@user_errors()`.
+    User errors are `ValueError`, `OSError`, a missing extra, and Lightning's
+    `MisconfigurationException`. They are printed to standard error without a traceback;
+    other errors are not caught. Use it in a `with` statement, or as the decorator
+    `@user_errors()` of a script's main function.
 
     Raises:
-        SystemExit: With exit code 2, in place of these errors.
+        SystemExit: With exit code 2, instead of these errors.
     """
     try:
         with show_log():
@@ -63,19 +63,19 @@ def user_errors() -> Iterator[None]:
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of the CPU for this process and for those that it starts.
+    """Set the number of CPU threads for this process and its child processes.
 
-    Threads change the order of sums, and so the last bits of results.
+    The number of threads changes the order of sums and thus the last bits of results.
 
     Args:
-        threads: How many.
+        threads: Number of threads.
     """
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 class _SetThreads(argparse.Action):
-    """Sets the threads and leaves nothing in the namespace."""
+    """Sets the threads without an entry in the namespace."""
 
     def __call__(
         self,
@@ -101,5 +101,5 @@ def add_threads_option(parser: argparse.ArgumentParser) -> None:
         type=int,
         action=_SetThreads,
         default=argparse.SUPPRESS,
-        help="of the CPU to compute with; by default one per core",
+        help="number of CPU threads (default: one per core)",
     )

@@ -1,4 +1,4 @@
-"""The relative errors that training minimises and reports."""
+"""Relative errors that are minimized and reported in training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,44 +31,45 @@ def errors_per_field(
 ) -> dict[str, Tensor]:
     """Return the relative error of each field and sample.
 
-    A field that is zero at every point of a sample has an absolute error in units of
+    If a field is zero at every point of a sample, its error is absolute, in units of
     its scale; see `metrics.relative_l2`.
 
     Args:
-        prediction: The decoded fields side by side.
-        data: The sample or batch with the true fields as `y`, and `group` where other
-            processes hold other points of it.
-        fields: What the columns of both are.
-        scale: Scale of each column over the training set; `None` refuses zero fields.
-        skip_gaps: Leave out the points where a true field is not finite. A sample
-            without any other has the error nan.
+        prediction: The decoded fields, concatenated along the channels.
+        data: The sample or batch with the true fields as `y`, and with `group` if its
+            points are distributed over processes.
+        fields: Names and channels of the columns.
+        scale: Scale of each column over the training set; with `None`, zero fields
+            raise an error.
+        skip_gaps: Whether to ignore points where a true field is not finite. The error
+            of a sample without other points is NaN.
 
     Shapes:
         - `prediction`: $[N, C]$
         - `scale`: $[C]$
 
     Returns:
-        Errors by the field's name, $[B]$ each.
+        Errors by name of the field, $[B]$ each.
 
     Raises:
-        ValueError: If `data` has no `y`, or of another shape than `prediction`.
+        ValueError: If `data` has no `y`, or `y` has another shape than `prediction`.
     """
     if "y" not in data:
         raise ValueError(
             f"the data has no true field y, only {sorted(data.keys())}: add it in the "
-            "dataset or by a transform"
+            "dataset or with a transform"
         )
-    batch, number = graphs_of(data)
+    batch, num_graphs = graphs_of(data)
     if skip_gaps and prediction.shape == data.y.shape:
-        known = data.y.isfinite()
-        if not bool(known.all()):
+        finite = data.y.isfinite()
+        if not bool(finite.all()):
             return {
                 name: _errors_where(
-                    known[:, columns].all(1),
+                    finite[:, columns].all(1),
                     prediction[:, columns],
                     data.y[:, columns],
                     batch,
-                    number,
+                    num_graphs,
                     None if scale is None else scale[columns],
                 )
                 for name, columns in channel_slices(fields).items()
@@ -78,7 +79,7 @@ def errors_per_field(
         data.y,
         fields,
         batch,
-        number,
+        num_graphs,
         group=data.get("group"),
         zero_scale=scale,
     )
@@ -87,15 +88,15 @@ def errors_per_field(
 def streams(
     surrogate: Surrogate, data: Data
 ) -> list[tuple[str, Data, NormalizedPoints]]:
-    """Return the sets of points that a surrogate predicts at.
+    """Return the sets of points at which a surrogate predicts.
 
     Args:
-        surrogate: The surrogate; of a `QuerySurrogate` there are two sets.
+        surrogate: The surrogate; a `QuerySurrogate` has two sets.
         data: The sample or batch.
 
     Returns:
         For each set: the prefix of its field names, the points with their true fields
-        as `y`, and their names, units and normalisers.
+        as `y`, and their names, units and normalizers.
     """
     sets: list[tuple[str, Data, NormalizedPoints]] = [("", data, surrogate)]
     if isinstance(surrogate, QuerySurrogate):
@@ -108,43 +109,45 @@ def streams(
 def predicted_streams(
     surrogate: Surrogate, prediction: Any, data: Data
 ) -> list[tuple[str, Tensor, Data, NormalizedPoints]]:
-    """Return what `streams` returns, with the predicted fields of each set.
+    """Return the result of `streams` with the predicted fields of each set.
 
     Args:
         surrogate: The surrogate.
-        prediction: What it returned for `data`.
+        prediction: Its result for `data`.
         data: The sample or batch.
     """
     sets = streams(surrogate, data)
     predictions = prediction if len(sets) > 1 else (prediction,)
     return [
-        (prefix, values, points, known)
-        for (prefix, points, known), values in zip(sets, predictions, strict=True)
+        (prefix, values, points, point_set)
+        for (prefix, points, point_set), values in zip(sets, predictions, strict=True)
     ]
 
 
 def surrogate_errors(
     surrogate: Surrogate, prediction: Any, data: Data
 ) -> dict[str, Tensor]:
-    """Return the relative error of each field and sample, of all streams.
+    """Return the relative error of each field and sample of all streams.
 
     Args:
         surrogate: The surrogate.
-        prediction: What it returned for `data`.
-        data: The sample or batch with the true fields as `y`, and as `query_y` where
-            the surrogate has query points.
+        prediction: Its result for `data`.
+        data: The sample or batch with the true fields as `y`, and as `query_y` if the
+            surrogate has query points.
 
     Returns:
-        Errors by the field's name, $[B]$ each; the names of fields at query points
-        have `query_` before them.
+        Errors by the field's name, $[B]$ each; the names of fields at query points have
+        the prefix `query_`.
 
     Raises:
-        ValueError: As `errors_per_field`.
+        ValueError: See `errors_per_field`.
     """
     errors: dict[str, Tensor] = {}
-    for prefix, values, points, known in predicted_streams(surrogate, prediction, data):
-        scale = known.target_normalizer.scale
-        measured = errors_per_field(values, points, known.fields, scale)
+    for prefix, values, points, point_set in predicted_streams(
+        surrogate, prediction, data
+    ):
+        scale = point_set.target_normalizer.scale
+        measured = errors_per_field(values, points, point_set.fields, scale)
         errors |= {prefix + name: error for name, error in measured.items()}
     return errors
 
@@ -155,21 +158,22 @@ def graphs_of(data: Data) -> tuple[Tensor | None, int]:
 
 
 def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
-    """Return which graphs have no field but zeros, by the name of the field.
+    """Return the graphs in which a field is zero everywhere, by name of the field.
 
     Args:
-        y: True fields side by side; values that are not finite count as zero.
-        data: The sample or batch that they belong to.
-        fields: What the columns are.
+        y: True fields, concatenated along the channels; non-finite values count as
+            zero.
+        data: The sample or batch of these fields.
+        fields: Names and channels of the columns.
 
     Shapes:
         - `y`: $[N, C]$
     """
-    batch, number = graphs_of(data)
+    batch, num_graphs = graphs_of(data)
     squares = widen(torch.nan_to_num(y, 0.0, 0.0, 0.0)).square()
     slices = channel_slices(fields)
     norms = torch.stack([squares[:, columns].sum(1) for columns in slices.values()], 1)
-    zero = sum_over_graphs(norms, batch, number, data.get("group")) == 0  # [B, F]
+    zero = sum_over_graphs(norms, batch, num_graphs, data.get("group")) == 0  # [B, F]
     if not bool(zero.any()):
         return {}
     zeros = {
@@ -180,24 +184,27 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
 
 
 def _errors_where(
-    known: Tensor,
+    selected: Tensor,
     prediction: Tensor,
     target: Tensor,
     batch: Tensor | None,
     num_graphs: int,
     scale: Tensor | None,
 ) -> Tensor:
-    """Return the errors over some of the points; nan for a graph without any."""
+    """Return the errors over selected points; NaN for graphs without these."""
     if batch is None:
-        batch = torch.zeros(len(known), dtype=torch.long, device=known.device)
-    left = batch[known]
-    counts = left.bincount(minlength=num_graphs)
+        batch = torch.zeros(len(selected), dtype=torch.long, device=selected.device)
+    selected_batch = batch[selected]
+    counts = selected_batch.bincount(minlength=num_graphs)
     measured = counts > 0
-    rank = measured.cumsum(0) - 1  # number of a graph among those that have points
+    rank = measured.cumsum(0) - 1  # index among the graphs with selected points
     errors = torch.full((num_graphs,), torch.nan, device=prediction.device)
     if bool(measured.any()):
         errors[measured] = relative_l2(
-            prediction[known], target[known], rank[left], zero_scale=scale
+            prediction[selected],
+            target[selected],
+            rank[selected_batch],
+            zero_scale=scale,
         ).to(errors)
     return errors
 
@@ -205,37 +212,37 @@ def _errors_where(
 def area_weighted_errors(
     prediction: Tensor, data: Data, fields: Fields
 ) -> dict[str, Tensor]:
-    """Return the relative error of each field of a sample, points weighted by area.
+    """Return the area-weighted relative error of each field of a sample.
 
     Args:
-        prediction: The decoded fields side by side.
-        data: The sample with the true fields as `y`; points where one is not finite are
-            left out of its error. Points are weighted by its `area`, or else by its
+        prediction: The decoded fields, concatenated along the channels.
+        data: The sample with the true fields as `y`; points where a field is not finite
+            are ignored in its error. Points are weighted by `area`, or else by
             `weight`.
-        fields: What the columns of both are.
+        fields: Names and channels of the columns.
 
     Shapes:
         - `prediction`: $[N, C]$
 
     Returns:
-        One error by the field's name. Fields that are zero wherever there is area are
-        left out, and all fields if the sample has neither `area` nor `weight`.
+        One error by name of the field. Fields that are zero at all points with nonzero
+        area are omitted, and all fields if the sample has neither `area` nor `weight`.
     """
     area = data.get("area") if data.get("area") is not None else data.get("weight")
     errors: dict[str, Tensor] = {}
     for name, columns in channel_slices(fields).items() if area is not None else ():
         true = data.y[:, columns]
-        known = true.isfinite().all(1)
-        share, true = area.view(-1)[known], true[known]
+        finite = true.isfinite().all(1)
+        share, true = area.view(-1)[finite], true[finite]
         if bool((true.abs().amax(1) * share > 0).any()):
             (errors[name],) = area_weighted_relative_l2(
-                prediction[known][:, columns], true, share
+                prediction[finite][:, columns], true, share
             )
     return errors
 
 
 def mean_over_fields(errors: Mapping[str, Tensor]) -> Tensor:
-    """Return the mean of one error per field, for each sample, $[B]$."""
+    """Return the mean over the fields of each sample's errors, $[B]$."""
     return torch.stack(list(errors.values())).mean(0)
 
 
@@ -244,27 +251,28 @@ def derivative_errors(
 ) -> Tensor:
     """Return the relative errors of both derivatives of each sample, $[B, 2]$.
 
-    With several fields it is their mean over the fields.
+    With several fields, the errors are averaged over the fields.
 
     Args:
-        prediction: The decoded fields side by side.
+        prediction: The decoded fields, concatenated along the channels.
         data: The sample or batch with the true fields as `y`, and `grid`, the same for
             all samples.
-        fields: What the columns of both are.
-        scale: Scale of each column over the training set; `None` refuses zero fields.
+        fields: Names and channels of the columns.
+        scale: Scale of each column over the training set; with `None`, zero fields
+            raise an error.
 
     Shapes:
         - `prediction`: $[N, C]$
         - `scale`: $[C]$
 
     Raises:
-        ValueError: If the samples have no grid or different ones, or their points are
-            spread over processes.
+        ValueError: If the samples have no grid or different grids, or their points are
+            distributed over processes.
     """
     if data.get("group") is not None:
         raise ValueError(
-            "derivatives need whole grids, but the points of a sample are spread over "
-            "processes: set derivative_weight=0, or train without that strategy"
+            "derivatives need full grids, but the points of a sample are distributed "
+            "over processes: set derivative_weight=0, or use another strategy"
         )
     grid = _common_grid(data.get("grid"))
     errors = [
@@ -281,12 +289,12 @@ def derivative_errors(
 
 
 def _common_grid(grid: Any) -> tuple[int, int]:
-    """Return the grid of a sample, (H, W), or the one of all samples of a batch."""
+    """Return the grid (H, W) of a sample, or the common grid of a batch."""
     grids = set(map(tuple, grid)) if isinstance(grid, list) else {grid}
     if len(grids) != 1 or None in grids:
         raise ValueError(
             f"derivatives need samples on one grid (H, W), got grid={grid}: set "
-            "derivative_weight=0 in the recipe for others"
+            "derivative_weight=0 in the recipe otherwise"
         )
     height, width = grids.pop()
     return height, width

@@ -25,9 +25,9 @@ from torch_geometric_flare.training.flags import (
 
 
 def host_batches(dataset: Sequence[Data], batch_size: int) -> Iterator[Data]:
-    """Yield batches in order, made on the CPU whatever torch's default device."""
+    """Yield batches in order, built on the CPU for any default device of PyTorch."""
     with torch.device("cpu"):
-        # Without its own generator, a loader draws a seed from the global one.
+        # Without a generator, a loader draws a seed from the global one.
         generator = torch.Generator("cpu")
         loader = DataLoader(
             dataset,
@@ -52,10 +52,10 @@ def evaluate(
     Args:
         surrogate: A trained surrogate.
         dataset: Samples with their true fields `y`.
-        batch_size: Samples predicted at once.
+        batch_size: Number of samples per prediction.
 
     Returns:
-        One relative $L_2$ error per sample, the mean over the fields, in the order of
+        One relative $L_2$ error per sample, averaged over the fields, in the order of
         `dataset`, on the CPU.
 
     Raises:
@@ -64,7 +64,7 @@ def evaluate(
     Warns:
         UserWarning: If a field is zero at every point of a sample, whose error is then
             absolute, in units of the scale of `target_normalizer`; or if a true value
-            is not finite, which leaves its point out (nan where none is left).
+            is not finite, whose point is then ignored (NaN if no point is left).
     """
     return mean_over_fields(evaluate_per_field(surrogate, dataset, batch_size))
 
@@ -77,12 +77,12 @@ def evaluate_per_field(
     Args:
         surrogate: A trained surrogate.
         dataset: Samples with their true fields `y`.
-        batch_size: Samples predicted at once.
+        batch_size: Number of samples per prediction.
 
     Returns:
         By the name of the field, one relative $L_2$ error per sample, in the order of
-        `dataset`, on the CPU. Of a `QuerySurrogate`, the names of fields at query
-        points have `query_` before them.
+        `dataset`, on the CPU. For a `QuerySurrogate`, the names of fields at query
+        points have the prefix `query_`.
 
     Raises:
         ValueError: If `dataset` is empty or a field is missing.
@@ -90,7 +90,7 @@ def evaluate_per_field(
     Warns:
         UserWarning: If a field is zero at every point of a sample, whose error is then
             absolute, in units of the scale of `target_normalizer`; or if a true value
-            is not finite, which leaves its point out (nan where none is left).
+            is not finite, whose point is then ignored (NaN if no point is left).
     """
     if len(dataset) == 0:
         raise ValueError("dataset is empty: pass at least one sample")
@@ -99,18 +99,18 @@ def evaluate_per_field(
     zeros: dict[str, list[int]] = defaultdict(list)
     gaps: dict[str, dict[int, int]] = defaultdict(dict)
     scales: dict[str, Tensor] = {}
-    first = 0  # number of the batch's first sample in the data set
+    first = 0  # index of the batch's first sample in the data set
     for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
         predicted = predicted_streams(surrogate, surrogate.predict(batch), batch)
-        for prefix, prediction, points, known in predicted:
-            scale = known.target_normalizer.scale
+        for prefix, prediction, points, point_set in predicted:
+            scale = point_set.target_normalizer.scale
             measured = errors_per_field(
-                prediction, points, known.fields, scale, skip_gaps=True
+                prediction, points, point_set.fields, scale, skip_gaps=True
             )
-            zero = zero_fields(points.y, points, known.fields)
-            counts = count_gaps(points, known.fields)
-            for name, columns in known.split(scale.unsqueeze(0)).items():
+            zero = zero_fields(points.y, points, point_set.fields)
+            counts = count_gaps(points, point_set.fields)
+            for name, columns in point_set.split(scale.unsqueeze(0)).items():
                 scales[prefix + name] = columns
                 errors[prefix + name].append(measured[name].cpu())
                 zeros[prefix + name] += [

@@ -1,4 +1,4 @@
-"""Warnings about samples whose error is not the usual one."""
+"""Warnings about samples with absolute errors or missing values."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,10 @@ from torch_geometric.data import Data
 from torch_geometric_flare.fields import Fields, channel_slices
 
 NUMBER = "number_in_split"
-"""Attribute with the number of a sample in its split, set by the data module.
+"""Attribute with the index of a sample in its split, set by the data module.
 
-It is $-1 - i$ for a sample $i$ that is repeated to give all processes as many batches.
+It is $-1 - i$ for a repetition of sample $i$, which gives all processes the same number
+of batches.
 """
 
 _MOST_NAMED = 5
@@ -21,11 +22,11 @@ _MOST_NAMED = 5
 def warn_absolute(
     samples: Mapping[str, Sequence[int]], scale: Mapping[str, Tensor]
 ) -> None:
-    """Warn that some samples have an absolute error, because a field of theirs is zero.
+    """Warn that samples have an absolute error because a field is zero.
 
     Args:
-        samples: Numbers of the samples in their data set, by the name of the field.
-        scale: The unit of the error in each channel, by the name of the field.
+        samples: Indices of the samples in their data set, by name of the field.
+        scale: Unit of the error in each channel, by name of the field.
     """
     for name, numbers in samples.items():
         if numbers:
@@ -38,10 +39,10 @@ def warn_absolute(
 
 
 def warn_gaps(gaps: Mapping[str, Mapping[int, int]]) -> None:
-    """Warn that points without a finite truth are left out of the errors.
+    """Warn that points without a finite true value are ignored in the errors.
 
     Args:
-        gaps: By the name of the field, the number of such points of each sample.
+        gaps: Number of such points of each sample, by name of the field.
     """
     for name, counts in gaps.items():
         if counts:
@@ -53,26 +54,26 @@ def warn_gaps(gaps: Mapping[str, Mapping[int, int]]) -> None:
 
 
 def count_gaps(data: Data, fields: Fields) -> dict[str, list[int]]:
-    """Return, by the name of the field, the points without a finite truth per graph."""
-    unknown = ~data.y.isfinite()
-    if not bool(unknown.any()):
+    """Count the points without a finite true value per graph, by name of the field."""
+    missing = ~data.y.isfinite()
+    if not bool(missing.any()):
         return {}
-    number = data.num_graphs if "batch" in data else 1
+    num_graphs = data.num_graphs if "batch" in data else 1
     batch = data.get("batch")
     if batch is None:
-        batch = torch.zeros(len(unknown), dtype=torch.long, device=unknown.device)
+        batch = torch.zeros(len(missing), dtype=torch.long, device=missing.device)
     return {
-        name: batch[unknown[:, columns].any(1)].bincount(minlength=number).tolist()
+        name: batch[missing[:, columns].any(1)].bincount(minlength=num_graphs).tolist()
         for name, columns in channel_slices(fields).items()
     }
 
 
 def numbers_of(data: Data, graphs: Sequence[int]) -> list[int] | None:
-    """Return the numbers of some graphs in their split, `None` if it does not tell.
+    """Return the indices of some graphs in their split, `None` if unknown.
 
     Args:
         data: A sample or a batch.
-        graphs: Numbers of the graphs in the batch.
+        graphs: Indices of the graphs in the batch.
     """
     numbers = data.get(NUMBER)
     if numbers is None:
@@ -83,7 +84,7 @@ def numbers_of(data: Data, graphs: Sequence[int]) -> list[int] | None:
 
 
 def is_repeated(data: Data) -> bool:
-    """Return whether another process has all samples of a batch too."""
+    """Return whether all samples of a batch are repetitions from other processes."""
     numbers = data.get(NUMBER)
     if numbers is None:
         return False
@@ -91,7 +92,7 @@ def is_repeated(data: Data) -> bool:
 
 
 def name_samples(numbers: Sequence[int]) -> str:
-    """Return a few numbers of samples in words."""
+    """Format indices of samples for a message."""
     named = ", ".join(map(str, numbers[:_MOST_NAMED]))
     more = len(numbers) - _MOST_NAMED
     others = f" and {more} others" if more > 0 else ""

@@ -1,4 +1,4 @@
-"""Latents that grow during a training, with the optimizer and the average."""
+"""Growth of latents during training, including optimizer state and averages."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -21,21 +21,21 @@ def grow_training(
     noise: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> None:
-    r"""Repeat the latents of a network in place, and their moments in its optimizer.
+    r"""Repeat the latents of a network and their optimizer state in place.
 
-    Each of the $k$ copies receives $1 / k$ of the gradient that the latent had. So
-    do the averages of Adam, with $1 / k^2$ of the averages of squares: the next steps
-    are as long as they would have been.
+    Each of the $k$ copies receives $1 / k$ of the gradient of the original latent.
+    Adam's first moments are scaled by $1 / k$ and its second moments by $1 / k^2$, so
+    that the length of the next steps does not change.
 
     Args:
         model: The network in training, see `nn.grow_latents`.
         optimizer: Its Adam, AdamW or `MuonAdamW`.
-        factor: Copies of each latent.
-        noise: As for `nn.grow_latents`.
-        generator: As for `nn.grow_latents`.
+        factor: Number of copies of each latent.
+        noise: See `nn.grow_latents`.
+        generator: See `nn.grow_latents`.
 
     Raises:
-        ValueError: As `nn.grow_latents`.
+        ValueError: See `nn.grow_latents`.
     """
     for latents in grow_in_place(model, factor, noise, generator):
         state = optimizer.state.get(latents, {})
@@ -48,21 +48,22 @@ def grow_training(
 class GrowLatents(Callback):
     """Grows the latents of a `SurrogateModule` during its training, on one device.
 
-    The averaged weights grow too, without noise. A training that is killed and resumed
-    with the same schedule gives the same weights, bit by bit.
+    The averaged weights also grow, without noise. A training that is killed and resumed
+    with the same schedule gives bitwise identical weights.
 
     Args:
-        schedule: Latents of each head from an epoch on, such as `{100: 64, 200: 256}`.
-            Each number must be a multiple of the one before it.
-        every: What the schedule counts: `"epoch"`, or `"step"` of the optimizer.
-        noise: As for `nn.grow_latents`; without noise the copies stay equal, but for
+        schedule: Number of latents per head from an epoch on, such as `{100: 64, 200:
+            256}`. Each number must be a multiple of the preceding one.
+        every: Unit of the schedule, `"epoch"` or `"step"` of the optimizer.
+        noise: See `nn.grow_latents`. Without noise, the copies remain equal up to
             rounding.
         seed: Seed of the noise.
 
     Raises:
-        ValueError: If the schedule is empty, counts below zero or does not grow by
-            whole factors; or, when the training starts, if it does not grow the
-            network's own latents so, or the training has several devices.
+        ValueError: If the schedule is empty, has negative epochs or steps, or does not
+            grow by integer factors; or, when the training starts, if it does not grow
+            the network's latents by an integer factor, or the training uses several
+            devices.
     """
 
     def __init__(
@@ -77,8 +78,7 @@ class GrowLatents(Callback):
             raise ValueError(f"every is {every!r}, expected 'epoch' or 'step'")
         if not self.schedule or min(self.schedule) < 0:
             raise ValueError(
-                f"schedule is {schedule}, expected latents from numbers of epochs or "
-                "steps on"
+                f"schedule is {schedule}, expected numbers of latents by epoch or step"
             )
         numbers = list(self.schedule.values())
         for before, after in zip(numbers, numbers[1:], strict=False):
@@ -93,22 +93,23 @@ class GrowLatents(Callback):
             return
         if trainer.world_size > 1:
             raise ValueError(
-                f"GrowLatents trains on one device, and devices={trainer.world_size}"
+                f"GrowLatents supports one device, but devices={trainer.world_size}"
             )
         present = _num_latents(pl_module)
         _factor(present, next(iter(self.schedule.values())), self.schedule)
 
     def restore(self, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Give a network the latents of a checkpoint, before its weights are loaded.
+        """Grow the latents to those of a checkpoint before its weights are loaded.
 
-        `SurrogateModule` calls it. Lightning hands checkpoints to callbacks too late.
+        `SurrogateModule` calls this, because Lightning passes checkpoints to callbacks
+        too late.
 
         Args:
             module: The training.
-            checkpoint: The file that it is to carry on from.
+            checkpoint: The checkpoint from which it resumes.
 
         Raises:
-            ValueError: If the number of latents does not grow to that of the file.
+            ValueError: If the number of latents cannot grow to that of the checkpoint.
         """
         present = _num_latents(module)
         number = checkpoint.get("num_latents", present)
@@ -120,7 +121,7 @@ class GrowLatents(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Grow where the schedule asks for more latents than there are."""
+        """Grow the latents if the schedule requires more."""
         now = trainer.current_epoch if self.every == "epoch" else trainer.global_step
         wanted = [number for start, number in self.schedule.items() if start <= now]
         present = _num_latents(pl_module)
@@ -140,12 +141,12 @@ class GrowLatents(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note the number of latents for `restore`."""
+        """Save the number of latents for `restore`."""
         checkpoint["num_latents"] = _num_latents(pl_module)
 
 
 def _num_latents(model: nn.Module) -> int:
-    """Return the latents of each head.
+    """Return the number of latents per head.
 
     Raises:
         ValueError: If they differ between layers.
@@ -153,7 +154,7 @@ def _num_latents(model: nn.Module) -> int:
     numbers = {latents.size(1) for latents in latents_of(model)}
     if len(numbers) > 1:
         raise ValueError(
-            f"layers have {sorted(numbers)} latents: one schedule grows layers of "
+            f"layers have {sorted(numbers)} latents: a schedule needs layers with "
             "equal numbers"
         )
     return numbers.pop()
@@ -163,13 +164,13 @@ def _factor(before: int, after: int, schedule: Mapping[int, int]) -> int:
     if after < before or after % before:
         raise ValueError(
             f"schedule is {schedule}, but {before} latents cannot grow to {after}: "
-            "each number must be a multiple of the one before"
+            "each number must be a multiple of the preceding one"
         )
     return after // before
 
 
 def _grow_averages(trainer: Trainer, factor: int) -> None:
-    """Grow the averaged weights that callbacks of the trainer keep."""
+    """Grow the averaged weights of callbacks of the trainer."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         average = getattr(callback, "_average_model", None)
         if isinstance(callback, WeightAveraging) and average is not None:

@@ -17,29 +17,29 @@ from torch_geometric_flare.surrogates import unwrap
 
 _LINEAR = (nn.Linear, geometric.Linear)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-# Coefficients of the quintic Newton-Schulz iteration, and how often it runs.
+# Coefficients and number of steps of the quintic Newton-Schulz iteration.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _EPS = 1e-7
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters into those that decay and those that do not.
+    """Split parameters into those with and without weight decay.
 
-    Exempt are the parameters of norms, everything of fewer than two dimensions, and
-    what a module names in its class attribute `no_weight_decay`:
+    Parameters without weight decay are those of norms, those with fewer than two
+    dimensions, and those listed in the class attribute `no_weight_decay` of a module:
 
         class Mixer(nn.Module):
             no_weight_decay = ("latents",)
 
     Args:
         model: The module whose trainable parameters are split.
-        weight_decay: The decay of the first group.
+        weight_decay: The weight decay of the first group.
 
     Returns:
-        Two groups for a `torch.optim` optimiser, the second with a decay of zero; an
-        empty group is left out. A parameter that several modules share is exempt if one
-        of them exempts it.
+        Two groups for a `torch.optim` optimizer, the second with a decay of zero; empty
+        groups are omitted. A parameter that several modules share is exempt if one of
+        them exempts it.
 
     Raises:
         ValueError: If `no_weight_decay` of a module is not a tuple of names of its own
@@ -62,11 +62,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """List the trainable matrices that map hidden features to hidden features.
 
-    These are the weights of linear maps, of torch or of PyG, inside a `nn.ModuleList`
-    that is a child of the network, such as its `blocks`, or of a network in it, such as
-    a stream of `FLAREQuery`. The first and last layers stand outside of it. A module
-    inside that also maps the network's input names the children that do so in a class
-    attribute, and they are left out:
+    These are the weights of linear maps, of PyTorch or PyG, inside a `nn.ModuleList`
+    that is a child of the network, such as its `blocks`, or of a subnetwork, such as a
+    stream of `FLAREQuery`. The first and last layers are outside of it. If a module
+    inside also maps the network's input, it lists the children that do so in a class
+    attribute, and these are excluded:
 
         class Block(nn.Module):
             input_maps = ("gate",)
@@ -78,10 +78,12 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
         Each matrix once, in the order of `model.parameters()`.
     """
     model = unwrap(model)
-    inside = [child for child in model.children() if isinstance(child, BlockNetwork)]
+    subnetworks = [
+        child for child in model.children() if isinstance(child, BlockNetwork)
+    ]
     stacks = [
         child
-        for network in (model, *inside)
+        for network in (model, *subnetworks)
         for child in network.children()
         if isinstance(child, nn.ModuleList)
     ]
@@ -93,14 +95,14 @@ def _weights(module: nn.Module) -> Iterator[Tensor]:
     """Yield the weights of linear maps, without those of `input_maps`."""
     if isinstance(module, _LINEAR):
         yield module.weight
-    left_out = getattr(module, "input_maps", ())
+    excluded = getattr(module, "input_maps", ())
     for name, child in module.named_children():
-        if name not in left_out:
+        if name not in excluded:
             yield from _weights(child)
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return the optimizer that a recipe names, at its peak learning rates.
+    """Return the optimizer of a recipe, with its peak learning rates.
 
     Args:
         model: The network to train.
@@ -111,7 +113,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         `hidden_matrices` and AdamW, over the same groups, for all other parameters.
 
     Raises:
-        ValueError: If the recipe names Muon and the network has no hidden matrices.
+        ValueError: If the recipe uses Muon and the network has no hidden matrices.
     """
     groups = parameter_groups(model, recipe.weight_decay)
     if recipe.optimizer == "adamw":
@@ -139,14 +141,14 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _exempt_of(module: nn.Module) -> list[nn.Parameter]:
-    """Collect the parameters that a module itself exempts from weight decay."""
-    # An optional parameter may be registered as None.
-    known = set(module._parameters)
+    """Return the direct parameters of a module without weight decay."""
+    # Includes optional parameters that are registered as None.
+    own_names = set(module._parameters)
     declared = getattr(module, "no_weight_decay", ())
-    if not isinstance(declared, tuple) or not known.issuperset(declared):
+    if not isinstance(declared, tuple) or not own_names.issuperset(declared):
         raise ValueError(
             f"{type(module).__name__}.no_weight_decay is {declared!r}, expected a "
-            f"tuple of names of its own parameters, {sorted(known)}"
+            f"tuple of names of its direct parameters, {sorted(own_names)}"
         )
     return [
         parameter
@@ -158,17 +160,16 @@ def _exempt_of(module: nn.Module) -> list[nn.Parameter]:
 def orthogonalize(matrices: Tensor) -> Tensor:
     r"""Replace the singular values of matrices by values near one.
 
-    Five steps of the iteration
-    $X \leftarrow a X + (b\,XX^\top + c\,(XX^\top)^2)\,X$ bring every singular value
-    that is not tiny into $[0.7, 1.2]$ and keep the singular vectors, so that
-    $U S V^\top$ becomes about $U V^\top$.
+    Five steps of the iteration $X \leftarrow a X + (b\,XX^\top + c\,(XX^\top)^2)\,X$
+    map every singular value that is not tiny into $[0.7, 1.2]$ and keep the singular
+    vectors, so that $U S V^\top$ becomes approximately $U V^\top$.
 
     Args:
         matrices: A batch of matrices.
 
     Shapes:
         - input: $[K, A, B]$
-        - output: $[K, A, B]$, in single precision, or in double precision for doubles
+        - output: $[K, A, B]$ in float32, or in float64 for float64
 
     Source:
         K. Jordan, Muon: An optimizer for hidden layers in neural networks (2024).
@@ -186,9 +187,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class MuonAdamW(Optimizer):
-    r"""Muon for the groups of matrices and AdamW for the others, as one optimizer.
+    r"""One optimizer with Muon for matrices and AdamW for other parameters.
 
-    A step of Muon moves a matrix $W$ of shape $[A, B]$ by the orthogonalized average
+    A step of Muon updates a matrix $W$ of shape $[A, B]$ by the orthogonalized average
     of its gradients $G$:
 
     $$M \leftarrow \mu M + (1 - \mu)\,G, \qquad
@@ -196,23 +197,23 @@ class MuonAdamW(Optimizer):
 
     $$W \leftarrow (1 - \eta\lambda)\,W - \eta \sqrt{\max(1, A / B)}\; U$$
 
-    The update has the spectral norm $\eta\sqrt{\max(1, A / B)}$ at any width, so that
-    one $\eta$ serves all widths. `torch.optim.Muon` computes the same, one matrix at a
-    time and in bfloat16; here the matrices of one shape are orthogonalized as one
-    batch, which costs a third of the time for the small matrices of a surrogate.
+    The update has the spectral norm $\eta\sqrt{\max(1, A / B)}$ for any width, so the
+    same $\eta$ works for all widths. `torch.optim.Muon` computes the same for one
+    matrix at a time and in bfloat16. Here, matrices of equal shape are orthogonalized
+    as one batch, which takes a third of the time for the small matrices of a surrogate.
 
     Args:
-        params: Parameter groups. A group with `"muon": True` holds matrices that take
-            Muon's step; all others take that of AdamW.
+        params: Parameter groups. Muon updates groups with `"muon": True`, which hold
+            only matrices; AdamW updates all others.
         lr: Default learning rate of a group.
-        betas: AdamW's decay rates.
-        eps: AdamW's constant in the denominator.
+        betas: Decay rates of AdamW.
+        eps: Constant in the denominator of AdamW.
         weight_decay: Default decoupled weight decay of a group.
-        momentum: Muon's $\mu$.
+        momentum: Momentum $\mu$ of Muon.
 
     Raises:
-        ValueError: If a group of Muon holds a parameter that is not a real matrix, or a
-            number is out of its range.
+        ValueError: If a Muon group has a parameter that is not a real matrix, or a
+            number is out of range.
 
     Source:
         K. Jordan, Muon: An optimizer for hidden layers in neural networks (2024);
@@ -230,12 +231,12 @@ class MuonAdamW(Optimizer):
     ) -> None:
         for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1])):
             if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1), got {momentum}")
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
             if not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
+                raise ValueError(f"{name} must be nonnegative, got {value}")
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -253,68 +254,70 @@ class MuonAdamW(Optimizer):
         for parameter in group["params"] if group["muon"] else ():
             if parameter.dim() != 2 or parameter.is_complex():
                 raise ValueError(
-                    f"a group with muon=True holds a parameter of shape "
+                    f"a group with muon=True has a parameter of shape "
                     f"{list(parameter.shape)} and {parameter.dtype}, expected real "
                     "matrices: move it to a group of AdamW"
                 )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move the parameters once.
+        """Perform one optimization step.
 
         Args:
-            closure: Computes the gradients again and returns the loss.
+            closure: Recomputes the gradients and returns the loss.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
+            parameters = [p for p in group["params"] if p.grad is not None]
             if group["muon"]:
-                self._step_matrices(moved, group)
-            elif moved:
-                self._step_others(moved, group)
+                self._step_matrices(parameters, group)
+            elif parameters:
+                self._step_others(parameters, group)
         return loss
 
-    def _step_matrices(self, moved: list[Tensor], group: dict[str, Any]) -> None:
-        alike: dict[Any, list[Tensor]] = defaultdict(list)
-        for parameter in moved:
-            alike[parameter.shape, parameter.dtype, parameter.device].append(parameter)
-        for (shape, _, _), parameters in alike.items():
+    def _step_matrices(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[Any, list[Tensor]] = defaultdict(list)
+        for parameter in matrices:
+            by_shape[parameter.shape, parameter.dtype, parameter.device].append(
+                parameter
+            )
+        for (shape, _, _), parameters in by_shape.items():
             momentum, lr = group["momentum"], float(group["lr"])
-            ahead = []
+            directions = []
             for parameter in parameters:
                 gradient, state = parameter.grad, self.state[parameter]
                 assert gradient is not None
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-                ahead.append(gradient.lerp(average, momentum))
-            updates = orthogonalize(torch.stack(ahead)).to(parameters[0].dtype)
+                directions.append(gradient.lerp(average, momentum))
+            updates = orthogonalize(torch.stack(directions)).to(parameters[0].dtype)
             scale = lr * math.sqrt(max(1.0, shape[0] / shape[1]))
             for parameter, update in zip(parameters, updates, strict=True):
                 if group["weight_decay"]:
                     parameter.mul_(1 - lr * group["weight_decay"])
                 parameter.sub_(update, alpha=scale)
 
-    def _step_others(self, moved: list[Tensor], group: dict[str, Any]) -> None:
-        for parameter in moved:
+    def _step_others(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
             state = self.state[parameter]
             if not state:
                 state["step"] = torch.tensor(0.0)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
-        states = [self.state[p] for p in moved]
+        states = [self.state[p] for p in parameters]
         beta1, beta2 = group["betas"]
         adamw(
-            moved,
-            [p.grad for p in moved if p.grad is not None],
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            has_complex=any(p.is_complex() for p in moved),
+            has_complex=any(p.is_complex() for p in parameters),
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,

@@ -1,4 +1,4 @@
-"""Training on samples whose points are spread over processes."""
+"""Training on samples whose points are distributed over processes."""
 
 import copy
 from collections.abc import Callable
@@ -25,23 +25,25 @@ if TYPE_CHECKING:
 
 
 def shard_points(data: Data, group: "ProcessGroup") -> Data:
-    """Return this process's share of the points of a sample or a batch.
+    """Return this process's part of the points of a sample or a batch.
 
     Args:
-        data: The same on every process of the group.
+        data: The sample or batch, the same on every process of the group.
         group: The processes that share the points.
 
     Returns:
-        A copy with equal shares, up to one, of the rows of every field of points, and
-        with `group` as the field of that name. Of some graphs it may hold no point.
+        A copy with this process's rows of every field of points, equal in number on all
+        processes up to one, and with `group` as an attribute. It may have no points of
+        some graphs.
 
     Raises:
-        ValueError: If `data` has edges: a process would need those of other points.
+        ValueError: If `data` has edges, because these lead to points of other
+            processes.
     """
     if data.num_edges > 0:
         raise ValueError(
             "the data has edges, which lead to points of other processes: point "
-            "parallelism takes point clouds; delete edge_index"
+            "parallelism supports only point clouds; delete edge_index"
         )
     points, rank, size = data.num_nodes, group.rank(), group.size()
     start, stop = points * rank // size, points * (rank + 1) // size
@@ -49,7 +51,7 @@ def shard_points(data: Data, group: "ProcessGroup") -> Data:
     for name, value in data.to_dict().items():
         if name == "ptr":
             del shard.ptr
-        elif name != "u" and data.is_node_attr(name):  # u is of graphs, however many
+        elif name != "u" and data.is_node_attr(name):  # u has one row per graph
             dim = data.__cat_dim__(name, value)
             shard[name] = value.narrow(dim, start, stop - start)
     if "num_nodes" in data:
@@ -59,34 +61,33 @@ def shard_points(data: Data, group: "ProcessGroup") -> Data:
 
 
 class PointParallelStrategy(DDPStrategy):
-    r"""Spreads the points of each sample over processes, and samples over groups.
+    r"""Distributes the points of each sample over processes, and samples over groups.
 
-    The processes form a mesh of two dimensions, `samples` and `points`. Those of one
-    row get the same samples, each a share of the points (`shard_points`), and exchange
-    latent states; rows get different samples. Gradients are summed over a row and
-    averaged over the rows: training takes the steps of a single process that has the
-    samples of all rows in its batch.
+    The processes form a device mesh with two dimensions, `samples` and `points`.
+    Processes in one row get the same samples, each a part of the points
+    (`shard_points`), and exchange latent states. Rows get different samples. Gradients
+    are summed over a row and averaged over the rows, so training takes the same steps
+    as a single process with the samples of all rows in its batch.
 
     Every process holds all weights and starts with those of the first, as in
-    Lightning's class; but gradients are reduced once, at the end of backward.
+    Lightning's class, but gradients are reduced once at the end of backward.
 
-    Batches are `Data` with the process group as the field `group`. `SurrogateModule`
-    hands it to a model whose forward names it, and to its loss. In a module of your own
-    pass it to the model and to `metrics.relative_l2`, or divide a loss that is not
-    shared so that its sum over the group is what you mean. `predict` gives each process
-    the fields at its own points.
+    Batches are `Data` with the process group as the attribute `group`.
+    `SurrogateModule` passes it to the loss, and to the model if its forward has this
+    argument. In a custom module, pass it to the model and to `metrics.relative_l2`, or
+    scale a local loss so that its sum over the group is the intended loss. `predict`
+    returns the fields at each process's points.
 
     Args:
-        processes_per_sample: Processes that share the points of a sample; it must
-            divide the number of all processes. Consecutive ranks share.
-        timeout: How long a process waits for another.
-        process_group_backend: As Lightning names it; by default `nccl` on GPUs, `gloo`
-            on CPUs.
+        processes_per_sample: Number of processes, with consecutive ranks, that share
+            the points of a sample. It must divide the total number of processes.
+        timeout: Maximum time that a process waits for another.
+        process_group_backend: See Lightning. Default: `nccl` on GPUs, `gloo` on CPUs.
 
     Raises:
         ValueError: If `processes_per_sample` is not a positive integer or, in `fit`,
-            does not divide the number of processes, or the model's forward names no
-            `group`.
+            does not divide the number of processes, or the model's forward has no
+            argument `group`.
     """
 
     def __init__(
@@ -102,27 +103,29 @@ class PointParallelStrategy(DDPStrategy):
 
     @property
     def point_group(self) -> "ProcessGroup":
-        """The processes that share the points of this one's samples."""
+        """The processes that share the points of this process's samples."""
         return self._group("points")
 
     @property
     def data_group(self) -> "ProcessGroup":
-        """The processes that have other samples and the same share of the points."""
+        """The processes with other samples and the same part of the points."""
         return self._group("samples")
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """Number of rows that share out the samples, and the index of this one."""
+        """The number of rows that divide the samples, and the index of this row."""
         group = self.data_group
         return {"num_replicas": group.size(), "rank": group.rank()}
 
     def _group(self, dimension: str) -> "ProcessGroup":
         if self._mesh is None:
-            raise RuntimeError("the processes have not met yet: call this within fit")
+            raise RuntimeError(
+                "the process group is not initialized: call this within fit"
+            )
         return self._mesh[dimension].get_group()
 
     def setup_distributed(self) -> None:
-        """Let the processes meet and form the mesh."""
+        """Initialize the process group and the device mesh."""
         rows, rest = divmod(self.world_size, self.processes_per_sample)
         if rest:
             raise ValueError(
@@ -137,14 +140,14 @@ class PointParallelStrategy(DDPStrategy):
         )
 
     def model_to_device(self) -> None:
-        """Move the module, if its model can share points."""
+        """Move the module to its device after checking that its model has `group`."""
         module = self.lightning_module
         if isinstance(module, SurrogateModule):
             _check_model(module.surrogate.model)
         super().model_to_device()
 
     def configure_ddp(self) -> None:
-        """Give every process the weights of the first, and no wrapper to the module."""
+        """Broadcast the weights of the first process, without wrapping the module."""
         module = self.lightning_module
         assert module is not None
         for tensor in chain(module.parameters(), module.buffers()):
@@ -153,11 +156,11 @@ class PointParallelStrategy(DDPStrategy):
     def batch_to_device(
         self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
     ) -> Any:
-        """Take this process's share of the points."""
+        """Select this process's part of the points."""
         if not isinstance(batch, Data):
             raise ValueError(
                 f"a batch is a {type(batch).__name__}, expected "
-                "torch_geometric.data.Data, whose points can be shared out"
+                "torch_geometric.data.Data, whose points can be distributed"
             )
         shard = shard_points(batch, self.point_group)
         return super().batch_to_device(shard, device, dataloader_idx)
@@ -169,9 +172,9 @@ class PointParallelStrategy(DDPStrategy):
         model: LightningModule | nn.Module | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Reduce the gradients once all of a step are there, before clipping."""
+        """Reduce the gradients after backward, before clipping."""
 
-        def closure_of_all() -> Any:
+        def reducing_closure() -> Any:
             result = closure()
             reduce_gradients(
                 chain(*(group["params"] for group in optimizer.param_groups)),
@@ -180,13 +183,13 @@ class PointParallelStrategy(DDPStrategy):
             )
             return result
 
-        return super().optimizer_step(optimizer, closure_of_all, model, **kwargs)
+        return super().optimizer_step(optimizer, reducing_closure, model, **kwargs)
 
 
 def _check_model(model: nn.Module) -> None:
     if "group" not in forward_parameters(model):
         network = type(unwrap(model)).__name__
         raise ValueError(
-            f"{network}.forward takes no group: each process would treat its points "
-            "as all there are; train it with another strategy"
+            f"{network}.forward has no argument group: each process would treat its "
+            "points as the whole sample; use another strategy"
         )

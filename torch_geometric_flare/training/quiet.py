@@ -1,4 +1,4 @@
-"""Filters for messages of Lightning that say nothing about a training."""
+"""Filters for irrelevant messages of Lightning."""
 
 import logging
 import warnings
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-# The beginning of each message, its category, and the module that it names.
+# The beginning of each message, its category and its module.
 _NOISE = (
-    # Lightning's walk through batches calls what torch has renamed.
+    # Lightning uses a deprecated PyTorch function to traverse batches.
     (
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
         FutureWarning,
         r"lightning\.pytorch\.utilities\._pytree",
     ),
-    # Samples of a simulated or stored data set are ready in memory; the number of
-    # workers is the caller's choice.
+    # Samples of a simulated or stored data set are in memory; the caller chooses the
+    # number of workers.
     (
         r"The '\w+_dataloader' does not have many workers",
         PossibleUserWarning,
@@ -27,7 +27,7 @@ _NOISE = (
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence exactly these warnings, and advertisements in the log."""
+    """Silence these warnings and advertisements in the log."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with warnings.catch_warnings():
         for message, category, module in _NOISE:

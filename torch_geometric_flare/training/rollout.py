@@ -1,4 +1,4 @@
-"""Training and errors over several steps of time."""
+"""Training and errors over several time steps."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,34 +21,35 @@ from torch_geometric_flare.transforms import Normalizer, feature_key
 
 
 class RolloutModule(SurrogateModule):
-    r"""Trains a surrogate of the change in one step on several steps in a row.
+    r"""Trains a surrogate of the change per time step over several successive steps.
 
-    A sample has a state among its features and the $K$ states after it in `y`, such as
-    `transforms.TimeWindow` makes. The surrogate is applied $K$ times, each time to its
-    own result (`surrogates.rollout`), and the loss is the mean over steps, fields and
-    samples of `metrics.relative_l2` of the states. Gradients flow back through all
-    steps, so that the surrogate learns the effect of its own errors; memory and time
-    grow with $K$.
+    A sample has a state among its features and the $K$ following states in `y`, as from
+    `transforms.TimeWindow`. The surrogate is applied $K$ times, each time to its
+    preceding result (`surrogates.rollout`), and the loss is the mean over steps, fields
+    and samples of `metrics.relative_l2` of the states. Gradients flow through all
+    steps, so that the surrogate learns the effect of its errors. Memory and time grow
+    with $K$.
 
-    In training, the first state gets Gaussian noise while the true states stay as they
-    are, as in "Learning Mesh-Based Simulation with Graph Networks"
+    In training, Gaussian noise is added to the first state but not to the true states,
+    as in "Learning Mesh-Based Simulation with Graph Networks"
     (https://arxiv.org/abs/2010.03409): the surrogate learns to correct slightly wrong
     states, such as its own predictions.
 
     `measure` returns `loss`, `relative_l2` (the mean over the steps) and
-    `relative_l2_last`, the error of the last step alone; training, validation and test
-    log them. Windows of validation and test may be longer than those of the training.
+    `relative_l2_last`, the error of the last step, which are logged in training,
+    validation and test. Windows of validation and test may be longer than those of the
+    training.
 
     Args:
         model: The network, which predicts all changes.
         target_normalizer: Decodes changes.
         coordinate_normalizer: Encodes positions.
         recipe: The hyperparameters, without `derivative_weight`.
-        training_data: What the model is trained on, in words.
-        changes: The field that is the change of each feature of the state, see
-            `surrogates.rollout`. The states in `y` hold the features in this order.
-        noise: Standard deviation of the noise, in units of the scale of
-            `target_normalizer`: 1 is about as much as the state changes in a step.
+        training_data: Description of the training data.
+        changes: For each feature of the state, the field that is its change, see
+            `surrogates.rollout`. The states in `y` have the features in this order.
+        noise: Standard deviation of the noise in units of the scale of
+            `target_normalizer`; 1 is about the change of the state in a step.
         fields: Names and units of the changes.
         features: Names and units of the state and of other inputs.
         input_normalizer: Encodes all channels of `x`.
@@ -58,7 +59,7 @@ class RolloutModule(SurrogateModule):
     Raises:
         ValueError: If `changes` does not fit the surrogate, a field is not a change,
             `noise` is negative or not finite, the recipe has a `derivative_weight`, or
-            `SurrogateModule` refuses an argument.
+            an argument is invalid for `SurrogateModule`.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class RolloutModule(SurrogateModule):
         )
         self.state = _state(self.surrogate, changes)
         if not 0 <= noise < float("inf"):
-            raise ValueError(f"noise must be finite and not negative, got {noise}")
+            raise ValueError(f"noise must be finite and nonnegative, got {noise}")
         if self.recipe.derivative_weight:
             raise ValueError(
                 f"derivative_weight is {self.recipe.derivative_weight}, but the loss "
@@ -103,13 +104,13 @@ class RolloutModule(SurrogateModule):
         self.noise = noise
 
     def forward(self, data: Data) -> Tensor:
-        """Predict the states that `data.y` has, $[N, K C]$, one after the other.
+        """Predict the states in `data.y` one after the other, $[N, K C]$.
 
-        In training mode the first state gets noise.
+        In training mode, noise is added to the first state.
 
         Raises:
-            ValueError: If `data` has no `y` of whole states, or `surrogates.rollout`
-                refuses it.
+            ValueError: If `data` has no `y` of complete states, or is invalid for
+                `surrogates.rollout`.
         """
         if self.training and self.noise:
             data = self._with_noise(data)
@@ -154,19 +155,19 @@ class RolloutModule(SurrogateModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what must be unchanged when a training resumes."""
+        """Add the options that must not change when a training resumes."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["rollout"] = {"changes": self.changes, "noise": self.noise}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume another training.
+        """Check that the checkpoint is of this training.
 
         Raises:
-            ValueError: As `SurrogateModule`; or for other changes or other noise.
+            ValueError: See `SurrogateModule`; also if `changes` or `noise` differ.
         """
         super().on_load_checkpoint(checkpoint)
-        ours = {"changes": self.changes, "noise": self.noise}
-        check_same(checkpoint.get("rollout"), ours, "rollout")
+        current = {"changes": self.changes, "noise": self.noise}
+        check_same(checkpoint.get("rollout"), current, "rollout")
 
     def _compute_errors(self, prediction: Tensor, data: Data) -> Tensor:
         """Return the errors of each sample after each step, [B, K]."""
@@ -198,11 +199,11 @@ def evaluate_rollout(
 
     Args:
         surrogate: A trained surrogate of changes.
-        dataset: Samples with a first state as features and the states after it as `y`,
-            as many for each sample, such as `transforms.TimeWindow` makes.
-        changes: The field that is the change of each feature of the state, see
+        dataset: Samples with a first state as features and the following states as `y`,
+            the same number for all samples, as from `transforms.TimeWindow`.
+        changes: For each feature of the state, the field that is its change, see
             `surrogates.rollout`.
-        batch_size: Samples predicted at once.
+        batch_size: Number of samples per prediction.
 
     Returns:
         Relative $L_2$ errors of the states, means over the fields, $[S, K]$ for $S$
@@ -233,8 +234,8 @@ def _state(surrogate: Surrogate, changes: Mapping[str, str]) -> Fields:
     unused = {field.name for field in surrogate.fields} - set(changes.values())
     if unused:
         raise ValueError(
-            f"the fields {sorted(unused)} change no feature: add them to "
-            "changes, or leave them out"
+            f"the fields {sorted(unused)} do not change a feature: add them to "
+            "changes, or omit them"
         )
     features = {field.name: field for field in surrogate.features}
     return tuple(features[name] for name in changes)
@@ -243,7 +244,7 @@ def _state(surrogate: Surrogate, changes: Mapping[str, str]) -> Fields:
 def _predict(
     surrogate: Surrogate, data: Data, changes: Mapping[str, str], state: Fields
 ) -> Tensor:
-    """Return as many states as `data.y` has, [N, K * C]."""
+    """Predict the number of states in `data.y`, [N, K * C]."""
     states = rollout(surrogate, data, _num_steps(data, state), changes)
     parts = [
         after[feature_key(field.name)].reshape(-1, field.channels)
@@ -254,9 +255,9 @@ def _predict(
 
 
 def _state_scale(surrogate: Surrogate, changes: Mapping[str, str]) -> Tensor:
-    """Return the scale of each column of a state, or of its change where it has none.
+    """Return the scale of each column of a state, or else of its change.
 
-    A state that is zero everywhere has an absolute error in this unit.
+    The absolute error of a state that is zero everywhere is in this unit.
     """
     normalizer = surrogate.input_normalizer
     if normalizer is None:
@@ -293,7 +294,7 @@ def _num_steps(data: Data, state: Fields) -> int:
     if y is None or y.dim() != 2 or y.size(1) < channels or y.size(1) % channels:
         shape = None if y is None else tuple(y.shape)
         raise ValueError(
-            f"data has y of shape {shape}, expected the states after the first, "
+            f"data has y of shape {shape}, expected the states following the first, "
             f"[N, K * {channels}]: see transforms.TimeWindow"
         )
     return int(y.size(1)) // channels

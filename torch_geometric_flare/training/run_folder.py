@@ -1,4 +1,4 @@
-"""The folder of a training: its name, lock, options, log, and what resuming checks."""
+"""The folder of a training: name, lock, options, log, and checks for resuming."""
 
 import csv
 import errno
@@ -15,24 +15,26 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 _CONFIG = "config.yaml"
-# Errors of file systems without locks.
+# Errors of file systems that do not support locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
-    """Return the folder of a new training, or that of one to carry on.
+    """Return the folder of a new training or of a training to resume.
 
-    A new folder is made at once, so that two calls never return the same one, even in
-    the same second. Of processes that train together, the first one makes it; the
-    others get a path that nothing is written to.
+    A new folder is created immediately, so that two calls never return the same one,
+    even in the same second. In distributed training, the first process creates it; the
+    others get a path to which nothing is written.
 
-    A mistyped `resume` is an error here, where `fit` would start anew in that folder.
+    A wrong `resume` raises an error here, whereas `fit` would start a new training in
+    that folder.
 
     Args:
-        prefix: Path of a new folder, to which date and time are added, and a number
-            where that folder exists.
-        resume: The folder of a killed training; `None` for a new one. It holds a
-            checkpoint, or the `config.yaml` of a run that was killed before the first.
+        prefix: Path of a new folder, to which date and time are appended, and a number
+            if that folder exists.
+        resume: The folder of a killed training, with a checkpoint, or with the
+            `config.yaml` of a run that was killed before its first checkpoint; `None`
+            for a new training.
 
     Returns:
         The folder.
@@ -41,27 +43,29 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
         FileNotFoundError: If `resume` is not a folder of a training.
     """
     if resume is None:
-        return _claim(f"{Path(prefix).expanduser()}-{time.strftime('%y%m%d-%H%M%S')}")
+        return _create_folder(
+            f"{Path(prefix).expanduser()}-{time.strftime('%y%m%d-%H%M%S')}"
+        )
     folder = Path(resume).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={str(resume)!r} is not a folder: look in runs")
     if not any((folder / name).is_file() for name in ("last.ckpt", _CONFIG)):
         raise FileNotFoundError(
-            f"resume={str(resume)!r} holds no last.ckpt, as the first is written after "
-            "an epoch: start again without resuming"
+            f"resume={str(resume)!r} has no last.ckpt, because the first is written "
+            "after an epoch: start again without resuming"
         )
     return folder
 
 
 def drop_unused(folder: Path) -> None:
-    """Delete the folder of a training that has written nothing but its options."""
+    """Delete the folder of a training that has written only its options."""
     if [path.name for path in folder.iterdir()] == [_CONFIG]:
         (folder / _CONFIG).unlink()
     folder.rmdir()
 
 
-def _claim(name: str) -> Path:
-    """Make a folder of that name, with the first free number if it exists."""
+def _create_folder(name: str) -> Path:
+    """Create a folder with this name, or with the first free number if it exists."""
     if getattr(rank_zero_only, "rank", 0) != 0:
         return Path(name)
     folder, number = Path(name), 1
@@ -77,16 +81,16 @@ def _claim(name: str) -> Path:
 
 @contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Hold a folder for the process that enters the context.
+    """Lock a folder for the process that enters the context.
 
-    The system drops the lock when the process ends, so a stale file does not block new
-    runs. On file systems without locks, nothing is locked.
+    The operating system releases the lock when the process ends, so a stale file does
+    not block new runs. File systems without locks are not locked.
 
     Args:
-        folder: The folder; made if it does not exist.
+        folder: The folder; created if it does not exist.
 
     Raises:
-        ValueError: If another context, here or in another process, holds it.
+        ValueError: If another context, in this or another process, holds the lock.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,8 +99,8 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise ValueError(
-            f"folder={str(folder)!r} is in use by another training: wait for its end, "
-            "or choose another folder"
+            f"folder={str(folder)!r} is in use by another training: wait until it "
+            "ends, or choose another folder"
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -104,7 +108,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the lock ends, so that it is ours. Windows deletes no open file.
+        # Delete the file before releasing the lock. Windows cannot delete open files.
         with suppress(PermissionError):
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
@@ -114,15 +118,15 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
     """Read the logged errors of each epoch.
 
     Args:
-        folder: The folder of the training. Where an epoch was logged twice, because the
-            training was killed in between, the resumed one counts.
+        folder: The folder of the training. If an epoch was logged twice, because the
+            training was killed, the values of the resumed training are used.
 
     Returns:
         `epoch` and the logged names, such as `train_relative_l2`, each with one value
-        per epoch in ascending order; NaN where an epoch was not measured.
+        per epoch in ascending order; NaN for epochs without a value.
 
     Raises:
-        FileNotFoundError: If `folder` holds no log.
+        FileNotFoundError: If `folder` has no log.
     """
     logs = sorted(
         Path(folder).expanduser().glob("metrics/version_*/metrics.csv"),
@@ -130,8 +134,8 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
     )
     if not logs:
         raise FileNotFoundError(
-            f"folder={str(folder)!r} holds no metrics/version_*/metrics.csv: pass the "
-            "folder that was given to fit"
+            f"folder={str(folder)!r} has no metrics/version_*/metrics.csv: pass the "
+            "folder of fit"
         )
     epochs: dict[int, dict[str, float]] = {}
     for log in logs:
@@ -154,17 +158,17 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
 
 
 def describe_arithmetic(trainer: Trainer) -> dict[str, Any]:
-    """Describe precision, devices and algorithms of a training in plain values.
+    """Describe precision, devices and algorithms of a training as plain values.
 
-    Resuming with another arithmetic would change the bits of the result. So would
-    another number of threads, which is left out because machines differ in it.
+    Resuming with another arithmetic would change the bits of the result. The number of
+    threads has the same effect but is omitted, because it differs between machines.
 
     Args:
         trainer: The trainer, connected to its strategy.
 
     Returns:
-        `precision` as Lightning names it; `matmul_precision` as torch does; `device`,
-        such as `"cuda"`; `deterministic`; `processes`; `processes_per_sample`.
+        `precision` as in Lightning; `matmul_precision` as in PyTorch; `device`, such as
+        `"cuda"`; `deterministic`; `processes`; `processes_per_sample`.
     """
     return {
         "precision": str(trainer.precision),
@@ -176,18 +180,18 @@ def describe_arithmetic(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def check_same(theirs: Any, ours: Any, what: str) -> None:
-    """Refuse to resume where checkpoint and training differ.
+def check_same(saved: Any, current: Any, what: str) -> None:
+    """Raise an error if checkpoint and training differ.
 
     Args:
-        theirs: What the checkpoint says, in plain values.
-        ours: What this training says.
-        what: What both describe, for the message.
+        saved: Plain values from the checkpoint.
+        current: Plain values of this training.
+        what: Name of these values in the message.
 
     Raises:
-        ValueError: If they differ; the message tells the differences.
+        ValueError: If they differ; the message lists the differences.
     """
-    changed = _differences(theirs, ours)
+    changed = _differences(saved, current)
     if changed:
         raise ValueError(
             f"the checkpoint was trained with another {what}; (checkpoint, now): "
@@ -196,14 +200,14 @@ def check_same(theirs: Any, ours: Any, what: str) -> None:
         )
 
 
-def _differences(theirs: Any, ours: Any) -> Any:
-    """Return pairs of different values, by name in dictionaries; None if all agree."""
-    if theirs == ours:
+def _differences(saved: Any, current: Any) -> Any:
+    """Return pairs of different values, by name for dictionaries; None if equal."""
+    if saved == current:
         return None
-    if not isinstance(theirs, dict) or not isinstance(ours, dict):
-        return (theirs, ours)
+    if not isinstance(saved, dict) or not isinstance(current, dict):
+        return (saved, current)
     return {
-        name: (theirs.get(name), ours.get(name))
-        for name in sorted({*theirs, *ours})
-        if theirs.get(name) != ours.get(name)
+        name: (saved.get(name), current.get(name))
+        for name in sorted({*saved, *current})
+        if saved.get(name) != current.get(name)
     }

@@ -19,37 +19,37 @@ from torch_geometric_flare.training.flags import NUMBER
 # Fields that refer to points by their position.
 _CONNECTIVITY = ("edge_index", "cells", "grid")
 _PLACE = "place_before_the_transform"
-# Random orders that are packed to find how many batches an epoch needs.
+# Number of random orders that are packed to determine the number of batches per epoch.
 _TRIALS = 8
-# Attempts to fit an order into that many batches, from fully random to sorted.
+# Number of attempts to fit an order into this many batches, from random to sorted.
 _ATTEMPTS = 8
-# Batches are packed on the CPU, whatever torch's default device.
+# Batches are packed on the CPU for any default device of PyTorch.
 _HOST: Any = {"dtype": torch.float64, "device": "cpu"}
 
 Key = tuple[int, int]
-"""An epoch and the index of a sample, $-1 - i$ where sample $i$ is repeated."""
+"""An epoch and the index of a sample, $-1 - i$ if sample $i$ is a repetition."""
 
-# Purposes of seeds, whose random streams must not coincide.
+# Purposes of seeds; their random streams must differ.
 ORDER, _SAMPLE, _EPOCH, TRIAL = 0, 1, 2, 3
 
 
 def _seed_host(seed: int) -> None:
-    """Seed the generators of the CPU, and leave those of the devices alone."""
+    """Seed the CPU generators without changing those of devices."""
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 
 
 def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
-    """Seed everything for one epoch of training, such as the masks of dropout.
+    """Seed all generators for one epoch of training, such as for dropout masks.
 
-    An epoch that starts from its own seed is the same whether the epochs before
-    it ran in this process or in an interrupted one.
+    With one seed per epoch, an epoch does not depend on whether preceding epochs ran in
+    this process or in an interrupted one.
 
     Args:
         seed: The seed of the training.
-        epoch: Number of the epoch.
-        rank: Number of the process, as processes must not share their masks.
+        epoch: Index of the epoch.
+        rank: Rank of the process, because masks must differ between processes.
     """
     derived = derive_seed(seed, _EPOCH, epoch, rank)
     _seed_host(derived)
@@ -57,16 +57,16 @@ def seed_epoch(seed: int, epoch: int, rank: int = 0) -> None:
 
 
 class EpochSampler(Sampler[Key]):
-    """Yields each sample once per epoch, as a key (epoch, index).
+    """Yields each sample once per epoch as a key (epoch, index).
 
-    Carrying the epoch in the key tells a worker which epoch it serves, however long it
-    lives and however far it reads ahead.
+    Because the key contains the epoch, workers know it even if they are persistent and
+    prefetch.
 
     Args:
         num_samples: Length of the dataset.
         seed: The seed of the order.
-        shuffle: A new order each epoch; otherwise the dataset's own order, and epoch 0
-            at all times, so that every pass is the same.
+        shuffle: Whether to use a new order in each epoch. Otherwise, the order is that
+            of the dataset and the epoch is always 0, so that every pass is the same.
         epoch: The first epoch.
     """
 
@@ -79,7 +79,7 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
+        """Set the epoch; called by Lightning at the start of each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Key]:
@@ -97,28 +97,27 @@ class EpochSampler(Sampler[Key]):
 
 
 class RepeatedSampler(Sampler[Key]):
-    """Yields the keys of a distributed sampler, and marks those that it repeats.
+    """Yields the keys of a distributed sampler and marks repeated ones.
 
-    Where the samples do not share out evenly, torch's sampler takes the first ones
-    once more, so that all processes have as many. In an error each sample must count
-    once.
+    If the samples cannot be divided evenly, PyTorch's sampler repeats the first ones,
+    so that all processes have the same number. Metrics must count each sample once.
 
     Args:
-        sampler: Yields the share of this process, without shuffling.
+        sampler: Yields the samples of this process, without shuffling.
     """
 
     def __init__(self, sampler: "DistributedSampler[Key]") -> None:
         self.sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
+        """Set the epoch; called by Lightning at the start of each epoch."""
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Key]:
         sampler = self.sampler
         distinct = len(sampler.dataset)  # type: ignore[arg-type]
-        for place, (epoch, index) in enumerate(sampler):
-            is_repeated = place * sampler.num_replicas + sampler.rank >= distinct
+        for position, (epoch, index) in enumerate(sampler):
+            is_repeated = position * sampler.num_replicas + sampler.rank >= distinct
             yield epoch, -1 - index if is_repeated else index
 
     def __len__(self) -> int:
@@ -126,23 +125,23 @@ class RepeatedSampler(Sampler[Key]):
 
 
 class SeededDataset(Dataset[Data]):
-    """Samples whose random transforms depend on (seed, epoch, index) alone.
+    """Samples whose random transforms depend only on (seed, epoch, index).
 
-    Everything that makes a sample runs under generators seeded from its key, which are
-    put back afterwards: the dataset's own transform and `transform`. A list of keys
-    gives the list of their samples. An index without an epoch, as of torch's own
-    samplers, is that of epoch 0.
+    The dataset's transform and `transform` run with generators seeded from the key,
+    which are restored afterwards. A list of keys returns the list of their samples. An
+    index without an epoch, as from PyTorch's samplers, refers to epoch 0.
 
     Args:
         dataset: Samples by index.
         seed: The seed of the transforms.
         transform: Applied to a copy of each sample.
         edges: Applied after `transform`.
-        numbered: Give each sample its index as `flags.NUMBER`, for messages.
+        numbered: Whether to store the index of each sample as `flags.NUMBER`, for
+            messages.
 
     Raises:
-        ValueError: When a sample is made, if `transform` leaves out or moves points,
-            but keeps `edge_index`, `cells` or `grid` as they were.
+        ValueError: When a sample is created, if `transform` removes or reorders points
+            but does not update `edge_index`, `cells` or `grid`.
     """
 
     def __init__(
@@ -171,8 +170,8 @@ class SeededDataset(Dataset[Data]):
         epoch, number = (0, key) if isinstance(key, int) else key
         is_repeated = number < 0 and not isinstance(key, int)
         index = -1 - number if is_repeated else number
-        # The generators of the devices are not read here, so they stay as they are.
-        # Samples are made on the CPU, whatever torch's default device.
+        # Samples are created on the CPU for any default device of PyTorch, so the
+        # generators of devices are not used.
         with keep_random_state(devices=False), torch.device("cpu"):
             _seed_host(derive_seed(self.seed, _SAMPLE, epoch, index))
             data = self.dataset[index]
@@ -181,7 +180,7 @@ class SeededDataset(Dataset[Data]):
             if self.edges is not None:
                 data = self.edges(data)
         if self.numbered:
-            # Copied: a list in memory hands out the caller's own samples.
+            # Copy, because a list in memory returns the caller's samples.
             data = copy.copy(data)
             data[NUMBER] = number
         return data
@@ -191,35 +190,35 @@ class SeededDataset(Dataset[Data]):
 
 
 def _transform(data: Data, transform: Callable[[Data], Data]) -> Data:
-    """Apply a transform to a copy, and check that edges still match the points."""
+    """Apply a transform to a copy and check that edges still match the points."""
     before = copy.copy(data)
     kept = [name for name in _CONNECTIVITY if name in data]
     if not kept:
         return transform(before)
-    places = torch.arange(data.num_nodes)
-    before[_PLACE] = places.clone()
+    positions = torch.arange(data.num_nodes)
+    before[_PLACE] = positions.clone()
     after = transform(before)
     if _PLACE not in after:
         return after
-    moved = not torch.equal(after[_PLACE], places)
+    moved = not torch.equal(after[_PLACE], positions)
     del after[_PLACE]
     for name in kept:
         if moved and after.get(name) is data[name]:
             raise ValueError(
-                f"the sample has {name}, which names points by their place, but "
-                f"{transform!r} leaves out or moves points: delete {name} first, or "
+                f"the sample has {name}, which refers to points by position, but "
+                f"{transform!r} removes or reorders points: delete {name} first, or "
                 "train on whole samples"
             )
     return after
 
 
 def sample_sizes(dataset: Sequence[Data]) -> list[int]:
-    """Return the points of each sample, without loading what lies on disk.
+    """Return the number of points of each sample without loading samples from disk.
 
     Args:
         dataset: A data set with an attribute `sizes`, such as those of this package, a
-            list of `Data`, a `torch_geometric.data.InMemoryDataset`, or a subset of
-            one of these by `torch.utils.data`.
+            list of `Data`, a `torch_geometric.data.InMemoryDataset`, or a
+            `torch.utils.data` subset of one of these.
 
     Returns:
         One number per sample, before `transform`.
@@ -238,29 +237,30 @@ def sample_sizes(dataset: Sequence[Data]) -> list[int]:
     if isinstance(dataset, list | tuple):
         return [int(data.num_nodes) for data in dataset]
     raise ValueError(
-        f"{type(dataset).__name__} does not tell the points of its samples: give it an "
+        f"{type(dataset).__name__} does not have the sizes of its samples: add an "
         "attribute `sizes`, one number per sample, or pass sizes= to the data module"
     )
 
 
 class PointBatchSampler(Sampler[list[Key]]):
-    """Yields batches of at most so many points; each sample is in one batch per epoch.
+    """Yields batches with a maximum number of points, each sample once per epoch.
 
-    A random order of the samples, new in each epoch, is packed by best fit. How many
-    batches that takes depends on the order, but a schedule of the learning rate must
-    know it beforehand. So the number is fixed: the median of some random orders, or
-    what the order from the largest sample to the smallest needs if that is more. An
-    epoch whose order needs more tries orders that lean more and more towards the
-    latter, which fits; one that needs fewer has its fullest batches halved.
+    In each epoch, a new random order of the samples is packed by best fit. The number
+    of batches depends on the order, but a learning rate schedule must know it in
+    advance. Therefore, it is fixed to the median of some random orders or, if that is
+    larger, to the number for the order from the largest to the smallest sample. If the
+    order of an epoch needs more batches, orders increasingly close to the sorted order,
+    which fits, are tried. If it needs fewer, the fullest batches are split in half.
 
-    The sampler takes the place of a loader's `sampler`, with `batch_size=None`, so that
-    processes that train together share out the batches of one epoch.
+    Pass it as a loader's `sampler`, with `batch_size=None`, so that the batches of an
+    epoch are divided among the processes of a training.
 
     Args:
-        sizes: Points of each sample.
-        max_points: Points in a batch. A larger sample is a batch by itself.
+        sizes: Number of points of each sample.
+        max_points: Maximum number of points per batch. A larger sample is a separate
+            batch.
         seed: The seed of the order.
-        max_samples: Samples in a batch; `None` for any number.
+        max_samples: Maximum number of samples per batch; `None` for no limit.
         epoch: The first epoch.
 
     Raises:
@@ -279,8 +279,8 @@ class PointBatchSampler(Sampler[list[Key]]):
     ) -> None:
         if len(sizes) == 0 or min(sizes) < 0:
             raise ValueError(
-                "sizes must hold the points of each sample, at least one and none "
-                f"negative, got {list(sizes)[:10]}"
+                "sizes must hold one nonnegative number of points for each sample, at "
+                f"least one, got {list(sizes)[:10]}"
             )
         check_positive(max_points=max_points)
         if max_samples is not None:
@@ -291,7 +291,7 @@ class PointBatchSampler(Sampler[list[Key]]):
         self.max_samples = len(self.sizes) if max_samples is None else max_samples
         self.epoch = epoch
         by_size = sorted(range(len(self.sizes)), key=self.sizes.__getitem__)
-        # The place of each sample in that order, between 0 and 1.
+        # The rank of each sample by size, scaled to [0, 1].
         self._rank = torch.empty(len(self.sizes), **_HOST)
         self._rank[by_size] = torch.linspace(0, 1, len(by_size), **_HOST)
         generator = _generator(seed, TRIAL)
@@ -300,7 +300,7 @@ class PointBatchSampler(Sampler[list[Key]]):
         self._num_batches = max(largest_first, median_low(trials))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
+        """Set the epoch; called by Lightning at the start of each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -324,22 +324,23 @@ class PointBatchSampler(Sampler[list[Key]]):
         return sum(self.sizes[index] for index in batch)
 
     def _pack(self, generator: torch.Generator, lean: float) -> list[list[int]]:
-        """Pack the samples by best fit, in random order (0) to largest first (1)."""
-        drawn = torch.rand(len(self.sizes), generator=generator, **_HOST)
-        order = torch.lerp(drawn, self._rank, lean).argsort(descending=True)
+        """Pack the samples by best fit, in random (0) to sorted (1) order."""
+        noise = torch.rand(len(self.sizes), generator=generator, **_HOST)
+        order = torch.lerp(noise, self._rank, lean).argsort(descending=True)
         batches: list[list[int]] = []
-        room: list[tuple[int, ...]] = []  # points left and number of each open batch
+        # Remaining points and index of each open batch.
+        room: list[tuple[int, ...]] = []
         for index in order.tolist():
             size = self.sizes[index]
             fitting = bisect_left(room, (size,))
             if fitting < len(room):
-                left, number = room.pop(fitting)
+                remaining, number = room.pop(fitting)
             else:
-                left, number = self.max_points, len(batches)
+                remaining, number = self.max_points, len(batches)
                 batches.append([])
             batches[number].append(index)
-            if left > size and len(batches[number]) < self.max_samples:
-                insort(room, (left - size, number))
+            if remaining > size and len(batches[number]) < self.max_samples:
+                insort(room, (remaining - size, number))
         return batches
 
 

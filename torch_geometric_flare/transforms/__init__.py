@@ -1,4 +1,4 @@
-"""Inputs, normalisers, edges of meshes and subsets of points."""
+"""Model inputs, normalizers, mesh edges and subsets of points."""
 
 from torch_geometric_flare.transforms.area_weighted_points import AreaWeightedPoints
 from torch_geometric_flare.transforms.cells_to_edge import CellsToEdge

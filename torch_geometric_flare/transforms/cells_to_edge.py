@@ -22,7 +22,7 @@ CELL_EDGES: dict[str, tuple[tuple[int, int], ...]] = {
         *((0, 4), (1, 5), (2, 6), (3, 7)),
     ),
 }
-"""Pairs of corners that an edge joins, by the type of the cell."""
+"""Pairs of corners that an edge connects, by cell type."""
 
 NUM_CORNERS = {
     name: 1 + max(max(pair) for pair in pairs) for name, pairs in CELL_EDGES.items()
@@ -33,33 +33,32 @@ _BY_CORNERS = {
 
 
 class CellsToEdge(BaseTransform):
-    r"""Make `edge_index` of the edges of `cells`.
+    r"""Set `edge_index` to the edges of `cells`.
 
-    Both directions of each edge, every edge once, no loops. The corners of a cell are
-    numbered as in VTK (and meshio): those of a hexahedron go around the bottom face,
-    then around the top face. Cells stay in the sample; an earlier `edge_attr` is
-    removed with the edges it belonged to. For triangles in `face` [3, K] there is
-    `FaceToEdge` of PyTorch Geometric.
+    Each edge occurs once in both directions, without self-loops. The corners of a cell
+    are numbered as in VTK (and meshio): those of a hexahedron go around the bottom
+    face, then around the top face. Cells are kept, and an existing `edge_attr` is
+    removed. For triangles in `face` [3, K], use `FaceToEdge` of PyTorch Geometric.
 
-    In a batch, `cells` must have been shifted to the points of their own sample, which
-    `datasets.MeshData` does and a plain `Data` does not.
+    In a batch, the indices in `cells` must have been shifted by sample, as
+    `datasets.MeshData` does, in contrast to a plain `Data`.
 
     Args:
         cell_type: `"line"`, `"triangle"`, `"quad"`, `"tetra"`, `"pyramid"`, `"wedge"`
-            or `"hexahedron"`. By default it follows from the corners of a cell: 2, 3,
-            4, 5, 6 or 8. Four corners are a quad in two dimensions, and in three on a
-            surface, which a sample with `normal` or `area` is; otherwise they may be a
-            tetrahedron as well, and must be named.
+            or `"hexahedron"`. By default, it is inferred from the number of corners: 2,
+            3, 4, 5, 6 or 8. Cells with four corners are quads in two dimensions and on
+            surfaces, which are samples with `normal` or `area`; otherwise, they can
+            also be tetrahedra, and `cell_type` is required.
 
     Shapes:
         - `data.cells`: $[K, V]$, `torch.long`
         - `data.edge_index`: $[2, E]$
 
     Raises:
-        ValueError: If `cell_type` is none of these. When applied: if the sample lacks
-            `cells`, or they are of another shape, no integers, or name points that do
-            not exist; if their type is not clear; or if the cells of a batch were not
-            shifted.
+        ValueError: If `cell_type` is unknown. When applied: if the sample lacks
+            `cells`, or they have another shape, are not integers, or refer to points
+            that do not exist; if their type is ambiguous; or if the cells of a batch
+            were not shifted.
     """
 
     def __init__(self, cell_type: str | None = None) -> None:
@@ -82,27 +81,27 @@ class CellsToEdge(BaseTransform):
         return data
 
     def _type_of(self, data: Data, cells: Tensor) -> str:
-        found = cells.size(1)
+        corners = cells.size(1)
         if self.cell_type is not None:
-            if found != NUM_CORNERS[self.cell_type]:
+            if corners != NUM_CORNERS[self.cell_type]:
                 raise ValueError(
                     f"cells has shape {tuple(cells.shape)}, but a {self.cell_type} has "
                     f"{NUM_CORNERS[self.cell_type]} corners"
                 )
             return self.cell_type
-        if found not in _BY_CORNERS:
+        if corners not in _BY_CORNERS:
             raise ValueError(
-                f"cells has shape {tuple(cells.shape)}, but no cell has {found} "
+                f"cells has shape {tuple(cells.shape)}, but no cell has {corners} "
                 f"corners: {NUM_CORNERS}"
             )
         pos = data.get("pos")
         flat = isinstance(pos, Tensor) and pos.dim() == 2 and pos.size(1) == 2
-        if found == 4 and not flat and "normal" not in data and "area" not in data:
+        if corners == 4 and not flat and "normal" not in data and "area" not in data:
             raise ValueError(
                 f"cells has shape {tuple(cells.shape)}: with 4 corners in 3-D they may "
                 "be quads or tetrahedra; pass cell_type='quad' or cell_type='tetra'"
             )
-        return _BY_CORNERS[found]
+        return _BY_CORNERS[corners]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(cell_type={self.cell_type!r})"
@@ -123,14 +122,14 @@ def _checked_cells(data: Data) -> Tensor:
     size = data.num_nodes
     if cells.numel() and not 0 <= int(cells.min()) <= int(cells.max()) < size:
         raise ValueError(
-            f"cells names points from {int(cells.min())} to {int(cells.max())}, but "
-            f"there are {size}"
+            f"cells refers to points from {int(cells.min())} to {int(cells.max())}, "
+            f"but there are {size}"
         )
     if isinstance(data, Batch) and data.num_graphs > 1:
-        shifts = data._inc_dict.get("cells")  # none where they came after batching
+        shifts = data._inc_dict.get("cells")  # `None` if added after batching
         if shifts is not None and not shifts.any():
             raise ValueError(
-                "the cells of this batch all name points of its first sample: make "
-                "samples with cells as datasets.MeshData, which shifts them"
+                "the cells of this batch all refer to points of its first sample: use "
+                "datasets.MeshData for samples with cells, which shifts them"
             )
     return cells

@@ -1,4 +1,4 @@
-"""Where a sample holds its features, so that their names collide with nothing."""
+"""Attribute names for features of samples, without name collisions."""
 
 import hashlib
 import re
@@ -9,23 +9,23 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-# What a sample is made of, and names to which PyTorch Geometric gives a meaning.
+# Attributes of samples, and names with a meaning in PyTorch Geometric.
 _TAKEN = frozenset(
     (
         *("x", "y", "u", "pos", "area", "normal", "weight", "cells", "grid", "group"),
         *("adj", "adj_t", "e_id", "face", "feat", "n_id", "ptr", "tf"),
     )
 )
-_FREE = ("time",)  # an attribute of `Data` that is for this
+_FREE = ("time",)  # an attribute of `Data` that may hold a feature
 _RULED = re.compile("batch|index|edge|node|num_|__|^_")
 
 
 def feature_key(name: str) -> str:
-    """Return the name under which a sample holds a feature.
+    """Return the attribute name of a feature in a sample.
 
-    That is the name of the feature, unless the sample would take it for something else:
-    names such as `y` and `pos`, and those to which PyTorch Geometric gives rules for
-    batches, such as all that contain `index`. These are held under their own name.
+    This is the name of the feature, unless it has another meaning: names such as `y`
+    and `pos`, and names with special batching rules in PyTorch Geometric, such as all
+    that contain `index`. For these, a unique name is generated.
 
     >>> feature_key("speed")
     'speed'
@@ -45,16 +45,16 @@ def feature_key(name: str) -> str:
 
 
 def get_feature(data: Data, name: str) -> Any:
-    """Return a feature of a sample, `None` if it has none of that name.
+    """Return a feature of a sample, `None` if it has no feature of this name.
 
-    Normals and areas that a sample has anyway are features too.
+    The normals and areas of a sample can be features too.
     """
     value = data.get(feature_key(name))
     return data.get(name) if value is None and name in ("area", "normal") else value
 
 
 def channel_bounds(samples: Iterable[Tensor]) -> tuple[list[float], list[float]]:
-    """Return the least and the largest value of each channel over a data set.
+    """Return the minimum and maximum of each channel over a data set.
 
     Args:
         samples: One tensor per sample, $[N, C]$.
@@ -64,6 +64,6 @@ def channel_bounds(samples: Iterable[Tensor]) -> tuple[list[float], list[float]]
     """
     bounds = [torch.stack(rows.aminmax(dim=0)) for rows in samples if len(rows)]
     if not bounds:
-        raise ValueError("samples is empty: there is nothing to take bounds of")
+        raise ValueError("samples is empty: there are no values to compute bounds of")
     both = torch.stack(bounds)  # [samples, 2, C]
     return both[:, 0].amin(0).tolist(), both[:, 1].amax(0).tolist()

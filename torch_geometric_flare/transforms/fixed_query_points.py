@@ -11,20 +11,19 @@ _PREFIX = "query_"
 
 
 class FixedQueryPoints(BaseTransform):
-    r"""Draw query points of a sample at random, without replacement.
+    r"""Draw random query points of a sample without replacement.
 
-    What `FixedPoints(num, replace=False)` of PyTorch Geometric does to the points of a
-    sample, this does to those at which a model such as `nn.FLAREQuery` predicts: of
-    every tensor whose name starts with `query_` it keeps the rows of the drawn points.
-    Put it behind `FixedPoints` in a `Compose`. Random numbers come from torch's global
-    generator.
+    This transform is `FixedPoints(num, replace=False)` of PyTorch Geometric for the
+    points at which a model such as `nn.FLAREQuery` predicts: it keeps the rows of the
+    drawn points in all tensors whose name starts with `query_`. Use it after
+    `FixedPoints` in a `Compose`. Random numbers come from PyTorch's global generator.
 
     Args:
-        num: Points to draw. A sample with fewer keeps all of them.
+        num: Number of points to draw. A sample with fewer points keeps all of them.
 
     Raises:
-        ValueError: If `num` is below one. When applied: if the sample is a batch, has
-            no query points, or a tensor of theirs has another number of rows.
+        ValueError: If `num` is below one. When applied: if the sample is a batch or has
+            no query points, or their tensors have different numbers of rows.
 
     Examples:
         >>> data = Data(query_pos=torch.rand(50, 3), query_y=torch.rand(50, 1))
@@ -39,7 +38,7 @@ class FixedQueryPoints(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Return the sample with the drawn query points."""
         if isinstance(data, Batch):
-            raise ValueError("data is a batch: draw the points of each sample before")
+            raise ValueError("data is a batch: apply this before batching")
         tensors = {
             name: value
             for name, value in data.to_dict().items()
@@ -48,8 +47,8 @@ class FixedQueryPoints(BaseTransform):
         sizes = {name: len(value) for name, value in tensors.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(
-                f"query points have the rows {sizes}; give the sample query_pos or "
-                "query_x, and every tensor of theirs one row for each point"
+                f"query points have the rows {sizes}; add query_pos or query_x to the "
+                "sample, and give each of these tensors one row per point"
             )
         choice = torch.randperm(next(iter(sizes.values())))[: self.num]
         for name, value in tensors.items():

@@ -1,4 +1,4 @@
-"""Every n-th point of a structured grid."""
+"""Subsampling of a structured grid."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,11 @@ from torch_geometric_flare._arguments import check_integers
 
 
 class GridStride(BaseTransform):
-    r"""Take every `step`-th point along both axes of `grid`.
+    r"""Keep every `step`-th point along both axes of `grid`.
 
-    Point $(i, j)$ of a grid $(H, W)$ is number $iW + j$. All fields of the points are
-    taken there, and `grid` becomes $(\lceil H/s \rceil, \lceil W/s \rceil)$. Where $s$
-    divides $H - 1$ and $W - 1$ the last rows and columns stay. The sample that is given
-    stays as it is.
+    Point $(i, j)$ of a grid $(H, W)$ has the index $iW + j$. All fields are subsampled,
+    and `grid` becomes $(\lceil H/s \rceil, \lceil W/s \rceil)$. If $s$ divides $H - 1$
+    and $W - 1$, the last row and column are kept. The input sample is not modified.
 
     Args:
         step: The step $s$.
@@ -31,7 +30,7 @@ class GridStride(BaseTransform):
     def forward(self, data: Data) -> Data:
         """Return the sample at every `step`-th point."""
         if isinstance(data, Batch):
-            raise ValueError("data is a batch: take points of each sample before it")
+            raise ValueError("data is a batch: apply this before batching")
         grid, size = data.get("grid"), data.num_nodes
         if grid is None or len(grid) != 2 or grid[0] * grid[1] != size:
             raise ValueError(
@@ -41,11 +40,11 @@ class GridStride(BaseTransform):
         for name in ("cells", "edge_index"):
             if name in data:
                 raise ValueError(
-                    f"the sample has `{name}`, which names points that would go: make "
-                    "it afterwards"
+                    f"the sample has `{name}`, which refers to points that would be "
+                    "removed: add it afterwards"
                 )
         kept = torch.arange(size).view(*grid)[:: self.step, :: self.step]
-        # Listed first: the sample counts its points by the fields that change here.
+        # List the names first, because the sample counts its points by these fields.
         fields = [name for name in data.node_attrs() if isinstance(data[name], Tensor)]
         for name in fields:
             data[name] = data[name][kept.flatten().to(data[name].device)]

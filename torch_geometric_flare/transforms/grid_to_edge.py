@@ -1,4 +1,4 @@
-"""Edges between neighbours on a structured grid."""
+"""Edges between neighbors on a structured grid."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,20 @@ from torch_geometric.utils import remove_self_loops, to_undirected
 
 
 class GridToEdge(BaseTransform):
-    r"""Make `edge_index` of the neighbours along the rows and columns of `grid`.
+    r"""Set `edge_index` to edges between neighbors in the rows and columns of `grid`.
 
-    Both directions of each edge, every edge once, no loops and no diagonals. Point
-    $(i, j)$ of a grid $(H, W)$ is number $iW + j$. `grid` stays in the sample; an
-    earlier `edge_attr` is removed with the edges it belonged to. In a batch each sample
-    has its own grid.
+    Each edge occurs once in both directions, without self-loops and diagonals. Point
+    $(i, j)$ of a grid $(H, W)$ has the index $iW + j$. `grid` is kept, and an existing
+    `edge_attr` is removed. In a batch, each sample has its own grid.
 
     Args:
-        periodic: Whether the last index of the first axis is a neighbour of the first
-            one, as on a grid that wraps around an airfoil. Where both hold the same
-            places, the edges between them have length zero.
+        periodic: Whether the last index of the first axis is a neighbor of the first
+            one, as on a grid that wraps around an airfoil. If both have the same
+            positions, the edges between them have length zero.
 
     Raises:
         ValueError: When applied: if the sample lacks `grid`, or it is not two positive
-            integers with one point each.
+            integers whose product is the number of points.
     """
 
     def __init__(self, periodic: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Edges from the nearest neighbours of each point, on any machine."""
+"""Edges from the nearest neighbors of each point, without torch-cluster."""
 
 from typing import Any
 
@@ -14,26 +14,25 @@ from torch_geometric_flare.functional import check_batch
 
 
 class KNNEdges(BaseTransform):
-    r"""Make `edge_index` from the $k$ nearest neighbours of each point to that point.
+    r"""Set `edge_index` to edges from the $k$ nearest neighbors of each point to it.
 
-    The edges of `KNNGraph` of PyTorch Geometric, which needs torch-cluster; this class
-    needs scipy alone (`pip install ".[data]"`), whose k-d tree runs
-    on the CPU. Edges are sorted by their target and, for one target, by distance (with
-    `force_undirected`, by their source and then by their target). Of
-    neighbours at equal distance any may be taken, but always the same. A graph of
-    $N \le k$ points gives each point its $N - 1$ neighbours, and no edge joins two
-    samples of a batch. There are no loops: of points at the same place, each may be a
-    neighbour of the other. An earlier `edge_attr` is removed.
+    These are the edges of `KNNGraph` of PyTorch Geometric, which needs torch-cluster.
+    This class needs only scipy (`pip install ".[data]"`), whose k-d tree runs on the
+    CPU. Edges are sorted by their target and then by distance (with `force_undirected`,
+    by their source and then by their target). Ties between neighbors at equal distance
+    are broken deterministically. In a graph of $N \le k$ points, each point has $N - 1$
+    neighbors. No edge connects two samples of a batch. There are no self-loops, but
+    points at the same position can be neighbors. An existing `edge_attr` is removed.
 
     Args:
-        k: Number of neighbours.
-        force_undirected: Add the other direction of every edge, so that a point may
-            have more than `k` neighbours.
+        k: Number of neighbors.
+        force_undirected: Whether to add the reverse of every edge, so that a point may
+            have more than `k` neighbors.
 
     Raises:
         ValueError: If `k` is below one. When applied: if the sample lacks `pos` or
             holds coordinates that are not finite, or its `batch` is not sorted.
-        ImportError: When applied, without scipy.
+        ImportError: When applied, if scipy is not installed.
     """
 
     def __init__(self, k: int = 6, force_undirected: bool = False) -> None:
@@ -42,7 +41,7 @@ class KNNEdges(BaseTransform):
         self.force_undirected = force_undirected
 
     def forward(self, data: Data) -> Data:
-        """Return the sample with edges from its nearest neighbours."""
+        """Return the sample with edges from nearest neighbors."""
         check_kind(Data, "a torch_geometric.data.Data", data=data)
         pos = data.get("pos")
         if not isinstance(pos, Tensor) or pos.dim() != 2:
@@ -51,7 +50,7 @@ class KNNEdges(BaseTransform):
                 f"{sorted(data.keys())}"
             )
         if not bool(pos.isfinite().all()):
-            raise ValueError("pos has values that are not finite")
+            raise ValueError("pos has non-finite values")
         batch = data.get("batch")
         check_batch(batch, pos.size(0))
         sizes = [pos.size(0)] if batch is None else batch.bincount().tolist()
@@ -74,7 +73,7 @@ class KNNEdges(BaseTransform):
 
 
 def search_tree(pos: Tensor) -> Any:
-    """Return the k-d tree of scipy over points.
+    """Return scipy's k-d tree of points.
 
     Args:
         pos: Coordinates on any device.
@@ -83,13 +82,13 @@ def search_tree(pos: Tensor) -> Any:
         - `pos`: $[N, D]$
 
     Raises:
-        ImportError: Without scipy.
+        ImportError: If scipy is not installed.
     """
     try:
         from scipy.spatial import cKDTree
     except ImportError as error:
         raise MissingExtra(
-            f"nearest neighbours need scipy: {install_command('data')}"
+            f"nearest neighbors need scipy: {install_command('data')}"
         ) from error
     return cKDTree(pos.detach().double().cpu().numpy())
 
@@ -100,10 +99,10 @@ def _nearest(pos: Tensor, k: int) -> Tensor:
     k = min(k, size - 1)
     if k < 1:
         return torch.empty(2, 0, dtype=torch.long, device="cpu")
-    _, found = search_tree(pos).query(pos.double().numpy(), k + 1)
-    found = torch.from_numpy(found)  # [N, k + 1], by distance
-    target = torch.arange(size, device=found.device).unsqueeze(1)
-    itself = found == target
-    # Among more than k points at one place, a point may not find itself.
-    itself[:, -1] |= ~itself.any(1)
-    return torch.stack([found[~itself], target.expand(-1, k).flatten()])
+    _, neighbors = search_tree(pos).query(pos.double().numpy(), k + 1)
+    neighbors = torch.from_numpy(neighbors)  # [N, k + 1], by distance
+    target = torch.arange(size, device=neighbors.device).unsqueeze(1)
+    is_self = neighbors == target
+    # With more than k points at one position, a point may be missing from its result.
+    is_self[:, -1] |= ~is_self.any(1)
+    return torch.stack([neighbors[~is_self], target.expand(-1, k).flatten()])

@@ -1,4 +1,4 @@
-"""Edges for models that pass messages, from whatever a sample has."""
+"""Edges for message passing, from any available connectivity."""
 
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
@@ -9,35 +9,34 @@ from torch_geometric_flare.transforms.knn_edges import KNNEdges
 
 
 class MeshEdges(BaseTransform):
-    r"""Give a sample `edge_index`: the mesh's own edges, or else nearest neighbours.
+    r"""Set `edge_index` to the edges of the mesh, or else to nearest neighbors.
 
-    The first of these that the sample has:
+    It is computed from the first of these that the sample has:
 
-    1. `edge_index` is kept as it is, with its `edge_attr`;
-    2. `cells` give their edges, by `CellsToEdge`;
-    3. `grid` gives neighbours along rows and columns, by `GridToEdge`;
-    4. `pos` gives the `k` nearest neighbours, by `KNNEdges`.
+    1. `edge_index` is kept unchanged, with its `edge_attr`; 2. `cells` give their
+    edges, by `CellsToEdge`; 3. `grid` gives neighbors along rows and columns, by
+    `GridToEdge`; 4. `pos` gives the `k` nearest neighbors, by `KNNEdges`.
 
-    Samples and batches are both taken. The transforms of PyTorch Geometric make the
-    usual features of the edges, relative position and length:
+    Samples and batches are both supported. PyTorch Geometric's transforms compute the
+    usual edge features, relative position and length:
 
     >>> from torch_geometric.transforms import Cartesian, Compose, Distance
     >>> features = [Cartesian(norm=False), Distance(norm=False)]
     >>> transform = Compose([MeshEdges(k=6), *features])
 
-    leaves $(x_j - x_i, \lVert x_j - x_i \rVert)$ in `edge_attr` for the edge from $j$
-    to $i$: $[E, D + 1]$ for coordinates of $D$ dimensions, in their unit. An
-    `edge_attr` that was there before is kept in front of these.
+    This sets `edge_attr` to $(x_j - x_i, \lVert x_j - x_i \rVert)$ for the edge from
+    $j$ to $i$, $[E, D + 1]$ for coordinates of $D$ dimensions in their unit. The
+    columns of an existing `edge_attr` come first.
 
     Args:
-        k: Number of nearest neighbours, where there is no mesh.
-        cell_type: Type of the cells where it is not clear, see `CellsToEdge`.
-        periodic: Whether the first axis of the grid is closed, see `GridToEdge`.
+        k: Number of nearest neighbors if there is no mesh.
+        cell_type: Type of the cells if it is ambiguous, see `CellsToEdge`.
+        periodic: Whether the first axis of the grid is periodic, see `GridToEdge`.
 
     Raises:
-        ValueError: If an argument is out of its range. When applied: if the sample has
-            none of the four, or the one that counts is malformed.
-        ImportError: When applied to points without a mesh, without scipy.
+        ValueError: If an argument is out of range. When applied: if the sample has none
+            of the four, or the one in use is malformed.
+        ImportError: When applied to points without a mesh, if scipy is not installed.
     """
 
     def __init__(

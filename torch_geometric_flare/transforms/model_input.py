@@ -1,4 +1,4 @@
-"""The one place that makes a model's input from coordinates and named features."""
+"""Assembly of a model's input from coordinates and named features."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.transforms.features import feature_key, get_feature
 from torch_geometric_flare.transforms.normalizer import Normalizer
 
-# Single precision holds all integers up to here.
+# Single precision represents all integers up to this one.
 _LARGEST_INTEGER = 2**24
 
 
@@ -19,16 +19,15 @@ def make_input(
 ) -> Tensor:
     r"""Return the model input `x` of a sample: coordinates, then features.
 
-    The features stay in their own units. Normalise them, where needed, with an input
-    normaliser over all columns of `x`, such as `Normalizer.cat` makes.
+    The features are not normalized. If needed, normalize all columns of `x` with an
+    input normalizer, for example from `Normalizer.cat`.
 
     Args:
-        data: A sample or a batch of samples with `pos` and each feature, under its own
-            name or that of `feature_key`: at the points, or one row for each sample,
-            which holds at all of its points.
+        data: A sample or a batch of samples with `pos` and each feature, under its name
+            or `feature_key`, either at the points or as one row per sample that applies
+            to all its points.
         features: Names and channels of the features, in the order of their columns.
-        coordinate_normalizer: Encodes `pos`; `None` leaves the coordinates as they
-            are.
+        coordinate_normalizer: Encodes `pos`; `None` for raw coordinates.
 
     Shapes:
         - `data.pos`: $[N, D]$
@@ -36,18 +35,19 @@ def make_input(
           the last dimension if $C = 1$
 
     Returns:
-        The input, $[N, D + \sum C]$, in the widest dtype of `pos` and the features;
-        integers count as those of `pos`, unless single precision does not hold them.
+        The input, $[N, D + \sum C]$, in the widest dtype of `pos` and the features.
+        Integers are converted to the dtype of `pos`, or to float64 if single precision
+        does not represent them.
 
     Raises:
-        ValueError: If `pos` or a feature is missing or of another shape. The message
-            names it and its unit.
+        ValueError: If `pos` or a feature is missing or has another shape. The message
+            contains its name and unit.
     """
     pos = data.get("pos")
     if not isinstance(pos, Tensor) or pos.dim() != 2:
         raise ValueError(
             "data needs coordinates `pos` of shape [N, D], got "
-            f"{_shape(pos)}: add them, or give the sample its own `x`"
+            f"{_shape(pos)}: add them, or set `x` in the sample"
         )
     missing = [field for field in features if get_feature(data, field.name) is None]
     if missing:
@@ -72,7 +72,7 @@ def make_input(
         expected = (pos.size(0), field.channels)
         if not isinstance(value, Tensor) or value.shape != expected:
             raise ValueError(
-                f"the feature {field.name!r} has {_shape(value)}, expected the shape "
+                f"the feature {field.name!r} has {_shape(value)}, expected shape "
                 f"{expected}: {pos.size(0)} points, {field.channels} channels"
             )
         columns.append(_floating(value, columns[0].dtype))
@@ -80,15 +80,15 @@ def make_input(
 
 
 def _floating(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return numbers of any type as floating-point ones."""
+    """Convert numbers of any dtype to floating point."""
     if value.is_floating_point():
         return value
-    held = not value.numel() or bool(value.double().abs().max() <= _LARGEST_INTEGER)
-    return value.to(dtype if held else torch.float64)
+    exact = not value.numel() or bool(value.double().abs().max() <= _LARGEST_INTEGER)
+    return value.to(dtype if exact else torch.float64)
 
 
 def set_features(data: Data, features: Fields) -> Data:
-    r"""Make the columns of `x` after the coordinates those of the named features.
+    r"""Replace the columns of `x` after the coordinates by the named features.
 
     Args:
         data: A sample with `pos`, with `x`, whose first columns are the encoded
@@ -108,7 +108,7 @@ def set_features(data: Data, features: Fields) -> Data:
 
 
 def _at_points(value: object, data: Data, channels: int) -> object:
-    """Return the rows of samples [B, C] at their points, anything else as it is."""
+    """Expand rows per sample [B, C] to their points; return other values unchanged."""
     batch = data.get("batch")
     graphs = 1
     if isinstance(batch, Tensor):
@@ -123,5 +123,5 @@ def _at_points(value: object, data: Data, channels: int) -> object:
 
 def _shape(value: object) -> str:
     if isinstance(value, Tensor):
-        return f"the shape {tuple(value.shape)}"
-    return f"the type {type(value).__name__}"
+        return f"shape {tuple(value.shape)}"
+    return f"type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Affine normalisation of fields, coordinates and inputs."""
+"""Affine normalization of fields, coordinates and inputs."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from torch_geometric_flare._arguments import brief, check_kind
 
-# What rounding may add to an encoded value.
+# Maximum change of an encoded value by rounding.
 _LARGEST_SHIFT = 2.0**-21
 
 
 class Normalizer(nn.Module):
-    r"""An affine map of every channel, held as buffers.
+    r"""An affine map of each channel, stored as buffers.
 
     Encoding and decoding are
 
@@ -23,30 +23,30 @@ class Normalizer(nn.Module):
     $$
 
     Build one with `Normalizer.gaussian` or `Normalizer.from_bounds`, or from known
-    statistics. Where channels are normalised in different ways, put the parts side by
-    side with `Normalizer.cat`; `Normalizer.identity` leaves its channels as they are.
-    For an input of coordinates in [0, 1] and one feature:
+    statistics. If channels are normalized in different ways, concatenate the parts with
+    `Normalizer.cat`; `Normalizer.identity` does not change its channels. For an input
+    of coordinates in [0, 1] and one feature:
 
     >>> coefficients = [torch.tensor([[3.0], [12.0], [12.0]])]
     >>> parts = [Normalizer.identity(2), Normalizer.gaussian(coefficients)]
     >>> Normalizer.cat(parts).num_channels
     3
 
-    The buffers move with the module that holds it and travel in its
-    `state_dict`. Statistics are held in double precision where single would shift
-    encoded values, as those of coordinates far from the origin, which are then
-    subtracted in double precision too. A cast of the module that holds them to a
-    narrower type does not round them; a device without double precision does.
+    The buffers move with the parent module and are part of its `state_dict`. Statistics
+    are stored in double precision if single precision would shift encoded values, as
+    for coordinates far from the origin; these are then also subtracted in double
+    precision. Casting the parent module to a narrower dtype does not round them; a
+    device without double precision does.
 
     Args:
-        shift: What encoding subtracts, in the units of the field.
-        scale: What encoding divides by, in the units of the field; positive.
+        shift: Number that encoding subtracts, in the units of the field.
+        scale: Positive number by which encoding divides, in the units of the field.
 
     Shapes:
         - `shift`, `scale`: $[C]$
 
     Raises:
-        ValueError: If the two are not finite vectors of the same length, or `scale` is
+        ValueError: If these are not finite vectors of the same length, or `scale` is
             not positive.
     """
 
@@ -60,7 +60,7 @@ class Normalizer(nn.Module):
         shift, scale = _vector("shift", shift), _vector("scale", scale)
         if shift.dim() != 1 or shift.shape != scale.shape or shift.numel() == 0:
             raise ValueError(
-                "shift and scale must be vectors [C] of one length, got shapes "
+                "shift and scale must be vectors [C] of equal length, got shapes "
                 f"{tuple(shift.shape)} and {tuple(scale.shape)}"
             )
         if not bool(shift.isfinite().all() and scale.isfinite().all()):
@@ -79,40 +79,40 @@ class Normalizer(nn.Module):
     ) -> "Normalizer":
         r"""Return the map to zero mean and unit deviation over all points and samples.
 
-        The deviation is the sample deviation (divided by $n - 1$), and nothing is added
-        to it: fields of any magnitude are normalised. A channel that is the same number
-        everywhere is encoded by its difference from that number, with a scale of 1. The
-        tensors are read once, so they may come from a generator, and sums are taken in
-        double precision.
+        The deviation is the sample standard deviation (divided by $n - 1$). Nothing is
+        added to it, so fields of any magnitude are normalized. A constant channel is
+        encoded by its difference from the constant, with a scale of 1. The tensors are
+        read once, so they may come from a generator, and sums are computed in double
+        precision.
 
         Args:
             tensors: The field of each training sample.
-            names: What a warning calls the channels; by default their numbers.
+            names: Names of the channels in warnings. Default: their indices.
 
         Shapes:
             - each tensor: $[N, C]$
 
         Returns:
-            The normaliser.
+            The normalizer.
 
         Raises:
-            ValueError: If a tensor has another shape, or all of them together hold
-                fewer than two points.
+            ValueError: If a tensor has another shape, or there are fewer than two
+                points in total.
 
         Warns:
-            UserWarning: If a channel is the same number everywhere.
+            UserWarning: If a channel is constant.
         """
         count = 0
         mean = squares = low = high = torch.zeros(0, dtype=torch.float64)
         check_kind(Iterable, "a sequence of tensors [N, C]", tensors=tensors)
-        for number, tensor in enumerate(tensors):
+        for index, tensor in enumerate(tensors):
             if not isinstance(tensor, Tensor):
                 raise TypeError(
                     f"tensors holds {brief(tensor)}, expected tensors [N, C]"
                 )
             if tensor.dim() != 2 or (count and tensor.size(1) != mean.numel()):
                 raise ValueError(
-                    f"tensor {number} has shape {tuple(tensor.shape)}, expected "
+                    f"tensor {index} has shape {tuple(tensor.shape)}, expected "
                     f"[N, {mean.numel() if count else 'C'}]"
                 )
             if tensor.size(0) == 0:
@@ -125,7 +125,8 @@ class Normalizer(nn.Module):
                 mean, squares = torch.zeros_like(new_mean), torch.zeros_like(new_mean)
                 low, high = new_low, new_high
             low, high = torch.minimum(low, new_low), torch.maximum(high, new_high)
-            # Two sums of squares about their own means, joined about the common mean.
+            # Combine two sums of squares around their means into one around the common
+            # mean.
             added, total = values.size(0), count + values.size(0)
             difference = new_mean - mean
             mean = mean + difference * (added / total)
@@ -134,29 +135,32 @@ class Normalizer(nn.Module):
             count = total
         if count < 2:
             raise ValueError(
-                f"tensors hold {count} points together, but a deviation needs two: "
+                f"tensors have {count} points in total, but a deviation needs two: "
                 "pass the field of every training sample"
             )
         scale = (squares / (count - 1)).sqrt()
-        # Sums of equal numbers may be rounded, so that the deviation need not be zero.
+        # Sums of equal numbers may be rounded, so the deviation of a constant may be
+        # nonzero.
         constant = low == high
         for channel in constant.nonzero().flatten().tolist():
             name = names[channel] if names else f"channel {channel}"
             warnings.warn(
                 f"{name} is {low[channel].item():g} at all {count} points of the "
-                "training split, so that nothing can be learned of it: it is encoded "
-                "by its difference from that, with a scale of 1",
+                "training split, so nothing can be learned from it: it is encoded by "
+                "its difference from this value, with a scale of 1",
                 stacklevel=2,
             )
         return cls(
-            *_narrowed(torch.where(constant, low, mean), scale.where(~constant, 1.0))
+            *_narrow_if_exact(
+                torch.where(constant, low, mean), scale.where(~constant, 1.0)
+            )
         )
 
     @classmethod
     def from_bounds(
         cls, lower: Tensor | Sequence[float], upper: Tensor | Sequence[float]
     ) -> "Normalizer":
-        """Return the map of `lower` to 0 and `upper` to 1 in every channel.
+        """Return the map of `lower` to 0 and `upper` to 1 in each channel.
 
         Args:
             lower: The lower bound of each channel.
@@ -166,7 +170,7 @@ class Normalizer(nn.Module):
             - `lower`, `upper`: $[C]$
 
         Returns:
-            The normaliser.
+            The normalizer.
 
         Raises:
             ValueError: If the bounds differ in length or `upper` is not above `lower`.
@@ -178,11 +182,11 @@ class Normalizer(nn.Module):
                 "upper must lie above lower in every channel, got "
                 f"lower={low.tolist()}, upper={high.tolist()}"
             )
-        return cls(*_narrowed(low, high - low))
+        return cls(*_narrow_if_exact(low, high - low))
 
     @classmethod
     def identity(cls, num_channels: int) -> "Normalizer":
-        """Return the map that changes nothing: shift 0 and scale 1.
+        """Return the identity map, with shift 0 and scale 1.
 
         Args:
             num_channels: Number of channels $C$.
@@ -196,7 +200,7 @@ class Normalizer(nn.Module):
 
     @classmethod
     def cat(cls, normalizers: Sequence["Normalizer"]) -> "Normalizer":
-        """Return one normaliser for the channels of several, side by side.
+        """Concatenate the channels of several normalizers.
 
         Args:
             normalizers: The parts, in the order of their channels. Their statistics
@@ -218,37 +222,37 @@ class Normalizer(nn.Module):
         return self.shift.numel()
 
     def encode(self, value: Tensor) -> Tensor:
-        """Return a value in the units of the model, given it in those of the field.
+        """Convert a field from its physical units to normalized values.
 
         Args:
-            value: The field in its own units.
+            value: The field in its units.
 
         Shapes:
             - `value`: $[..., C]$
         """
         self._check(value)
-        return self._as_given((value - self.shift) / self.scale, value)
+        return self._cast_like((value - self.shift) / self.scale, value)
 
     def decode(self, value: Tensor) -> Tensor:
-        """Return a value in the units of the field: the inverse of `encode`.
+        """Convert normalized values to the units of the field; the inverse of `encode`.
 
         Args:
-            value: The field as the model sees it.
+            value: The normalized field.
 
         Shapes:
             - `value`: $[..., C]$
         """
         self._check(value)
-        return self._as_given(value * self.scale + self.shift, value)
+        return self._cast_like(value * self.scale + self.shift, value)
 
-    def _as_given(self, result: Tensor, value: Tensor) -> Tensor:
-        """Cast to the type of the value, but to none below single precision."""
+    def _cast_like(self, result: Tensor, value: Tensor) -> Tensor:
+        """Cast to the dtype of the value, at least float32."""
         return result.to(torch.promote_types(value.dtype, torch.float32))
 
     def _check(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"value is {brief(value)}, expected a torch.Tensor")
-        # Without this a single channel would broadcast against any last dimension.
+        # Without this check, a single channel would broadcast to any last dimension.
         if value.dim() == 0 or value.size(-1) != self.num_channels:
             raise ValueError(
                 f"value has shape {tuple(value.shape)}, expected its last dimension "
@@ -258,11 +262,11 @@ class Normalizer(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> "Normalizer":
-        # A network may be cast to less, but the units of its field may not.
+        # Casting a network to a narrower dtype must not round the statistics.
         exact = dict(self.named_buffers())
         try:
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        except TypeError:  # on a device without double precision
+        except TypeError:  # the device does not support float64
             for name, buffer in exact.items():
                 setattr(self, name, buffer.float())
             super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -274,29 +278,31 @@ class Normalizer(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """Return the statistics, for `repr`."""
+        """Return the statistics for `repr`."""
         return f"shift={self.shift.tolist()}, scale={self.scale.tolist()}"
 
 
-def _narrowed(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return statistics in single precision, if that moves no encoded value."""
-    moved = (shift.float().double() - shift).abs()
+def _narrow_if_exact(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Return statistics in float32 if this does not change encoded values."""
+    rounding = (shift.float().double() - shift).abs()
     limits = torch.finfo(torch.float32)
-    held = (
-        (moved <= _LARGEST_SHIFT * scale) & (scale > limits.tiny) & (scale < limits.max)
+    exact = (
+        (rounding <= _LARGEST_SHIFT * scale)
+        & (scale > limits.tiny)
+        & (scale < limits.max)
     )
-    return (shift.float(), scale.float()) if bool(held.all()) else (shift, scale)
+    return (shift.float(), scale.float()) if bool(exact.all()) else (shift, scale)
 
 
 def _vector(
     name: str, values: Tensor | Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Return a detached copy, so that no caller's tensor becomes a buffer."""
+    """Return a detached copy, so that the caller's tensor does not become a buffer."""
     if isinstance(values, Tensor):
         return values.detach().clone() if dtype == torch.float32 else values.to(dtype)
     try:
         return torch.tensor(values, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"{name} is {brief(values)}, expected a number for each channel"
+            f"{name} is {brief(values)}, expected one number per channel"
         ) from error

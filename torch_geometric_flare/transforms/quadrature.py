@@ -1,4 +1,4 @@
-"""How much length, area or volume each point of a sample stands for."""
+"""Quadrature weights: the length, area or volume of each point."""
 
 from collections.abc import Sequence
 
@@ -22,43 +22,42 @@ def quadrature_weights(
     cells: Tensor | None = None,
     surface: bool = False,
 ) -> Tensor:
-    r"""Return weights for sums over points that stand for integrals.
+    r"""Return weights for sums over points that approximate integrals.
 
-    The first of these that is known:
+    They are computed from the first of these that is available:
 
-    1. `area` itself;
-    2. `grid`: a quarter of each quadrilateral cell at each corner (on a regular grid
-       the trapezoidal rule: half an area at the boundary, a quarter at its corners);
-    3. `cells` that are triangles or hexahedra: an equal share of each cell at each
-       corner, of a hexahedron by its edges averaged along each axis (exact for a
-       parallelepiped);
-    4. `pos` alone: $h^d$, where $h$ is the mean distance of the $D$ nearest neighbours
-       and $d$ the dimensions of what the points fill. As every point of a regular grid
-       has $D$ of them at its spacing, at a corner too, a boundary is not taken for a
-       thinner place. Where spacings differ along axes, pass areas.
+    1. `area` itself; 2. `grid`: each corner gets a quarter of each quadrilateral cell
+    (on a regular grid, this is the trapezoidal rule: half an area at the boundary, a
+    quarter at its corners); 3. `cells` that are triangles or hexahedra: each corner
+    gets an equal share of each cell; the volume of a hexahedron is computed from its
+    mean edges along each axis (exact for a parallelepiped); 4. `pos`: $h^d$, where $h$
+    is the mean distance of the $D$ nearest neighbors and $d$ the dimension of the
+    sampled domain. Because every point of a regular grid has $D$ neighbors at the grid
+    spacing, even at a corner, weights do not change at boundaries. If spacings differ
+    along axes, pass areas.
 
-    Only ratios of the weights of one sample have a meaning.
+    Only ratios of the weights of a sample are meaningful.
 
     Args:
         pos: Coordinates of one sample.
         area: Area of each point.
-        grid: Rows and columns $(H, W)$ of a structured grid; a single row or column
-            counts as points alone.
+        grid: Rows and columns $(H, W)$ of a structured grid; a single row or column is
+            ignored.
         cells: Corners of each cell.
         surface: Whether the points lie on a surface, so that $d = D - 1$.
 
     Shapes:
         - `pos`: $[N, D]$
         - `area`: $[N]$ or $[N, 1]$
-        - `cells`: $[E, 3]$ or $[E, 8]$; others count as points alone
+        - `cells`: $[E, 3]$ or $[E, 8]$; others are ignored
 
     Returns:
-        $[N]$, in the precision of `pos`.
+        $[N]$, in the dtype of `pos`.
 
     Raises:
         ValueError: If `area` has another shape, is negative or not finite, or `cells`
-            names points that do not exist.
-        ImportError: For `pos` alone, without scipy.
+            refers to points that do not exist.
+        ImportError: If only `pos` is available and scipy is not installed.
     """
     points = pos.detach().double()
     if area is not None:
@@ -67,7 +66,7 @@ def quadrature_weights(
         first, last = int(cells.min()), int(cells.max())
         if first < 0 or last >= pos.size(0):
             raise ValueError(
-                f"cells names points from {first} to {last}, but there are "
+                f"cells refers to points from {first} to {last}, but there are "
                 f"{pos.size(0)}"
             )
     if grid is not None and min(grid) > 1 and pos.size(1) > 1:
@@ -84,11 +83,11 @@ def quadrature_weights(
 def _checked(area: Tensor, size: int) -> Tensor:
     if area.shape not in ((size,), (size, 1)):
         raise ValueError(
-            f"area has shape {tuple(area.shape)}, expected ({size},): one for each "
+            f"area has shape {tuple(area.shape)}, expected ({size},): one value per "
             "point"
         )
     if not bool((area.isfinite() & (area >= 0)).all()):
-        raise ValueError("area must be finite and not negative")
+        raise ValueError("area must be finite and nonnegative")
     return area.detach().flatten()
 
 
@@ -116,12 +115,12 @@ def _of_hexahedra(pos: Tensor, cells: Tensor) -> Tensor:
 
 
 def _of_points(pos: Tensor, dimensions: int) -> Tensor:
-    size, neighbours = pos.shape
-    if size <= neighbours:
+    size, neighbors = pos.shape
+    if size <= neighbors:
         return torch.ones_like(pos[:, 0])
-    distances, _ = search_tree(pos).query(pos.cpu().numpy(), neighbours + 1)
+    distances, _ = search_tree(pos).query(pos.cpu().numpy(), neighbors + 1)
     spacing = torch.from_numpy(distances).to(pos)[:, 1:].mean(1)
-    # Relative to the largest, so that no power of a small length becomes zero.
+    # Relative to the largest, so that powers of small lengths do not underflow.
     largest = spacing.max()
     if largest == 0:
         return torch.ones_like(spacing)
@@ -129,13 +128,13 @@ def _of_points(pos: Tensor, dimensions: int) -> Tensor:
 
 
 def _parallelogram(a: Tensor, b: Tensor) -> Tensor:
-    """Return the area between two vectors of any dimensions."""
+    """Return the area of the parallelogram of two vectors of any dimension."""
     lengths = a.square().sum(1) * b.square().sum(1)
     return (lengths - (a * b).sum(1).square()).clamp(min=0).sqrt()
 
 
 def _share(measure: Tensor, cells: Tensor, size: int) -> Tensor:
-    """Hand the measure of each cell to its corners in equal parts."""
+    """Distribute the measure of each cell equally to its corners."""
     corners = cells.size(1)
     parts = (measure / corners).repeat_interleave(corners)
     return measure.new_zeros(size).index_add(0, cells.flatten(), parts)

@@ -1,4 +1,4 @@
-"""Edges to each point from all points within a length."""
+"""Edges to each point from all points within a radius."""
 
 import math
 from typing import Any
@@ -14,33 +14,33 @@ from torch_geometric_flare.transforms.quadrature import quadrature_weights
 
 
 class RadiusEdges(BaseTransform):
-    r"""Make `edge_index` from the points within a radius, and `edge_weight` their area.
+    r"""Set `edge_index` to edges within a radius, and `edge_weight` to source areas.
 
-    For layers whose sums over neighbours stand for integrals, such as `nn.LocalConv`.
-    Each point is among its own neighbours. The weight of an edge is what its source
-    stands for, see `transforms.quadrature_weights`: of the sample's `area`, else of its
-    `grid` or `cells`, else an estimate from `pos`; points of a sample with `normal` lie
-    on a surface. Weights keep sums right where points crowd and at boundaries.
+    This is for layers whose sums over neighbors approximate integrals, such as
+    `nn.LocalConv`. Each point is also a neighbor of itself. The weight of an edge is
+    the quadrature weight of its source, see `transforms.quadrature_weights`: from the
+    sample's `area`, or else its `grid` or `cells`, or else estimated from `pos`, where
+    points of a sample with `normal` lie on a surface. These weights make sums correct
+    for nonuniform points and at boundaries.
 
-    Edges are sorted by their target, then by their source. No edge joins two samples of
-    a batch. An earlier `edge_attr` is removed with the edges it belonged to. The search
-    runs on the CPU by the k-d tree of scipy
-    (`pip install ".[data]"`). Where points are drawn at random, as
-    by `FixedPoints`, apply it afterwards.
+    Edges are sorted by their target, then by their source. No edge connects two samples
+    of a batch. An existing `edge_attr` is removed. The search runs on the CPU with
+    scipy's k-d tree (`pip install ".[data]"`). Apply this after transforms that draw
+    random points, such as `FixedPoints`.
 
     Args:
-        radius: Largest distance, in the unit of `pos`.
-        max_neighbors: Largest number of edges to a point, to bound the memory where
-            points crowd. Of more neighbours so many are drawn at random, the same ones
-            in every call: a Monte Carlo estimate of the sum over all. (The nearest ones
-            would be a smaller radius.) `None` for no limit.
+        radius: Maximum distance in the unit of `pos`.
+        max_neighbors: Maximum number of edges to a point, to bound the memory for dense
+            points. If there are more neighbors, this many are drawn at random, the same
+            in every call; this is a Monte Carlo estimate of the full sum. (The nearest
+            neighbors would amount to a smaller radius.) `None` for no limit.
 
     Raises:
         ValueError: If an argument is not positive. When applied: if the sample lacks
             `pos` or holds coordinates that are not finite, or its `area`, `grid` or
-            `cells` does not fit; or if a batch was given one of these only after
+            `cells` does not fit; or if one of these was added to a batch after
             batching.
-        ImportError: When applied, without scipy.
+        ImportError: When applied, if scipy is not installed.
     """
 
     def __init__(self, radius: float, max_neighbors: int | None = None) -> None:
@@ -62,7 +62,7 @@ class RadiusEdges(BaseTransform):
                 f"{sorted(data.keys())}"
             )
         if not bool(pos.isfinite().all()):
-            raise ValueError("pos has values that are not finite")
+            raise ValueError("pos has non-finite values")
         samples = _samples(data)
         edges, weights, start = [], [], 0
         for sample in samples:
@@ -83,9 +83,9 @@ class RadiusEdges(BaseTransform):
         tree = search_tree(pos)
         pairs = tree.query_pairs(self.radius, output_type="ndarray")
         near = torch.from_numpy(pairs).long().t()
-        itself = torch.arange(size, device=near.device).expand(2, -1)
-        edges = torch.cat([near, near.flip(0), itself], dim=1)
-        # By target, then by source.
+        loops = torch.arange(size, device=near.device).expand(2, -1)
+        edges = torch.cat([near, near.flip(0), loops], dim=1)
+        # Sort by target, then by source.
         edges = edges[:, (edges[1] * size + edges[0]).argsort()]
         if self.max_neighbors is not None:
             edges = _draw(edges, self.max_neighbors, size)
@@ -106,17 +106,17 @@ def _samples(data: Data) -> list[Data]:
         return [data]
     samples: list[Data] = data.to_data_list()
     for name in ("area", "grid", "cells", "normal"):
-        # PyTorch Geometric drops from the samples what came after batching.
+        # PyTorch Geometric drops attributes that were added after batching.
         if name in data and samples and name not in samples[0]:
             raise ValueError(
-                f"{name} was given to a batch, and cannot be told apart by sample: "
-                f"give it to each sample before batching"
+                f"{name} was added to a batch and cannot be split by sample: add it to "
+                "each sample before batching"
             )
     return samples
 
 
 def _measures(data: Data) -> dict[str, Any]:
-    """Return what a sample tells of the areas of its points."""
+    """Return the arguments of `quadrature_weights` from a sample."""
     grid = data.get("grid")
     if grid is not None and math.prod(grid) != data.num_nodes:
         raise ValueError(
@@ -132,7 +132,7 @@ def _measures(data: Data) -> dict[str, Any]:
 
 
 def _draw(edges: Tensor, most: int, size: int) -> Tensor:
-    """Keep at most so many edges to each point, the same ones in every call."""
+    """Keep at most `most` random edges per point, the same in every call."""
     generator = torch.Generator("cpu").manual_seed(0)
     order = torch.randperm(edges.size(1), generator=generator, device="cpu")
     order = order[edges[1, order].argsort(stable=True)]

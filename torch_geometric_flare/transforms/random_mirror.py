@@ -1,4 +1,4 @@
-"""Mirror images of samples, as further training data."""
+"""Random mirror images of samples as data augmentation."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,21 @@ from torch_geometric.transforms import BaseTransform
 
 
 class RandomMirror(BaseTransform):
-    r"""Mirror a sample at a plane across one axis, with a probability.
+    r"""Mirror a sample at a plane across one axis with a probability.
 
-    For scalar targets and physics that the mirror leaves as it is, such as flow along
-    the plane. `pos` and the coordinates that start `x` become $2 c - x$ along `axis`,
-    where $c$ is the place of the plane. On a `grid` the points also come in reverse
-    order along its first axis: on a C-grid the walk around the body then keeps its
-    direction. Conditions `u` change their sign where `odd` says so, as an angle of
-    attack does. PyG's `RandomFlip` changes `pos` alone. Cells and edges of a mesh keep
-    their nodes: mirrored cells are inside out.
+    Use it for scalar targets and physics that are invariant under the mirroring, such
+    as flow along the plane. `pos` and the leading coordinates in `x` become $2 c - x$
+    along `axis`, where $c$ is the position of the plane. On a `grid`, the order of
+    points along its first axis is also reversed, so that the direction around the body
+    is kept on a C-grid. Conditions `u` in `odd`, such as an angle of attack, change
+    their sign. PyG's `RandomFlip` changes only `pos`. Cells and edges of a mesh keep
+    their nodes, so mirrored cells are inverted.
 
     Args:
-        axis: The coordinate that changes.
-        p: Probability of a mirror image.
-        position: Where the plane crosses the axis, in the unit of `pos`.
-        x_position: The same in the unit of `x`; `None` where this is that of `pos`.
+        axis: Index of the mirrored coordinate.
+        p: Probability of mirroring.
+        position: Position of the plane on the axis, in the unit of `pos`.
+        x_position: The same in the unit of `x`; `None` if it equals that of `pos`.
         odd: Columns of `u` that change their sign.
 
     Raises:
@@ -53,7 +53,7 @@ class RandomMirror(BaseTransform):
         size, grid = data.num_nodes, data.get("grid")
         if data.pos is None or not 0 <= self.axis < data.pos.size(1):
             shape = None if data.pos is None else tuple(data.pos.shape)
-            raise ValueError(f"axis is {self.axis}, but pos has the shape {shape}")
+            raise ValueError(f"axis is {self.axis}, but pos has shape {shape}")
         if grid is not None:
             if len(grid) != 2 or grid[0] * grid[1] != size:
                 raise ValueError(
@@ -63,17 +63,18 @@ class RandomMirror(BaseTransform):
             for name in ("cells", "edge_index"):
                 if name in data:
                     raise ValueError(
-                        f"the sample has `{name}`, which names points that would move: "
-                        "make it afterwards"
+                        f"the sample has `{name}`, which refers to points that would "
+                        "move: add it afterwards"
                     )
         if torch.rand(()) >= self.p:
             return data
         if grid is not None:
-            # Listed first: the sample counts its points by the fields that change here.
+            # List the names first, because the sample counts its points by these
+            # fields.
             names = [n for n in data.node_attrs() if isinstance(data[n], Tensor)]
             for name in names:
                 data[name] = data[name].unflatten(0, tuple(grid)).flip(0).flatten(0, 1)
-            # Set anew, as a sign that it holds for the points in their new order too.
+            # Set it again to mark it as valid for the new order of points.
             data.grid = (grid[0], grid[1])
         for name, position in (("pos", self.position), ("x", self.x_position)):
             if name in data:

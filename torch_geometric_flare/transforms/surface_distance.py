@@ -1,4 +1,4 @@
-"""How far the material reaches from each node of a mesh."""
+"""The distance from each mesh node to the free surface."""
 
 import torch
 from torch import Tensor
@@ -9,36 +9,37 @@ from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.transforms.features import feature_key
 from torch_geometric_flare.transforms.model_input import set_features
 
-# Cosine of the largest angle between an edge and the axis that it follows.
+# Cosine of the maximum angle between an edge and the axis that it is parallel to.
 _PARALLEL = 0.99
 
 
 class SurfaceDistance(BaseTransform):
     r"""Add the distance to the free surface along each axis to the input of each node.
 
-    The feature `surface_distance` has $2 D$ channels: the length of the walk along
-    edges from a node in the directions $-x, +x, -y, +y, \dots$ until no edge continues
-    it, as $\ln(1 + \text{length})$ in the unit of `pos`. It tells overhangs, walls and
-    columns apart, which random points of a part hide from a network. Edges that follow
-    no axis count for none, so that the feature is meant for meshes of bricks.
+    The feature `surface_distance` has $2 D$ channels: the length of the path along
+    edges from a node in the directions $-x, +x, -y, +y, \dots$ to the last node, as
+    $\ln(1 + \text{length})$ in the unit of `pos`. It distinguishes overhangs, walls and
+    columns, which a network cannot infer from random points of a part. Edges that are
+    not parallel to an axis are ignored, so the feature is intended for meshes of
+    bricks.
 
     Raises:
         ValueError: When applied: if the sample has no `edge_index`.
     """
 
     def fields(self, dimension: int) -> Fields:
-        """Return the feature that this adds, for nodes of so many coordinates."""
+        """Return the added feature for nodes of a number of coordinates."""
         return (Field("surface_distance", 2 * dimension),)
 
     def forward(self, data: Data) -> Data:
-        """Return the sample with the feature, also as the last columns of `x`."""
+        """Return the sample with the feature, also appended to the columns of `x`."""
         edges, pos = data.get("edge_index"), data.pos
         if edges is None:
             raise ValueError(
-                f"the sample has only {sorted(data.keys())}, and this needs "
-                "`edge_index`: make it, for example by transforms.CellsToEdge"
+                f"the sample has no `edge_index`, only {sorted(data.keys())}: add it, "
+                "for example with transforms.CellsToEdge"
             )
-        # Both directions, whichever the sample lists; repeats change no distance.
+        # Use both directions of each edge; duplicates do not change the distance.
         edges = torch.cat([edges, edges.flip(0)], dim=1)
         step = pos[edges[1]] - pos[edges[0]]
         length = step.norm(dim=1)
@@ -55,7 +56,7 @@ class SurfaceDistance(BaseTransform):
 
 
 def _walk(edges: Tensor, length: Tensor, num_nodes: int) -> Tensor:
-    """Return how far each node gets along edges that all point one way."""
+    """Return the longest path from each node along edges of one direction."""
     distance = length.new_zeros(num_nodes)
     source, target = edges
     while source.numel():

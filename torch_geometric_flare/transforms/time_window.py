@@ -1,4 +1,4 @@
-"""A few successive states of a sample that holds all."""
+"""Windows of successive states from a sample's time series."""
 
 from collections.abc import Iterable
 
@@ -11,28 +11,28 @@ from torch_geometric_flare.transforms.features import feature_key
 
 
 class TimeWindow(BaseTransform):
-    r"""Make a state and those that follow it of a sample's whole history.
+    r"""Select a state and the states that follow it from a sample's time series.
 
-    The sample's `y` holds the states at all times side by side, and each state its
-    fields side by side. Under the name of each field the returned sample has that field
-    at one time, as a feature for the model, and as `y` the `num_steps` states after it.
-    An `x` is left out: it is made of the features, anew for every time.
+    The columns of the sample's `y` are the states at all times, and those of a state
+    are its fields. The returned sample has each field at one time under the field's
+    name, as a feature for the model, and the following `num_steps` states as `y`. An
+    existing `x` is removed, because it is built from the features at each time.
 
     Args:
         state: The fields of one state, in the order of their columns.
-        num_steps: Number $K$ of the states that follow.
-        start: The first time, counted from 0; `None` for a random one. Random times
-            come from torch's global generator, so that in training a
-            `SurrogateDataModule` makes them reproducible.
+        num_steps: Number $K$ of following states.
+        start: Index of the first time, from 0; `None` for a random one. Random times
+            come from PyTorch's global generator, which `SurrogateDataModule` makes
+            reproducible in training.
 
     Shapes:
         - `data.y`: $[N, (T + 1) C]$ before, $[N, K C]$ after
         - each field of $C_f$ channels: $[N, C_f]$
 
     Raises:
-        ValueError: If `state` is empty or has two fields of one name, or a number is
-            out of its range; when applied: if the sample is a batch, or its `y` does
-            not hold as many whole states.
+        ValueError: If `state` is empty or has duplicate names, or a number is out of
+            range; when applied: if the sample is a batch, or its `y` does not hold this
+            many states.
     """
 
     def __init__(
@@ -41,19 +41,19 @@ class TimeWindow(BaseTransform):
         self.state = tuple(state)
         if not self.state:
             raise ValueError("state is empty: pass at least one field")
-        channel_slices(self.state)  # Raises if two have the same name.
+        channel_slices(self.state)  # raises an error for duplicate names
         if num_steps < 1 or (start is not None and start < 0):
             raise ValueError(
-                "num_steps must be at least 1 and start not negative, got "
+                "num_steps must be at least 1 and start nonnegative, got "
                 f"num_steps={num_steps}, start={start}"
             )
         self.num_steps = num_steps
         self.start = start
 
     def forward(self, data: Data) -> Data:
-        """Return the sample at one time."""
+        """Return the window of the sample."""
         if isinstance(data, Batch):
-            raise ValueError("data is a batch: take windows of each sample before it")
+            raise ValueError("data is a batch: apply this before batching")
         channels = num_channels(self.state)
         y = data.get("y")
         if y is None or y.dim() != 2 or y.size(1) % channels:

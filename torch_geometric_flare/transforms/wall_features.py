@@ -1,4 +1,4 @@
-"""What a body-fitted grid tells each point of its wall."""
+"""Wall features of points on a body-fitted grid."""
 
 import torch
 from torch_geometric.data import Data
@@ -10,22 +10,23 @@ from torch_geometric_flare.transforms.model_input import set_features
 
 
 class WallFeatures(BaseTransform):
-    r"""Add the wall point and the offset from it to the input of each point of a grid.
+    r"""Add the wall point and the offset from it to the input of each grid point.
 
-    On a body-fitted grid $(H, W)$ the first column is the wall, and the line of points
-    that leaves it shares its first index. Each point gets two features of $D$ channels:
+    On a body-fitted grid $(H, W)$, the first column is the wall, and the points on a
+    grid line from the wall share their first index. Each point gets two features of $D$
+    channels:
 
-    - `wall_point`: coordinates of the wall point of its line, cut off at `reach`, since
-      on a C-grid the first column continues along the wake;
-    - `wall_offset`: $\operatorname{asinh}(d / \ell)$ of its offset $d$ from that point,
-      which is linear within the `length` $\ell$ and logarithmic beyond it.
+    - `wall_point`: coordinates of the wall point of its line, clamped to `reach`,
+      because on a C-grid the first column continues along the wake;
+    - `wall_offset`: $\operatorname{asinh}(d / \ell)$ of its offset $d$ from this point,
+      which is linear within the `length` $\ell$ and logarithmic beyond.
 
     A change of the wall by hundredths of a chord then changes the input of all points
-    of its lines. Coordinates alone hide it where the far field reaches 40 chords.
+    on its lines. With coordinates only, it would be hidden by a far field of 40 chords.
 
     Args:
-        length: The length $\ell$, in the unit of `pos`.
-        reach: Largest magnitude of a coordinate of `wall_point`, in the same unit.
+        length: Length $\ell$ in the unit of `pos`.
+        reach: Maximum magnitude of a coordinate of `wall_point` in the same unit.
 
     Raises:
         ValueError: When applied: if the sample has no `grid` that fits its points.
@@ -36,11 +37,11 @@ class WallFeatures(BaseTransform):
         self.reach = reach
 
     def fields(self, dimension: int) -> Fields:
-        """Return the features that this adds, for points of so many coordinates."""
+        """Return the added features for points of a number of coordinates."""
         return Field("wall_point", dimension), Field("wall_offset", dimension)
 
     def forward(self, data: Data) -> Data:
-        """Return the sample with the features, also as the last columns of `x`."""
+        """Return the sample with the features, also appended to the columns of `x`."""
         grid, pos = data.get("grid"), data.pos
         if grid is None or len(grid) != 2 or grid[0] * grid[1] != pos.size(0):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Tensors in, Matplotlib figures out."""
+"""Plots of tensors as Matplotlib figures."""
 
 from torch_geometric_flare._extras import needs_extra
 

@@ -1,4 +1,4 @@
-"""One picture for any sample."""
+"""Comparison plots for any sample."""
 
 from collections.abc import Sequence
 
@@ -27,28 +27,28 @@ def plot_comparison(
     views: Sequence[View] = (FRONT_VIEW, REAR_VIEW),
     flow: View | None = None,
 ) -> Figure:
-    r"""Draw truth, prediction and error of a sample, in the plane or on a surface.
+    r"""Plot truth, prediction and error of a sample in the plane or on a surface.
 
-    In the plane the sample's `grid` decides, or else its `cells`, or else the points
-    alone (see `plot_plane_comparison`); in space its `cells` where points have a
-    `normal`, so that cells are faces, or else its `normal` and `area`, or else the
-    points alone (see `plot_surface_comparison`).
+    In 2D, the plot uses the sample's `grid`, or else its `cells`, or else only the
+    points (see `plot_plane_comparison`). In 3D, it uses its `cells` if points have a
+    `normal`, so that cells are faces, or else its `normal` and `area`, or else only the
+    points (see `plot_surface_comparison`).
 
     Args:
         data: A sample with `pos`.
         prediction: The predicted field.
-        field: Name and unit, for the colour bars.
-        title: Heading of the figure; say here whether the data are simulated.
-        truth: The true field; `data.y` by default.
-        window: In the plane, the part to show, as `((x0, x1), (y0, y1))`.
-        views: In space, the direction to the camera, one for each row of pictures.
-        flow: In space, the direction of the flow, drawn as an arrow.
+        field: Name and unit for the color bars.
+        title: Title of the figure; state here whether the data are simulated.
+        truth: The true field. Default: `data.y`.
+        window: Part of the plane to show, `((x0, x1), (y0, y1))`, only in 2D.
+        views: Direction to the camera for each row of pictures, only in 3D.
+        flow: Direction of the flow, drawn as an arrow, only in 3D.
 
     Shapes:
         - **truth, prediction:** $(N, C)$
 
     Returns:
-        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+        The figure; save it with `figure.savefig`. No global Matplotlib state is used.
 
     Raises:
         ValueError: If the sample lacks `pos`, or shapes disagree.
@@ -89,7 +89,7 @@ def plot_comparison(
 
 
 def _rows_and_columns(grid: Tensor | Sequence[int]) -> tuple[int, int]:
-    """Return the shape of a grid, which a batch or a file may hold as a tensor."""
+    """Return the shape of a grid, which may be a tensor in batches and files."""
     numbers = grid.flatten().tolist() if isinstance(grid, Tensor) else list(grid)
     if len(numbers) != 2:
         raise ValueError(f"grid must hold rows and columns, got {numbers}")

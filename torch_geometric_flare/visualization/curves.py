@@ -1,4 +1,4 @@
-"""Training curves."""
+"""Plots of training curves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,29 +16,28 @@ def plot_training_curves(
     xlabel: str = "step",
     ylabel: str = "relative L2 error",
 ) -> Figure:
-    r"""Draw metrics over training on a logarithmic axis.
+    r"""Plot metrics over training on a logarithmic axis.
 
-    Values that are not positive or not finite have no place on that axis and leave a
-    gap in their curve.
+    Values that are not positive or not finite leave a gap in their curve.
 
     Args:
-        metrics: For each name the steps (or epochs) and the values seen there. Each
-            metric may have steps of its own.
-        title: Heading of the figure; say here whether the data are simulated.
-        xlabel: What the steps count.
-        ylabel: What the values measure, with their unit if they have one.
+        metrics: For each name, the steps (or epochs) and the values. Metrics may have
+            different steps.
+        title: Title of the figure; state here whether the data are simulated.
+        xlabel: Label of the steps.
+        ylabel: Label of the values, with their unit if they have one.
 
     Shapes:
-        - **steps, values:** $(T)$ each, $T$ differing between metrics
+        - **steps, values:** $(T)$ each, where $T$ may differ between metrics
 
     Returns:
-        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+        The figure; save it with `figure.savefig`. No global Matplotlib state is used.
 
     Raises:
         ValueError: If `metrics` is empty or steps and values differ in length.
     """
     if not metrics:
-        raise ValueError("metrics is empty: there is no curve to draw")
+        raise ValueError("metrics is empty: there is no curve to plot")
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     for name, (steps, values) in metrics.items():
@@ -53,7 +52,7 @@ def plot_training_curves(
         axis.plot(
             x.numpy(),
             y.where(drawable, torch.nan).numpy(),
-            # A short curve may hold a single point, which a line would not show.
+            # A curve may have a single point, which a line would not show.
             marker="o" if len(x) <= 50 else None,
             markersize=4,
             linewidth=1.6,

@@ -1,4 +1,4 @@
-"""A deformed body in the colours of a field, beside its prediction and the error."""
+"""Plots of a field on a deformed body, its prediction and the error."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from torch_geometric_flare.visualization.rendering import View, cut_margin, rend
 
 _CELL_TYPES = {4: pv.CellType.TETRA, 8: pv.CellType.HEXAHEDRON}
 _AXES = {"x": 0, "y": 1, "z": 2}
-# Share of the body's size that the largest displacement is drawn with.
+# Largest drawn displacement relative to the size of the body.
 _VISIBLE = 0.06
 
 ABOVE_VIEW: View = (-1.0, -1.2, 0.8)
-"""Towards the camera: from one side and above."""
+"""Direction to the camera: to one side and above."""
 
 
 def plot_deformed_comparison(
@@ -32,28 +32,28 @@ def plot_deformed_comparison(
     truth: Tensor | None = None,
     views: Sequence[View] = (ABOVE_VIEW,),
 ) -> Figure:
-    r"""Draw truth, prediction and error of a displacement on the deformed body.
+    r"""Plot truth, prediction and error of a displacement on the deformed body.
 
-    The first two panels show the body moved by what they colour, magnified by a round
-    factor that the heading names; the error is drawn on the body moved by the truth.
-    A field called `..._x`, `..._y` or `..._z` moves along that axis, one of three
-    channels along its vector; any other moves nothing, and is drawn on the body as it
-    is. Colours are those of `plot_comparison`. Rendering happens off screen.
+    The first two panels show the body deformed by the plotted displacement, magnified
+    by a round factor that the title states. The error is drawn on the body deformed by
+    the truth. A field named `..._x`, `..._y` or `..._z` is a displacement along this
+    axis, a field of three channels along its vector. Any other field is drawn on the
+    undeformed body. Colors are those of `plot_comparison`. Rendering is off-screen.
 
     Args:
         data: A sample with `pos` and `cells` (tetrahedra or hexahedra in VTK's order).
         prediction: The predicted field.
         field: Name and unit.
-        title: Heading of the figure; say here whether the data are simulated.
-        truth: The true field; `data.y` by default.
-        views: Directions from the body to the camera, one for each row of pictures.
+        title: Title of the figure; state here whether the data are simulated.
+        truth: The true field. Default: `data.y`.
+        views: Direction from the body to the camera for each row of pictures.
 
     Shapes:
         - **truth, prediction:** $(N, C)$
         - `data.pos`: $(N, 3)$; `data.cells`: $(E, 4)$ or $(E, 8)$
 
     Returns:
-        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+        The figure; save it with `figure.savefig`. No global Matplotlib state is used.
 
     Raises:
         ValueError: If the sample lacks `pos` or `cells`, shapes disagree, or the
@@ -61,7 +61,7 @@ def plot_deformed_comparison(
     """
     true = data.y if truth is None else truth
     if data.pos is None or not isinstance(true, Tensor):
-        raise ValueError(f"data needs pos and y, it has only {sorted(data.keys())}")
+        raise ValueError(f"data needs pos and y, but has only {sorted(data.keys())}")
     points = as_array(data.pos, "pos", None, 3)
     cells = data.get("cells")
     if not isinstance(cells, Tensor) or cells.ndim != 2:
@@ -72,11 +72,14 @@ def plot_deformed_comparison(
             "hexahedra [E, 8]"
         )
     panels = make_panels(true, prediction, field, len(points))
-    moved = _displacement(true, field), _displacement(prediction, field)
-    if not all(np.isfinite(move).all() for move in moved):
-        raise ValueError("prediction must be finite to move the body by it")
-    factor = _round_factor(moved[0], points)
-    shapes = [points + factor * move for move in (*moved, moved[0])]
+    displacements = _displacement(true, field), _displacement(prediction, field)
+    if not all(np.isfinite(displacement).all() for displacement in displacements):
+        raise ValueError("prediction must be finite to deform the body")
+    factor = _round_factor(displacements[0], points)
+    shapes = [
+        points + factor * displacement
+        for displacement in (*displacements, displacements[0])
+    ]
     bodies = [_surface(shape, cells) for shape in shapes]
     corners = np.concatenate(
         [np.array(body.bounds).reshape(3, 2) for body in bodies], 1
@@ -97,26 +100,26 @@ def plot_deformed_comparison(
 
 
 def _displacement(values: Tensor, field: Field) -> Array:
-    """Return the vector by which a field moves each point, [N, 3]."""
+    """Return the displacement vector of each point, [N, 3]."""
     array = values.detach().cpu().float().numpy().reshape(len(values), -1)
     if field.channels == 3:
         return array
-    moved = np.zeros((len(array), 3), dtype=np.float32)
+    displacement = np.zeros((len(array), 3), dtype=np.float32)
     axis = _AXES.get(field.name.rpartition("_")[2])
     if field.channels == 1 and axis is not None and "_" in field.name:
-        moved[:, axis] = array[:, 0]
-    return moved
+        displacement[:, axis] = array[:, 0]
+    return displacement
 
 
-def _round_factor(moved: Array, points: Array) -> float:
+def _round_factor(displacement: Array, points: Array) -> float:
     """Return 1, 2 or 5 times a power of ten that makes the displacement visible."""
-    largest = float(np.linalg.norm(moved, axis=1).max())
+    largest = float(np.linalg.norm(displacement, axis=1).max())
     size = float(np.linalg.norm(np.ptp(points, axis=0)))
     if largest == 0 or size == 0:
         return 0.0
     wanted = _VISIBLE * size / largest
     power = 10.0 ** math.floor(math.log10(wanted))
-    # The logarithm is rounded, so that the power may lie a little above what is wanted.
+    # The logarithm is rounded, so the power may be slightly above `wanted`.
     return power * max(step for step in (0.5, 1.0, 2.0, 5.0) if step * power <= wanted)
 
 

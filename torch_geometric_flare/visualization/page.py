@@ -1,4 +1,4 @@
-"""A predicted field on its mesh as one page for a browser."""
+"""An interactive HTML page of a predicted field on its mesh."""
 
 import math
 from html import escape
@@ -15,13 +15,13 @@ from torch_geometric_flare.visualization.mesh import mesh_panels, mesh_triangles
 
 Coordinates = npt.NDArray[np.float64]
 
-# Some 50 bytes each: a page of 25 MB is as much as a browser turns smoothly.
+# About 50 bytes each: browsers rotate pages of up to 25 MB smoothly.
 MOST_TRIANGLES = 500_000
-# Extents of a mesh between it and the origin from where its coordinates are moved: the
-# page holds single precision.
+# Distance from the origin, in extents of the mesh, beyond which coordinates are
+# shifted, because the page stores single precision.
 _FAR = 2**10
-# Shades would change the colours, which are to be those of the bar.
-_NO_SHADES = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
+# Shading would change the colors, which must match the color bar.
+_NO_SHADING = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
 _EYE = {"x": -1.5, "y": -1.9, "z": 0.9}
 _STYLE = """\
 body { font-family: sans-serif; margin: 1rem; overflow-wrap: anywhere; }
@@ -65,24 +65,24 @@ def mesh_page(
     location: str | None = None,
     note: str = "",
 ) -> str:
-    """Return a page with the mesh to turn, and its truth and error if known.
+    """Return an HTML page with the rotatable mesh, and its truth and error if known.
 
-    It shows what `plot_mesh` draws, from any side, and the value under the pointer. It
-    holds all that it needs, the library Plotly too, and loads nothing: it works from a
-    disk without a network. The coordinates of a mesh that lies more than 1,024 times
-    its size away from the origin are relative to a place named below the pictures.
+    It shows the panels of `plot_mesh` from any direction, and the value under the
+    pointer. It is self-contained, including the library Plotly, so it works offline
+    from a local file. If a mesh is farther from the origin than 1,024 times its size,
+    its coordinates are relative to an offset that is shown below the panels.
 
     Args:
-        mesh: A PyVista mesh, as `Surrogate.predict_mesh` returns it.
-        field: Name, channels and unit. Of a vector the length is shown.
-        title: Heading of the page, such as the name of the mesh; say here or in `note`
+        mesh: A PyVista mesh from `Surrogate.predict_mesh`.
+        field: Name, channels and unit. For vectors, the magnitude is shown.
+        title: Title of the page, such as the name of the mesh; state here or in `note`
             whether the data are simulated.
-        location: Where the arrays lie: `"point"` or `"cell"`. By default where the mesh
+        location: Location of the arrays, `"point"` or `"cell"`. Default: where the mesh
             was predicted on, or else where it has such an array.
-        note: Sentence below the heading, such as where the numbers come from.
+        note: Sentence below the title, such as the source of the numbers.
 
     Returns:
-        HTML, to be written to a file in UTF-8.
+        The HTML text; write it to a file in UTF-8.
 
     Raises:
         ValueError: If an array is missing or does not fit the field, or the surface has
@@ -98,28 +98,28 @@ def mesh_page(
     triangles = surface.regular_faces
     if not len(triangles):
         raise ValueError(
-            f"the mesh of {mesh.n_points} points has no faces to turn in a page: draw "
-            "it by plot_mesh"
+            f"the mesh of {mesh.n_points} points has no faces for a page: use "
+            "plot_mesh instead"
         )
     if len(triangles) > MOST_TRIANGLES:
         raise ValueError(
             f"the surface has {len(triangles):,} triangles, more than the "
-            f"{MOST_TRIANGLES:,} that a page holds: decimate the mesh first, or draw "
-            "it by plot_mesh"
+            f"{MOST_TRIANGLES:,} that a page supports: decimate the mesh first, or use "
+            "plot_mesh"
         )
     owner = np.asarray(surface.point_data["point"])
-    points, place = _near_origin(np.asarray(surface.points, np.float64))
+    points, offset_note = _near_origin(np.asarray(surface.points, np.float64))
     x, y, z = points.astype(np.float32).T
     i, j, k = np.asarray(triangles, np.int32).T
     figures: list[str] = []
     for panel in panels:
         low, high = panel.limits
         values = panel.values[owner]
-        known = np.isfinite(values)[triangles].all(axis=1)
-        drawn = go.Mesh3d(
-            **{"x": x, "y": y, "z": z, "i": i[known], "j": j[known], "k": k[known]},
+        finite = np.isfinite(values)[triangles].all(axis=1)
+        surface_plot = go.Mesh3d(
+            **{"x": x, "y": y, "z": z, "i": i[finite], "j": j[finite], "k": k[finite]},
             intensity=np.nan_to_num(values),
-            colorscale=_colours(panel.cmap),
+            colorscale=_colors(panel.cmap),
             cmin=low,
             cmax=high,
             colorbar={
@@ -131,17 +131,17 @@ def mesh_page(
                 "thickness": 16,
             },
             flatshading=location == "cell",
-            lighting=_NO_SHADES,
+            lighting=_NO_SHADING,
             hovertemplate=f"%{{intensity:.4g}}<extra>{escape(panel.label)}</extra>",
         )
-        figure = go.Figure(drawn)
-        if not known.all():
-            gaps = {"i": i[~known], "j": j[~known], "k": k[~known]}
+        figure = go.Figure(surface_plot)
+        if not finite.all():
+            gaps = {"i": i[~finite], "j": j[~finite], "k": k[~finite]}
             figure.add_trace(
                 go.Mesh3d(
                     **{"x": x, "y": y, "z": z, **gaps},
                     color="lightgrey",
-                    lighting=_NO_SHADES,
+                    lighting=_NO_SHADING,
                     hoverinfo="skip",
                 )
             )
@@ -149,7 +149,7 @@ def mesh_page(
             scene={"aspectmode": "data", "camera": {"eye": _EYE}},
             margin={"l": 0, "r": 0, "t": 0, "b": 80},
         )
-        # The library stands in the first figure, and serves all.
+        # The library is embedded in the first figure and used by all.
         body = figure.to_html(
             full_html=False,
             include_plotlyjs=not figures,
@@ -164,27 +164,27 @@ def mesh_page(
         style=_STYLE,
         note=escape(note),
         body="\n".join(figures),
-        place=place and f"<p>{place}</p>",
+        place=offset_note and f"<p>{offset_note}</p>",
     )
 
 
 def _near_origin(points: Coordinates) -> tuple[Coordinates, str]:
-    """Return coordinates that single precision holds, and a sentence if they moved."""
+    """Return coordinates for single precision, and a note if they were shifted."""
     lower, upper = points.min(axis=0), points.max(axis=0)
     extent = (upper - lower).max()
     if not 0 < _FAR * extent < np.abs(points).max():
         return points, ""
     digits = -math.floor(math.log10(extent))
-    place = np.round((lower + upper) / 2, digits)
-    named = ", ".join(f"{value:.16g}" for value in place)
-    return points - place, f"Coordinates are relative to ({named})."
+    offset = np.round((lower + upper) / 2, digits)
+    numbers = ", ".join(f"{value:.16g}" for value in offset)
+    return points - offset, f"Coordinates are relative to ({numbers})."
 
 
-def _colours(name: str) -> list[list[Any]]:
-    """Return a Matplotlib colour map as Plotly takes it."""
+def _colors(name: str) -> list[list[Any]]:
+    """Convert a Matplotlib colormap to Plotly's format."""
     steps = np.linspace(0.0, 1.0, 33)
-    colours = (255 * colormaps[name](steps)[:, :3]).round().astype(int)
+    colors = (255 * colormaps[name](steps)[:, :3]).round().astype(int)
     return [
         [step, f"rgb({red},{green},{blue})"]
-        for step, (red, green, blue) in zip(steps.tolist(), colours, strict=True)
+        for step, (red, green, blue) in zip(steps.tolist(), colors, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What all comparisons share: three panels, their colours and their colour bars."""
+"""Shared parts of all comparisons: panels, colors and color bars."""
 
 from typing import Any, NamedTuple
 
@@ -15,21 +15,21 @@ from torch_geometric_flare.fields import Field
 
 Array = npt.NDArray[np.float32]
 
-# Perceptually uniform: equal steps of a field look equally large.
-_FIELD_COLOURS = "viridis"
-_ERROR_COLOURS = "coolwarm"
-_SIZE_COLOURS = "magma_r"
+# Perceptually uniform, so equal steps of a field look equally large.
+_FIELD_COLORS = "viridis"
+_ERROR_COLORS = "coolwarm"
+_SIZE_COLORS = "magma_r"
 
 
 class Panel(NamedTuple):
     """One picture of a comparison.
 
     Attributes:
-        heading: Text above it.
-        label: Text at its colour bar, with the unit.
-        values: One number for each point; NaN where there is none.
-        limits: Ends of the colour bar.
-        cmap: Colours, as Matplotlib names them.
+        heading: Text above the picture.
+        label: Text at the color bar, with the unit.
+        values: One number per point; NaN for missing values.
+        limits: Limits of the color bar.
+        cmap: Name of a Matplotlib colormap.
     """
 
     heading: str
@@ -45,13 +45,13 @@ def make_panels(
     """Return the panels of truth, prediction and error.
 
     Truth and prediction share their limits, the 1st and the 99th percentile of the
-    truth. Of a vector its length is shown, and of the error the length of the
-    difference.
+    truth. For vectors, the magnitude is shown, and for their error, the magnitude of
+    the difference.
 
     Args:
-        truth: True values; nan where there is none.
+        truth: True values; NaN for missing values.
         prediction: Predicted values.
-        field: What the values are.
+        field: Name, channels and unit of the values.
         num_points: Number of points.
 
     Shapes:
@@ -67,45 +67,45 @@ def make_panels(
     )
     error = predicted - true
     unit = f" [{field.unit}]" if field.unit else ""
-    name = _spoken(field)
+    name = _display_name(field)
     if channels == 1:
         bound = _upper_bound(np.abs(error))
         heading, label = "error (prediction − truth)", f"error{unit}"
-        limits, cmap = (-bound, bound), _ERROR_COLOURS
+        limits, cmap = (-bound, bound), _ERROR_COLORS
     else:
         name = f"|{name}|"
         true, predicted, error = (
             np.linalg.norm(values, axis=1) for values in (true, predicted, error)
         )
         heading, label = "error |prediction − truth|", f"|error|{unit}"
-        limits, cmap = (0.0, _upper_bound(error)), _SIZE_COLOURS
-    known = true[np.isfinite(true)]
-    if not len(known):
+        limits, cmap = (0.0, _upper_bound(error)), _SIZE_COLORS
+    finite_truth = true[np.isfinite(true)]
+    if not len(finite_truth):
         raise ValueError("truth must be finite at one point at least")
-    shown = _percentile_range(known)
+    value_limits = _percentile_range(finite_truth)
     return (
-        Panel("truth", f"{name}{unit}", true, shown, _FIELD_COLOURS),
-        Panel("prediction", f"{name}{unit}", predicted, shown, _FIELD_COLOURS),
+        Panel("truth", f"{name}{unit}", true, value_limits, _FIELD_COLORS),
+        Panel("prediction", f"{name}{unit}", predicted, value_limits, _FIELD_COLORS),
         Panel(heading, label, error, limits, cmap),
     )
 
 
 def band_panel(values: Any, field: Field) -> Panel:
-    """Return the panel of a band about the prediction; of a vector its length.
+    """Return the panel of a prediction band; for vectors, its magnitude.
 
     Args:
         values: Half widths, $[N]$ or $[N, C]$.
-        field: What they are half widths of.
+        field: Field of the prediction.
     """
     width = np.asarray(values, np.float32)
     width = width if width.ndim == 1 else np.linalg.norm(width, axis=1)
     unit = f" [{field.unit}]" if field.unit else ""
     limits = (0.0, _upper_bound(width))
-    return Panel("half width of the band", f"±{unit}", width, limits, _SIZE_COLOURS)
+    return Panel("half width of the band", f"±{unit}", width, limits, _SIZE_COLORS)
 
 
-def _spoken(field: Field) -> str:
-    """Return the name of a field in words; pressure over density says so."""
+def _display_name(field: Field) -> str:
+    """Return the display name of a field."""
     name = field.name.replace("_", " ")
     return "kinematic pressure" if (name, field.unit) == ("pressure", "m²/s²") else name
 
@@ -118,11 +118,11 @@ def as_array(
     *,
     finite: bool = True,
 ) -> Array:
-    """Return a tensor as an array, of shape [N] where there is one channel.
+    """Convert a tensor to an array, of shape [N] if there is one channel.
 
     Raises:
-        ValueError: If the shape does not fit, or a value is not finite where `finite`
-            says that all are.
+        ValueError: If the shape does not fit, or `finite` is true and a value is not
+            finite.
     """
     shape = tuple(tensor.shape)
     count = shape[0] if shape and num_points is None else num_points
@@ -136,9 +136,9 @@ def as_array(
     return array.reshape(-1) if channels == 1 else array
 
 
-def colour_bar(figure: Figure, axes: list[Axes], panel: Panel, **options: Any) -> None:
-    """Draw the colour bar of a panel beside its axes."""
-    # Numbers of many digits would overlap: their power of ten stands at the end.
+def color_bar(figure: Figure, axes: list[Axes], panel: Panel, **options: Any) -> None:
+    """Draw the color bar of a panel next to its axes."""
+    # Use a common power of ten, because numbers of many digits would overlap.
     form = ScalarFormatter()
     form.set_powerlimits((-3, 4))
     bar = figure.colorbar(

@@ -1,4 +1,4 @@
-"""A field in the plane beside its prediction and their difference."""
+"""Plots of a field in the plane, its prediction and their difference."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from torch_geometric_flare.visualization.panels import (
     Array,
     Panel,
     as_array,
-    colour_bar,
+    color_bar,
     make_panels,
 )
 from torch_geometric_flare.visualization.rendering import random_subset
@@ -24,11 +24,11 @@ from torch_geometric_flare.visualization.triangles import (
 Window = tuple[tuple[float, float], tuple[float, float]]
 
 _NUM_LEVELS = 41
-# Linear triangles draw a layer as thin as they are with saw teeth. Cubic ones of so few
-# points are cheap, and more points have finer teeth.
+# Linear triangles draw thin layers with jagged edges. Cubic triangles are cheap up to
+# this number of points; with more points, the edges are fine enough.
 _FEW_POINTS = 2_000
-_HALVINGS = 2  # of the edges of a cubic triangle
-_WIDE = 2.2  # width over height from which panels stand one above the other
+_HALVINGS = 2  # number of bisections of the edges of a cubic triangle
+_WIDE = 2.2  # aspect ratio above which panels are stacked vertically
 _PANEL = 5.0  # width or height of a panel, in inches
 
 
@@ -46,36 +46,36 @@ def plot_plane_comparison(
     body: Tensor | None = None,
     axes_names: tuple[str, str] = ("x", "y"),
 ) -> Figure:
-    r"""Draw truth, prediction and error (prediction − truth) in the plane.
+    r"""Plot truth, prediction and error (prediction − truth) in the plane.
 
-    Filled contours in three panels with equal axes, side by side, or one above the
-    other where the domain is wide. Truth and prediction share their colours, which span
-    the 1st to the 99th percentile of the truth; the error has a diverging scale,
-    symmetric about zero, up to the 99th percentile of its size.
+    Three panels with equal axes show filled contours, side by side or, for wide
+    domains, stacked vertically. Truth and prediction share their colors, which span the
+    1st to the 99th percentile of the truth. The error has a diverging scale, symmetric
+    around zero, up to the 99th percentile of its magnitude.
 
-    Contours are drawn between the points of a structured grid (straight or curved), of
-    given cells, or else of the Delaunay triangulation of the points, without triangles
-    much longer than those around them, which span holes of the domain. Points that span
-    no triangle are drawn as dots. Between up to 2,000
-    points with given cells the picture is cubic: it has their values at the points and
-    none beyond the range of these. Otherwise it is linear.
+    Contours are drawn on a structured grid (straight or curved), on cells, or else on
+    the Delaunay triangulation of the points, without triangles much longer than
+    adjacent ones, which span holes of the domain. Points that span no triangle are
+    drawn as dots. With cells and up to 2,000 points, interpolation is cubic: it is
+    exact at the points and does not exceed their range. Otherwise, it is linear.
 
     Args:
         pos: Points of the plane.
-        truth: Reference values at the points; grey where they are not finite.
-        prediction: Predicted values at the points; where they are not finite, the
-            picture is grey.
-        field: Name and unit, for the colour bars. Of a vector its length is drawn, and
-            of the error the length of the difference.
-        title: Heading of the figure; say here whether the data are simulated.
-        grid: Rows and columns of a structured grid whose points follow row by row.
-        cells: Points of each triangle or quad, in order around it; used without `grid`.
-        window: Part of the plane to show, as `((x0, x1), (y0, y1))`; all by default.
-        max_points: Of more scattered points than this (neither `grid` nor `cells`), a
-            random subset of this size is drawn, the same in every call.
-        body: Outline of a body that the plane cuts, drawn over the fields: corners of a
-            polygon, in order around it.
-        axes_names: What the axes are called, such as `("x", "z")`.
+        truth: Reference values at the points; gray where they are not finite.
+        prediction: Predicted values at the points; gray where they are not finite.
+        field: Name and unit for the color bars. For vectors, the magnitude is plotted,
+            and for their error, the magnitude of the difference.
+        title: Title of the figure; state here whether the data are simulated.
+        grid: Rows and columns of a structured grid with points in row-major order.
+        cells: Points of each triangle or quad, in order around it; ignored if `grid` is
+            given.
+        window: Part of the plane to show, `((x0, x1), (y0, y1))`. Default: all.
+        max_points: Maximum number of scattered points (without `grid` and `cells`). Of
+            more points, a random subset of this size is plotted, the same in every
+            call.
+        body: Outline of a body that the plane intersects, drawn over the fields:
+            corners of a polygon, in order around it.
+        axes_names: Names of the axes, such as `("x", "z")`.
 
     Shapes:
         - `pos`: $(N, 2)$
@@ -84,20 +84,20 @@ def plot_plane_comparison(
         - `cells`: $(M, 3)$ or $(M, 4)$
 
     Returns:
-        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+        The figure; save it with `figure.savefig`. No global Matplotlib state is used.
 
     Raises:
-        ValueError: If shapes disagree, `pos` is not finite or `truth` so nowhere, a
-            cell names a
-            point that does not exist, or `window` or `max_points` is unusable.
+        ValueError: If shapes disagree, `pos` is not finite, `truth` is finite nowhere,
+            a cell refers to a point that does not exist, or `window` or `max_points` is
+            invalid.
     """
     points = as_array(pos, "pos", None, 2)
     outline = None if body is None else as_array(body, "body", None, 2)
     panels = make_panels(truth, prediction, field, len(points))
     if grid is not None and (min(grid) < 2 or grid[0] * grid[1] != len(points)):
         raise ValueError(
-            f"grid must have at least 2 rows and columns, {len(points)} points "
-            f"together, got {tuple(grid)}"
+            f"grid must have at least 2 rows and columns and {len(points)} points, "
+            f"got {tuple(grid)}"
         )
     if max_points < 1:
         raise ValueError(f"max_points must be positive, got {max_points}")
@@ -134,14 +134,14 @@ def plot_plane_comparison(
         axis.set_ylabel(axes_names[1], fontsize=13)
         axis.label_outer()
     bar = {"location": "right" if aspect > _WIDE else "bottom", "aspect": 30}
-    colour_bar(figure, axes[:2], panels[0], shrink=0.6, **bar)
-    colour_bar(figure, axes[2:], panels[2], shrink=0.9, **bar)
+    color_bar(figure, axes[:2], panels[0], shrink=0.6, **bar)
+    color_bar(figure, axes[2:], panels[2], shrink=0.9, **bar)
     return figure
 
 
 def _bounds(points: Array) -> Window:
     lower, upper = points.min(axis=0).astype(float), points.max(axis=0).astype(float)
-    # Points on a line, or a single one, still need some room.
+    # Add a margin for points on a line and for a single point.
     margin = np.where(upper > lower, 0.0, 0.5 * ((upper - lower).max() or 1.0))
     lower, upper = lower - margin, upper + margin
     return (lower[0], upper[0]), (lower[1], upper[1])
@@ -171,20 +171,20 @@ def _draw(
     smooth: bool,
 ) -> None:
     levels = np.linspace(*panel.limits, _NUM_LEVELS)
-    colours = {"levels": levels, "cmap": panel.cmap, "extend": "both"}
+    colors = {"levels": levels, "cmap": panel.cmap, "extend": "both"}
     values = np.ma.masked_invalid(panel.values)
     if grid is not None:
         x, y = points.reshape(*grid, 2).transpose(2, 0, 1)
-        axis.contourf(x, y, values.reshape(grid), **colours)
+        axis.contourf(x, y, values.reshape(grid), **colors)
     elif triangles is not None:
-        known = np.isfinite(panel.values)[triangles.triangles].all(axis=1)
-        hidden = ~known if triangles.mask is None else ~known | triangles.mask
+        finite = np.isfinite(panel.values)[triangles.triangles].all(axis=1)
+        hidden = ~finite if triangles.mask is None else ~finite | triangles.mask
         if not hidden.all():
             shown = Triangulation(triangles.x, triangles.y, triangles.triangles, hidden)
             filled = values.filled(0.0)
             if smooth:
                 shown, filled = _refine(shown, filled)
-            axis.tricontourf(shown, filled, **colours)
+            axis.tricontourf(shown, filled, **colors)
     else:
         low, high = panel.limits
         axis.scatter(
@@ -193,15 +193,15 @@ def _draw(
 
 
 def _refine(triangles: Triangulation, values: Array) -> tuple[Triangulation, Array]:
-    """Return finer triangles with cubic values between those of the points."""
-    shown = triangles.get_masked_triangles()
-    x, y = triangles.x[shown], triangles.y[shown]
+    """Return finer triangles with cubically interpolated values."""
+    visible = triangles.get_masked_triangles()
+    x, y = triangles.x[visible], triangles.y[visible]
     first, second = ((x[:, k] - x[:, 0], y[:, k] - y[:, 0]) for k in (1, 2))
     if (first[0] * second[1] == first[1] * second[0]).any():
-        return triangles, values  # without an area there is no cubic
+        return triangles, values  # cubic interpolation needs nonzero areas
     cubic = CubicTriInterpolator(triangles, values, kind="geom")
     finer, refined = UniformTriRefiner(triangles).refine_field(
         values, triinterpolator=cubic, subdiv=_HALVINGS
     )
-    known = values[np.unique(shown)]
-    return finer, np.clip(refined, known.min(), known.max())
+    vertex_values = values[np.unique(visible)]
+    return finer, np.clip(refined, vertex_values.min(), vertex_values.max())

@@ -1,4 +1,4 @@
-"""Points of a surface as pictures: glyphs, an off-screen renderer and a cutter."""
+"""Pictures of surface points: glyphs, off-screen rendering and cropping."""
 
 from typing import Any
 
@@ -13,38 +13,38 @@ Picture = npt.NDArray[np.uint8]
 View = tuple[float, float, float]
 Bounds = tuple[float, float, float, float, float, float]
 
-# Glyphs reach over their neighbours by this factor in radius, or an unevenly sampled
-# surface would show its far side through the gaps.
+# Glyphs overlap by this factor in radius; otherwise, the far side would be visible
+# through gaps of an unevenly sampled surface.
 _OVERLAP = 2.5
-# Drop of a glyph's rim below its middle, per radius: where glyphs overlap, the nearest
-# point wins, and little sticks out over an edge.
+# Height of a cone divided by its radius: where glyphs overlap, the nearest point is
+# visible, and glyphs barely extend beyond edges.
 _DROP = 0.5
-_WINDOW = (1200, 900)  # pixels of one rendered panel, before its margin is cut
+_WINDOW = (1200, 900)  # pixels of one rendered panel before cropping
 
 
 def random_subset(num_points: int, max_points: int) -> npt.NDArray[np.int64]:
-    """Return the indices of at most `max_points` points, the same every time."""
+    """Return the indices of at most `max_points` random points, always the same."""
     if num_points <= max_points:
         return np.arange(num_points)
     return np.random.default_rng(0).permutation(num_points)[:max_points]
 
 
 def cone_glyphs(points: Array, normals: Array, area: Array) -> Any:
-    """Stand a flat cone on each point, along its normal, as wide as its area."""
+    """Place a flat cone with its area on each point, along its normal."""
     cloud = pv.PolyData(points)
     cloud.point_data["normal"] = normals
     cloud.point_data["radius"] = _OVERLAP * np.sqrt(area / np.pi)
     cone = pv.Cone(
         center=(-_DROP / 2, 0, 0), height=_DROP, radius=1.0, resolution=8, capping=False
     )
-    # Lit like the surface that it stands for, not like a cone.
+    # Use the normals of the surface for lighting, not those of the cone.
     cone.point_data.active_normals = np.tile((1.0, 0.0, 0.0), (cone.n_points, 1))
     return _glyphs(cloud, cone, orient="normal", scale="radius")
 
 
 def sphere_glyphs(points: Array) -> Any:
-    """Put a ball on each point, sized by the distance between neighbours."""
-    ball = pv.Icosahedron(radius=_OVERLAP * _neighbour_distance(points))
+    """Place a sphere on each point, sized by the distance between neighbors."""
+    ball = pv.Icosahedron(radius=_OVERLAP * _neighbor_distance(points))
     ball.point_data.active_normals = ball.points / np.linalg.norm(ball.points[0])
     return _glyphs(pv.PolyData(points), ball, orient=False, scale=False)
 
@@ -54,8 +54,8 @@ def _glyphs(cloud: Any, shape: Any, *, orient: str | bool, scale: str | bool) ->
     return cloud.glyph(orient=orient, scale=scale, geom=shape)
 
 
-def _neighbour_distance(points: Array) -> float:
-    """Median distance to the nearest other point, over 512 of the points."""
+def _neighbor_distance(points: Array) -> float:
+    """Return the median distance to the nearest other point, for 512 of the points."""
     cloud = torch.from_numpy(points)
     probes = cloud[torch.from_numpy(random_subset(len(points), 512))]
     nearest = []
@@ -63,7 +63,7 @@ def _neighbour_distance(points: Array) -> float:
         distance = torch.cdist(
             chunk, cloud, compute_mode="donot_use_mm_for_euclid_dist"
         )  # [64, N]
-        # A point is not a neighbour of itself, nor of a copy of itself.
+        # A point is not a neighbor of itself or of duplicates.
         nearest.append(distance.masked_fill(distance == 0, torch.inf).amin(dim=1))
     median = torch.cat(nearest).median()
     return float(median) if median.isfinite() else 1.0
@@ -78,15 +78,15 @@ def render(
     bounds: Bounds | None = None,
     flow: View | None = None,
 ) -> Picture:
-    """Draw a shape in the colours of its points' values, seen from `view`.
+    """Render a shape, colored by its points' values, from a view direction.
 
     Args:
-        shape: What to draw; its array `point` says whose value each vertex has.
-        values: One number for each point.
-        clim: Ends of the colours.
-        cmap: Colours, as Matplotlib names them.
+        shape: The shape; its array `point` is the index of each vertex's value.
+        values: One number per point.
+        clim: Limits of the colors.
+        cmap: Name of a Matplotlib colormap.
         view: Direction to the camera.
-        bounds: Box to look at, as pyvista orders it; that of the shape by default.
+        bounds: Box to show, in PyVista's order. Default: that of the shape.
         flow: Direction of the flow, for an arrow above the shape.
     """
     mesh = shape.copy(deep=False)
@@ -95,8 +95,9 @@ def render(
     direction = direction / np.linalg.norm(direction)
     from_above = abs(direction[2]) > 0.999
     low, high = np.reshape(bounds or mesh.bounds, (3, 2)).T
-    centre, length = (low + high) / 2, float(np.linalg.norm(high - low))
-    # VTK tells stderr about a missing display before it turns to a renderer without.
+    center, length = (low + high) / 2, float(np.linalg.norm(high - low))
+    # VTK reports a missing display on stderr before it falls back to offscreen
+    # rendering.
     with pv.vtk_verbosity("error"):
         plotter = pv.Plotter(off_screen=True, window_size=_WINDOW, lighting="none")
         try:
@@ -117,8 +118,8 @@ def render(
             if flow is not None:
                 _add_arrow(plotter, low, high, flow)
             plotter.camera_position = [
-                tuple(centre + length * direction),
-                tuple(centre),
+                tuple(center + length * direction),
+                tuple(center),
                 (1.0, 0.0, 0.0) if from_above else (0.0, 0.0, 1.0),
             ]
             plotter.camera.view_angle = 20.0
@@ -134,7 +135,7 @@ def _add_arrow(plotter: Any, low: Any, high: Any, flow: View) -> None:
     """Draw an arrow along the flow above the box from `low` to `high`."""
     direction = np.asarray(flow, dtype=float)
     direction = direction / np.linalg.norm(direction)
-    # Above, or beside where the flow is vertical.
+    # Above, or to the side if the flow is vertical.
     side = np.array((0.0, 1.0, 0.0) if abs(direction[2]) > 0.999 else (0.0, 0.0, 1.0))
     side = side - direction * (side @ direction)
     size = float(np.linalg.norm(high - low))
@@ -163,7 +164,7 @@ def _add_arrow(plotter: Any, low: Any, high: Any, flow: View) -> None:
 
 
 def cut_margin(images: list[Picture]) -> list[Picture]:
-    """Cut the same white margin off pictures of one shape from one view."""
+    """Crop the common white margin of pictures of one shape from one view."""
     drawn = np.any([(image < 250).any(axis=2) for image in images], axis=0)
     if not drawn.any():
         return images

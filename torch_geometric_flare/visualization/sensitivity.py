@@ -1,4 +1,4 @@
-"""Where to pull a surface out and where to push it in."""
+"""Plots of the shape sensitivity of a quantity."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,20 +21,20 @@ def plot_sensitivity(
     views: Sequence[View] = (FRONT_VIEW, REAR_VIEW),
     flow: View | None = None,
 ) -> Figure:
-    """Draw where moving a surface along its normal lowers a quantity.
+    """Plot where moving a surface along its normal decreases a quantity.
 
-    Red: pull out. Blue: push in. The colours are the negative derivative per area, the
-    smoothed one where the mesh has it, up to the 99th percentile of its size.
+    Red: pull out. Blue: push in. The colors show the negative derivative per area,
+    smoothed if the mesh has it, up to the 99th percentile of its magnitude.
 
     Args:
-        mesh: The mesh of `Surrogate.sensitivity`.
-        quantity: Name of the quantity, that of the function for one of your own.
-        title: Heading of the figure; say here whether the data are simulated.
-        views: Direction from the mesh to the camera, one for each row.
-        flow: Direction of the flow, drawn as an arrow; none by default.
+        mesh: A mesh from `Surrogate.sensitivity`.
+        quantity: Name of the quantity; for a custom function, the name of the function.
+        title: Title of the figure; state here whether the data are simulated.
+        views: Direction from the mesh to the camera for each row.
+        flow: Direction of the flow, drawn as an arrow. Default: no arrow.
 
     Returns:
-        A figure to be saved with `figure.savefig`.
+        The figure; save it with `figure.savefig`.
 
     Raises:
         ValueError: If the mesh has no such derivative.
@@ -43,7 +43,7 @@ def plot_sensitivity(
     name = next((name for name in names if name in mesh.point_data), None)
     if name is None:
         raise ValueError(
-            f"the mesh has no point data {names[1]!r}, but {list(mesh.point_data)}"
+            f"the mesh has no point data {names[1]!r}, only {list(mesh.point_data)}"
         )
     values = -np.asarray(mesh.point_data[name], np.float32)
     bound = float(np.percentile(np.abs(values), 99)) or 1.0

@@ -1,4 +1,4 @@
-"""The decay of eigenvalues."""
+"""Plots of eigenvalue spectra."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 _COLUMNS = 4
-_LEAST = 1e-16  # what is smaller, or negative by rounding, is drawn here
+_LEAST = 1e-16  # smaller values, or negative ones due to rounding, are drawn here
 
 
 def plot_spectra(
@@ -16,25 +16,25 @@ def plot_spectra(
     *,
     title: str | None = None,
 ) -> Figure:
-    r"""Draw the eigenvalues of each block of a network on a logarithmic axis.
+    r"""Plot the eigenvalues of each block of a network on a logarithmic axis.
 
-    Each block has a panel, and each head a line in it. A vertical line marks the number
-    of latents $M$, a horizontal one what single precision cannot tell from zero.
+    Each block has a panel with one line per head. A vertical line marks the number of
+    latents $M$, a horizontal line the machine epsilon of single precision.
 
     Args:
-        values: Eigenvalues of each block in descending order, of one graph.
-        untrained: Those of the same network before its training, drawn in grey.
-        title: Heading of the figure; say here whether the data are simulated.
+        values: Eigenvalues of each block for one graph, in descending order.
+        untrained: Eigenvalues of the same network before training, drawn in gray.
+        title: Title of the figure; state here whether the data are simulated.
 
     Shapes:
         - `values`, `untrained`: $[H, M]$ each
 
     Returns:
-        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+        The figure; save it with `figure.savefig`. No global Matplotlib state is used.
 
     Raises:
-        ValueError: If there are no blocks, a shape is another one, or `untrained` has
-            another number of blocks.
+        ValueError: If there are no blocks, a shape is wrong, or `untrained` has another
+            number of blocks.
     """
     before = [None] * len(values) if untrained is None else list(untrained)
     if not values or len(before) != len(values):
@@ -55,18 +55,18 @@ def plot_spectra(
                 f"values[{number - 1}] has shape {tuple(after.shape)}, expected [H, M]"
             )
         latents = after.size(1)
-        places = range(1, latents + 1)
+        indices = range(1, latents + 1)
         for head in first if first is not None else ():
-            axis.semilogy(places, _drawable(head), color="0.8", linewidth=1)
+            axis.semilogy(indices, _drawable(head), color="0.8", linewidth=1)
         for index, head in enumerate(after):
             axis.semilogy(
-                places, _drawable(head), linewidth=1.2, label=f"head {index + 1}"
+                indices, _drawable(head), linewidth=1.2, label=f"head {index + 1}"
             )
         axis.axvline(latents, color="0.5", linestyle="--", linewidth=1)
         axis.axhline(
             torch.finfo(torch.float32).eps, color="0.5", linestyle=":", linewidth=1
         )
-        axis.set_xlabel("number of the eigenvalue")
+        axis.set_xlabel("index of the eigenvalue")
         axis.set_title(f"block {number}, M = {latents}")
     for axis in panels[:, 0]:
         axis.set_ylabel("eigenvalue")

@@ -1,4 +1,4 @@
-"""A field on a point-sampled surface beside its prediction and their difference."""
+"""Plots of a field on a surface, its prediction and their difference."""
 
 from collections.abc import Sequence
 
@@ -22,11 +22,11 @@ from torch_geometric_flare.visualization.triangles import check_cells
 
 # Directions from the surface to the camera; flow along +x, z up, nose at small x.
 FRONT_VIEW: View = (-1.0, -0.95, 0.5)
-"""Towards the camera: from ahead, to the side and above."""
+"""Direction to the camera: ahead, to the side and above."""
 SIDE_VIEW: View = (0.0, -1.0, 0.0)
-"""Towards the camera: from the side."""
+"""Direction to the camera: to the side."""
 REAR_VIEW: View = (1.0, -0.95, 0.5)
-"""Towards the camera: from behind, to the side and above."""
+"""Direction to the camera: behind, to the side and above."""
 
 
 def plot_surface_comparison(
@@ -43,34 +43,33 @@ def plot_surface_comparison(
     max_points: int = 100_000,
     flow: View | None = None,
 ) -> Figure:
-    r"""Draw truth, prediction and error (prediction − truth) on a surface.
+    r"""Plot truth, prediction and error (prediction − truth) on a surface.
 
-    One row for each view, three panels a row. Truth and prediction share their
-    colours, which span the 1st to the 99th percentile of the truth; the error has a
-    diverging scale, symmetric about zero, up to the 99th percentile of its size.
+    Each view is a row of three panels. Truth and prediction share their colors, which
+    span the 1st to the 99th percentile of the truth. The error has a diverging scale,
+    symmetric around zero, up to the 99th percentile of its magnitude.
 
-    With `cells` that surface is painted. Points without them need no connectivity: with
-    `normal` and `area` each is drawn as a flat cone along its normal that covers its
-    share of the surface, so that the surface looks closed and every place has the
-    colour of its nearest point; without them as a sphere, sized by the median distance
-    between neighbours. Rendering happens off screen and needs no display.
+    With `cells`, their surface is colored. Without `cells`, points need no
+    connectivity: with `normal` and `area`, each point is drawn as a flat cone along its
+    normal that covers its area, so that the surface looks closed and each location has
+    the color of its nearest point. Otherwise, points are drawn as spheres, sized by the
+    median distance between neighbors. Rendering is off-screen and needs no display.
 
     Args:
-        pos: Points on the surface, in metres, z up.
-        truth: Reference values at the points; grey where they are not finite.
-        prediction: Predicted values at the points; values that are not finite are drawn
-            in grey.
-        field: Name and unit, for the colour bars. Of a vector its length is drawn, and
-            of the error the length of the difference.
-        title: Heading of the figure; say here whether the data are simulated.
+        pos: Points on the surface in meters, z up.
+        truth: Reference values at the points; gray where they are not finite.
+        prediction: Predicted values at the points; gray where they are not finite.
+        field: Name and unit for the color bars. For vectors, the magnitude is plotted,
+            and for their error, the magnitude of the difference.
+        title: Title of the figure; state here whether the data are simulated.
         normal: Outward unit normals; used together with `area`.
-        area: Area that each point stands for, in square metres.
+        area: Area of each point in square meters.
         cells: Points of each triangle or quad, in order around it.
-        views: Direction from the surface to the camera, one for each row.
-        max_points: With more points than this and no `cells`, a random subset of this
-            size (the same in every call) is drawn; the colour ranges still come from
-            all.
-        flow: Direction of the flow, drawn as an arrow; none by default.
+        views: Direction from the surface to the camera for each row.
+        max_points: Maximum number of points without `cells`. Of more points, a random
+            subset of this size is plotted, the same in every call; the color limits
+            still use all points.
+        flow: Direction of the flow, drawn as an arrow. Default: no arrow.
 
     Shapes:
         - `pos`: $(N, 3)$
@@ -80,21 +79,20 @@ def plot_surface_comparison(
         - `cells`: $(M, 3)$ or $(M, 4)$
 
     Returns:
-        A figure to be saved with `figure.savefig`; no global Matplotlib state is used.
+        The figure; save it with `figure.savefig`. No global Matplotlib state is used.
 
     Raises:
-        ValueError: If shapes disagree, if `pos`, `normal` or `area` is not finite or
-            `truth` is so nowhere, if only one of `normal` and `area` is given, if a
-            cell names a point that does not exist, or if `views` or `max_points` is
-            unusable.
+        ValueError: If shapes disagree, `pos`, `normal` or `area` is not finite, `truth`
+            is finite nowhere, only one of `normal` and `area` is given, a cell refers
+            to a point that does not exist, or `views` or `max_points` is invalid.
     """
     if len(views) == 0 or not np.any(views, axis=1).all() or max_points < 1:
         raise ValueError(
-            "views must hold directions other than (0, 0, 0), at least one, and "
+            "views must hold at least one direction and no (0, 0, 0), and "
             f"max_points must be positive; got {views=} and {max_points=}"
         )
     if (normal is None) != (area is None):
-        raise ValueError("normal and area belong together: give both or neither")
+        raise ValueError("normal and area belong together: pass both or neither")
     points = as_array(pos, "pos", None, 3)
     panels = make_panels(truth, prediction, field, len(points))
     most = max_points if cells is None else len(points)
@@ -109,7 +107,7 @@ def plot_surface_comparison(
         normals = as_array(normal, "normal", len(points), 3)
         shares = as_array(area, "area", len(points)) * (len(points) / len(chosen))
         if (shares < 0).any():
-            raise ValueError("area must not be negative")
+            raise ValueError("area must be nonnegative")
         shape = cone_glyphs(points[chosen], normals[chosen], shares[chosen])
     pictures = [
         [

@@ -1,4 +1,4 @@
-"""Triangles between the points of a plane."""
+"""Triangulations of points in the plane."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from torch_geometric_flare.visualization.panels import Array
 
-# A triangle across a hole of the domain is longer than the spacing of its points by
-# more than this; a triangle of random points hardly ever is.
+# Triangles longer than this multiple of the point spacing span a hole of the domain;
+# triangles of random points are rarely that long.
 _OVER_LONG = 5.0
 
 
@@ -24,7 +24,7 @@ def triangles_of_cells(points: Array, cells: Tensor) -> Triangulation:
         - `cells`: $(M, 3)$ or $(M, 4)$
 
     Raises:
-        ValueError: If the shape does not fit, or a cell names a point that does not
+        ValueError: If the shape does not fit, or a cell refers to a point that does not
             exist.
     """
     corners = check_cells(cells, len(points))
@@ -34,14 +34,14 @@ def triangles_of_cells(points: Array, cells: Tensor) -> Triangulation:
 
 
 def check_cells(cells: Tensor, num_points: int) -> npt.NDArray[np.integer]:
-    """Return triangles or quads as an array.
+    """Validate triangles or quads and return them as an array.
 
     Args:
         cells: Points of each cell.
         num_points: Number of points.
 
     Raises:
-        ValueError: If the shape does not fit, or a cell names a point that does not
+        ValueError: If the shape does not fit, or a cell refers to a point that does not
             exist.
     """
     if cells.ndim != 2 or cells.size(1) not in (3, 4) or cells.size(0) == 0:
@@ -53,7 +53,7 @@ def check_cells(cells: Tensor, num_points: int) -> npt.NDArray[np.integer]:
         0 <= corners.min() <= corners.max() < num_points
     ):
         raise ValueError(
-            f"cells must hold numbers of points, from 0 to {num_points - 1}"
+            f"cells must hold indices of points, from 0 to {num_points - 1}"
         )
     return corners
 
@@ -75,7 +75,7 @@ def triangles_of_points(points: Array) -> Triangulation | None:
         return None
     try:
         triangles = Triangulation(points[:, 0], points[:, 1])
-    except (RuntimeError, ValueError):  # Qhull: all on one line
+    except (RuntimeError, ValueError):  # Qhull fails for points on a line
         return None
     corners = triangles.triangles
     ends = points[np.roll(corners, -1, axis=1)]
@@ -87,17 +87,17 @@ def triangles_of_points(points: Array) -> Triangulation | None:
 
 
 def _spacing(corners: npt.NDArray[np.int32], lengths: Array, num_points: int) -> Array:
-    """Return the length of the fourth shortest edge at each point.
+    """Return the length of the fourth-shortest edge at each point.
 
-    A point beside a hole has at least so many neighbours that do not lie across it.
+    A point next to a hole has at least this many neighbors that are not across it.
     """
-    # Each edge of a triangle counts for both of its ends.
+    # Count each edge of a triangle for both of its end points.
     points = np.concatenate((corners.ravel(), np.roll(corners, -1, axis=1).ravel()))
     lengths = np.concatenate((lengths.ravel(), lengths.ravel()))
     lengths = lengths[np.lexsort((lengths, points))]
     counts = np.bincount(points, minlength=num_points)
-    # Edges stand twice, once for each triangle beside them.
+    # Edges occur twice, once for each adjacent triangle.
     fourth = np.cumsum(counts) - counts + np.clip(counts - 1, 0, 7)
-    # Points that belong to no triangle are asked for by none.
+    # The values of points without triangles are not used.
     spacing: Array = lengths[np.minimum(fourth, len(lengths) - 1)]
     return spacing

@@ -231,7 +231,7 @@ def test_repr():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: PhysicsAttention(10, heads=4), "heads=4 does not divide"),
+        (lambda: PhysicsAttention(10, heads=4), "heads=4"),
         (lambda: PhysicsAttention(8, heads=0), "heads is 0"),
         (lambda: PhysicsAttention(8, num_slices=0), "num_slices is 0"),
         (lambda: PhysicsAttention(8, head_channels=0), "head_channels is 0"),
@@ -242,13 +242,13 @@ def test_repr():
         ),
         (
             lambda: PhysicsAttention(8)(torch.rand(5, 8), PointBatch.from_sizes([4])),
-            "lays out 4 points but x has 5 rows",
+            "has 4 points but x has 5 rows",
         ),
         (
             lambda: PhysicsAttention(8)(
                 torch.rand(4, 8), PointBatch.from_sizes([4]), 2
             ),
-            "lays out 1 graphs but batch_size is 2",
+            "has 1 graphs but batch_size is 2",
         ),
     ],
 )

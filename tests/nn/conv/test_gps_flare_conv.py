@@ -137,7 +137,9 @@ def test_compile():
 
 
 def test_what_does_not_fit():
-    with pytest.raises(ValueError, match="channels is 8, which heads=3 does not"):
+    with pytest.raises(
+        ValueError, match="channels is 8, which is not divisible by heads=3"
+    ):
         GPSFLAREConv(8, None, heads=3)
     with pytest.raises(ValueError, match="num_latents is 0"):
         GPSFLAREConv(8, None, num_latents=0)

@@ -174,7 +174,7 @@ def test_repr():
         ({"num_layers": 0}, "num_layers is 0"),
         ({"radius": 0.0}, "radius is 0.0, expected a positive length"),
         ({"pos_channels": 0}, "pos_channels is 0"),
-        ({"heads": 3}, "hidden_channels is 8, which heads=3"),
+        ({"heads": 3}, "hidden_channels is 8, which .*heads=3"),
         ({"kv_layers": -2}, "kv_layers is -2"),
         ({"mlp_layers": -2}, "mlp_layers is -2"),
     ],

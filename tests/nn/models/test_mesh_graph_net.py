@@ -162,5 +162,5 @@ def test_input_that_does_not_fit():
         model(data.pos, data.pos, data.edge_index)
     with pytest.raises(ValueError, match=r"pos has shape \(63, 3\), expected \[N, 2\]"):
         model(data.x, data.x, data.edge_index)
-    with pytest.raises(ValueError, match="edge_attr has shape .*: a row for each"):
+    with pytest.raises(ValueError, match="edge_attr has shape .*: one row"):
         model(data.x, data.pos, data.edge_index, torch.ones(3, 3))

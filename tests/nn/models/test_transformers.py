@@ -104,7 +104,7 @@ def test_errors():
         Transformer(3, 8, 1, num_layers=0)
     with pytest.raises(ValueError, match="mlp_ratio is 0"):
         Transformer(3, 8, 1, mlp_ratio=0)
-    with pytest.raises(ValueError, match="hidden_channels is 8, which heads=3"):
+    with pytest.raises(ValueError, match="hidden_channels is 8, which .*heads=3"):
         Transformer(3, 8, 1, heads=3)
     with pytest.raises(ValueError, match="num_landmarks is 0"):
         Nystromformer(3, 8, 1, num_landmarks=0)

@@ -71,7 +71,7 @@ def test_errors():
         Transolver(3, 8, 1, num_slices=0)
     with pytest.raises(ValueError, match="mlp_ratio is 0"):
         Transolver(3, 8, 1, mlp_ratio=0)
-    with pytest.raises(ValueError, match="hidden_channels is 8, which heads=3"):
+    with pytest.raises(ValueError, match="hidden_channels is 8, which .*heads=3"):
         Transolver(3, 8, 1, heads=3)
     with pytest.raises(ValueError, match="grid is 20, expected two positive integers"):
         small(grid=20)

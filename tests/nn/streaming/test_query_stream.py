@@ -78,7 +78,7 @@ def test_empty_files():
         ({"source": [[0.0]]}, TypeError, "^source is a list"),
         ({"sink": torch.zeros(4, 3)}, ValueError, r"^sink .*\(4, 3\)"),
         ({"chunk_size": 0}, ValueError, "^chunk_size is 0"),
-        ({"graphs": 2}, ValueError, "^state is of 2 graphs"),
+        ({"graphs": 2}, ValueError, "^state has 2 graphs"),
     ],
 )
 def test_user_errors(arguments, error, message):

@@ -1,4 +1,4 @@
-"""Attention through latents and among points, with a backend chosen for each call."""
+"""Attention through latents and among points, with a backend selected per call."""
 
 from torch_geometric_flare.functional.attention.causal import causal_flare_attention
 from torch_geometric_flare.functional.attention.choice import attention_backend

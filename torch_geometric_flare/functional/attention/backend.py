@@ -1,9 +1,9 @@
-"""A call of attention, and the interface of the backends that compute it.
+"""The description of an attention call, and the interface of attention backends.
 
 Points are either rows $[N, H, D]$ in the order of a layout, or a dense batch
-$[B, H, N, D]$. Latents are $[1, H, M, D]$, shared by all graphs, or $[B, H, M, D]$. The
-graphs of a layout that hold no points are left out before a backend is called, so here
-$B$ counts the others.
+$[B, H, N, D]$. Latents are $[1, H, M, D]$, shared by all graphs, or $[B, H, M, D]$.
+Empty graphs of a layout are removed before a backend is called, so here $B$ is the
+number of non-empty graphs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,23 +30,22 @@ Verb = Literal["attention", "encode", "decode", "self_attention"]
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """Properties of a call by which a backend is chosen, collected once per call.
+    """Properties of a call that determine its backend, collected once per call.
 
     Args:
-        verb: What is computed.
+        verb: The operation to compute.
         shapes: Shapes of queries, keys and values.
         dtypes: Dtypes of queries, keys and values.
         device: Device of the keys.
         addressable: Whether queries, keys and values are ordinary tensors in CPU
-            memory, which a kernel can read by address.
-        scale: Factor on the scores.
+            memory, which a kernel can access by pointer.
+        scale: Scaling factor of the scores.
         layout: Layout of the rows; `None` for a dense batch.
-        mask: True where a point of a dense batch is real, $[B, N]$; `None` if all are,
-            or for rows.
+        mask: True for real points of a dense batch, $[B, N]$; `None` without padding
+            and for rows.
         log_weight: Logarithm of the points' weights, $[N]$ for rows and $[B, N]$ for a
             dense batch; `None` without weights, and always for `"decode"`.
-        tracing: What records operations instead of only running them, such as
-            `torch.compile`.
+        tracing: The mechanism that traces operations, such as `torch.compile`.
         autocast: Dtype of autocast on this device; `None` if it is not active.
     """
 
@@ -74,16 +73,16 @@ class AttentionCall:
         mask: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> "AttentionCall":
-        """Describe a call with these tensors."""
+        """Collect the properties of a call."""
         if layout is not None:
             weight = layout.weight
-        # A term that all latents share cancels in the softmax over them.
+        # A term shared by all latents cancels in the softmax over latents.
         logs = None
         if weight is not None and verb != "decode":
             logs = log_weight(weight)
         kind, autocast = k.device.type, None
-        known = kind == "cpu" or has_autocast(kind)
-        if known and torch.is_autocast_enabled(kind):
+        has_type = kind == "cpu" or has_autocast(kind)
+        if has_type and torch.is_autocast_enabled(kind):
             autocast = torch.get_autocast_dtype(kind)
         return cls(
             verb,
@@ -101,7 +100,7 @@ class AttentionCall:
 
     @property
     def tasks(self) -> RowTasks:
-        """The rows, cut for the kernels of a CPU."""
+        """The rows, split into tasks for CPU kernels."""
         if self.layout is not None:
             return self.layout.tasks
         batch, _, points, _ = self.shapes[1]
@@ -112,9 +111,9 @@ class AttentionCall:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """Iterate over dense batches of q, k, v [B, H, n, D] and masks of their points.
 
-        A mask is `None` if all points are real, or [B, n]: boolean, true where a point
-        is real; or, for weighted points, floats to add to their scores (minus infinity
-        in the padding).
+        A mask is `None` without padding and weights. Otherwise, it is [B, n]: boolean,
+        true for real points, or, for weighted points, floats to add to their scores
+        (minus infinity in the padding).
         """
         if self.layout is None:
             return iter([(q, k, v, additive_mask(self.mask, self.log_weight))])
@@ -136,12 +135,12 @@ class AttentionCall:
         return [additive_mask(*pair) for pair in zip(masks, weights, strict=True)]
 
     def join(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Return results of `blocks` as rows, or as the dense batch that was given."""
+        """Return results of `blocks` in the input format: rows or a dense batch."""
         return blocks[0] if self.layout is None else join_blocks(self.layout, blocks)
 
 
 def additive_mask(mask: Tensor | None, log_weight: Tensor | None) -> Tensor | None:
-    """Return log weights with minus infinity where masked; without weights the mask."""
+    """Return log weights, minus infinity where masked, or the mask without weights."""
     if mask is None or log_weight is None:
         return mask if log_weight is None else log_weight
     return log_weight.masked_fill(~mask, -torch.inf)
@@ -164,7 +163,7 @@ def latent_blocks(layout: PointBatch, latents: Tensor) -> list[Tensor]:
 
 
 def join_blocks(layout: PointBatch, blocks: Sequence[Tensor]) -> Tensor:
-    """Return [B, H, n, D] per dense batch as rows, the inverse of `point_blocks`."""
+    """Return [B, H, n, D] per dense batch as rows; the inverse of `point_blocks`."""
     return layout.join([block.transpose(1, 2) for block in blocks])
 
 
@@ -176,26 +175,27 @@ Encode = Callable[[AttentionCall, Tensor, Tensor, Tensor], SoftmaxState]
 class Backend:
     """An implementation of attention. All backends compute the same function.
 
-    To add one, write a file with an instance of this class, and in `choice.py` add it
-    to `BACKENDS` and to the list in the docstring of `attention_backend`. The tests of
-    all backends then run on it.
+    To add one, write a file with an instance of this class. Add it to `BACKENDS` in
+    `choice.py` and to the list in the docstring of `attention_backend`. The tests of
+    all backends then include it.
 
     A verb is called as `verb(call, q, k, v)`; for `decode`, `v` holds latent values.
-    `on_blocks` and `encode_on_blocks` make one from a function of dense batches. Every
+    `on_blocks` and `encode_on_blocks` build one from a function of dense batches. Every
     verb satisfies:
 
-    - It may be differentiated any number of times, except where `torch.compile` traces.
-    - A query that sees no key gets zero, its log-sum-exp is minus infinity, and all
-      gradients stay finite.
-    - `decode` ignores the mask: all latents are seen, and rows of padding are dropped.
-    - `encode` computes in float32 at least (`state_dtype`), under autocast too.
+    - It supports derivatives of any order, except under `torch.compile`.
+    - If all keys of a query are masked, its result is zero and its log-sum-exp minus
+      infinity, and all gradients are finite.
+    - `decode` ignores the mask: every point attends to all latents, and padding rows
+      are dropped.
+    - `encode` computes in at least float32 (`state_dtype`), also under autocast.
     - The result for a graph does not depend on the other graphs of the batch.
 
     Args:
-        name: The name that `attention_backend` takes.
-        why_unsupported: Returns the reason why the backend cannot compute a call, or
-            should leave it to the next backend; `None` if it takes the call. Called
-            only for verbs that are given.
+        name: Its name in `attention_backend`.
+        why_unsupported: Returns the reason why the backend cannot or should not compute
+            a call; `None` if it supports the call. Called only for verbs that the
+            backend implements.
         attention: Encodes and decodes.
         encode: Gathers points into the state of each graph.
         decode: Scatters latent values to points.

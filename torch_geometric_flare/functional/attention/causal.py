@@ -1,11 +1,10 @@
-"""FLARE attention in which a step sees itself and earlier steps, at linear cost.
+"""Causal FLARE attention at linear cost.
 
-Blocks of steps are encoded at once; a prefix scan of their states by the merge law
-gives the exact state before each. Within a block, attention is a masked matrix of rank
-M. Where scores grow too much within a block for that, the first half of its steps is
-gathered into the latents and passed to the second half, and so in each half, down to
-single steps, relative to the largest score so far: nothing overflows, whatever the
-scores.
+Blocks of steps are encoded in parallel, and a prefix scan that merges their states
+gives the exact state before each block. Within a block, attention is a masked matrix of
+rank M. If scores grow too much within a block for this, the first half of its steps is
+gathered into the latents and passed to the second half, recursively down to single
+steps, relative to the largest score so far. This does not overflow for any scores.
 """
 
 import math
@@ -22,7 +21,7 @@ from torch_geometric_flare.functional.checks import check_given
 from torch_geometric_flare.functional.state import SoftmaxState, state_dtype
 from torch_geometric_flare.functional.torch_internals import no_autocast, tracing
 
-# Blocks that run in parallel, and whose intermediate results are in memory together.
+# Number of blocks that run in parallel, with all intermediate results in memory.
 _BLOCKS = 64
 
 
@@ -35,25 +34,25 @@ def causal_flare_attention(
     state: SoftmaxState | None = None,
     block_size: int = 64,
 ) -> Tensor:
-    r"""Compute FLARE attention in which step $i$ sees the steps $j \le i$.
+    r"""Compute causal FLARE attention: step $i$ sees the steps $j \le i$.
 
     $$y_i = \sum_m \mathrm{softmax}_m(s\,q_m \cdot k_i)\,
       \frac{\sum_{j \le i} e^{s\,q_m \cdot k_j} v_j}
            {\sum_{j \le i} e^{s\,q_m \cdot k_j}}$$
 
-    The last step gets what `flare_attention` gives it. The cost is $O(NM(D + n))$ for
-    blocks of $n$ steps. More than 64 blocks are computed 64 at a time, and again in
-    backward, so that memory grows with the inputs alone. May be differentiated any
-    number of times.
+    The result of the last step equals that of `flare_attention`. The cost is
+    $O(NM(D + n))$ for blocks of $n$ steps. More than 64 blocks are computed 64 at a
+    time and recomputed in backward, so that memory grows only with the inputs. Supports
+    derivatives of any order.
 
     Args:
         q: Latent queries.
         k: Keys of the steps, in order.
         v: Values of the steps.
-        scale: Factor $s$ on the scores, both times.
+        scale: Scaling factor $s$ of the scores in both steps.
         state: The state of earlier steps, from `flare_encode` with the same queries;
-            `None` where there are none.
-        block_size: Steps $n$ of a block; it does not change the result.
+            `None` if there are none.
+        block_size: Number of steps $n$ per block; does not change the result.
 
     Shapes:
         - `q`: $[H, M, D]$
@@ -61,7 +60,7 @@ def causal_flare_attention(
         - `state`: value $[B, H, M, D]$, log-sum-exp $[B, H, M]$
 
     Returns:
-        $[B, H, N, D]$; sums are taken in float32 at least.
+        $[B, H, N, D]$; sums are computed in at least float32.
 
     Raises:
         ValueError: If the shapes do not agree, or `block_size` is not positive.
@@ -90,11 +89,11 @@ def causal_flare_attention(
     q, k, values = q.to(dtype), k.to(dtype), v.to(dtype)
     state = SoftmaxState(*(part.to(dtype) for part in state))
     steps, parts = _BLOCKS * block_size, []
-    again = k.size(2) > steps and any_requires_grad(q, k, values, *state)
+    recompute = k.size(2) > steps and any_requires_grad(q, k, values, *state)
     with no_autocast(v.device.type):
         for keys, part in zip(k.split(steps, 2), values.split(steps, 2), strict=True):
             arguments = q, keys, part, *state, scale, block_size
-            if again:
+            if recompute:
                 y = checkpoint(
                     _attend, *arguments, use_reentrant=False, preserve_rng_state=False
                 )
@@ -165,28 +164,31 @@ def _attend_blocks(
         k: Keys of the steps, [B, H, n, D].
         v: Values of the steps, [B, H, n, D].
         before: The state before each block.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
     """
     scores = scale * k @ q.mT  # [B, H, n, M]
     if tracing() != "none":
         return _attend_by_halves(scores, v, before)
-    # How much the largest score so far grows within a block.
+    # The growth of the largest score so far within each block.
     seen = scores.detach()
     growth = seen.amax(dim=2) - torch.maximum(before.lse.detach(), seen[:, :, 0])
-    steep = (growth > math.log(torch.finfo(v.dtype).max) / 4).flatten(1).any(dim=1)
+    large = (growth > math.log(torch.finfo(v.dtype).max) / 4).flatten(1).any(dim=1)
     y = torch.empty_like(v)
-    for attend, chosen in ((_attend_by_mask, ~steep), (_attend_by_halves, steep)):
+    for attend, chosen in (
+        (_attend_by_mask, ~large),
+        (_attend_by_halves, large),
+    ):
         rows = chosen.nonzero().squeeze(-1)
         if len(rows) == len(v):
             return attend(scores, v, before)
         if len(rows) > 0:
-            own = SoftmaxState(*(part[rows] for part in before))
-            y = y.index_copy(0, rows, attend(scores[rows], v[rows], own))
+            states = SoftmaxState(*(part[rows] for part in before))
+            y = y.index_copy(0, rows, attend(scores[rows], v[rows], states))
     return y
 
 
 def _attend_by_mask(scores: Tensor, v: Tensor, before: SoftmaxState) -> Tensor:
-    """Compute blocks with one reference for all steps, as masked attention."""
+    """Compute blocks as masked attention, with one reference score for all steps."""
     reference = torch.maximum(scores.amax(dim=2), before.lse).detach()
     weight = (scores - reference.unsqueeze(2)).exp()
     carried = (before.lse - reference).exp()
@@ -200,13 +202,13 @@ def _attend_by_halves(scores: Tensor, v: Tensor, before: SoftmaxState) -> Tensor
     num_steps, latents, channels = *scores.shape[2:], v.size(-1)
     width = 1 << (num_steps - 1).bit_length()
     scores, v = (pad(x, (0, 0, 0, width - num_steps)) for x in (scores, v))
-    # The largest score so far; no result depends on it, so it needs no gradient.
+    # The largest score so far cancels in the result, so it needs no gradient.
     earlier = before.lse.unsqueeze(2)
     top = torch.maximum(scores.detach().cummax(dim=2).values, earlier.detach())
-    own, carried = (scores - top).exp(), (earlier - top).exp()
+    weight, carried = (scores - top).exp(), (earlier - top).exp()
 
     # Per latent, the sum over the steps j <= i of exp(score of j - top of i).
-    total, halves = own, []
+    total, halves = weight, []
     for size in _sizes(width):
         early, late = _halves(scores, size)[0], _halves(top, size)[1]
         reference = _halves(top, size)[0][..., -1:, :]
@@ -216,7 +218,7 @@ def _attend_by_halves(scores: Tensor, v: Tensor, before: SoftmaxState) -> Tensor
         total = _join(first, second + receive * first[..., -1:, :])
     share = scores.softmax(dim=-1) / (total + carried)
 
-    y = (share * own).sum(-1, keepdim=True) * v + (share * carried) @ before.value
+    y = (share * weight).sum(-1, keepdim=True) * v + (share * carried) @ before.value
     for size, (gather, receive) in zip(_sizes(width), halves, strict=True):
         receive = _halves(share, size)[1] * receive
         values = _halves(v, size)[0]
@@ -235,11 +237,11 @@ def _sizes(width: int) -> list[int]:
 
 
 def _halves(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Split steps [B, H, n, C] into pairs of neighbours, each [B, H, T, size, C]."""
+    """Split steps [B, H, n, C] into pairs of neighbors, each [B, H, T, size, C]."""
     first, second = x.unflatten(2, (-1, 2, size)).unbind(3)
     return first, second
 
 
 def _join(first: Tensor, second: Tensor) -> Tensor:
-    """Return steps [B, H, n, C], the inverse of `_halves`."""
+    """Return steps [B, H, n, C]; the inverse of `_halves`."""
     return torch.stack([first, second], dim=3).flatten(2, 4)

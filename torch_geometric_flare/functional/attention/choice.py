@@ -1,6 +1,6 @@
-"""The choice of a backend.
+"""Selection of the attention backend.
 
-The backend of a graph depends on that graph alone, never on its batch-mates.
+The backend of a graph depends only on that graph, not on the rest of the batch.
 """
 
 import logging
@@ -24,18 +24,18 @@ from torch_geometric_flare.functional.attention.varlen import VARLEN
 from torch_geometric_flare.functional.point_batch import PointBatch
 
 BACKENDS: tuple[Backend, ...] = (SHARED_SCORES, VARLEN, SPLIT_KEYS, SDPA, REFERENCE)
-"""All backends, in order of preference: the first that supports a call computes it."""
+"""All backends in order of preference: the first that supports a call computes it."""
 
 _LOGGER = logging.getLogger(__name__)
 
-# Backends forced by nested `attention_backend`; the last one counts.
+# Backends forced by nested `attention_backend` contexts; the last one is used.
 _FORCED: list[Backend] = []
 
 
 def choose_backend(call: AttentionCall) -> Backend:
     """Return the backend that computes a call.
 
-    Logs it at level DEBUG, with the reasons against those before it.
+    Logs it at level DEBUG, with the reasons why preceding backends were skipped.
 
     Args:
         call: The call.
@@ -46,11 +46,11 @@ def choose_backend(call: AttentionCall) -> Backend:
     reasons: list[str] = []
     for backend in _FORCED[-1:] or BACKENDS:
         if getattr(backend, call.verb) is None:
-            reason: str | None = f"it has no {call.verb}"
+            reason: str | None = f"it does not implement {call.verb}"
         else:
             reason = backend.why_unsupported(call)
         if reason is None:
-            # torch.compile cannot trace a logger.
+            # torch.compile cannot trace logging.
             if not torch.compiler.is_compiling() and _LOGGER.isEnabledFor(
                 logging.DEBUG
             ):
@@ -60,7 +60,7 @@ def choose_backend(call: AttentionCall) -> Backend:
         reasons.append(f"not {backend.name}: {reason}")
     raise ValueError(
         f"attention_backend is {_FORCED[-1].name!r}, but {reason} (while computing "
-        f"{call.verb}): leave the choice open, or force another backend"
+        f"{call.verb}): do not force a backend, or force another one"
     )
 
 
@@ -74,17 +74,17 @@ def compute(
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Any:
-    """Choose a backend and compute a verb with it. Arguments are not checked.
+    """Select a backend and compute a verb with it. Arguments are not validated.
 
     Args:
-        verb: What to compute.
-        q: Latent queries, shared by all graphs or one set for each; for
+        verb: The operation to compute.
+        q: Latent queries, shared by all graphs or one set per graph; for
             `"self_attention"`, queries of the points.
         k: Keys of the points.
         v: Values of the points; for `"decode"`, of the latents.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
         layout: Layout of the rows, with their weights; `None` for a dense batch.
-        mask: True where a point of a dense batch is real.
+        mask: True for real points of a dense batch.
         weight: Weights of the points of a dense batch, $[B, N]$.
 
     Returns:
@@ -96,11 +96,11 @@ def compute(
 
 @contextmanager
 def attention_backend(name: str) -> Iterator[None]:
-    """Force one backend of attention, as `torch.nn.attention.sdpa_kernel` does.
+    """Force an attention backend, as `torch.nn.attention.sdpa_kernel` does.
 
-    For tests, benchmarks and bug reports: by default the fastest backend that supports
-    a call computes it. The setting applies to all threads. Chunks of points are
-    recomputed in backward, so there the context must enclose backward too.
+    Intended for tests, benchmarks and bug reports: by default, the fastest backend that
+    supports a call computes it. The setting applies to all threads. Chunks of points
+    are recomputed in backward, so with chunks the context must also enclose backward.
 
     Args:
         name: One of
@@ -108,13 +108,13 @@ def attention_backend(name: str) -> Iterator[None]:
             - `"shared_scores"`: kernels compiled for this CPU that compute each score
               once for both softmaxes; float32 and float64
             - `"varlen"`: the fused CUDA kernel for ragged sequences, half precision
-            - `"split_keys"`: `"sdpa"` on CUDA, with the keys of large graphs in parts
-            - `"sdpa"`: `torch.nn.functional.scaled_dot_product_attention`, twice
+            - `"split_keys"`: `"sdpa"` on CUDA, with the keys of large graphs split
+            - `"sdpa"`: two calls of `torch.nn.functional.scaled_dot_product_attention`
             - `"reference"`: explicit scores, memory $O(NM)$, on any device
 
     Raises:
-        ValueError: If there is no such backend; and from attention inside the context,
-            with the reason, if the backend does not support the call.
+        ValueError: If the backend does not exist. Attention inside the context raises
+            it, with the reason, if the backend does not support the call.
 
     Examples:
         >>> conv, x = FLAREConv(16, heads=4), torch.randn(100, 16)
@@ -123,10 +123,10 @@ def attention_backend(name: str) -> Iterator[None]:
         >>> torch.allclose(y, conv(x), atol=1e-6)
         True
     """
-    named = {backend.name: backend for backend in BACKENDS}
-    if name not in named:
-        raise ValueError(f"name is {name!r}, expected one of {', '.join(named)}")
-    _FORCED.append(named[name])
+    backends = {backend.name: backend for backend in BACKENDS}
+    if name not in backends:
+        raise ValueError(f"name is {name!r}, expected one of {', '.join(backends)}")
+    _FORCED.append(backends[name])
     try:
         yield
     finally:

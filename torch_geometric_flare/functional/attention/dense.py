@@ -21,7 +21,7 @@ def check_dense(
     scale: float,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Validate tensors and give q the rank of k."""
+    """Validate the arguments; return q with the rank of k."""
     check_scale(scale)
     check_given(q=q, k=k)
     if v is not None:
@@ -37,8 +37,8 @@ def check_dense(
         q = q.expand(k.size(0), *q.shape)
     if q.size(0) != k.size(0) or q.size(1) != k.size(1) or q.size(3) != k.size(3):
         raise ValueError(
-            f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: they must agree "
-            "in graphs, heads and head width"
+            f"q has shape {tuple(q.shape)} and k {tuple(k.shape)}: they must have the "
+            "same graphs, heads and head width"
         )
     if 0 in (k.size(1), k.size(3)):
         raise ValueError(
@@ -48,14 +48,14 @@ def check_dense(
     if v is not None and v.shape[:-1] != k.shape[:-1]:
         raise ValueError(
             f"v has shape {tuple(v.shape)}, expected {tuple(k.shape[:-1])} + (width,), "
-            "one value for each key"
+            "one value per key"
         )
     if mask is not None and (
         mask.dtype != torch.bool or mask.shape != (k.size(0), k.size(2))
     ):
         raise ValueError(
             f"mask is {mask.dtype} of shape {tuple(mask.shape)}, expected torch.bool "
-            f"of shape {(k.size(0), k.size(2))}, True where a point is real"
+            f"of shape {(k.size(0), k.size(2))}, True for real points"
         )
     if weight is not None:
         check_weight(weight, (k.size(0), k.size(2)), k.device)
@@ -73,17 +73,17 @@ def flare_encode(
 ) -> SoftmaxState:
     r"""Gather points into latents, $Z = \mathrm{softmax}_N(s\,QK^\top + \log a)V$.
 
-    The only step of FLARE that mixes points. Scores are formed in blocks and are
+    This is the only step of FLARE that mixes points. Scores are computed in blocks and
     recomputed in backward, so memory is linear in $N$.
 
     Args:
         q: Latent queries.
         k: Keys of the points.
         v: Values of the points.
-        scale: Factor $s$ on the scores.
-        mask: True where a point is real; `None` where all are.
-        weight: $a$, what each point stands for, such as its share of a surface; `None`
-            where all count alike.
+        scale: Scaling factor $s$ of the scores.
+        mask: True for real points; `None` without padding.
+        weight: Weight $a$ of each point, such as its share of a surface; `None` for
+            equal weights.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -91,11 +91,11 @@ def flare_encode(
         - `mask`, `weight`: $[B, N]$
 
     Returns:
-        The state: value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$, in float32 at
-        least. Both may be differentiated, and so may states merged from them.
+        The state: value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$, in at least
+        float32. Both are differentiable, also after merging.
 
     Raises:
-        ValueError: If the shapes do not agree, or hold no head or no channel.
+        ValueError: If the shapes do not agree, or there are no heads or no channels.
 
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
@@ -113,7 +113,7 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
         q: Latent queries, the same as in `flare_encode`.
         k: Keys of the points to decode at.
         z: Latent values, `SoftmaxState.value`.
-        scale: Factor $s$ on the scores.
+        scale: Scaling factor $s$ of the scores.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -124,16 +124,16 @@ def flare_decode(q: Tensor, k: Tensor, z: Tensor, *, scale: float = 1.0) -> Tens
         $[B, H, N, D]$
 
     Raises:
-        ValueError: If the shapes do not agree, or hold no head or no channel.
+        ValueError: If the shapes do not agree, or there are no heads or no channels.
     """
     q = check_dense(q, k, None, None, scale)
     check_given(z=z)
-    z = z.to(q.dtype)  # states have float32 at least
+    z = z.to(q.dtype)  # states have at least float32
     check_given(q=q, z=z)
     if z.shape[:-1] != q.shape[:-1]:
         raise ValueError(
             f"z has shape {tuple(z.shape)}, expected {tuple(q.shape[:-1])} + (width,), "
-            "one value for each latent"
+            "one value per latent"
         )
     y: Tensor = compute("decode", q, k, z, scale)
     return y
@@ -148,23 +148,23 @@ def flare_attention(
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    r"""Compute FLARE attention: gather points into latents, scatter them back.
+    r"""Compute FLARE attention: gather points into latents and scatter them back.
 
     $$Y = \mathrm{softmax}_M(s\,KQ^\top)\,\mathrm{softmax}_N(s\,QK^\top)\,V$$
 
-    A global operator of rank at most $M$ at $O(NM)$ cost. May be differentiated any
-    number of times.
+    This is a global operator of rank at most $M$ at $O(NM)$ cost. Supports derivatives
+    of any order.
 
     Args:
         q: Latent queries.
         k: Keys of the points.
         v: Values of the points.
-        scale: Factor $s$ on the scores, both times.
-        mask: True where a point is real; `None` where all are. Masked points
-            contribute to no other point; their own rows hold unspecified values.
-        weight: What each point stands for, such as its share of a surface, not
-            negative; its logarithm is added to the scores of the first softmax. `None`
-            where all count alike.
+        scale: Scaling factor $s$ of the scores in both steps.
+        mask: True for real points; `None` without padding. Masked points do not
+            contribute to other points; their output rows are undefined.
+        weight: Nonnegative weight of each point, such as its share of a surface. Its
+            logarithm is added to the scores of the first softmax. `None` for equal
+            weights.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -175,7 +175,7 @@ def flare_attention(
         $[B, H, N, D]$
 
     Raises:
-        ValueError: If the shapes do not agree, or hold no head or no channel.
+        ValueError: If the shapes do not agree, or there are no heads or no channels.
 
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.

@@ -1,4 +1,4 @@
-"""FLARE attention over ragged batches: within each graph, whatever the sizes."""
+"""FLARE attention within each graph of a ragged batch."""
 
 import torch
 from torch import Tensor
@@ -22,13 +22,13 @@ def _check(
     scale: float,
     **values: Tensor,
 ) -> Tensor:
-    """Refuse shapes that do not agree; return q as [1, H, M, D] or [B, H, M, D]."""
+    """Validate the arguments; return q as [1, H, M, D] or [B, H, M, D]."""
     v, z = values.get("v"), values.get("z")
     if type(layout) is not PointBatch:
         check_layout(layout)
     num_graphs = len(layout.sizes)
     for t in (q, k, *values.values()):
-        # Runs for every chunk; `check_given` words the errors.
+        # This runs for every chunk, so call `check_given` only to raise its errors.
         if (
             not isinstance(t, Tensor)
             or not isinstance(k, Tensor)
@@ -60,17 +60,17 @@ def _check(
     if v is not None and (v.dim() != 3 or v.shape[:2] != k.shape[:2]):
         raise ValueError(
             f"v has shape {tuple(v.shape)}, expected {tuple(k.shape[:2])} + (width,), "
-            "one value for each key"
+            "one value per key"
         )
     latents = (num_graphs, *q.shape[-3:-1])
     if z is not None and (z.dim() != 4 or z.shape[:3] != latents):
         raise ValueError(
-            f"z has shape {tuple(z.shape)}, expected {latents} + (width,), one for "
-            "each latent"
+            f"z has shape {tuple(z.shape)}, expected {latents} + (width,), one value "
+            "per latent"
         )
     if sum(layout.sizes) != k.size(0):
         raise ValueError(
-            f"the layout is of {layout.num_points} points but k has {k.size(0)} rows"
+            f"layout has {layout.num_points} points but k has {k.size(0)} rows"
         )
     return q if q.dim() == 4 else q.unsqueeze(0)
 
@@ -81,25 +81,25 @@ def ragged_flare_attention(
     r"""Compute FLARE attention within each graph of a batch.
 
     Args:
-        q: Latent queries of all graphs, or of each.
+        q: Latent queries, shared by all graphs or one set per graph.
         k: Keys of the points, in the order of the layout.
         v: Values of the points, in the order of the layout.
         layout: The layout.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[N, H, D]$
 
     Returns:
-        $[N, H, D]$: what `flare_attention` gives for each graph alone.
+        $[N, H, D]$, equal to `flare_attention` of each graph separately.
 
     Raises:
         ValueError: If the shapes do not agree.
     """
     q = _check(q, k, layout, scale, v=v)
     if k.size(0) == 0:
-        return v + _no_points(q, k)
+        return v + _zero_from(q, k)
     y: Tensor = compute("attention", _in_sequence(q, layout), k, v, scale, layout)
     return y
 
@@ -110,19 +110,19 @@ def ragged_flare_encode(
     r"""Compute the state of each graph of a batch.
 
     Args:
-        q: Latent queries of all graphs, or of each.
+        q: Latent queries, shared by all graphs or one set per graph.
         k: Keys of the points, in the order of the layout.
         v: Values of the points, in the order of the layout.
         layout: The layout.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[N, H, D]$
 
     Returns:
-        Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$, graphs in the batch's order;
-        an empty graph has the state of no points.
+        Value $[B, H, M, D]$ and log-sum-exp $[B, H, M]$, with graphs in batch order. An
+        empty graph has the empty state.
 
     Raises:
         ValueError: If the shapes do not agree.
@@ -138,23 +138,23 @@ def ragged_flare_encode(
     like = q.new_empty(0, dtype=state_dtype(q.dtype))
     empty = SoftmaxState.empty(*shape, like=like)
     if k.size(0) == 0:
-        return SoftmaxState(empty.value + _no_points(q, k, v), empty.lse)
+        return SoftmaxState(empty.value + _zero_from(q, k, v), empty.lse)
     graphs = torch.tensor(layout.sequence, device=q.device)
     pairs = zip(empty, state, strict=True)
-    return SoftmaxState(*(to.index_copy(0, graphs, part) for to, part in pairs))
+    return SoftmaxState(*(full.index_copy(0, graphs, part) for full, part in pairs))
 
 
 def ragged_flare_decode(
     q: Tensor, k: Tensor, z: Tensor, layout: PointBatch, *, scale: float = 1.0
 ) -> Tensor:
-    r"""Decode the state of each graph at that graph's points.
+    r"""Decode the state of each graph at its points.
 
     Args:
-        q: Latent queries of all graphs, or of each.
+        q: Latent queries, shared by all graphs or one set per graph.
         k: Keys of the points to decode at, in the order of the layout.
         z: Latent values of each graph.
         layout: The layout of `k`.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -168,10 +168,10 @@ def ragged_flare_decode(
         ValueError: If the shapes do not agree.
     """
     if isinstance(z, Tensor) and isinstance(k, Tensor) and z.is_floating_point():
-        z = z.to(k.dtype)  # states have float32 at least
+        z = z.to(k.dtype)  # states have at least float32
     q = _check(q, k, layout, scale, z=z)
     if k.size(0) == 0:
-        return k.new_empty(*k.shape[:-1], z.size(-1)) + _no_points(q, k, z)
+        return k.new_empty(*k.shape[:-1], z.size(-1)) + _zero_from(q, k, z)
     q, z = _in_sequence(q, layout), _in_sequence(z, layout)
     y: Tensor = compute("decode", q, k, z, scale, layout)
     return y
@@ -183,10 +183,10 @@ def ragged_flare_weights(
     r"""Compute `reference_flare_weights` within each graph of a batch.
 
     Args:
-        q: Latent queries of all graphs, or of each.
+        q: Latent queries, shared by all graphs or one set per graph.
         k: Keys of the points, in the order of the layout.
         layout: The layout.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -200,8 +200,8 @@ def ragged_flare_weights(
     """
     q = _in_sequence(_check(q, k, layout, scale), layout)
     if k.size(0) == 0:
-        nothing = k.new_empty(0, *q.shape[1:3])
-        return nothing, nothing
+        empty = k.new_empty(0, *q.shape[1:3])
+        return empty, empty
     masks = [dense.mask for dense in layout.dense_batches]
     shares: list[Tensor | None] = [None] * len(masks)
     if layout.weight is not None:
@@ -219,10 +219,11 @@ def ragged_flare_weights(
     )
 
 
-def _no_points(*sources: Tensor) -> Tensor:
-    """Return zero, connected to `sources` in the autograd graph.
+def _zero_from(*sources: Tensor) -> Tensor:
+    """Return a zero that is connected to `sources` in the autograd graph.
 
-    A process without points must take part in backward too: the others wait for it.
+    A process without points must also participate in backward, because the others wait
+    for it.
     """
     zero = sources[0].new_zeros(())
     for source in sources:
@@ -231,7 +232,7 @@ def _no_points(*sources: Tensor) -> Tensor:
 
 
 def _in_sequence(latents: Tensor, layout: PointBatch) -> Tensor:
-    """Bring latents [B, H, M, D] into the order of the layout, without empty graphs."""
+    """Reorder latents [B, H, M, D] to the layout, without empty graphs."""
     if latents.size(0) == 1 or layout.sequence == list(range(latents.size(0))):
         return latents
     return latents[layout.sequence]

@@ -1,7 +1,7 @@
-r"""The explicit formulas of attention, each once.
+r"""Reference implementations of attention with explicit scores.
 
-Every other backend computes one of these in another way. They consist of differentiable
-operations and form all scores: memory grows with $NM$.
+All other backends compute these formulas in other ways. The formulas consist of
+differentiable operations and store all scores, so memory grows with $NM$.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) ->
     Args:
         q: Queries.
         k: Keys.
-        mask: True where a query may see a key; or numbers to add to the scores, as
-            `scaled_dot_product_attention` takes both; `None` where all may.
-        scale: Factor $s$.
+        mask: True where a query attends to a key, or numbers to add to the scores, as
+            in `scaled_dot_product_attention`; `None` for no mask.
+        scale: Scaling factor $s$.
 
     Shapes:
         - `q`: $[B, H, N_q, D]$ or $[H, N_q, D]$
@@ -48,18 +48,18 @@ def attention_scores(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) ->
 
 
 def seen_keys(mask: Tensor) -> Tensor:
-    """Return where a mask of `attention_scores` lets a key be seen."""
+    """Convert a mask of `attention_scores` to a boolean mask."""
     return mask if mask.dtype == torch.bool else mask > -torch.inf
 
 
 def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return the softmax of `attention_scores` over keys; zero for a row without any.
+    """Return the softmax of `attention_scores` over keys; zero for fully masked rows.
 
     Args:
         q: Queries.
         k: Keys.
         mask: As in `attention_scores`.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - as in `attention_scores`
@@ -69,7 +69,7 @@ def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> 
     """
     if mask is None:
         return attention_scores(q, k, None, scale).softmax(dim=-1)
-    # Finite scores in rows without keys: their softmax and its gradient would be NaN.
+    # Finite scores, because the softmax of a fully masked row and its gradient are NaN.
     seen = seen_keys(mask)
     scores = attention_scores(q, k, mask, scale)
     scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
@@ -79,20 +79,20 @@ def softmax_weights(q: Tensor, k: Tensor, mask: Tensor | None, scale: float) -> 
 def softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """Return `scaled_dot_product_attention` with explicit scores.
+    """Compute `scaled_dot_product_attention` with explicit scores.
 
     Args:
         q: Queries.
         k: Keys.
         v: Values.
         mask: As in `attention_scores`.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `v`: $[B, H, N_k, D]$; the others as in `attention_scores`
 
     Returns:
-        $[B, H, N_q, D]$; zero where a query sees no key.
+        $[B, H, N_q, D]$; zero if all keys of a query are masked.
     """
     return softmax_weights(q, k, mask, scale) @ v
 
@@ -111,8 +111,8 @@ def reference_encode(
         q: Latent queries.
         k: Keys of the points.
         v: Values of the points.
-        mask: True where a point is real, or the logarithms of weights, or `None`.
-        scale: Factor on the scores.
+        mask: True for real points, or the logarithms of weights, or `None`.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `q`: $[B, H, M, D]$
@@ -120,7 +120,7 @@ def reference_encode(
         - `mask`: $[B, N]$
 
     Returns:
-        The state of each graph, in float32 at least.
+        The state of each graph, in at least float32.
     """
     dtype = state_dtype(q.dtype)
     if k.size(-2) == 0:
@@ -141,7 +141,7 @@ def reference_decode(q: Tensor, k: Tensor, z: Tensor, scale: float) -> Tensor:
         q: Latent queries.
         k: Keys of the points.
         z: Latent values.
-        scale: Factor on the scores.
+        scale: Scaling factor of the scores.
 
     Shapes:
         - `q`, `z`: $[B, H, M, D]$
@@ -169,14 +169,14 @@ def reference_flare_weights(
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""Return both attention matrices of FLARE, of one score matrix $S = s\,QK^\top$.
+    r"""Return both attention matrices of FLARE, from the scores $S = s\,QK^\top$.
 
     Args:
         q: Latent queries.
         k: Keys of the points.
-        scale: Factor $s$ on the scores.
-        mask: True where a point is real; `None` where all are.
-        weight: What each point stands for; `None` where all count alike.
+        scale: Scaling factor $s$ of the scores.
+        mask: True for real points; `None` without padding.
+        weight: Weight of each point; `None` for equal weights.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -186,7 +186,7 @@ def reference_flare_weights(
     Returns:
         The gather weights $\mathrm{softmax}_N(S + \log a)$ of shape $[B, H, M, N]$, for
         points of weight $a$, and the scatter weights $\mathrm{softmax}_M(S^\top)$ of
-        shape $[B, H, N, M]$. A row over no points is zero.
+        shape $[B, H, N, M]$. Rows without points are zero.
     """
     check_given(q=q, k=k)
     check_scale(scale)
@@ -204,17 +204,17 @@ def reference_flare_attention(
     mask: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    r"""Compute FLARE attention by its formula, $Y = (W_\text{dec} W_\text{enc}) V$.
+    r"""Compute FLARE attention explicitly, $Y = (W_\text{dec} W_\text{enc}) V$.
 
-    Forms the $N \times N$ matrix: for tests and for small point clouds only.
+    Forms the $N \times N$ matrix. Use it only for tests and small point clouds.
 
     Args:
         q: Latent queries.
         k: Keys of the points.
         v: Values of the points.
-        scale: Factor on the scores.
-        mask: True where a point is real; `None` where all are.
-        weight: What each point stands for; `None` where all count alike.
+        scale: Scaling factor of the scores.
+        mask: True for real points; `None` without padding.
+        weight: Weight of each point; `None` for equal weights.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
@@ -222,7 +222,7 @@ def reference_flare_attention(
         - `mask`, `weight`: $[B, N]$
 
     Returns:
-        $[B, H, N, D]$, as `flare_attention`.
+        $[B, H, N, D]$, equal to `flare_attention`.
 
     Source:
         [arXiv 2508.12594](https://arxiv.org/abs/2508.12594), Section 3.
@@ -237,25 +237,25 @@ def reference_flare_attention(
 def reference_causal_flare_attention(
     q: Tensor, k: Tensor, v: Tensor, *, scale: float = 1.0
 ) -> Tensor:
-    r"""Compute causal FLARE attention by its formula: step $i$ sees steps $j \le i$.
+    r"""Compute causal FLARE attention explicitly: step $i$ sees steps $j \le i$.
 
     $$y_i = \sum_m \mathrm{softmax}_m(S_{mi}) \sum_{j \le i}
       \mathrm{softmax}_{j \le i}(S_{mj})\, v_j, \qquad S = s\,QK^\top$$
 
-    Forms $M \times N \times N$ numbers: for tests and short sequences only.
+    Forms $M \times N \times N$ numbers. Use it only for tests and short sequences.
 
     Args:
         q: Latent queries.
         k: Keys of the steps, in order.
         v: Values of the steps.
-        scale: Factor $s$ on the scores.
+        scale: Scaling factor $s$ of the scores.
 
     Shapes:
         - `q`: $[H, M, D]$ or $[B, H, M, D]$
         - `k`, `v`: $[B, H, N, D]$
 
     Returns:
-        $[B, H, N, D]$, as `causal_flare_attention`.
+        $[B, H, N, D]$, equal to `causal_flare_attention`.
     """
     check_given(q=q, k=k, v=v)
     check_scale(scale)
@@ -275,17 +275,17 @@ def reference_by_graph(
     scale: float,
     log_weight: Tensor | None = None,
 ) -> list[Tensor]:
-    r"""Apply a formula to each graph of rows that follow one another.
+    r"""Apply a formula separately to each of several consecutive graphs.
 
     Args:
-        function: Called as `function(q, k, v, mask, scale)` on dense batches of one
+        function: Called as `function(q, k, v, mask, scale)` with dense batches of one
             graph.
-        q: Latent queries of each graph, or of all.
+        q: Latent queries of each graph, or shared by all graphs.
         k: Keys of the points.
         v: Values of the points, or latent values of each graph.
-        sizes: Points of each graph.
-        scale: Factor on the scores.
-        log_weight: Logarithm of what each point stands for.
+        sizes: Number of points of each graph.
+        scale: Scaling factor of the scores.
+        log_weight: Logarithm of each point's weight.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
@@ -294,7 +294,7 @@ def reference_by_graph(
         - `log_weight`: $[N]$
 
     Returns:
-        What `function` returns for each graph.
+        The result of `function` for each graph.
     """
 
     def points(x: Tensor) -> list[Tensor]:

@@ -1,6 +1,6 @@
-"""The fused softmax attention of torch, on dense batches.
+"""PyTorch's fused softmax attention on dense batches.
 
-On the CPU it may be differentiated any number of times, and gives the log-sum-exp.
+On the CPU, it supports derivatives of any order and returns the log-sum-exp.
 """
 
 from typing import Any
@@ -36,16 +36,17 @@ from torch_geometric_flare.functional.torch_internals import (
     no_autocast,
 )
 
-# Scores held at once: 4 Mi elements, 16 MiB in float32.
+# Maximum number of scores in memory: 4 Mi elements, 16 MiB in float32.
 _BLOCK_ELEMENTS = 1 << 22
 
 
 def _flash_on_cpu(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Return attention and its log-sum-exp by the fused CPU kernel.
+    """Return attention and its log-sum-exp from the fused CPU kernel.
 
-    Needs at least one key, and values as wide as the keys. Adds `mask` to the scores.
+    Requires at least one key, and values as wide as the keys. Adds `mask` to the
+    scores.
     """
     q, k, v = map(contiguous_rows, (q, k, v))
     return cpu_flash(q, k, v, mask, scale)
@@ -61,10 +62,10 @@ def _as_floats(mask: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 class _FusedAttention(torch.autograd.Function):
-    """The fused CPU kernel, with a backward that can be differentiated.
+    """The fused CPU kernel with a differentiable backward.
 
-    The kernel's own backward cannot. A backward that records a graph uses explicit
-    scores instead.
+    The backward of the kernel is not differentiable, so a backward that records a graph
+    uses explicit scores instead.
     """
 
     @staticmethod
@@ -81,11 +82,11 @@ class _FusedAttention(torch.autograd.Function):
         q, k, v, mask, out, lse = ctx.saved_tensors
         if needs_reference(grads[0]):
 
-            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            def recompute(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return softmax_attention(q, k, v, mask, ctx.scale)
 
             wanted = ctx.needs_input_grad[:3]
-            gradients = differentiable_gradients(again, (q, k, v), wanted, grads[0])
+            gradients = differentiable_gradients(recompute, (q, k, v), wanted, grads[0])
             return *gradients, None, None
         grad, q, k, v = map(contiguous_rows, (grads[0], q, k, v))
         keys = _as_floats(mask, q)
@@ -97,26 +98,26 @@ class _FusedAttention(torch.autograd.Function):
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, traced: bool
 ) -> Tensor:
-    r"""Compute `scaled_dot_product_attention`; on the CPU it is twice differentiable.
+    r"""Compute `scaled_dot_product_attention`, twice differentiable on the CPU.
 
-    On other devices second derivatives need `torch.nn.attention.sdpa_kernel` with the
-    backend `MATH` around forward.
+    On other devices, second derivatives require `torch.nn.attention.sdpa_kernel` with
+    the backend `MATH` around forward.
 
     Args:
         q: Queries.
         k: Keys.
         v: Values.
-        mask: True where a query may see a key, or numbers to add to the scores,
+        mask: True where a query attends to a key, or numbers to add to the scores,
             broadcastable to $[B, H, N_q, N_k]$, or `None`.
-        scale: Factor on the scores.
-        traced: Whether only operations of torch may be used.
+        scale: Scaling factor of the scores.
+        traced: Whether only PyTorch operations may be used.
 
     Shapes:
         - `q`: $[B, H, N_q, D]$
         - `k`, `v`: $[B, H, N_k, D]$
 
     Returns:
-        $[B, H, N_q, D]$; zero where a query sees no key.
+        $[B, H, N_q, D]$; zero if all keys of a query are masked.
     """
     if traced or q.device.type != "cpu" or not any_requires_grad(q, k, v):
         if mask is not None and mask.is_floating_point():
@@ -136,7 +137,7 @@ def fused_attention(
 
 
 def _centered(mask: Tensor) -> Tensor:
-    """Subtract the largest log weight of each graph: half precision rounds it least."""
+    """Subtract each graph's largest log weight to reduce rounding in half precision."""
     top = mask.amax(dim=-1, keepdim=True)
     return mask - top.masked_fill(top == -torch.inf, 0.0)
 
@@ -148,7 +149,7 @@ def _block_size(q: Tensor) -> int:
 def _fused_state(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> SoftmaxState | None:
-    """Return the state by the fused CPU kernel, `None` where it is too imprecise."""
+    """Return the state from the fused CPU kernel, `None` if it does not support it."""
     if (
         q.device.type != "cpu"
         or q.dtype != state_dtype(q.dtype)
@@ -161,16 +162,16 @@ def _fused_state(
         return SoftmaxState(*_flash_on_cpu(q, k, v, None, scale))
     keys = _as_floats(key_mask(mask), q)
     value, lse = _flash_on_cpu(q, k, v, keys, scale)
-    nothing = ~seen_keys(mask).any(dim=-1)[:, None, None]
-    return SoftmaxState(value, lse.masked_fill(nothing, -torch.inf))
+    empty = ~seen_keys(mask).any(dim=-1)[:, None, None]
+    return SoftmaxState(value, lse.masked_fill(empty, -torch.inf))
 
 
 class _Encode(torch.autograd.Function):
-    """`reference_encode` in blocks: keeps inputs and state for backward, not scores.
+    """`reference_encode` in blocks; saves inputs and state for backward, not scores.
 
-    With P the probabilities normalised over all points, dS = P * (dZ V^T - <dZ, Z>
-    + dlse): the gradient of the log-sum-exp is part of it, so that merged states
-    can be differentiated. Backward is made of differentiable operations.
+    With P the probabilities normalized over all points, dS = P * (dZ V^T - <dZ, Z>
+    + dlse). It includes the gradient of the log-sum-exp, so that merged states are
+    differentiable. Backward consists of differentiable operations.
     """
 
     @staticmethod
@@ -222,7 +223,7 @@ class _Encode(torch.autograd.Function):
 def fused_encode(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> SoftmaxState:
-    """Compute `reference_encode` without holding all scores at once."""
+    """Compute `reference_encode` without storing all scores."""
     value, lse = _Encode.apply(  # type: ignore[no-untyped-call]
         q, k, v, mask, scale
     )
@@ -233,9 +234,9 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     if call.tracing == "transform":
         return "torch.func cannot differentiate it twice"
     if call.log_weight is not None and call.log_weight.requires_grad:
-        return "it gives no gradient of weights"
+        return "it does not compute the gradient of weights"
     if call.tracing != "none" and call.verb == "encode":
-        return "no public operator of torch returns the log-sum-exp"
+        return "no public PyTorch operator returns the log-sum-exp"
     return None
 
 

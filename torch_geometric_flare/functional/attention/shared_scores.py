@@ -1,11 +1,11 @@
 """The backend of CPU kernels that compute each score once for both softmaxes.
 
 Eager calls use the autograd functions of `shared_scores_autograd`. `torch.compile`
-cannot trace these, since the kernels take raw pointers; it calls the same forward and
-backward as custom operators, whose gradients cannot be differentiated again.
+cannot trace these, because the kernels take raw pointers. It calls the same forward and
+backward as custom operators, which do not support second derivatives.
 
-Eager calls bypass the operators: the dispatcher would take more than 3 % of a training
-step on 1,000 points.
+Eager calls bypass the operators, because the dispatcher would take more than 3 % of a
+training step on 1,000 points.
 """
 
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ from torch_geometric_flare.kernels.tasks import count_columns
 
 Shape = Sequence[int]
 
-# Wider heads take long to compile, and gain less.
+# Wider heads take longer to compile and benefit less.
 _LARGEST_WIDTH = 64
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_kernels() -> bool:
-    """Return whether the kernels can be compiled; a constant to `torch.compile`."""
+    """Return whether the kernels can be compiled; constant for `torch.compile`."""
     return is_available()
 
 
@@ -55,15 +55,15 @@ def attention(
     scale: float,
     log_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute FLARE attention within each graph, and what its backward needs.
+    """Compute FLARE attention within each graph and the tensors for its backward.
 
     Args:
-        q: Latent queries of each graph, or of all.
+        q: Latent queries of each graph, or shared by all graphs.
         k: Keys of the points.
         v: Values of the points, as wide as the keys.
-        sizes: Points of each graph, none of them empty.
-        scale: Factor on the scores.
-        log_weight: Logarithm of what each point stands for.
+        sizes: Number of points of each graph, all positive.
+        scale: Scaling factor of the scores.
+        log_weight: Logarithm of each point's weight.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
@@ -105,13 +105,13 @@ def attention_gradients(
     scale: float,
     log_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of `attention` for q, k and v."""
+    """Return the gradients of q, k and v."""
     k, v = contiguous_rows(k), contiguous_rows(v)
     tasks = row_tasks(tuple(sizes))
     saved = Attended(*kept)
     grads = attention_backward(q, k, v, saved, grad, tasks, scale, log_weight)
     grad_q, grad_k, grad_v = grads
-    # The strides that `_empty_gradients` has.
+    # Match the strides of `_empty_gradients`.
     return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
 
 
@@ -122,29 +122,31 @@ def _empty_gradients(
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _setup_context(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
+) -> None:
     q, k, v, ctx.sizes, ctx.scale, log_weight = inputs
     ctx.save_for_backward(q, k, v, log_weight, *output)
 
 
-def _differentiate(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     q, k, v, log_weight, *kept = ctx.saved_tensors
     inputs = q, k, v, kept, grad, ctx.sizes, ctx.scale, log_weight
     return *attention_gradients(*inputs), None, None, None
 
 
-attention.register_autograd(_differentiate, setup_context=_keep)
+attention.register_autograd(_backward, setup_context=_setup_context)
 
 
 @register_flop_formula(torch.ops.torch_geometric_flare.attention)
 def _attention_flops(q: Shape, k: Shape, *_: Any, **__: Any) -> int:
-    """Count scores, gathering and scattering: a product of N x M x D each."""
+    """Count scores, gathering and scattering, each a product of N x M x D."""
     return 6 * k[0] * q[1] * q[2] * q[3]
 
 
 @register_flop_formula(torch.ops.torch_geometric_flare.attention_gradients)
 def _attention_gradient_flops(q: Shape, k: Shape, *_: Any, **__: Any) -> int:
-    """Count scores, and two products for each of q, k and v."""
+    """Count the scores and two products for each of q, k and v."""
     return 14 * k[0] * q[1] * q[2] * q[3]
 
 
@@ -155,11 +157,11 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     if call.mask is not None:
         return "there is a mask"
     if call.log_weight is not None and call.log_weight.requires_grad:
-        return "it gives no gradient of weights"
+        return "it does not compute the gradient of weights"
     if call.tracing != "none" and not (compiled and call.layout is not None):
         return "operations are traced"
     if not call.addressable:
-        return f"k is on {call.device}, or a tensor is not an ordinary one"
+        return f"k is on {call.device}, or an argument is a tensor subclass"
     scale: Any = call.scale
     if not isinstance(scale, (int, float)):
         return f"scale is a {type(scale).__name__}, not a number"
@@ -175,7 +177,9 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     if 0 in call.shapes[1]:
         return "there are no points"
     available = has_kernels() if compiled else is_available()
-    return None if available else "llvmlite is missing or does not know this processor"
+    if available:
+        return None
+    return "llvmlite is missing or does not support this processor"
 
 
 def _inputs(
@@ -183,7 +187,7 @@ def _inputs(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Return queries, points as rows [N, H, D] and their log weights [N].
 
-    Under autocast they are in float32.
+    Under autocast, they are converted to float32.
     """
     log_weight = call.log_weight
     if call.layout is None:
@@ -196,7 +200,7 @@ def _inputs(
 
 
 def _output(call: AttentionCall, y: Tensor) -> Tensor:
-    """Return rows in the form of the points, in the precision of autocast."""
+    """Return rows in the form of the points, in the dtype of autocast."""
     if call.autocast is not None and torch.float64 not in call.dtypes:
         y = y.to(call.autocast)
     if call.layout is not None:

@@ -1,9 +1,9 @@
 r"""Autograd functions of FLARE attention on the CPU, with scores shared by both steps.
 
-Gathering and scattering are softmaxes of one score matrix, over its two axes. With
-scores $S = s\,KQ^\top$, the shares $A$ of the points in each latent (columns of
-$e^S$ divided by their sums) and $B$ of the latents in each point (rows divided by
-theirs):
+Gathering and scattering are softmaxes of one score matrix $S = s\,KQ^\top$ over its two
+axes. Let $A$ be the shares of the points in each latent (columns of $e^S$ divided by
+their sums) and $B$ the shares of the latents in each point (rows of $e^S$ divided by
+their sums). Then:
 
 - forward: $Z = A^\top V$ and $Y = B Z$;
 - backward: $Z' = B^\top \partial Y$ and
@@ -12,13 +12,13 @@ theirs):
   $\partial K = s\,\partial S\,Q$, $\partial Q = s\,\partial S^\top K$ and
   $\partial V = A Z'$.
 
-Each direction reads the points twice and recomputes the scores each time instead of
-storing them. Forward subtracts running maxima and keeps the logarithms of the
-sums, which backward subtracts: scores may be any finite numbers, and NaN stays in its
-graph and head. Second derivatives use the explicit formulas.
+Each direction reads the points twice and recomputes the scores instead of storing them.
+Forward subtracts running maxima and saves the logarithms of the sums, which backward
+subtracts. Scores may therefore be any finite numbers, and NaN does not spread to other
+graphs and heads. Second derivatives use the explicit formulas.
 
-`attention_forward` and `attention_backward` are also what `shared_scores` registers as
-operators of torch.
+`shared_scores` also registers `attention_forward` and `attention_backward` as custom
+operators.
 """
 
 import math
@@ -56,16 +56,16 @@ _LOG2_E = math.log2(math.e)
 _CONTIGUOUS = torch.contiguous_format
 
 
-def _with_graph(
+def _differentiable_gradients(
     ctx: Any,
     function: Callable[..., Tensor],
     inputs: Sequence[Tensor],
     grad: Tensor,
     log_weight: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Return gradients of a formula that can themselves be differentiated."""
+    """Return differentiable gradients of a formula."""
 
-    def again(*inputs: Tensor) -> Tensor:
+    def recompute(*inputs: Tensor) -> Tensor:
         q, k, v = inputs
         sizes, scale = ctx.tasks.sizes, ctx.scale
         return torch.cat(
@@ -73,7 +73,7 @@ def _with_graph(
         )
 
     wanted = ctx.needs_input_grad[:3]
-    return tuple(differentiable_gradients(again, inputs, wanted, grad))
+    return tuple(differentiable_gradients(recompute, inputs, wanted, grad))
 
 
 def _rows(y: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def _encode_of_graph(
 
 
 class Attended(NamedTuple):
-    """The output of attention, and what its backward needs besides the input."""
+    """The output of attention and further tensors that its backward needs."""
 
     y: Tensor
     log: Tensor
@@ -119,7 +119,7 @@ def attention_forward(
     scale: float,
     log_weight: Tensor | None = None,
 ) -> Attended:
-    """Compute `shared_attention` by the kernels, without a graph of autograd."""
+    """Compute `shared_attention` with the kernels, without an autograd graph."""
     hat = q * (scale * _LOG2_E)
     z, log_total = gather(hat, k, v, tasks, log_weight)
     y = torch.empty_like(k, memory_format=_CONTIGUOUS)
@@ -137,9 +137,9 @@ def attention_backward(
     scale: float,
     log_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients for q, k and v from that of `kept.y`."""
+    """Return the gradients of q, k and v, given the gradient of `kept.y`."""
     hat, g = q * (scale * _LOG2_E), contiguous_rows(grad)
-    # Hooks on saved tensors may return them in another layout.
+    # Saved-tensor hooks may change the strides.
     k, v, y, log = map(contiguous_rows, (k, v, kept.y, kept.log))
     grad_z = gather_shares(hat, k, g, tasks, log)
     offset = -(grad_z * kept.z).sum(dim=-1)
@@ -160,7 +160,7 @@ def attention_backward(
 
 
 class _Attention(torch.autograd.Function):
-    """Both kernels; explicit formulas where backward records a graph."""
+    """Both kernels; backward uses explicit formulas if it records a graph."""
 
     @staticmethod
     def forward(
@@ -173,7 +173,7 @@ class _Attention(torch.autograd.Function):
         log_weight: Tensor | None,
     ) -> Tensor:
         result = attention_forward(q, k, v, tasks, scale, log_weight)
-        # Only saved tensors, so that checkpointing frees all of them.
+        # Keep only saved tensors, so that checkpointing can free all of them.
         ctx.save_for_backward(q, k, v, *result)
         ctx.tasks, ctx.scale, ctx.log_weight = tasks, scale, log_weight
         return result.y
@@ -182,7 +182,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         if needs_reference(*grads):
-            results = _with_graph(
+            results = _differentiable_gradients(
                 ctx, _attention_of_graph, (q, k, v), grads[0], ctx.log_weight
             )
             return *results, None, None, None
@@ -191,7 +191,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Decode(torch.autograd.Function):
-    """The kernel that scatters, as `_Attention`."""
+    """The scatter kernel, analogous to `_Attention`."""
 
     @staticmethod
     def forward(
@@ -208,7 +208,9 @@ class _Decode(torch.autograd.Function):
         q, k, z, y, log = ctx.saved_tensors
         tasks, scale = ctx.tasks, ctx.scale
         if needs_reference(*grads):
-            results = _with_graph(ctx, _decode_of_graph, (q, k, z), grads[0])
+            results = _differentiable_gradients(
+                ctx, _decode_of_graph, (q, k, z), grads[0]
+            )
             return *results, None, None
         hat, g = q * (scale * _LOG2_E), contiguous_rows(grads[0])
         k, y, log = map(contiguous_rows, (k, y, log))
@@ -220,7 +222,7 @@ class _Decode(torch.autograd.Function):
 
 
 class _Encode(torch.autograd.Function):
-    """The kernel that gathers, as `_Attention`."""
+    """The gather kernel, analogous to `_Attention`."""
 
     @staticmethod
     def forward(
@@ -244,7 +246,7 @@ class _Encode(torch.autograd.Function):
         grad_value, grad_lse = grads
         if needs_reference(*grads):
             grad = torch.cat([grad_value, grad_lse.unsqueeze(-1)], dim=-1)
-            results = _with_graph(
+            results = _differentiable_gradients(
                 ctx, _encode_of_graph, (q, k, v), grad, ctx.log_weight
             )
             return *results, None, None, None
@@ -273,12 +275,12 @@ def shared_attention(
     """Compute FLARE attention within each graph.
 
     Args:
-        q: Latent queries of each graph, or of all.
+        q: Latent queries of each graph, or shared by all graphs.
         k: Keys of the points.
         v: Values of the points, as wide as the keys.
         tasks: The graphs.
-        scale: Factor on the scores.
-        log_weight: Logarithm of what each point stands for; it gets no gradient.
+        scale: Scaling factor of the scores.
+        log_weight: Logarithm of each point's weight; it gets no gradient.
 
     Shapes:
         - `q`: $[B, H, M, D]$ or $[1, H, M, D]$
@@ -286,7 +288,7 @@ def shared_attention(
         - `log_weight`: $[N]$
 
     Returns:
-        $[N, H, D]$. May be differentiated any number of times.
+        $[N, H, D]$. Supports derivatives of any order.
     """
     if k.stride(-1) != 1 or v.stride(-1) != 1 or k.is_neg() or v.is_neg():
         k, v = contiguous_rows(k), contiguous_rows(v)

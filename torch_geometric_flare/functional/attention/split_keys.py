@@ -1,11 +1,12 @@
 r"""Attention of few queries to many keys, with the keys split into parts.
 
-A fused kernel starts one block of threads for each tile of queries and each head. To
-encode, FLARE has only 64 to 256 queries: with one graph per batch most of a GPU idles.
-So parts of the keys become batch entries, and `SoftmaxState.merge` joins their results.
+A fused kernel launches one thread block per tile of queries and head. FLARE encodes
+with only 64 to 256 queries, so with one graph per batch most of a GPU is idle.
+Therefore, parts of the keys become batch entries, whose results `SoftmaxState.merge`
+combines.
 
-Backward needs no merging: with the result $z$ and the log-sum-exp of all keys, the
-kernel gives each part its own share of the gradients.
+Backward needs no merging: given the result $z$ and the log-sum-exp of all keys, the
+kernel returns each part's share of the gradients.
 """
 
 from typing import Any
@@ -33,25 +34,25 @@ from torch_geometric_flare.functional.torch_internals import (
     fused_with_lse_backward,
 )
 
-# Queries per block of threads.
+# Number of queries per thread block.
 _TILE = 64
-# Blocks of threads per multiprocessor.
+# Number of thread blocks per multiprocessor.
 _BLOCKS = 2
-# Smaller parts take less time than starting a kernel for them.
+# Smaller parts take less time than a kernel launch.
 _LEAST_KEYS = 1024
 
 
 def key_splits(
     num_keys: int, num_queries: int, heads: int, batch: int, multiprocessors: int
 ) -> int:
-    """Return into how many parts the keys should be split to fill a GPU.
+    """Return the number of parts of the keys that fills a GPU.
 
     Args:
-        num_keys: Keys of each batch entry.
-        num_queries: Queries of each batch entry.
-        heads: Heads.
-        batch: Batch entries.
-        multiprocessors: Multiprocessors of the GPU.
+        num_keys: Number of keys of each batch entry.
+        num_queries: Number of queries of each batch entry.
+        heads: Number of heads.
+        batch: Number of batch entries.
+        multiprocessors: Number of multiprocessors of the GPU.
     """
     blocks = batch * heads * -(-num_queries // _TILE)
     if blocks == 0:
@@ -68,7 +69,7 @@ def _parts(x: Tensor, splits: int) -> Tensor:
 
 
 def _whole(parts: Tensor, splits: int) -> Tensor:
-    """Return batch entries [B S, H, n, D] as keys, the inverse of `_parts`."""
+    """Return batch entries [B S, H, n, D] as keys; the inverse of `_parts`."""
     entries, heads, keys, width = parts.shape
     parts = parts.reshape(entries // splits, splits, heads, keys, width)
     return parts.transpose(1, 2).flatten(2, 3)
@@ -80,7 +81,7 @@ def _repeat(x: Tensor, splits: int) -> Tensor:
 
 
 class _SplitAttention(torch.autograd.Function):
-    """Attention with keys in equal parts and a rest; explicit second derivatives."""
+    """Attention with keys in equal parts and a remainder."""
 
     @staticmethod
     def forward(
@@ -96,7 +97,7 @@ class _SplitAttention(torch.autograd.Function):
         if main < k.size(2):
             value, lse = fused_with_lse(q, k[:, :, main:], v[:, :, main:], scale)
             states.append(SoftmaxState(value.to(lse.dtype), lse))
-        while len(states) > 1:  # in pairs: precise for many parts
+        while len(states) > 1:  # pairwise merging is precise for many parts
             pairs = zip(states[::2], states[1::2], strict=False)
             merged = [a.merge(b) for a, b in pairs]
             states = merged + states[2 * len(merged) :]
@@ -112,11 +113,11 @@ class _SplitAttention(torch.autograd.Function):
         (grad,) = grads
         if needs_reference(grad):
 
-            def again(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            def recompute(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 return softmax_attention(q, k, v, None, scale)
 
             wanted = ctx.needs_input_grad[:3]
-            gradients = differentiable_gradients(again, (q, k, v), wanted, grad)
+            gradients = differentiable_gradients(recompute, (q, k, v), wanted, grad)
             return *gradients, None, None
         grad = grad.contiguous()
         keys, values = (_parts(t[:, :, :main], splits) for t in (k, v))
@@ -145,17 +146,17 @@ def split_attention(
 
     Args:
         q: Queries.
-        k: Keys, at least as many as parts.
+        k: Keys, at least one per part.
         v: Values, as wide as the keys.
-        scale: Factor on the scores.
-        splits: Number of equal parts; the remaining keys form one more.
+        scale: Scaling factor of the scores.
+        splits: Number of equal parts; the remaining keys form another part.
 
     Shapes:
         - `q`: $[B, H, M, D]$
         - `k`, `v`: $[B, H, N, D]$
 
     Returns:
-        $[B, H, M, D]$, which may be differentiated any number of times.
+        $[B, H, M, D]$. Supports derivatives of any order.
     """
     z: Tensor = _SplitAttention.apply(  # type: ignore[no-untyped-call]
         q, k, v, scale, splits
@@ -169,7 +170,7 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     if torch.version.hip is not None:
         return "its CUDA kernels are untested on AMD GPUs"
     if call.log_weight is not None:
-        return "its kernels take no weights"
+        return "its kernels do not support weights"
     if call.tracing != "none" or call.mask is not None:
         return "there is a mask, or operations are traced"
     dtype, width = call.dtypes[1], call.shapes[1][-1]

@@ -1,4 +1,4 @@
-"""The fused CUDA kernel of torch for ragged sequences."""
+"""The backend of PyTorch's fused CUDA kernel for ragged sequences."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ from torch_geometric_flare.functional.attention.backend import (
 varlen_attn: Any
 try:
     from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # an older torch
+except ImportError:  # older PyTorch
     varlen_attn = None
 
 
@@ -24,9 +24,9 @@ def _why_unsupported(call: AttentionCall) -> str | None:
     if call.layout is None or not call.layout.varlen:
         return "the graphs are not of unequal size in half precision on CUDA"
     if call.log_weight is not None:
-        return "the kernel takes no weights"
+        return "the kernel does not support weights"
     if varlen_attn is None:
-        return "this torch has no torch.nn.attention.varlen"
+        return "this PyTorch version has no torch.nn.attention.varlen"
     if width not in range(8, 257, 8):
         return f"heads have width {width}, not a multiple of 8 up to 256"
     return None if call.tracing == "none" else "operations are traced"
@@ -34,7 +34,7 @@ def _why_unsupported(call: AttentionCall) -> str | None:
 
 def _attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute attention within each graph by two calls of the kernel."""
-    points, num_graphs, largest = _ends(call, q.device)
+    points, num_graphs, largest = _cumulative_sizes(call, q.device)
     num_latents = q.size(2)
     latents = num_latents * torch.arange(
         num_graphs + 1, device=q.device, dtype=torch.int32
@@ -47,15 +47,17 @@ def _attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _self_attention(call: AttentionCall, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute attention among the points of each graph by one call of the kernel."""
-    points, _, largest = _ends(call, q.device)
+    points, _, largest = _cumulative_sizes(call, q.device)
     attend = _attend(call.scale)
     return cast(Tensor, attend(q, k, v, points, points, largest, largest))
 
 
-def _ends(call: AttentionCall, device: torch.device) -> tuple[Tensor, int, int]:
-    """Return the ends of the graphs, int32 for the kernel; their number, the largest.
+def _cumulative_sizes(
+    call: AttentionCall, device: torch.device
+) -> tuple[Tensor, int, int]:
+    """Return cumulative sizes [B + 1] as int32, the number of graphs, and the largest.
 
-    The first end is zero.
+    The first entry is zero.
     """
     assert call.layout is not None
     (dense,) = call.layout.dense_batches
@@ -65,7 +67,7 @@ def _ends(call: AttentionCall, device: torch.device) -> tuple[Tensor, int, int]:
 
 
 def _attend(scale: float) -> Callable[..., Any]:
-    # One split: with more, the rounding of a graph depends on the largest in the batch.
+    # With several splits, rounding would depend on the largest graph of the batch.
     return partial(varlen_attn, scale=scale, num_splits=1)
 
 

@@ -1,4 +1,4 @@
-"""Mixers other than FLARE, for comparison: called alike, on `x` and `batch`."""
+"""Mixers other than FLARE for comparison, with the same interface."""
 
 from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
 from torch_geometric_flare.nn.attention.linformer_attention import LinformerAttention

@@ -1,4 +1,4 @@
-"""Bases of attention that needs all points of a graph at once."""
+"""Base classes of attention that needs all points of a graph at once."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from torch_geometric_flare.nn.layout import Batch, point_layout
 
 
 class FullAttention(nn.Module):
-    """Base class of attention whose points meet without a state that merges.
+    """Base class of attention whose points do not interact through a mergeable state.
 
-    So it has no `chunk_size`, no `group` and no `encode`. A subclass sets `channels`
-    and defines `mix_rows`.
+    It has no `chunk_size`, no `group` and no `encode`. A subclass sets `channels` and
+    defines `mix_rows`.
     """
 
     channels: int
@@ -35,7 +35,7 @@ class FullAttention(nn.Module):
         raise NotImplementedError
 
     def check_sizes(self, layout: PointBatch) -> None:
-        """Raise `ValueError` if this module cannot take graphs of these sizes."""
+        """Raise `ValueError` if this module does not support graphs of these sizes."""
 
     def forward(
         self,
@@ -49,10 +49,10 @@ class FullAttention(nn.Module):
 
         Args:
             x: Features of the points.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, such as its share of a surface.
+            batch: Graph of each point, sorted; `None` for a single graph. If it is a
+                `PointBatch`, the rows of `x` are in its order.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, such as its share of a surface.
 
         Shapes:
             - `x`: $[N, C]$
@@ -63,8 +63,7 @@ class FullAttention(nn.Module):
 
         Raises:
             ValueError: If the width of `x` is not `channels`, `batch` is unsorted, of
-                another length or out of range, or a graph has a size that the module
-                cannot take.
+                another length or out of range, or a graph has an unsupported size.
         """
         check_points(x, self.channels)
         layout = point_layout(self, x, batch, batch_size, weight=weight)
@@ -75,17 +74,17 @@ class FullAttention(nn.Module):
 
 
 class EqualSizeAttention(FullAttention):
-    """Base class of full attention that computes graphs of one size together.
+    """Base class of full attention that processes graphs of equal size together.
 
-    Graphs that follow one another and have one size share a call of `attend`, so no
-    graph can depend on its batch-mates.
+    Consecutive graphs of equal size share a call of `attend`, so no graph depends on
+    the rest of the batch.
 
     Args:
         channels: Width $C$ of input and output.
-        heads: Attention heads, each of width $D = C / H$.
-        num_maps: Linear maps of the points that `attend` takes.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads, each of width $D = C / H$.
+        num_maps: Number of linear maps of the points for `attend`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Raises:
         ValueError: If a size is not positive, or `heads` does not divide `channels`.
@@ -112,7 +111,7 @@ class EqualSizeAttention(FullAttention):
         reset_linear(self.out)
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size.
+        """Mix the points of graphs of equal size.
 
         Args:
             maps: The linear maps of the points.
@@ -129,12 +128,12 @@ class EqualSizeAttention(FullAttention):
         """Mix the points of each graph, see `FullAttention`."""
         if layout.weight is not None:
             raise ValueError(
-                f"weight is given, but {type(self).__name__} cannot weigh points: pass "
-                "None, or take SoftmaxAttention or a PointMixer such as FLAREConv"
+                f"weight is given, but {type(self).__name__} does not support it: pass "
+                "None, or use SoftmaxAttention or a PointMixer such as FLAREConv"
             )
         width = self.channels // self.heads
         rows = self.maps(x).reshape(x.size(0), self.num_maps, self.heads, width)
-        runs: list[list[int]] = []  # graphs of one size that follow one another
+        runs: list[list[int]] = []  # consecutive graphs of equal size
         for graph in layout.sequence:
             size = layout.sizes[graph]
             if runs and runs[-1][1] == size:
@@ -142,7 +141,7 @@ class EqualSizeAttention(FullAttention):
             else:
                 runs.append([1, size])
         parts = rows.split([graphs * size for graphs, size in runs]) if runs else ()
-        # A process without points must take part in backward too.
+        # A process without points must participate in backward too.
         mixed = [] if runs else [rows.sum(1)]
         for part, (graphs, size) in zip(parts, runs, strict=True):
             maps = part.unflatten(0, (graphs, size)).permute(2, 0, 3, 1, 4)

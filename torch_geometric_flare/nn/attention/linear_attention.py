@@ -1,4 +1,4 @@
-"""Normalised linear attention, the mixer of GNOT."""
+"""Normalized linear attention, the mixer of GNOT."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch_geometric_flare.nn.streaming.stage import Latents
 
 
 class LinearAttention(PointMixer):
-    r"""Normalised linear attention: sums over points, weighted by queries.
+    r"""Normalized linear attention: sums over points, weighted by queries.
 
     From GNOT, [arXiv 2302.14376](https://arxiv.org/abs/2302.14376). In each head, with
     queries and keys that pass a softmax over the head width $D$,
@@ -28,16 +28,16 @@ class LinearAttention(PointMixer):
     $$y_n = \frac{q_n^\top \sum_m k_m v_m^\top}{q_n^\top \sum_m k_m} + q_n$$
 
     and a linear map of $y$ is the output. With a pair (source, query), keys and values
-    come from the one and queries from the other. Graphs of a batch never see each
-    other, whatever their sizes. The cost is $O(ND)$ per channel.
+    come from the source and queries from the query points. Graphs of a batch, which may
+    differ in size, do not interact. The cost is $O(ND)$ per channel.
 
     Args:
         channels: Width $C$ of input and output.
-        heads: Attention heads $H$, each of width $D = C / H$.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing module.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads $H$, each of width $D = C / H$.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing module.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -93,14 +93,14 @@ class LinearAttention(PointMixer):
         return ragged_sum_encode(k, self._split_heads(self.value(x)), layout)
 
     def process(self, state: SumState, latents: Latents = ()) -> Latents:
-        r"""Return both sums side by side, divided by $N$: $[B, H, D, D + 1]$."""
-        # Keys sum to one over D. Half precision would not hold sums over N.
+        r"""Return both sums divided by $N$, concatenated: $[B, H, D, D + 1]$."""
+        # Keys sum to one over D. Sums over N would overflow half precision.
         count = state.weight.sum(dim=-1)[..., None, None]
         sums = torch.cat([state.total, state.weight.unsqueeze(-1)], dim=-1)
         return (sums / torch.where(count == 0, 1.0, count),)
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Weigh the sums by the query of each point."""
+        """Weight the sums by the query of each point."""
         q = self._split_heads(self.query(x)).softmax(dim=-1)
         sums = ragged_sum_decode(q, latents[0], layout)
         total, weight = sums[..., :-1], sums[..., -1:]

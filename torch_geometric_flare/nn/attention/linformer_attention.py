@@ -1,4 +1,4 @@
-"""The attention of Linformer, for graphs of one number of points."""
+"""The attention of Linformer, for graphs with a fixed number of points."""
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +10,23 @@ from torch_geometric_flare.nn.initialization import Init
 
 
 class LinformerAttention(EqualSizeAttention):
-    r"""Softmax attention to learned sums of the keys and values.
+    r"""Softmax attention to learned projections of the keys and values.
 
     From [arXiv 2006.04768](https://arxiv.org/abs/2006.04768). In each head, with
     $E, F \in \mathbb{R}^{k \times N}$ learned and shared by the heads,
 
     $$Y = \mathrm{softmax}(Q(EK)^\top / \sqrt{D})\,FV$$
 
-    and a linear map of $Y$ is the output. $E$ and $F$ bind the module to graphs of
-    $N$ points in one order. The cost is $O(Nk)$ per graph.
+    and a linear map of $Y$ is the output. Because of $E$ and $F$, all graphs must have
+    $N$ points in the same order. The cost is $O(Nk)$ per graph.
 
     Args:
         channels: Width $C$ of input and output.
-        num_points: Points $N$ of every graph.
-        heads: Attention heads, each of width $D = C / H$.
-        num_projections: Rows $k$ of $E$ and $F$.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        num_points: Number of points $N$ of every graph.
+        heads: Number of attention heads, each of width $D = C / H$.
+        num_projections: Number of rows $k$ of $E$ and $F$.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[BN, C]$, `batch` $[BN]$
@@ -66,17 +66,17 @@ class LinformerAttention(EqualSizeAttention):
             nn.init.normal_(weight, std=self.num_points**-0.5)
 
     def check_sizes(self, layout: PointBatch) -> None:
-        """Raise `ValueError` if a graph is neither empty nor of `num_points` points."""
+        """Raise `ValueError` unless each graph is empty or has `num_points` points."""
         for graph, size in enumerate(layout.sizes):
             if size not in (0, self.num_points):
                 raise ValueError(
                     f"graph {graph} has {size} points, expected {self.num_points}: the "
-                    "projections of Linformer bind it to num_points="
-                    f"{self.num_points}; build it for {size}, or take another model"
+                    "projections of Linformer require num_points="
+                    f"{self.num_points}; build it for {size}, or use another model"
                 )
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size, see `EqualSizeAttention`."""
+        """Mix the points of graphs of equal size, see `EqualSizeAttention`."""
         q, k, v = maps.unbind(0)
         scores = (q * q.size(-1) ** -0.5) @ (self.project_keys @ k).mT
         y: Tensor = scores.softmax(-1).to(v.dtype) @ (self.project_values @ v)

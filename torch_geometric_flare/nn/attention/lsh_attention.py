@@ -1,4 +1,4 @@
-"""Attention among points of like hashes, the mixer of Reformer."""
+"""Attention among points with similar hashes, the mixer of Reformer."""
 
 import torch
 from torch import Tensor
@@ -13,29 +13,29 @@ _SELF = -5e4  # score of a point with itself, as in the published code
 
 
 class LSHAttention(EqualSizeAttention):
-    r"""Softmax attention within chunks of points that are sorted by their hash.
+    r"""Softmax attention within chunks of points sorted by their hash.
 
     From Reformer, [arXiv 2001.04451](https://arxiv.org/abs/2001.04451). Queries $q$ and
-    keys $k = q / |q|$ are one map. A round hashes each point of a graph to the bucket
-    $\arg\max[qR, -qR]$ for a random $R$, sorts the points by bucket, and cuts them into
-    chunks of `attention_chunk` points. A point attends to its own chunk and the one
-    before, across buckets; to itself only as a last resort. Rounds are merged by the
-    log-sum-exp $z_r$ of their scores, $y = \sum_r e^{z_r}y_r / \sum_r e^{z_r}$; a
-    pair that meets in several rounds counts in each. The first chunk has none before
-    it, where the published code goes round to the last.
+    keys $k = q / |q|$ share one map. A round hashes each point of a graph to the bucket
+    $\arg\max[qR, -qR]$ for a random $R$, sorts the points by bucket, and splits them
+    into chunks of `attention_chunk` points. A point attends to its own chunk and the
+    preceding one, across buckets, and to itself only if there is no other point. Rounds
+    are merged by the log-sum-exp $z_r$ of their scores, $y = \sum_r e^{z_r}y_r / \sum_r
+    e^{z_r}$; a pair that shares a chunk in several rounds counts in each. The first
+    chunk has no preceding one; in the published code, it wraps around to the last.
 
     $R$ is drawn once from a fixed seed and saved. Points of one bucket keep their
-    order, so reordering the points changes the result. The cost per graph is $O(N)$
-    and a sort, for each round.
+    order, so reordering the points changes the result. The cost per graph and round is
+    $O(N)$ plus a sort.
 
     Args:
         channels: Width $C$ of input and output.
-        heads: Attention heads, each of width $D = C / H$.
-        num_buckets: Buckets, an even number.
-        attention_chunk: Points of a chunk.
-        num_rounds: Rounds of hashing.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads, each of width $D = C / H$.
+        num_buckets: Number of buckets, even.
+        attention_chunk: Number of points per chunk.
+        num_rounds: Number of hashing rounds.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -81,7 +81,7 @@ class LSHAttention(EqualSizeAttention):
         self.reset_parameters()
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size, see `EqualSizeAttention`."""
+        """Mix the points of graphs of equal size, see `EqualSizeAttention`."""
         dtype = maps.dtype
         with no_autocast(maps.device.type):
             q, v = maps.to(torch.promote_types(dtype, torch.float32)).unbind(0)
@@ -94,14 +94,14 @@ class LSHAttention(EqualSizeAttention):
     def _round(self, q: Tensor, v: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the values of one round [B, H, N, D] and their log-sum-exp."""
         points, size = q.size(-2), self.attention_chunk
-        turned = q.detach() @ rotation
-        buckets = torch.cat([turned, -turned], dim=-1).argmax(-1)
+        rotated = q.detach() @ rotation
+        buckets = torch.cat([rotated, -rotated], dim=-1).argmax(-1)
         order = buckets.argsort(dim=-1, stable=True)
         places = order.unsqueeze(-1).expand_as(q)
         padding = (0, 0, 0, -points % size)
         shape = (-1, size)  # [B, H, chunks, size, D]
         q, v = (F.pad(t.gather(2, places), padding).unflatten(2, shape) for t in (q, v))
-        # The zero of a padded row would have no slope by the norm's definition.
+        # Avoids `norm`, which has no finite gradient at the zeros of padded rows.
         k = q * (q.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
         k, v = (torch.cat([t, _before(t)], dim=3) for t in (k, v))
         scores = (q * q.size(-1) ** -0.5) @ k.mT
@@ -112,8 +112,8 @@ class LSHAttention(EqualSizeAttention):
         lse = scores.logsumexp(-1)
         y = (scores - lse.unsqueeze(-1)).exp() @ v
         y, lse = y.flatten(2, 3)[:, :, :points], lse.flatten(2, 3)[:, :, :points]
-        back = order.argsort(dim=-1)
-        return y.gather(2, back.unsqueeze(-1).expand_as(y)), lse.gather(2, back)
+        inverse = order.argsort(dim=-1)
+        return y.gather(2, inverse.unsqueeze(-1).expand_as(y)), lse.gather(2, inverse)
 
     def __repr__(self) -> str:
         return (

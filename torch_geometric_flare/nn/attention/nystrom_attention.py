@@ -12,31 +12,31 @@ _ITERATIONS = 6  # as in the paper
 
 
 class NystromAttention(EqualSizeAttention):
-    r"""Softmax attention of low rank, through landmarks that are means of segments.
+    r"""Low-rank softmax attention with segment means as landmarks.
 
     From Nyströmformer, [arXiv 2102.03902](https://arxiv.org/abs/2102.03902). In each
-    head, with $\tilde Q, \tilde K$ the means of $Q, K$ over $m$ segments of points that
-    follow one another,
+    head, with $\tilde Q, \tilde K$ the means of $Q, K$ over $m$ segments of consecutive
+    points,
 
     $$Y = \sigma(Q\tilde K^\top/\sqrt{D})\;A^+\;\sigma(\tilde QK^\top/\sqrt{D})\,V,
       \qquad A = \sigma(\tilde Q\tilde K^\top/\sqrt{D})$$
 
-    and a linear map of $Y$ is the output. $A^+$ is approximated by six steps of
-    $Z \leftarrow \tfrac14 Z(13 - AZ(15 - AZ(7 - AZ)))$ from
-    $Z = A^\top/(\lVert A\rVert_1\lVert A\rVert_\infty)$. The published code also has an
-    init with the largest $\lVert A\rVert_1$ of the whole batch; here each matrix uses
-    only itself, so that graphs never depend on each other. The convolution beside the
-    attention is left out. A graph of fewer than $m$ points has each point as landmark.
+    and a linear map of $Y$ is the output. $A^+$ is approximated by six steps of $Z
+    \leftarrow \tfrac14 Z(13 - AZ(15 - AZ(7 - AZ)))$ from $Z = A^\top/(\lVert
+    A\rVert_1\lVert A\rVert_\infty)$. The published code also has an initialization with
+    the largest $\lVert A\rVert_1$ of the whole batch; here, each matrix uses its own
+    norm, so that graphs do not depend on each other. The convolution parallel to the
+    attention is omitted. In a graph of fewer than $m$ points, each point is a landmark.
 
     The segments depend on the order of the points: reordering them changes the result.
     The cost is $O(Nm)$ per graph.
 
     Args:
         channels: Width $C$ of input and output.
-        heads: Attention heads, each of width $D = C / H$.
-        num_landmarks: Landmarks $m$ of each graph.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads, each of width $D = C / H$.
+        num_landmarks: Number of landmarks $m$ of each graph.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -66,16 +66,16 @@ class NystromAttention(EqualSizeAttention):
         self.reset_parameters()
 
     def attend(self, maps: Tensor) -> Tensor:
-        """Mix the points of graphs of one size, see `EqualSizeAttention`."""
+        """Mix the points of graphs of equal size, see `EqualSizeAttention`."""
         dtype = maps.dtype
-        # The steps to the inverse need single precision at least.
+        # The iteration for the inverse needs at least float32.
         with no_autocast(maps.device.type):
             q, k, v = maps.to(torch.promote_types(dtype, torch.float32)).unbind(0)
             q = q * q.size(-1) ** -0.5
-            near, far = self._landmarks(q), self._landmarks(k)
-            inverse = _pseudo_inverse((near @ far.mT).softmax(-1))
-            y = (near @ k.mT).softmax(-1) @ v
-            y = (q @ far.mT).softmax(-1) @ (inverse @ y)
+            q_landmarks, k_landmarks = self._landmarks(q), self._landmarks(k)
+            inverse = _pseudo_inverse((q_landmarks @ k_landmarks.mT).softmax(-1))
+            y = (q_landmarks @ k.mT).softmax(-1) @ v
+            y = (q @ k_landmarks.mT).softmax(-1) @ (inverse @ y)
         mixed: Tensor = y.to(dtype)
         return mixed
 
@@ -96,7 +96,7 @@ class NystromAttention(EqualSizeAttention):
 
 
 def _pseudo_inverse(a: Tensor) -> Tensor:
-    # Entries are positive, so norms are sums; rows of a softmax sum to one.
+    # Entries are positive, so the norms are sums. Rows of a softmax sum to one.
     z = a.mT / a.sum(-2).amax(-1)[..., None, None]
     eye = torch.eye(a.size(-1), dtype=a.dtype, device=a.device)
     for _ in range(_ITERATIONS):

@@ -1,4 +1,4 @@
-"""Attention between slices of a point cloud, the mixers of Transolver."""
+"""Attention between slices of a point cloud, the mixer of Transolver."""
 
 from typing import TYPE_CHECKING
 
@@ -22,17 +22,17 @@ from torch_geometric_flare.nn.streaming.stage import Latents, record_state
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# The range of the temperatures on grids, in the reference implementation.
+# The range of the temperatures on grids in the reference implementation.
 _COLDEST, _HOTTEST = 0.1, 5.0
-# Keeps the mean of a slice that no point belongs to finite.
+# Keeps the mean of an empty slice finite.
 _EPS = 1e-5
 _LEAST_MASS = 1e-30
 
 
 class _SliceAttention(nn.Module):
-    """Base class: what `PhysicsAttention` and `GridPhysicsAttention` have in common.
+    """Base class of `PhysicsAttention` and `GridPhysicsAttention`.
 
-    Their linear or convolutional maps of the points, $p$ and $f$, are the subclass's.
+    Subclasses define $p$ and $f$ as linear or convolutional maps of the points.
     """
 
     no_weight_decay: tuple[str, ...] = ("temperature",)
@@ -73,9 +73,9 @@ class _SliceAttention(nn.Module):
                 if self.init == "scaled" and name in ("point", "query", "key"):
                     reset_scoring(module)
             elif isinstance(module, nn.Conv2d):
-                # The reference leaves convolutions as PyTorch draws them.
+                # The reference implementation keeps PyTorch's initialization here.
                 module.reset_parameters()
-        # Slices start orthogonal.
+        # Slices are initialized orthogonally.
         nn.init.orthogonal_(self.slice.weight)
 
     def process(self, state: SumState, latents: Latents = ()) -> Latents:
@@ -84,15 +84,15 @@ class _SliceAttention(nn.Module):
         return (self.slice_attention(token) @ self.value(token),)
 
     def tokens(self, state: SumState, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the mean of each slice, $[B, H, G, D]$; in the weights' precision."""
-        # Weights of slices sum to those of the points: one each, or areas in any unit.
+        """Return the mean of each slice, $[B, H, G, D]$, in the weights' dtype."""
+        # Slice weights sum to the point weights: one each, or areas in any unit.
         mass = state.weight.sum(dim=-1, keepdim=True)
         mass = torch.where(mass < _LEAST_MASS, 1.0, mass).clamp(max=1)
         token = state.total / (state.weight + _EPS * mass).unsqueeze(-1)
         return token.to(dtype or self.query.weight.dtype)
 
     def slice_attention(self, token: Tensor) -> Tensor:
-        """Return how much each slice attends to each, $[B, H, G, G]$."""
+        """Return the attention weights between slices, $[B, H, G, G]$."""
         scores = self.query(token) @ self.key(token).mT / self.head_channels**0.5
         weights: Tensor = scores.softmax(dim=-1)
         return weights
@@ -104,14 +104,14 @@ class _SliceAttention(nn.Module):
         layout: PointBatch,
         group: "ProcessGroup | None" = None,
     ) -> Tensor:
-        r"""Compute the part between the linear maps of $x$ and the one of the output.
+        r"""Compute the attention between the maps of $x$ and the output map.
 
         Args:
-            point: What decides the slices of each point, $p$, in the order of the
-                layout.
-            feature: What the slices take from each point, $f$.
+            point: Features $p$ that determine the slices of each point, in the order of
+                the layout.
+            feature: Features $f$ that are pooled into the slices.
             layout: The graphs.
-            group: Processes that hold the other points of these graphs.
+            group: Process group over which the points of these graphs are distributed.
 
         Shapes:
             - `point`, `feature`: $[N, H, D]$
@@ -126,16 +126,16 @@ class _SliceAttention(nn.Module):
         return ragged_sum_decode(weights, token, layout)
 
     def slice_weights(self, point: Tensor) -> Tensor:
-        r"""Return how much each point belongs to each slice, $w$.
+        r"""Return the slice weights $w$ of each point.
 
         Args:
-            point: What decides the slices of each point, $p$.
+            point: Features $p$ that determine the slices of each point.
 
         Shapes:
             - `point`: $[N, H, D]$
 
         Returns:
-            $[N, H, G]$, which sum to one over the slices.
+            $[N, H, G]$, summing to one over the slices.
         """
         logits = self.slice(point) / self._temperatures().unsqueeze(-1)
         weights: Tensor = logits.softmax(dim=-1)
@@ -160,20 +160,20 @@ class PhysicsAttention(_SliceAttention, PointMixer):
       t' = \mathrm{softmax}(t W_q (t W_k)^\top / \sqrt{D})\, t W_v, \qquad
       y_n = \sum_g w_{ng} t'_g$$
 
-    and a linear map of $y$ is the output. Points of weights $a_n$ have $a_n w_n$ in
-    both sums, and where $\sum_n a_n < 1$ the $10^{-5}$ is multiplied by it. The maps
-    $W_s, W_q, W_k, W_v$ are shared by the heads; the temperature $\tau$ is not. Graphs
-    of a batch never see each other, whatever their sizes. The cost is $O(NG)$.
+    and a linear map of $y$ is the output. Points with weights $a_n$ contribute $a_n
+    w_n$ to both sums, and if $\sum_n a_n < 1$, the $10^{-5}$ is multiplied by it. The
+    maps $W_s, W_q, W_k, W_v$ are shared by the heads; the temperature $\tau$ is not.
+    Graphs of a batch, which may differ in size, do not interact. The cost is $O(NG)$.
 
     Args:
         channels: Width $C$ of input and output.
-        heads: Attention heads $H$.
-        num_slices: Slices $G$ of each head.
-        head_channels: Width $D$ of a head; by default `channels // heads`.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing module.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads $H$.
+        num_slices: Number of slices $G$ of each head.
+        head_channels: Width $D$ of a head. Default: `channels // heads`.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing module.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -215,7 +215,7 @@ class PhysicsAttention(_SliceAttention, PointMixer):
         return ragged_sum_encode(weights, self._split_heads(self.feature(x)), layout)
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Give each point the tokens of its slices."""
+        """Average the tokens at each point by its slice weights."""
         weights = self.slice_weights(self._split_heads(self.point(x)))
         y: Tensor = self.out(ragged_sum_decode(weights, latents[0], layout).flatten(-2))
         return y
@@ -236,26 +236,27 @@ class PhysicsAttention(_SliceAttention, PointMixer):
 
 
 class GridPhysicsAttention(_SliceAttention, FullAttention):
-    r"""Physics attention on a 2-D grid, with convolutions in place of linear maps.
+    r"""Physics attention on a 2D grid, with convolutions instead of linear maps.
 
     From Transolver, [arXiv 2402.02366](https://arxiv.org/abs/2402.02366), in the form
-    for structured meshes. As `PhysicsAttention`, but $p$ and $f$ are two convolutions
-    of $x$ with kernels of 3 × 3 and zero padding, and the temperatures are
+    for structured meshes. It equals `PhysicsAttention`, but $p$ and $f$ are two
+    convolutions of $x$ with kernels of 3 × 3 and zero padding, and the temperatures are
     $\min(\max(\tau, 0.1), 5)$.
 
-    A point sees its neighbours in the grid, so no part of a graph can be encoded by
-    itself: there is no `encode`, and no computation in chunks, on points spread over
-    processes, or from file to file. Each graph must have the points of the whole grid.
+    A point depends on its neighbors in the grid, so parts of a graph cannot be encoded
+    separately: there is no `encode`, and no computation in chunks, on points
+    distributed over processes, or from file to file. Each graph must have all points of
+    the grid.
 
     Args:
         channels: Width $C$ of input and output.
         grid: Rows $H$ and columns $W$ of the grid; point $(i, j)$ is row $iW + j$ of
             its graph.
-        heads: Attention heads.
-        num_slices: Slices $G$ of each head.
-        head_channels: Width $D$ of a head; by default `channels // heads`.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads.
+        num_slices: Number of slices $G$ of each head.
+        head_channels: Width $D$ of a head. Default: `channels // heads`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$
@@ -290,7 +291,7 @@ class GridPhysicsAttention(_SliceAttention, FullAttention):
     def mix_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
         """Mix the points of each graph, see `FullAttention`."""
         rows, columns = self.grid
-        # Whole grids have one size, so rows are in the batch's own order.
+        # All graphs have the same size, so rows are in batch order.
         image = x.view(x.size(0) // (rows * columns), rows, columns, self.channels)
         image = image.permute(0, 3, 1, 2)  # [B, C, H, W]
         point, feature = (
@@ -307,7 +308,7 @@ class GridPhysicsAttention(_SliceAttention, FullAttention):
             if size not in (0, rows * columns):
                 raise ValueError(
                     f"graph {graph} has {size} points, expected {rows * columns}: "
-                    f"convolutions bind this module to the grid ({rows}, {columns}); "
+                    f"the convolutions require the grid ({rows}, {columns}); "
                     "pass whole grids in row-major order, or build it for this grid"
                 )
 

@@ -17,15 +17,15 @@ class SoftmaxAttention(FullAttention):
 
     $$Y = \mathrm{softmax}_N(QK^\top / \sqrt{D})\,V$$
 
-    and a linear map of $Y$ is the output. Graphs of a batch never see each other. The
-    cost is $O(N^2)$ per graph, the memory $O(N)$. Points do not meet through a state
-    that merges, so there is no `chunk_size`, no `group` and no `encode`.
+    and a linear map of $Y$ is the output. Graphs of a batch do not interact. The cost
+    is $O(N^2)$ per graph, the memory $O(N)$. Points do not interact through a mergeable
+    state, so there is no `chunk_size`, no `group` and no `encode`.
 
     Args:
         channels: Width $C$ of input and output.
-        heads: Attention heads, each of width $D = C / H$.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads, each of width $D = C / H$.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[N, C]$, `batch` $[N]$

@@ -1,4 +1,4 @@
-"""Operators on `x` and `batch`, in the manner of `torch_geometric.nn.conv`."""
+"""Operators on `x` and `batch`, like those of `torch_geometric.nn.conv`."""
 
 from torch_geometric_flare.nn.conv.causal_flare import CausalFLAREConv
 from torch_geometric_flare.nn.conv.flare_conv import FLAREConv

@@ -1,4 +1,4 @@
-"""FLARE along time, where a step sees itself and earlier ones."""
+"""Causal FLARE along time."""
 
 import torch
 from torch import Tensor, nn
@@ -21,43 +21,45 @@ from torch_geometric_flare.nn.layout import Batch, point_layout
 class CausalFLAREConv(nn.Module):
     r"""Low-rank attention along time: the output at a step sees no later step.
 
-    The parameters are those of `FLAREConv`, and the last step of a sequence gets what
-    that gives it. Earlier steps get what the last would without those after them:
+    The module has the parameters of `FLAREConv`, which gives the same output for the
+    last step of a sequence. The output of an earlier step does not depend on later
+    steps:
 
     $$z_{mi} = \frac{\sum_{j \le i} e^{s\,q_m \cdot k_j} v_j}
                     {\sum_{j \le i} e^{s\,q_m \cdot k_j}}, \qquad
       y_i = \sum_m \mathrm{softmax}_m(s\,q_m \cdot k_i)\,z_{mi}, \qquad x'_i = W\,y_i$$
 
-    All steps are computed together, in blocks, at linear cost (`forward`); or one after
-    the other, from a state of $M$ latents per head, however many steps came before
-    (`prefill`, `step`). Sequences of a batch never see each other. The order of steps
-    counts, but their distance does not: where it matters, make time a feature.
+    All steps are computed in blocks at linear cost (`forward`), or one by one from a
+    state of $M$ latents per head, whose size does not depend on the number of previous
+    steps (`prefill`, `step`). Sequences of a batch do not interact. The output depends
+    on the order of steps but not on their distance in time; if it matters, add time as
+    a feature.
 
     Args:
         in_channels: Width of the input.
-        out_channels: Width of the output; by default `in_channels`.
-        heads: Attention heads $H$.
-        num_latents: Latents $M$ of each head.
-        head_channels: Width $D$ of a head; by default `out_channels // heads`.
-        kv_layers: Residual hidden layers of the key and value MLPs; -1 makes each a
-            single linear map, residual where widths match.
-        scale: Factor $s$ on the scores.
+        out_channels: Width of the output. Default: `in_channels`.
+        heads: Number of attention heads $H$.
+        num_latents: Number of latents $M$ per head.
+        head_channels: Width $D$ of a head. Default: `out_channels // heads`.
+        kv_layers: Number of residual hidden layers of the key and value MLPs; -1 makes
+            each a single linear map, residual if widths match.
+        scale: Scaling factor $s$ of the scores.
         act: Activation of the MLPs.
         qk_norm: Whether queries and keys pass a `LayerNorm` over the head width.
         bias: Whether the linear maps have a bias.
-        block_size: Steps of a block; it changes time and memory, not the result.
-        init: How parameters start, see `nn.initialization`.
+        block_size: Number of steps per block; affects time and memory, not the result.
+        init: Parameter initialization, see `nn.initialization`.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
         - output: $[N, C_\text{out}]$
 
     Raises:
-        ValueError: As `FLAREConv`, or if `block_size` is not positive.
+        ValueError: See `FLAREConv`; also if `block_size` is not positive.
 
     Source:
-        [arXiv 2508.12594](https://arxiv.org/abs/2508.12594) for the operator without
-        order; the page Theory derives this one.
+        [arXiv 2508.12594](https://arxiv.org/abs/2508.12594) for the operator that is
+        not causal. The page Theory derives this one.
 
     Examples:
         >>> conv, x = CausalFLAREConv(16, heads=4, num_latents=32), torch.randn(100, 16)
@@ -112,10 +114,10 @@ class CausalFLAREConv(nn.Module):
         """Compute all steps of each sequence.
 
         Args:
-            x: Features of the steps, those of a sequence in order.
-            batch: Sequence of each step, sorted; `None` for a single sequence. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of sequences, where trailing ones may be empty.
+            x: Features of the steps, in order within each sequence.
+            batch: Sequence of each step, sorted; `None` for a single sequence. If it is
+                a `PointBatch`, the rows of `x` are in its order.
+            batch_size: Number of sequences. Pass it if trailing sequences may be empty.
 
         Shapes:
             - `x`: $[N, C]$
@@ -137,21 +139,21 @@ class CausalFLAREConv(nn.Module):
         batch_size: int | None = None,
         state: SoftmaxState | None = None,
     ) -> tuple[Tensor, SoftmaxState]:
-        """Compute all steps of each sequence, and the state that they leave.
+        """Compute all steps of each sequence and the resulting state.
 
         Args:
             x: Features of the steps, as in `forward`.
             batch: Sequence of each step, or the layout.
-            batch_size: Number of sequences; by default that of `state`.
-            state: What earlier steps have left; `None` where these are the first.
+            batch_size: Number of sequences. Default: that of `state`.
+            state: The state of earlier steps; `None` if these are the first.
 
         Shapes:
             - `x`: $[N, C]$
             - `batch`: $[N]$
 
         Returns:
-            The output $[N, C']$, and the state of each sequence, for `step` or for
-            `prefill` of what follows. The state of an empty sequence is as before.
+            The output $[N, C']$, and the state of each sequence for a following `step`
+            or `prefill`. An empty sequence keeps its state.
 
         Raises:
             ValueError: As `forward`, or if the state does not fit.
@@ -163,21 +165,21 @@ class CausalFLAREConv(nn.Module):
     def step(
         self, x: Tensor, state: SoftmaxState | None = None
     ) -> tuple[Tensor, SoftmaxState]:
-        """Compute one more step of each sequence, in time that is always the same.
+        """Compute one more step of each sequence in constant time.
 
-        A state in single precision collects rounding errors over very many steps; one
-        in double precision, `SoftmaxState(*(t.double() for t in state))`, stays double
-        whatever the precision of `x`.
+        A float32 state accumulates rounding errors over very many steps. A float64
+        state, `SoftmaxState(*(t.double() for t in state))`, stays float64 for any dtype
+        of `x`.
 
         Args:
-            x: Features of the step, a row for each sequence.
-            state: What earlier steps have left; `None` where this is the first.
+            x: Features of the step, one row per sequence.
+            state: The state of earlier steps; `None` if this is the first.
 
         Shapes:
             - `x`: $[B, C]$
 
         Returns:
-            The output $[B, C']$, and the state with this step in it.
+            The output $[B, C']$, and the state including this step.
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or the state does not
@@ -186,7 +188,7 @@ class CausalFLAREConv(nn.Module):
         self._check(x)
         q, k, v = self._queries_keys_values(x)
         if state is None:
-            state = self._no_steps(len(x), v)
+            state = self._empty_state(len(x), v)
         self._check_state(state, len(x))
         with no_autocast(x.device.type):
             q, k, values = (t.to(state_dtype(t.dtype)) for t in (q, k, v))
@@ -204,17 +206,17 @@ class CausalFLAREConv(nn.Module):
         state: SoftmaxState | None,
         last: bool,
     ) -> tuple[Tensor, SoftmaxState]:
-        """Return the output, and the state after `last` steps or an empty one."""
+        """Return the output and the state, updated only if `last` is true."""
         self._check(x)
         layout = point_layout(self, x, batch, batch_size)
         if layout.weight is not None or layout.u is not None:
             raise ValueError(
                 "batch is a PointBatch with weight or u, which CausalFLAREConv does "
-                "not take: pass one without"
+                "not support: pass one without them"
             )
         q, k, v = self._queries_keys_values(x if layout is batch else layout.sort(x))
         if state is None:
-            state = self._no_steps(layout.num_graphs, v)
+            state = self._empty_state(layout.num_graphs, v)
         self._check_state(state, layout.num_graphs)
         y = self._attend(q, k, v, layout, state)
         if last:
@@ -226,7 +228,7 @@ class CausalFLAREConv(nn.Module):
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, layout: PointBatch, state: SoftmaxState
     ) -> Tensor:
-        """Compute dense batches of sequences, padded at their ends: no step sees it."""
+        """Compute dense batches of sequences, which are padded at their ends."""
         if layout.num_points == 0:
             return v
         scale, parts = self.conv.scale, []
@@ -254,7 +256,7 @@ class CausalFLAREConv(nn.Module):
         out: Tensor = self.conv.out(y.flatten(-2))
         return out
 
-    def _no_steps(self, batch_size: int, v: Tensor) -> SoftmaxState:
+    def _empty_state(self, batch_size: int, v: Tensor) -> SoftmaxState:
         like = v.new_empty(0, dtype=state_dtype(v.dtype))
         return SoftmaxState.empty(batch_size, *self.conv.latents.shape, like=like)
 

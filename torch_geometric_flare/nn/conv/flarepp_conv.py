@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 
 class FLAREPPConv(PointMixer):
-    r"""FLARE attention whose queries come from the points themselves.
+    r"""FLARE attention with queries computed from the points.
 
     From FLARE++, [arXiv 2608.11519](https://arxiv.org/abs/2608.11519). In each head,
-    learned seeds $Q_0$ gather the points into $M$ dynamic queries, which a gate adds to
-    learned latents $\bar Q$; these gather and scatter as in `FLAREConv`:
+    learned seeds $Q_0$ gather the points into $M$ dynamic queries, which are gated and
+    added to learned latents $\bar Q$. The sums gather and scatter as in `FLAREConv`:
 
     $$C = \mathrm{LN}(W_0 x), \qquad
       Q_\text{dyn} = \mathrm{softmax}_N(s\,\mathrm{LN}(Q_0)\,C^\top)\,C, \qquad
@@ -55,20 +55,19 @@ class FLAREPPConv(PointMixer):
       Z = \mathrm{softmax}_N(s\,QK^\top)V, \qquad
       Y = \mathrm{softmax}_M(s\,KQ^\top)Z, \qquad x' = W\,Y$$
 
-    with $s = 1/\sqrt{D}$. Norms are over the head width; those of $Q_0$ and $K$ are
-    affine, those of $C$ and $\bar Q$ are not. Points are encoded twice, so there are
-    two merges in chunks or over processes. The cost is $O(NM)$.
+    with $s = 1/\sqrt{D}$. Norms are over the head width. The norms of $Q_0$ and $K$ are
+    affine, those of $C$ and $\bar Q$ are not. Points are encoded twice, so chunks or
+    processes merge two states. The cost is $O(NM)$.
 
     Args:
-        in_channels: Width of the input; -1 for that of the first input.
-        out_channels: Width of the output; by default `in_channels`, if that is a
-            positive number.
-        heads: Attention heads $H$, each with its own gate $g$.
-        num_latents: Latents $M$ of each head, the rank of the operator.
-        head_channels: Width $D$ of a head; by default `out_channels // heads`.
+        in_channels: Width of the input; -1 to take it from the first input.
+        out_channels: Width of the output. Default: `in_channels`, if it is positive.
+        heads: Number of attention heads $H$, each with a separate gate $g$.
+        num_latents: Number of latents $M$ per head, the rank of the operator.
+        head_channels: Width $D$ of a head. Default: `out_channels // heads`.
         bias: Whether the linear maps have a bias.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing module.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing module.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -76,8 +75,8 @@ class FLAREPPConv(PointMixer):
 
     Raises:
         ValueError: If a size is not positive, or `head_channels` is not given and
-            `out_channels` is not divisible by `heads`; from `encode` and `decode`,
-            since one state does not hold both encodings.
+            `out_channels` is not divisible by `heads`. `encode` and `decode` always
+            raise it, because a single state cannot hold both encodings.
 
     Examples:
         >>> conv = FLAREPPConv(16, heads=4, num_latents=32)
@@ -142,7 +141,7 @@ class FLAREPPConv(PointMixer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Reset parameters; the maps of the input begin close to the identity."""
+        """Reset parameters; the maps of the input start close to the identity."""
         nn.init.normal_(self.seeds, std=0.02)
         nn.init.normal_(self.latents, std=0.02)
         nn.init.constant_(self.gate, 0.25)
@@ -154,13 +153,13 @@ class FLAREPPConv(PointMixer):
 
     @property
     def score_scale(self) -> float:
-        """The factor on the scores."""
+        """The scaling factor of the scores."""
         return float(self.head_channels**-0.5)
 
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> SoftmaxState:
-        """Gather points: first into the dynamic queries, then by the queries."""
+        """Gather points, first into the dynamic queries, then into their values."""
         if latents:
             k, v = self._keys(x), self._values(x)
         else:
@@ -169,7 +168,7 @@ class FLAREPPConv(PointMixer):
         return ragged_flare_encode(q.to(k.dtype), k, v, layout, scale=self.score_scale)
 
     def process(self, state: SoftmaxState, latents: Latents = ()) -> Latents:
-        """Return the queries of each graph, then these and their values."""
+        """Return the queries of each graph, then the queries and their values."""
         if latents:
             return latents[0], state.value
         gate = self.gate.sigmoid()[:, None, None]  # [H, 1, 1]
@@ -208,13 +207,13 @@ class FLAREPPConv(PointMixer):
         batch_size: int | None = None,
         weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""Return what each query gathers from points, and each point from queries.
+        r"""Return the gather and scatter weights of queries and points.
 
         Args:
             x: Features of the points.
             batch: Graph of each point, or the layout.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, as in `forward`.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, as in `forward`.
 
         Shapes:
             - `x`: $[N, C]$
@@ -225,7 +224,7 @@ class FLAREPPConv(PointMixer):
             one over the points of each graph, the second over the queries.
 
         Raises:
-            ValueError: As `forward`.
+            ValueError: See `forward`.
         """
         layout = self._layout(x, batch, batch_size, None, weight=weight)
         if layout is not batch:
@@ -245,20 +244,20 @@ class FLAREPPConv(PointMixer):
 
     def _context(self, x: Tensor) -> Tensor:
         c = self._split_heads(self.context(x))
-        normalised: Tensor = self.context_norm(c)
-        # Under autocast the norm gives float32 where the values are in half.
-        return normalised.to(c.dtype)
+        normalized: Tensor = self.context_norm(c)
+        # Under autocast, the norm returns float32 for values in half precision.
+        return normalized.to(c.dtype)
 
     def _keys(self, x: Tensor) -> Tensor:
         k = self._split_heads(self.key(x))
-        normalised: Tensor = self.key_norm(k)
-        return normalised.to(k.dtype)
+        normalized: Tensor = self.key_norm(k)
+        return normalized.to(k.dtype)
 
     def _values(self, x: Tensor) -> Tensor:
         return self._split_heads(self.value(x))
 
     def _check_input(self, x: Tensor, role: Role) -> None:
-        """Take the width of the first input, then check."""
+        """Set the width from the first input, then validate it."""
         if self.in_channels == UNKNOWN:
             self._materialise(first_width(x))
         super()._check_input(x, role)
@@ -285,7 +284,7 @@ class FLAREPPConv(PointMixer):
 
 
 def _reset_to_identity(linear: nn.Linear) -> None:
-    """Draw a weight close to the identity; the bias is zero."""
+    """Draw a weight close to the identity and set the bias to zero."""
     if input_width(linear) == UNKNOWN:
         return
     nn.init.trunc_normal_(linear.weight, std=0.02)
@@ -296,7 +295,7 @@ def _reset_to_identity(linear: nn.Linear) -> None:
 
 
 def _take_loaded_width(conv: nn.Module, incompatible_keys: Any) -> None:
-    """Give a lazy module the width of the weights that it has loaded."""
+    """Set the input width of a lazy module from its loaded weights."""
     assert isinstance(conv, FLAREPPConv)
     width = input_width(conv.key)
     if width != UNKNOWN:

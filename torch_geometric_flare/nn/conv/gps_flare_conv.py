@@ -1,4 +1,4 @@
-"""The GPS layer of PyTorch Geometric, with FLARE as its global attention."""
+"""The GPS layer of PyTorch Geometric with FLARE as global attention."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from torch_geometric_flare.nn.conv.flare_conv import FLAREConv
 
 
 class GPSFLAREConv(GPSConv):
-    r"""Message passing and global attention at linear cost, side by side.
+    r"""Message passing and global attention of linear cost in parallel.
 
     The layer of [arXiv 2205.12454](https://arxiv.org/abs/2205.12454), as in
     `torch_geometric.nn.GPSConv`, whose attention is `FLAREConv`:
@@ -21,23 +21,24 @@ class GPSFLAREConv(GPSConv):
           \mathrm{Norm}(x + \mathrm{FLAREConv}(x)), \qquad
       x' = \mathrm{Norm}(h + \mathrm{MLP}(h))$$
 
-    Nothing is padded to the largest graph. Setting the attribute `attn` of a `GPSConv`
-    is not enough: its forward skips attention of an unknown class.
+    Graphs are not padded to the largest. Setting the attribute `attn` of a `GPSConv` is
+    not enough, because its forward skips attention of an unknown class.
 
-    The default norm is over the channels of each point, so that no graph depends on
-    its batch-mates. With `"batch_norm"`, the default of `GPSConv`, it does in training.
+    The default norm is over the channels of each point, so that no graph depends on the
+    rest of the batch. With `"batch_norm"`, the default of `GPSConv`, it does in
+    training.
 
     Args:
         channels: Width of the features.
         conv: The local layer, called as `conv(x, edge_index, **kwargs)`; `None` for
-            attention alone.
-        heads: Attention heads; they divide `channels`.
-        num_latents: Latents of each head, the rank of the attention.
+            only attention.
+        heads: Number of attention heads, a divisor of `channels`.
+        num_latents: Number of latents per head, the rank of the attention.
         dropout: Probability of dropping a channel of a point.
         act: Activation of the MLP.
-        act_kwargs: Its arguments.
-        norm: A norm of PyTorch Geometric, by name; `None` for none.
-        norm_kwargs: Its arguments. By default `"layer_norm"` gets `mode="node"`.
+        act_kwargs: Arguments of the activation.
+        norm: Name of a norm of PyTorch Geometric; `None` for none.
+        norm_kwargs: Arguments of the norm. Default for `"layer_norm"`: `mode="node"`.
         attn_kwargs: Further arguments of `FLAREConv`, such as `kv_layers`.
 
     Shapes:
@@ -77,7 +78,7 @@ class GPSFLAREConv(GPSConv):
         )
         self.attn_type = "flare"
         self.num_latents = num_latents
-        # In place of the attention that the base class has made.
+        # Replaces the attention of the base class.
         self.attn = FLAREConv(
             channels, heads=heads, num_latents=num_latents, **(attn_kwargs or {})
         )
@@ -102,10 +103,10 @@ class GPSFLAREConv(GPSConv):
 
         Args:
             x: Features of the points.
-            edge_index: Edges, in any form that `conv` takes.
+            edge_index: Edges, in any format that `conv` supports.
             batch: Graph of each point, sorted; `None` for a single graph.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, to the attention alone.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, used only by the attention.
             **kwargs: Further arguments of `conv`, such as `edge_attr`.
 
         Shapes:
@@ -126,18 +127,18 @@ class GPSFLAREConv(GPSConv):
         if self.conv is not None:
             local = self.conv(x, edge_index, **kwargs)
             h = h + self._finish(self.norm1, local, x, batch)
-        return self._normalise(self.norm3, h + self.mlp(h), batch)
+        return self._normalize(self.norm3, h + self.mlp(h), batch)
 
     def _finish(self, norm: Any, h: Tensor, x: Tensor, batch: Tensor | None) -> Tensor:
-        """Drop, add the residual, and normalise."""
+        """Apply dropout, add the residual, and normalize."""
         h = dropout(h, p=self.dropout, training=self.training)
-        return self._normalise(norm, h + x, batch)
+        return self._normalize(norm, h + x, batch)
 
-    def _normalise(self, norm: Any, h: Tensor, batch: Tensor | None) -> Tensor:
+    def _normalize(self, norm: Any, h: Tensor, batch: Tensor | None) -> Tensor:
         if norm is None:
             return h
-        normalised: Tensor = norm(h, batch=batch) if self.norm_with_batch else norm(h)
-        return normalised
+        normalized: Tensor = norm(h, batch=batch) if self.norm_with_batch else norm(h)
+        return normalized
 
     def __repr__(self) -> str:
         return (

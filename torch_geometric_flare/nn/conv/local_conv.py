@@ -1,4 +1,4 @@
-"""An integral over the neighborhood of each point."""
+"""A kernel integral over the neighborhood of each point."""
 
 import math
 
@@ -22,28 +22,29 @@ from torch_geometric_flare.nn.dense.residual_mlp import (
 
 
 class LocalConv(MessagePassing):
-    r"""Average the neighborhood of each point, under a learned kernel.
+    r"""Average the neighborhood of each point with a learned kernel.
 
     $$x'_i = W_o \frac{\sum_j w_j\, \kappa(r_{ij})\, (W_v x_j) \odot g(r_{ij})}
       {\sum_j w_j\, \kappa(r_{ij})}, \qquad r_{ij} = \frac{p_j - p_i}{R}, \qquad
       \kappa(r) = \max(0, 1 - \lVert r \rVert^2)^2$$
 
     over the edges from $j$ to $i$. $g$ is an MLP with one hidden layer, and the weight
-    $w_j$ is the area (or length, or volume) that point $j$ stands for. So both sums are
-    quadratures of integrals over a ball of the *length* $R$, cut at the boundary of the
-    domain. On a finer mesh the layer is the same operator, with a smaller error of
-    quadrature. With a fixed number of neighbours the operator would change.
-    The window $\kappa$ falls smoothly to zero at $R$, which makes that error small: no
-    point enters or leaves with a jump. Edges longer than $R$ count for nothing.
+    $w_j$ is the area (or length, or volume) of point $j$. Both sums are thus
+    quadratures of integrals over a ball of radius $R$, truncated at the boundary of the
+    domain. On a finer mesh, the layer is the same operator with a smaller quadrature
+    error. With a fixed number of neighbors, the operator would change. The window
+    $\kappa$ decays smoothly to zero at $R$, which keeps this error small, because
+    points do not enter or leave the ball abruptly. Edges longer than $R$ have no
+    effect.
 
-    `transforms.RadiusEdges` of the same radius makes the edges, each point with itself
-    included, and their weights. It is a kernel integral as in the graph kernel network,
-    [arXiv 2003.03485](https://arxiv.org/abs/2003.03485), with a diagonal kernel, and
-    with the weights and the window in addition.
+    `transforms.RadiusEdges` with the same radius creates the edges, including
+    self-loops, and their weights. The layer is a kernel integral as in the graph kernel
+    network, [arXiv 2003.03485](https://arxiv.org/abs/2003.03485), with a diagonal
+    kernel and, in addition, the weights and the window.
 
     Args:
         channels: Width of the features.
-        pos_channels: Dimensions of the coordinates.
+        pos_channels: Number of dimensions of the coordinates.
         radius: Radius $R$, in the unit of the coordinates.
         kernel_channels: Width of the hidden layer of $g$.
         act: Activation of $g$; `"gelu"` is the tanh approximation.
@@ -94,11 +95,11 @@ class LocalConv(MessagePassing):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Reset parameters: the kernel is near one, so the layer a plain average."""
+        """Reset parameters; the kernel starts near one, close to a plain average."""
         super().reset_parameters()
         reset_linear(self.value)
         reset_linear(self.out)
-        # A kernel must tell directions apart from the start, so not by small weights.
+        # The initial kernel must distinguish directions, so its weights are not small.
         bound = 1 / math.sqrt(self.pos_channels)
         nn.init.uniform_(self.kernel_in.weight, -bound, bound)
         nn.init.uniform_(self.kernel_in.bias, -bound, bound)
@@ -119,11 +120,11 @@ class LocalConv(MessagePassing):
 
         Args:
             x: Features of the points.
-            pos: Coordinates, in the unit of `radius`; they keep their own precision
-                where `x` has less.
-            edge_index: Edges to each point from those around it and from itself. A
-                point without edges gets the bias of $W_o$.
-            edge_weight: Weight $w_j$ of each edge; `None` for equal ones.
+            pos: Coordinates in the unit of `radius`. They keep their dtype if `x` has
+                lower precision.
+            edge_index: Edges to each point from its neighbors and from itself. The
+                output of a point without edges is the bias of $W_o$.
+            edge_weight: Weight $w_j$ of each edge; `None` for equal weights.
 
         Shapes:
             - `x`: $[N, C]$
@@ -135,8 +136,8 @@ class LocalConv(MessagePassing):
             $[N, C]$
 
         Raises:
-            ValueError: If an argument has another shape, or `edge_index` holds no
-                integers.
+            ValueError: If an argument has another shape, or `edge_index` is not an
+                integer tensor.
         """
         check_points(x, self.channels)
         check_points(pos, self.pos_channels, "pos", num_points=x.size(0))
@@ -148,7 +149,7 @@ class LocalConv(MessagePassing):
         if edge_weight is not None:
             weight = weight * edge_weight
         total = scatter(weight, target, dim_size=x.size(0), reduce="sum")
-        # A point without any weight gets a sum of zero.
+        # A point with a total weight of zero gets a sum of zero.
         total = torch.where(total > 0, total, 1.0)
         value = self.value(x)
         hidden = self.activation(self.kernel_in(offset.to(x.dtype)))
@@ -159,7 +160,7 @@ class LocalConv(MessagePassing):
         return out
 
     def message(self, x_j: Tensor, kernel: Tensor, share: Tensor) -> Tensor:
-        """Return what each edge adds to its target."""
+        """Return the message of each edge."""
         return share * kernel * x_j
 
     def __repr__(self) -> str:

@@ -12,12 +12,12 @@ from torch_geometric_flare.nn.dense.residual_mlp import Activation, resolve_acti
 def normed_mlp(
     in_channels: int, channels: int, num_layers: int, act: Activation
 ) -> nn.Sequential:
-    """Return an MLP whose output passes a `LayerNorm`.
+    """Return an MLP that ends in a `LayerNorm`.
 
     Args:
         in_channels: Width of the input.
         channels: Width of the hidden layers and the output.
-        num_layers: Hidden layers.
+        num_layers: Number of hidden layers.
         act: Activation.
     """
     widths = [in_channels, *[channels] * (num_layers + 1)]
@@ -26,19 +26,19 @@ def normed_mlp(
 
 
 class MeshGraphConv(MessagePassing):
-    r"""Update edges from their ends, then points from the sum of their edges.
+    r"""Update edges from their end points, then points from the sum of their edges.
 
     $$e_{ji} \leftarrow e_{ji} + f_e(e_{ji}, x_j, x_i), \qquad
       x_i \leftarrow x_i + f_x\Bigl(x_i, \sum_j e_{ji}\Bigr)$$
 
     over the edges from $j$ to $i$, from *Learning Mesh-Based Simulation with Graph
     Networks*, [arXiv 2010.03409](https://arxiv.org/abs/2010.03409). Both maps are MLPs
-    that end in a `LayerNorm`; both updates see the features before the layer, and the
-    sum is of the updated edges.
+    that end in a `LayerNorm`; both updates use the input features of the layer, and the
+    sum is over the updated edges.
 
     Args:
         channels: Width of the points and of the edges.
-        mlp_layers: Hidden layers of each MLP.
+        mlp_layers: Number of hidden layers of each MLP.
         act: Activation; `"gelu"` is the tanh approximation.
 
     Shapes:
@@ -81,8 +81,8 @@ class MeshGraphConv(MessagePassing):
             - `edge_attr`: $[E, C]$
 
         Raises:
-            ValueError: If an argument has another shape, or `edge_index` holds no
-                integers.
+            ValueError: If an argument has another shape, or `edge_index` is not an
+                integer tensor.
         """
         check_points(x, self.channels)
         check_edges(edge_index, self.channels, edge_attr=edge_attr)
@@ -98,7 +98,7 @@ class MeshGraphConv(MessagePassing):
         return edges
 
     def message(self, edges: Tensor) -> Tensor:
-        """Return what each edge adds to its target."""
+        """Return the message of each edge."""
         return edges
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Conditions of a whole graph, and a layer norm that they modulate."""
+"""Encoding of the conditions of a graph, and a layer norm that they modulate."""
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,13 @@ class ConditionedNorm(nn.LayerNorm):
     $$y = \mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$$
 
     With `condition_octaves`, $u$ is followed by its sines and cosines. $\gamma$ and
-    $\beta$ are linear maps without bias. They start at zero, where the module is the
-    same function as `LayerNorm`. They are computed once for each graph, so $u$ is never
+    $\beta$ are linear maps without bias, initialized to zero, so that the module
+    initially equals `LayerNorm`. They are computed once per graph, so $u$ is not
     copied to the points.
 
     Args:
         channels: Width of the features.
-        condition_channels: Conditions of each graph.
+        condition_channels: Number of conditions of each graph.
         condition_octaves: Octaves of sines and cosines, see `encode_conditions`.
 
     Shapes:
@@ -61,7 +61,7 @@ class ConditionedNorm(nn.LayerNorm):
     def reset_parameters(self) -> None:
         """Reset parameters."""
         super().reset_parameters()
-        if "modulation" in self._parameters:  # the base calls this before it is there
+        if "modulation" in self._parameters:  # missing when the base class calls this
             nn.init.zeros_(self.modulation)
 
     def forward(
@@ -74,8 +74,8 @@ class ConditionedNorm(nn.LayerNorm):
 
         Args:
             x: Features of the points.
-            batch: Graph of each point, or the layout; of padded graphs the mask.
-            u: Conditions of each graph; `None` where the layout has them.
+            batch: Graph of each point, or the layout; for padded graphs, the mask.
+            u: Conditions of each graph; `None` if the layout has them.
 
         Shapes:
             - `x`: $[N, C]$, padded $[B, N, C]$
@@ -105,7 +105,7 @@ class ConditionedNorm(nn.LayerNorm):
 def layer_norm(
     channels: int, condition_channels: int, condition_octaves: int = 0
 ) -> nn.LayerNorm:
-    """Return a norm, which is a `ConditionedNorm` where there are conditions."""
+    """Return a `LayerNorm`, or a `ConditionedNorm` if there are conditions."""
     if condition_channels == 0:
         return nn.LayerNorm(channels)
     return ConditionedNorm(channels, condition_channels, condition_octaves)

@@ -1,4 +1,4 @@
-"""Transformer blocks among the latents of a network or of one of its layers."""
+"""Transformer blocks on the latents of a network or of one of its layers."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from torch_geometric_flare.nn.initialization import Init, check_init, reset_scor
 
 
 class LatentBlock(nn.Module):
-    r"""A pre-norm transformer block among the latents of each graph.
+    r"""A pre-norm transformer block on the latents of each graph.
 
     $$z \leftarrow z + W_o\,\mathrm{softmax}(QK^\top / \sqrt{D})\,V, \qquad
       z \leftarrow z + W_2\,\phi(W_1\,\mathrm{LN}(z))$$
@@ -21,12 +21,12 @@ class LatentBlock(nn.Module):
 
     Args:
         channels: Width $C$ of the latents.
-        heads: Attention heads $H$, which divide `channels`.
+        heads: Number of attention heads $H$, a divisor of `channels`.
         hidden_channels: Width inside the MLP.
         act: Activation $\phi$; `"gelu"` is the tanh approximation.
         qkv_bias: Whether the maps to $Q, K, V$ have a bias.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[B, M, C]$
@@ -76,17 +76,18 @@ class LatentBlock(nn.Module):
 class LatentBlocks(nn.Module):
     r"""A chain of `LatentBlock`s on latents that are split into heads.
 
-    Latent $m$ of all heads makes one token of $C = H D$ channels, so that the blocks
-    mix heads too. The MLP of each block is $C$ wide. The cost is $O(M^2)$ per graph.
-    No points meet here: what runs in chunks or over processes without the blocks does
-    with them.
+    Latent $m$ of all heads forms one token of $C = H D$ channels, so that the blocks
+    also mix heads. The MLP of each block has width $C$. The cost is $O(M^2)$ per graph.
+    The blocks do not involve points, so they do not affect computation in chunks or
+    over processes.
 
     Args:
-        channels: Width $C$ of all heads together.
-        heads: Heads $H$, of the latents and of the attention among them.
+        channels: Total width $C$ of all heads.
+        heads: Number of heads $H$ of the latents and of the attention among them.
         num_blocks: Number of blocks.
         act: Activation of the MLPs; `"gelu"` is the tanh approximation.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
 
     Shapes:
         - input: $[B, H, M, D]$
@@ -115,7 +116,7 @@ class LatentBlocks(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Let the latents of each graph attend to each other."""
-        # States have float32 at least, also where the weights are in half precision.
+        # States have at least float32, even if the weights have half precision.
         tokens = z.transpose(1, 2).flatten(2).to(next(self.parameters()).dtype)
         for block in self.blocks:
             tokens = block(tokens)

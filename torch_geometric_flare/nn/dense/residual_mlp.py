@@ -1,4 +1,4 @@
-"""The residual MLP that FLARE is made of."""
+"""The residual MLP of FLARE."""
 
 import copy
 from collections.abc import Callable
@@ -32,18 +32,18 @@ Activation = str | Callable[[Tensor], Tensor]
 
 
 def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
-    """Return the activation that a name or a callable stands for.
+    """Return the activation for a name or a callable.
 
     Args:
-        act: `"gelu"`, here the tanh approximation as in the papers; any other name
-            that PyTorch Geometric's resolver knows; or a callable.
+        act: `"gelu"`, here the tanh approximation as in the papers; any other name that
+            PyTorch Geometric's resolver supports; or a callable.
 
     Raises:
         ValueError: If the name is unknown.
     """
     if act == "gelu":
         return nn.GELU(approximate="tanh")
-    # Copied, so that MLPs do not share parameters of an activation.
+    # Copy, so that MLPs do not share the parameters of an activation.
     resolved: Callable[[Tensor], Tensor] = (
         activation_resolver(act) if isinstance(act, str) else copy.deepcopy(act)
     )
@@ -51,9 +51,9 @@ def resolve_activation(act: Activation) -> Callable[[Tensor], Tensor]:
 
 
 def reset_linear(linear: nn.Linear) -> None:
-    r"""Draw the weight from $\mathcal{N}(0, 0.02^2)$, and set the bias to zero.
+    r"""Draw the weight from $\mathcal{N}(0, 0.02^2)$ and set the bias to zero.
 
-    Nothing happens to a lazy map that has seen no input.
+    Uninitialized lazy maps are skipped.
     """
     if is_lazy(linear.weight):
         return
@@ -63,7 +63,7 @@ def reset_linear(linear: nn.Linear) -> None:
 
 
 def reset_truncated(linear: nn.Linear) -> None:
-    r"""Draw the weight from a truncated $\mathcal{N}(0, 0.02^2)$; bias zero."""
+    r"""Draw the weight from a truncated $\mathcal{N}(0, 0.02^2)$; zero bias."""
     nn.init.trunc_normal_(linear.weight, std=0.02)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -73,27 +73,27 @@ _FORWARD = {kind: kind.forward for kind in (nn.Linear, nn.GELU)}
 
 
 class ResidualMLP(nn.Module):
-    r"""An MLP whose hidden layers are residual.
+    r"""An MLP with residual hidden layers.
 
     $$x_0 = \phi(W_1 x)\;(+\,x), \quad x_i = x_{i-1} + \phi(V_i x_{i-1}), \quad
       y = W_2 x_L\;(+\,x_L)$$
 
-    The first sum is there where `in_channels == hidden_channels`, the last where
-    `hidden_channels == out_channels`, unless switched off. With `num_layers=-1` it is
-    a single linear map $Wx\;(+\,x)$.
+    The first residual applies if `in_channels == hidden_channels`, the last if
+    `hidden_channels == out_channels`, unless disabled. With `num_layers=-1`, the module
+    is a single linear map $Wx\;(+\,x)$.
 
     Args:
-        in_channels: Width of the input; -1 for that of the first input.
+        in_channels: Width of the input; -1 to take it from the first input.
         hidden_channels: Width of the hidden layers.
         out_channels: Width of the output.
-        num_layers: Residual hidden layers $L$; -1 for a single linear map.
+        num_layers: Number of residual hidden layers $L$; -1 for a single linear map.
         act: Activation; `"gelu"` is the tanh approximation.
         bias: Whether the linear maps have a bias.
-        input_residual: Whether the first layer adds its input where widths match.
-        output_residual: Whether the last layer adds its input where widths match.
-        init: How parameters start, see `nn.initialization`. `"scaled"` keeps the size
-            of the input in a first layer that does not add it; `"paper"` draws all
-            weights as published.
+        input_residual: Whether the first layer adds its input if widths match.
+        output_residual: Whether the last layer adds its input if widths match.
+        init: Parameter initialization, see `nn.initialization`. With `"scaled"`, a
+            first layer without residual preserves the size of the input; `"paper"`
+            draws all weights as published.
 
     Shapes:
         - input: $[*, C_\text{in}]$
@@ -126,7 +126,7 @@ class ResidualMLP(nn.Module):
         self.hidden_channels = hidden_channels
         self.out_channels = out_channels
         self.num_layers = num_layers
-        # Not registered as a module: the layers register it.
+        # Not registered as a module, because `self.activation` is.
         self.__dict__["act"] = act
         self.bias = bias
         self.input_residual = input_residual
@@ -153,12 +153,12 @@ class ResidualMLP(nn.Module):
             self.activation.reset_parameters()
 
     def _reset_first(self) -> None:
-        """Let the first layer keep the size of its input, if it does not add it."""
+        """Scale the first layer to preserve its input size if it is not residual."""
         if self.num_layers >= 0:
-            adds = self.input_residual and self.in_channels == self.hidden_channels
+            residual = self.input_residual and self.in_channels == self.hidden_channels
         else:
-            adds = self.output_residual and self.in_channels == self.out_channels
-        if self.init == "scaled" and not adds:
+            residual = self.output_residual and self.in_channels == self.out_channels
+        if self.init == "scaled" and not residual:
             reset_carrying(self.layers[0])
 
     def materialise(self, in_channels: int) -> None:
@@ -178,7 +178,7 @@ class ResidualMLP(nn.Module):
             self._reset_first()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply to every point by itself."""
+        """Apply the MLP to each point."""
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() == 0:
             check_strided(x=x)
             raise TypeError(
@@ -192,8 +192,10 @@ class ResidualMLP(nn.Module):
             parameters: list[Any] = []
             for layer in self.layers:
                 parameters.append((layer.weight, layer.bias))
-            adds = self.output_residual and self.hidden_channels == self.out_channels
-            return residual_mlp(x, parameters, residual, adds)
+            output_residual = (
+                self.output_residual and self.hidden_channels == self.out_channels
+            )
+            return residual_mlp(x, parameters, residual, output_residual)
         for layer in self.layers[:-1]:
             h = self.activation(layer(x))
             x = x + h if residual else h
@@ -203,16 +205,16 @@ class ResidualMLP(nn.Module):
 
     @property
     def supports_cpu_kernels(self) -> bool:
-        """Whether a CPU computes all layers as one operation, in float32."""
+        """Whether the CPU kernel computes all layers as one operation in float32."""
         hidden = [self.hidden_channels] * (self.num_layers + 1)
         widths = [self.in_channels, *hidden, self.out_channels]
         layers = tuple([(a, b, True, False) for a, b in pairwise(widths)])
         return self.act == "gelu" and bool(supports_layers(torch.float32, layers))
 
     def _is_unmodified(self) -> bool:
-        """Return whether the result does not depend on calling layers and activation.
+        """Return whether the layers and the activation need not be called as modules.
 
-        It does where a module or its method was replaced, or has a hook.
+        They must be called if a module or its `forward` was replaced or has a hook.
         """
         called = [*self.layers, self.activation]
         for module in called:
@@ -230,7 +232,7 @@ class ResidualMLP(nn.Module):
 
 
 def _take_loaded_width(mlp: nn.Module, incompatible_keys: Any) -> None:
-    """Give a lazy MLP the width of the weights that it has loaded."""
+    """Set the input width of a lazy MLP from its loaded weights."""
     assert isinstance(mlp, ResidualMLP)
     first = mlp.layers[0]
     assert isinstance(first, nn.Linear)
@@ -246,14 +248,14 @@ def pointwise_mlp(
     act: Activation,
     init: Init = "paper",
 ) -> ResidualMLP:
-    r"""Return the MLP $W_2\,\phi(W_1 x)$, which adds nothing to its result.
+    r"""Return the MLP $W_2\,\phi(W_1 x)$ without residuals.
 
     Args:
         in_channels: Width of the input.
-        hidden_channels: Width between both maps.
+        hidden_channels: Width of the hidden layer.
         out_channels: Width of the output.
-        act: Activation; `nn.GELU()` is the exact one.
-        init: How parameters start, as for `ResidualMLP`.
+        act: Activation; `nn.GELU()` is the exact GELU.
+        init: Parameter initialization, as in `ResidualMLP`.
     """
     return ResidualMLP(
         in_channels,
@@ -275,7 +277,7 @@ def lift_mlp(
     Args:
         in_channels: Width of the input.
         width: Width of the hidden features.
-        num_layers: Residual hidden layers; -1 makes it a single linear map.
+        num_layers: Number of residual hidden layers; -1 for a single linear map.
         act: Activation.
     """
     return ResidualMLP(
@@ -296,8 +298,8 @@ def head_mlp(
 
     Args:
         width: Width of the hidden features.
-        out_channels: Fields to predict.
-        num_layers: Residual hidden layers; -1 makes it a single linear map.
+        out_channels: Number of fields to predict.
+        num_layers: Number of residual hidden layers; -1 for a single linear map.
         act: Activation.
     """
     return ResidualMLP(

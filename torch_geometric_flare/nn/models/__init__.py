@@ -1,4 +1,4 @@
-"""Whole surrogates, one architecture a file."""
+"""Surrogate networks, one architecture per file."""
 
 from torch_geometric_flare.nn.models.deeponet import DeepONet
 from torch_geometric_flare.nn.models.flare import FLARE

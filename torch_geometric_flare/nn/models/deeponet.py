@@ -11,38 +11,38 @@ from torch_geometric_flare.nn.layout import Batch, point_layout
 
 
 class DeepONet(nn.Module):
-    r"""The deep operator network: a branch over sensors, a trunk over coordinates.
+    r"""The deep operator network: a branch over sensors and a trunk over coordinates.
 
-    From [arXiv 1910.03193](https://arxiv.org/abs/1910.03193), unstacked. The branch
-    sees the input function at fixed sensors $s_1, \ldots, s_m$ of a graph, the trunk
-    the coordinates $p_i$ of one point, and field $c$ at that point is
+    From [arXiv 1910.03193](https://arxiv.org/abs/1910.03193), unstacked. The input of
+    the branch is the input function at fixed sensors $s_1, \ldots, s_m$ of a graph, the
+    input of the trunk the coordinates $p_i$ of one point. Field $c$ at that point is
 
     $$y_{ic} = \sum_{k=1}^{C} b_{ck}(x_{s_1}, \ldots, x_{s_m})\, t_k(p_i) + \beta_c$$
 
-    $b$ and $t$ are MLPs; as in the paper, the activation follows the last layer of $t$
-    too. Several fields have the same functions $t_k$.
+    $b$ and $t$ are MLPs. As in the paper, the activation also follows the last layer of
+    $t$. All fields share the functions $t_k$.
 
-    The sensors are `num_sensors` rows of each graph at an even stride. The branch takes
-    all columns of $x$ there: on a fixed grid the features, on a mesh that follows the
-    shape the coordinates, which tell the shape. The trunk takes the first
-    `pos_channels` columns, which are the coordinates in the samples of this package.
+    The sensors are `num_sensors` evenly spaced rows of each graph. The branch takes all
+    columns of $x$ there: on a fixed grid the features, on a body-fitted mesh the
+    coordinates, which define the shape. The trunk takes the first `pos_channels`
+    columns, which are the coordinates in the samples of this package.
 
-    What it cannot do: every graph must have `num_points` points, and row $i$ must mean
-    the same place in each of them, as on one grid or in points that correspond. It
-    cannot take points in another order, random subsets or a different mesh for each
-    sample, and has no `chunk_size`, `group` or `predict_stream`. Details between the
-    sensors are unseen. And each field is a sum of $C$ functions of the coordinates that
-    are the same for all samples, so steep fronts that move need a large $C$.
+    Limitations: every graph must have `num_points` points, and row $i$ must be the same
+    location in each of them, as on one grid or for corresponding points. Points in
+    another order, random subsets and a different mesh for each sample are not
+    supported, nor are `chunk_size`, `group` and `predict_stream`. The network does not
+    see details between the sensors. Each field is a sum of $C$ functions of the
+    coordinates that are the same for all samples, so steep moving fronts need a large
+    $C$.
 
     Args:
         in_channels: Width of the input.
-        hidden_channels: Width $C$ of the hidden layers, and number of the functions
-            $t_k$.
-        out_channels: Fields to predict.
-        num_points: Points of each graph.
-        num_sensors: Sensors $m$; `None` for all points.
-        pos_channels: Dimensions of the coordinates.
-        num_layers: Hidden layers of the branch, and of the trunk.
+        hidden_channels: Width $C$ of the hidden layers and number of functions $t_k$.
+        out_channels: Number of fields to predict.
+        num_points: Number of points of each graph.
+        num_sensors: Number of sensors $m$; `None` for all points.
+        pos_channels: Number of dimensions of the coordinates.
+        num_layers: Number of hidden layers of the branch and of the trunk.
         act: Activation; `"gelu"` is the tanh approximation.
 
     Shapes:
@@ -85,7 +85,7 @@ class DeepONet(nn.Module):
         if num_sensors is not None and num_sensors > num_points:
             raise ValueError(
                 f"num_sensors is {num_sensors}, but a graph has num_points={num_points}"
-                ": give at most as many, or None for all"
+                ": pass at most as many, or None for all"
             )
         if pos_channels > in_channels:
             raise ValueError(
@@ -99,7 +99,7 @@ class DeepONet(nn.Module):
         self.num_sensors = num_sensors
         self.pos_channels = pos_channels
         self.num_layers = num_layers
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # do not register it as a module
 
         sensors = num_points if num_sensors is None else num_sensors
         hidden = [hidden_channels] * num_layers
@@ -129,34 +129,34 @@ class DeepONet(nn.Module):
         r"""Predict the fields at every point.
 
         Args:
-            x: Features of the points, normalised coordinates first.
+            x: Features of the points, normalized coordinates first.
             batch: Graph of each point, sorted; `None` for a single graph; or the
                 layout.
-            batch_size: Number of graphs, where trailing ones may be empty.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
             - `batch`: $[N]$
 
         Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+            $[N, C_\text{out}]$. Graphs do not affect each other.
 
         Raises:
-            ValueError: If a graph is neither empty nor of `num_points` points, the
+            ValueError: If a graph is neither empty nor has `num_points` points, the
                 width of `x` is not `in_channels`, or `batch` is unsorted, of another
                 length, or out of range.
         """
         check_points(x, self.in_channels)
         self._check_sizes(point_layout(self, x, batch, batch_size))
-        # Graphs of one size, so rows are in the batch's own order.
+        # All graphs have the same size, so rows are in batch order.
         graphs = x.view(-1, self.num_points, self.in_channels)
-        seen = graphs[:, self.sensors].flatten(1)
-        coefficients = self.branch(seen).view(
+        sensor_values = graphs[:, self.sensors].flatten(1)
+        coefficients = self.branch(sensor_values).view(
             -1, self.out_channels, self.hidden_channels
         )
         functions = self.trunk(graphs[..., : self.pos_channels])  # [B, P, C]
         y: Tensor = functions @ coefficients.mT  # [B, P, C_out]
-        # Under autocast the product has another precision than the bias.
+        # Under autocast, the dtype of the product differs from that of the bias.
         return (y + self.bias.to(y.dtype)).flatten(0, 1)
 
     def _check_sizes(self, layout: PointBatch) -> None:
@@ -164,7 +164,7 @@ class DeepONet(nn.Module):
             if size not in (0, self.num_points):
                 raise ValueError(
                     f"graph {graph} has {size} points, expected {self.num_points}: the "
-                    "branch of this DeepONet is bound to points that correspond in all "
+                    "branch of this DeepONet requires corresponding points in all "
                     "graphs; pass whole graphs, or build it for this num_points"
                 )
 

@@ -9,41 +9,42 @@ from torch_geometric_flare.nn.initialization import Init
 
 
 class FLARE(MixerBackbone):
-    r"""The FLARE surrogate: features of points in, fields at those points out.
+    r"""The FLARE surrogate: maps features of points to fields at these points.
 
-    From [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). A residual MLP lifts
-    each point to the hidden width, `num_layers` pre-norm blocks of `FLAREConv` and
-    a residual MLP follow, and a `LayerNorm` and a residual MLP give the fields.
+    From [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). A residual MLP lifts each
+    point to the hidden width. Then come `num_layers` pre-norm blocks of `FLAREConv` and
+    a residual MLP, and finally a `LayerNorm` and a residual MLP that predicts the
+    fields.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
+        out_channels: Number of fields to predict.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        num_latents: Latents of each head, the rank of each block's operator.
-        kv_layers: Residual hidden layers of the key and value MLPs.
-        mlp_layers: Residual hidden layers of each block's pointwise MLP.
-        scale: Factor on the attention scores.
+        heads: Number of attention heads of each block.
+        num_latents: Number of latents per head, the rank of each block's operator.
+        kv_layers: Number of residual hidden layers of the key and value MLPs.
+        mlp_layers: Number of residual hidden layers of each block's pointwise MLP.
+        scale: Scaling factor of the attention scores.
         act: Activation; `"gelu"` is the tanh approximation.
         qk_norm: Whether queries and keys pass a `LayerNorm`.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing model. Each block
-            then keeps its input alone and recomputes the rest in backward.
-        lift_layers: Residual hidden layers of the first and the last MLP; -1 makes each
-            a single linear map.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing model.
+            Each block then saves only its input and recomputes the rest in backward.
+        lift_layers: Number of residual hidden layers of the first and the last MLP; -1
+            makes each a single linear map.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
-        condition_octaves: Octaves of sines and cosines of each condition, such as a
-            time, that the network sees beside it. The conditions should be scaled to
-            about $[-1, 1]$.
-        latent_conditions: Whether the conditions move the latents of each block too,
+        condition_octaves: Number of octaves of sines and cosines of each condition,
+            such as a time, that the network also sees. Scale the conditions to about
+            $[-1, 1]$.
+        latent_conditions: Whether the conditions also move the latents of each block,
             see `nn.FLAREConv`.
-        shared_latents: Whether all heads of a block have the same latents.
-        latent_blocks: Transformer blocks among the latents of each block, between
-            gathering and scattering; 0 for none.
+        shared_latents: Whether all heads of a block share the same latents.
+        latent_blocks: Number of transformer blocks on the latents of each block,
+            between gathering and scattering; 0 for none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$; or padded $[B, N, C_\text{in}]$
@@ -126,7 +127,7 @@ class FLARE(MixerBackbone):
         self.kv_layers = kv_layers
         self.mlp_layers = mlp_layers
         self.scale = scale
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # do not register it as a module
         self.qk_norm = qk_norm
         self.lift_layers = lift_layers
         self.shared_latents = shared_latents

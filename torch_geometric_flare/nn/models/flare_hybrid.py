@@ -1,4 +1,4 @@
-"""FLARE with an integral over the neighborhood of each point in every block."""
+"""FLARE with a local kernel integral in every block."""
 
 from torch import Tensor, nn
 
@@ -33,36 +33,37 @@ class FLAREHybrid(BlockNetwork):
       x \leftarrow x + \mathrm{FLAREConv}(\mathrm{LN}(x)), \qquad
       x \leftarrow x + \mathrm{MLP}(\mathrm{LN}(x))$$
 
-    A variant of FLARE ([arXiv 2508.12594](https://arxiv.org/abs/2508.12594))
-    for fields that vary within a few cells, such as a flow through a rough medium.
-    `LocalConv` resolves the neighborhood, so keys and values are single linear maps and
-    the pointwise MLP is shallow. The neighborhood has a length, `radius`, and the
-    average over it is a quadrature, so a network trained on one resolution may be used
-    on another.
+    A variant of FLARE ([arXiv 2508.12594](https://arxiv.org/abs/2508.12594)) for fields
+    that vary within a few cells, such as a flow through a rough medium. `LocalConv`
+    resolves the neighborhood, so keys and values are single linear maps and the
+    pointwise MLP is shallow. The neighborhood is defined by a length, `radius`, and the
+    average over it is a quadrature, so a network trained at one resolution can be used
+    at another.
 
-    Edges and weights come from `transforms.RadiusEdges(radius)`. Since messages pass
-    along edges, the network does not run in chunks, on points spread over processes,
-    or from file to file; `FLARE` does.
+    `transforms.RadiusEdges(radius)` creates the edges and weights. Because messages
+    pass along edges, the network does not run in chunks, on points distributed over
+    processes, or from file to file; `FLARE` does.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        pos_channels: Dimensions of the coordinates `pos`.
-        radius: Radius of the neighborhood, in the unit of `pos`. About twice the
-            distance of neighbours on the coarsest mesh.
+        out_channels: Number of fields to predict.
+        pos_channels: Number of dimensions of the coordinates `pos`.
+        radius: Radius of the neighborhood in the unit of `pos`, about twice the
+            distance of neighbors on the coarsest mesh.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        num_latents: Latents of each head, the rank of each block's global operator.
-        kv_layers: Residual hidden layers of the key and value MLPs; -1 makes each a
-            single linear map with a residual.
-        mlp_layers: Residual hidden layers of each block's pointwise MLP.
+        heads: Number of attention heads of each block.
+        num_latents: Number of latents per head, the rank of each block's global
+            operator.
+        kv_layers: Number of residual hidden layers of the key and value MLPs; -1 makes
+            each a single linear map with a residual.
+        mlp_layers: Number of residual hidden layers of each block's pointwise MLP.
         kernel_channels: Width of the hidden layer of the local kernel.
-        scale: Factor on the attention scores.
+        scale: Scaling factor of the attention scores.
         act: Activation; `"gelu"` is the tanh approximation.
         qk_norm: Whether queries and keys pass a `LayerNorm`.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -130,7 +131,7 @@ class FLAREHybrid(BlockNetwork):
         self.mlp_layers = mlp_layers
         self.kernel_channels = kernel_channels
         self.scale = scale
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # do not register it as a module
         self.qk_norm = qk_norm
         self.init = check_init(init)
         self.condition_channels = check_condition_channels(condition_channels)
@@ -176,16 +177,15 @@ class FLAREHybrid(BlockNetwork):
         Args:
             x: Features of the points.
             pos: Coordinates, in the unit of `radius`.
-            edge_index: Edges to each point from those within `radius`, itself included;
-                they number the rows of `x`.
-            edge_weight: The area that the source of each edge stands for; `None` for
-                equal areas.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, to the attention; the local layers
-                have `edge_weight`.
-            u: Conditions of each graph, where the network has `condition_channels`.
+            edge_index: Edges to each point from all points within `radius`, including
+                itself, as row indices of `x`.
+            edge_weight: Area of the source point of each edge; `None` for equal areas.
+            batch: Graph of each point, sorted; `None` for a single graph. If it is a
+                `PointBatch`, the rows of `x` are in its order.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            weight: Weight of each point, used by the attention; the local layers use
+                `edge_weight`.
+            u: Conditions of each graph, if the network has `condition_channels`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
@@ -196,11 +196,11 @@ class FLAREHybrid(BlockNetwork):
             - `u`: $[B, G]$
 
         Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+            $[N, C_\text{out}]$. Graphs do not affect each other.
 
         Raises:
-            ValueError: If an argument has another shape, `edge_index` holds no
-                integers, or `batch` is unsorted or out of range, or `u` is missing.
+            ValueError: If an argument has another shape, `edge_index` is not an integer
+                tensor, or `batch` is unsorted or out of range, or `u` is missing.
         """
         check_points(x, self.in_channels)
         check_points(pos, self.pos_channels, "pos", num_points=x.size(0))

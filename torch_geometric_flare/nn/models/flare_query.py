@@ -1,4 +1,4 @@
-"""FLARE with a second stream: fields at points that the geometry does not hold."""
+"""FLARE with a second stream for fields at query points."""
 
 from typing import TYPE_CHECKING
 
@@ -29,42 +29,44 @@ if TYPE_CHECKING:
 
 
 class FLAREQuery(nn.Module):
-    r"""Encodes a geometry once, and predicts fields there and at any other points.
+    r"""Encodes a geometry once and predicts fields at its points and at any others.
 
     The *source* points carry the geometry, such as the surface of a car. They pass
-    through `FLARE`, where block $l$ leaves a latent state $Z_l$. *Query* points, such
-    as those of the air around the car, pass through a second stream, whose block $l$
-    reads that state with its own keys:
+    through `FLARE`, whose block $l$ produces a latent state $Z_l$. *Query* points, such
+    as points in the air around the car, pass through a second stream, whose block $l$
+    reads this state with separate keys:
 
     $$q \leftarrow q + W_l\,\mathrm{softmax}_M(s\,K_l(\mathrm{LN}(q))\,Q_l^\top)\,Z_l,
       \qquad q \leftarrow q + \mathrm{MLP}_l(\mathrm{LN}(q))$$
 
-    Query points never see each other, and source points never see queries: the
-    prediction at a query is a function of the geometry and of that point alone,
-    whatever other points are asked for and in which order. So `encode` keeps a
-    `GeometryState` of fixed size, from which `decode` predicts anywhere, any number of
-    times. `nn.encode_stream` and `nn.decode_stream` do so from file to file.
+    Query points do not interact with each other, and source points do not depend on
+    them. The prediction at a query point is thus a function of the geometry and of this
+    point only, for any other query points in any order. `encode` returns a
+    `GeometryState` of fixed size, from which `decode` predicts at any points, any
+    number of times. `nn.encode_stream` and `nn.decode_stream` do this from file to
+    file.
 
     Args:
         in_channels: Width of the input at source points.
         hidden_channels: Width of the hidden features of both streams.
-        out_channels: Fields to predict at source points.
+        out_channels: Number of fields to predict at source points.
         query_channels: Width of the input at query points.
-        query_out_channels: Fields to predict at query points.
+        query_out_channels: Number of fields to predict at query points.
         num_layers: Number of blocks of both streams.
-        heads: Attention heads of each block.
-        num_latents: Latents of each head, the rank of each block's operator.
-        kv_layers: Residual hidden layers of the key and value MLPs.
-        mlp_layers: Residual hidden layers of each block's pointwise MLP.
-        scale: Factor $s$ on the attention scores.
+        heads: Number of attention heads of each block.
+        num_latents: Number of latents per head, the rank of each block's operator.
+        kv_layers: Number of residual hidden layers of the key and value MLPs.
+        mlp_layers: Number of residual hidden layers of each block's pointwise MLP.
+        scale: Scaling factor $s$ of the attention scores.
         act: Activation; `"gelu"` is the tanh approximation.
         qk_norm: Whether latents and keys pass a `LayerNorm`.
-        chunk_size: Points to compute at a time, of either stream, forward and backward,
-            with the same result; `None` for all at once. May be set on an existing
-            model. Of the query stream, backward keeps the input alone.
-        lift_layers: Residual hidden layers of the first and the last MLPs; -1 makes
-            each a single linear map.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"`.
+        chunk_size: Number of points of either stream to process at a time in forward
+            and backward, with the same result; `None` for all at once. Can be set on an
+            existing model. For the query stream, backward saves only the input.
+        lift_layers: Number of residual hidden layers of the first and the last MLPs; -1
+            makes each a single linear map.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks of both streams; 0 for none.
 
@@ -144,7 +146,7 @@ class FLAREQuery(nn.Module):
         self.kv_layers = kv_layers
         self.mlp_layers = mlp_layers
         self.scale = scale
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # do not register it as a module
         self.qk_norm = qk_norm
         self.lift_layers = lift_layers
         self.init = init
@@ -152,7 +154,7 @@ class FLAREQuery(nn.Module):
 
     @property
     def chunk_size(self) -> int | None:
-        """Points to compute at a time; `None` for all at once."""
+        """Number of points to process at a time; `None` for all at once."""
         return self.source.chunk_size
 
     @chunk_size.setter
@@ -175,7 +177,7 @@ class FLAREQuery(nn.Module):
         weight: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""Predict the fields at source and at query points.
+        r"""Predict the fields at source and query points.
 
         Args:
             x: Features of the source points.
@@ -183,12 +185,12 @@ class FLAREQuery(nn.Module):
             batch: Graph of each source point, sorted; `None` for a single graph.
             query_batch: Graph of each query point, sorted; `None` for a single graph.
                 A graph may have no query points.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs; each passes
-                its own source and query points, perhaps none, and gets the fields
-                there.
-            weight: What each source point stands for, as in `FLARE`.
-            u: Conditions of each graph, where the network has `condition_channels`.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            group: Process group over which the points of these graphs are distributed;
+                each process passes its own source and query points, possibly none, and
+                gets the fields at these.
+            weight: Weight of each source point, as in `FLARE`.
+            u: Conditions of each graph, if the network has `condition_channels`.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
@@ -198,14 +200,13 @@ class FLAREQuery(nn.Module):
             - `u`: $[B, G]$
 
         Returns:
-            The fields at source points, $[N, C_\text{out}]$, as of `FLARE`, and at
+            The fields at source points, $[N, C_\text{out}]$, as in `FLARE`, and at
             query points, $[N_q, C_\text{q,out}]$.
 
         Raises:
-            ValueError: If a width is another one than the model was built for, or a
-                batch vector is unsorted, of another length, or out of range, `weight`
-                is not a measure, `u` is missing or has another shape, or the processes
-                of `group` differ.
+            ValueError: If a width differs from that of the model, a batch vector is
+                unsorted, of another length, or out of range, `weight` is invalid, `u`
+                is missing or has another shape, or the processes of `group` differ.
             RuntimeError: If a process of `group` is lost.
         """
         if batch_size is None:
@@ -225,16 +226,16 @@ class FLAREQuery(nn.Module):
         weight: Tensor | None = None,
         u: Tensor | None = None,
     ) -> GeometryState:
-        r"""Return all that predicting at query points needs of the source points.
+        r"""Encode the source points for prediction at query points.
 
         Args:
             x: Features of the source points.
             batch: Graph of each point, sorted; `None` for a single graph.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs; all get the
-                state of all points.
-            weight: What each point stands for, as in `forward`.
-            u: Conditions of each graph. The state remembers them.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
+            group: Process group over which the points of these graphs are distributed;
+                each process gets the state of all points.
+            weight: Weight of each point, as in `forward`.
+            u: Conditions of each graph. The state stores them.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
@@ -242,7 +243,7 @@ class FLAREQuery(nn.Module):
             - `u`: $[B, G]$
 
         Raises:
-            ValueError: As `forward`.
+            ValueError: See `forward`.
         """
         return self._encode(x, batch, batch_size, group, weight, u)[1]
 
@@ -252,7 +253,7 @@ class FLAREQuery(nn.Module):
         r"""Predict the fields at query points.
 
         Args:
-            state: From `encode` of this model.
+            state: State from `encode` of this model.
             query_x: Features of the query points.
             query_batch: Graph of each query point, sorted; `None` for a single graph.
 
@@ -264,8 +265,8 @@ class FLAREQuery(nn.Module):
             $[N_q, C_\text{q,out}]$
 
         Raises:
-            ValueError: If the state is of a model of other sizes, or an argument is
-                not as in `forward`.
+            ValueError: If the state is from a model of other sizes, or an argument is
+                invalid, see `forward`.
         """
         self._check_state(state)
         check_points(query_x, self.query_channels, "query_x")
@@ -301,17 +302,17 @@ class FLAREQuery(nn.Module):
         return y, GeometryState.stack(states, u)
 
     def _check_state(self, state: GeometryState) -> None:
-        """Raise `ValueError` if a model of other sizes has made the state."""
+        """Raise `ValueError` if the state is from a model of other sizes."""
         width = self.hidden_channels // self.heads
         expected = (self.num_layers, self.heads, self.num_latents, width)
         conditions = 0 if state.u is None else state.u.size(1)
-        given = tuple(state.value.shape[1:])
-        if (given, conditions) != (expected, self.condition_channels):
+        sizes = tuple(state.value.shape[1:])
+        if (sizes, conditions) != (expected, self.condition_channels):
             raise ValueError(
-                f"state is of a model of other sizes: its blocks, heads, latents and "
-                f"channels of a head are {given}, with {conditions} conditions; this "
+                f"state is from a model of other sizes: its blocks, heads, latents and "
+                f"channels of a head are {sizes}, with {conditions} conditions; this "
                 f"model has {expected} and condition_channels="
-                f"{self.condition_channels}: encode the geometry by this model"
+                f"{self.condition_channels}: encode the geometry with this model"
             )
 
     def __repr__(self) -> str:

@@ -11,12 +11,12 @@ from torch_geometric_flare.nn.initialization import Init
 
 
 class FLAREPP(MixerBackbone):
-    r"""The FLARE++ surrogate: features of points in, fields at those points out.
+    r"""The FLARE++ surrogate: maps features of points to fields at these points.
 
     From [arXiv 2608.11519](https://arxiv.org/abs/2608.11519). A residual MLP lifts each
-    point to the hidden width $C$; `num_layers` pre-norm blocks of `FLAREPPConv` and an
-    MLP $W_2\,\phi(W_1 x)$ of inner width $rC$ follow, and a `LayerNorm` and a residual
-    MLP give the fields:
+    point to the hidden width $C$. Then come `num_layers` pre-norm blocks of
+    `FLAREPPConv` and an MLP $W_2\,\phi(W_1 x)$ of inner width $rC$, and finally a
+    `LayerNorm` and a residual MLP that predicts the fields:
 
     $$x \leftarrow x + \mathrm{FLAREPPConv}(\mathrm{LN}(x)), \qquad
       x \leftarrow x + W_2\,\phi(W_1\,\mathrm{LN}(x))$$
@@ -24,17 +24,17 @@ class FLAREPP(MixerBackbone):
     Args:
         in_channels: Width of the input.
         hidden_channels: Width $C$ of the hidden features; 128 in the paper.
-        out_channels: Fields to predict.
+        out_channels: Number of fields to predict.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        num_latents: Latents of each head, the rank of each block's operator.
-        mlp_ratio: Inner over outer width $r$ of each block's MLP.
+        heads: Number of attention heads of each block.
+        num_latents: Number of latents per head, the rank of each block's operator.
+        mlp_ratio: Ratio $r$ of inner to outer width of each block's MLP.
         act: Activation $\phi$; `"gelu"` is the tanh approximation.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing model. Each block
-            then keeps its input alone and recomputes the rest in backward.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing model.
+            Each block then saves only its input and recomputes the rest in backward.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -87,4 +87,4 @@ class FLAREPP(MixerBackbone):
         )
         self.num_latents = num_latents
         self.mlp_ratio = mlp_ratio
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # do not register it as a module

@@ -1,4 +1,4 @@
-"""The Fourier neural operator of the package neuraloperator."""
+"""A wrapper of the Fourier neural operator of the package neuraloperator."""
 
 import warnings
 from collections.abc import Callable
@@ -14,38 +14,37 @@ from torch_geometric_flare.nn.layout import Batch, point_layout
 
 
 class FNO(nn.Module):
-    r"""The Fourier neural operator, for the points of one grid.
+    r"""The Fourier neural operator on the points of one grid.
 
     From [arXiv 2010.08895](https://arxiv.org/abs/2010.08895): `neuralop.models.FNO` of
-    the package neuraloperator (`pip install ".[fno]"`), all but the
-    arguments here at its defaults. Rows of $x$ become images of `grid`, and rows again.
-    The network adds the place in the unit square, $(i / H, j / W)$, to its input.
+    the package neuraloperator (`pip install ".[fno]"`), with defaults for all arguments
+    that are not listed here. Rows of $x$ are reshaped to images of shape `grid` and
+    back. The network appends the position in the unit square, $(i / H, j / W)$, to its
+    input.
 
-    On a grid that follows a shape it works on the indices $(i, j)$ and sees the shape
-    by the coordinates among its inputs.
+    On a body-fitted grid, it operates on the indices $(i, j)$ and gets the shape from
+    the coordinates in its input.
 
-    What it cannot do: each graph must have the points of the whole grid, so there is
-    neither `chunk_size` nor `group` nor `predict_stream`. Its Fourier transforms are in
-    single precision, whatever the precision of the model, and know no bfloat16;
-    autocast works. A field that is not periodic leaves errors at the boundary, which
-    the pointwise maps must correct.
+    Limitations: each graph must have all points of the grid, so `chunk_size`, `group`
+    and `predict_stream` are not supported. Its Fourier transforms are in float32 for
+    any dtype of the model and do not support bfloat16; autocast works. Fields that are
+    not periodic cause errors at the boundary, which the pointwise maps must correct.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        grid: Rows $H$ and columns $W$ of the grid that every graph is, in row-major
-            order.
+        out_channels: Number of fields to predict.
+        grid: Rows $H$ and columns $W$ of the grid of every graph, in row-major order.
         num_layers: Number of Fourier layers.
-        modes: Fourier modes to keep along rows and columns, positive and negative ones
-            together.
+        modes: Total number of positive and negative Fourier modes to keep along rows
+            and columns.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
         - output: $[N, C_\text{out}]$
 
     Raises:
-        ImportError: Without neuraloperator.
+        ImportError: If neuraloperator is not installed.
         ValueError: If a size is not positive, `grid` or `modes` is not a pair of sizes,
             or there are more modes than points along an axis.
 
@@ -78,10 +77,10 @@ class FNO(nn.Module):
         self.grid = check_grid(grid)
         self.num_layers = num_layers
         self.modes = check_grid(modes, "modes")
-        if any(kept > n for kept, n in zip(self.modes, self.grid, strict=True)):
+        if any(mode > n for mode, n in zip(self.modes, self.grid, strict=True)):
             raise ValueError(
                 f"modes is {self.modes}, more than the points of grid={self.grid}: "
-                "give at most as many along each axis"
+                "pass at most as many along each axis"
             )
         self.network = self._new_network()
         nn.Module.register_state_dict_post_hook(self, _drop_metadata)
@@ -109,25 +108,25 @@ class FNO(nn.Module):
             x: Features of the points, in row-major order within each graph.
             batch: Graph of each point, sorted; `None` for a single graph; or the
                 layout.
-            batch_size: Number of graphs, where trailing ones may be empty.
+            batch_size: Number of graphs. Pass it if trailing graphs may be empty.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$
             - `batch`: $[N]$
 
         Returns:
-            $[N, C_\text{out}]$. Points of one graph never depend on another graph.
+            $[N, C_\text{out}]$. Graphs do not affect each other.
 
         Raises:
-            ValueError: If a graph is neither empty nor of the points of the grid, the
-                width of `x` is not `in_channels`, or `batch` is unsorted, of another
-                length, or out of range.
+            ValueError: If a graph is neither empty nor the full grid, the width of `x`
+                is not `in_channels`, or `batch` is unsorted, of another length, or out
+                of range.
         """
         check_points(x, self.in_channels)
         self._check_sizes(point_layout(self, x, batch, batch_size))
-        if not len(x):  # which neuraloperator cannot reshape
+        if not len(x):  # neuraloperator cannot reshape empty batches
             return x.sum(1, keepdim=True).expand(-1, self.out_channels)
-        # Graphs of one size, so rows are in the batch's own order.
+        # All graphs have the same size, so rows are in batch order.
         image = x.view(-1, *self.grid, self.in_channels).permute(0, 3, 1, 2)
         y: Tensor = self.network(image)  # [B, C, H, W]
         return y.permute(0, 2, 3, 1).flatten(0, 2)
@@ -138,12 +137,12 @@ class FNO(nn.Module):
             if size not in (0, rows * columns):
                 raise ValueError(
                     f"graph {graph} has {size} points, expected {rows * columns}: "
-                    f"Fourier transforms bind this FNO to grid={self.grid}; pass whole "
+                    f"this FNO requires grid={self.grid}; pass whole "
                     "grids in row-major order, or build it for this grid"
                 )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FNO":
-        # A cast of all to a real dtype would drop the imaginary parts of the weights.
+        # Casting to a real dtype would drop the imaginary parts of the weights.
         def on_pairs(t: Tensor) -> Tensor:
             if not t.is_complex():
                 return fn(t)
@@ -162,7 +161,7 @@ class FNO(nn.Module):
 
 def _network_class() -> Any:
     try:
-        with warnings.catch_warnings():  # whose filters the import changes
+        with warnings.catch_warnings():  # the import changes the warning filters
             from neuralop.models import FNO as network
     except ImportError as error:
         raise MissingExtra(
@@ -174,5 +173,5 @@ def _network_class() -> Any:
 def _drop_metadata(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any]
 ) -> None:
-    """Remove what neuraloperator puts among the tensors, functions included."""
+    """Remove the metadata that neuraloperator adds, which includes functions."""
     state_dict.pop("_metadata", None)

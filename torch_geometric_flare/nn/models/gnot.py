@@ -23,7 +23,7 @@ from torch_geometric_flare.nn.initialization import (
 
 
 def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
-    r"""Return the distance of each grid point to the points of a coarse lattice.
+    r"""Return the distances of each grid point to the points of a coarse lattice.
 
     Args:
         grid: Rows $H$ and columns $W$ of the points; point $(i, j)$ lies at
@@ -31,7 +31,7 @@ def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
         reference: Rows and columns $R$ of the lattice on the unit square.
 
     Returns:
-        $[HW, R^2]$, both sides in row-major order, in double precision.
+        $[HW, R^2]$ in float64, both dimensions in row-major order.
     """
 
     def lattice(rows: int, columns: int) -> Tensor:
@@ -42,9 +42,9 @@ def reference_grid_code(grid: tuple[int, int], reference: int) -> Tensor:
 
 
 class _Lift(nn.Module):
-    r"""The rows of blocks: geometry, state and inputs side by side, $[g, f, x]$.
+    r"""The input rows of the blocks: geometry, state and inputs, $[g, f, x]$.
 
-    Rows are the inputs $x$ and, beside them, the code of the position if there is one.
+    The input is $x$, concatenated with the positional code if there is one.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class _Lift(nn.Module):
 
 
 class _Head(nn.Module):
-    """The fields from the state among rows [g, f, x]."""
+    """Predict the fields from the state in rows [g, f, x]."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -81,9 +81,9 @@ class _Head(nn.Module):
 class GNOT(Backbone):
     r"""The General Neural Operator Transformer on points, with gated experts.
 
-    From [arXiv 2302.14376](https://arxiv.org/abs/2302.14376), in the form that
-    [arXiv 2508.12594](https://arxiv.org/abs/2508.12594) compares with. MLPs with one
-    exact GELU embed the inputs $x$ of each point as its geometry $g$, the same at all
+    From [arXiv 2302.14376](https://arxiv.org/abs/2302.14376), in the variant of the
+    comparison in [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). MLPs with one
+    exact GELU embed the inputs $x$ of each point as its geometry $g$, the same in all
     blocks, and its state $f$, to which a learned placeholder is added. With
     `LinearAttention` $A$ and $B$, a block computes
 
@@ -96,36 +96,37 @@ class GNOT(Backbone):
       \mathrm{experts}(h) = \sum_e \mathrm{softmax}_E(\mathrm{gate}(x))_e\,
       \mathrm{MLP}_e(h)$$
 
-    and an MLP of the last $f$ gives the fields. Points are encoded twice per block.
-    Blocks carry $[g, f, x]$, so chunks and `predict_stream` keep $2C + C_\text{in}$
+    and an MLP of the last $f$ predicts the fields. Points are encoded twice per block.
+    Blocks pass on $[g, f, x]$, so chunks and `predict_stream` store $2C + C_\text{in}$
     numbers per point.
 
-    **Reference grid.** With `grid`, both embeddings see the distances $c$ of
-    $(i / (H - 1), j / (W - 1))$ to a lattice on the unit square in place of $x$, as in
-    the comparison: the inputs reach the gates alone. `embed_inputs=True` embeds
-    $[x, c]$, which the comparison does not. Either is bound to its grid, with the
-    points of each graph in row-major order, and then knows neither `group` nor
-    `predict_stream`.
+    **Reference grid.** With `grid`, both embeddings take the distances $c$ of $(i / (H
+    - 1), j / (W - 1))$ to a lattice on the unit square instead of $x$, as in the
+    comparison: only the gates get the inputs. `embed_inputs=True` embeds $[x, c]$,
+    unlike the comparison. With `grid`, each graph must have all points of the grid in
+    row-major order, and `group` and `predict_stream` are not supported.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width $C$ of the hidden features; 128 in the comparison.
-        out_channels: Fields to predict.
+        out_channels: Number of fields to predict.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        num_experts: MLPs $E$ of each mixture.
-        mlp_ratio: Inner width of gates and experts over $C$.
-        grid: Rows $H$ and columns $W$ of the points, for the reference grid; `None`
-            for points anywhere.
+        heads: Number of attention heads of each block.
+        num_experts: Number of MLPs $E$ of each mixture.
+        mlp_ratio: Inner width of gates and experts divided by $C$.
+        grid: Rows $H$ and columns $W$ of the points, for the reference grid; `None` for
+            unstructured points.
         reference_grid: Rows and columns of the lattice.
-        embed_inputs: Whether the embeddings see the inputs beside the distances.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing model. Each block
-            then keeps its input alone and recomputes the rest in backward.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
-        condition_channels: Conditions `u` of each graph that modulate all norms of the
-            blocks but that of $g$, as in `nn.ResidualBlock`; 0 for none.
+        embed_inputs: Whether the embeddings take the inputs in addition to the
+            distances.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing model.
+            Each block then saves only its input and recomputes the rest in backward.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
+        condition_channels: Number of conditions `u` of each graph, which modulate all
+            norms of the blocks except that of $g$, as in `nn.ResidualBlock`; 0 for
+            none.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -134,8 +135,8 @@ class GNOT(Backbone):
     Raises:
         ValueError: If a size is not positive, `heads` does not divide
             `hidden_channels`, `grid` is not a pair of sizes, or `embed_inputs` is given
-            without `grid`; from the model, also if a graph has not the points of
-            `grid`.
+            without `grid`. The forward also raises it if a graph does not have the
+            points of `grid`.
 
     Examples:
         >>> model = GNOT(3, 32, 1, num_layers=2, heads=4)
@@ -175,7 +176,7 @@ class GNOT(Backbone):
         if embed_inputs and grid is None:
             raise ValueError(
                 "embed_inputs is True but grid is None, and without a grid the inputs "
-                "are embedded anyway: give grid or leave embed_inputs out"
+                "are embedded anyway: pass grid or omit embed_inputs"
             )
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
@@ -225,13 +226,13 @@ class GNOT(Backbone):
         nn.init.uniform_(self.lift.placeholder, 0.0, 1.0 / self.hidden_channels)
 
     def why_unsupported(self, way: str) -> str | None:
-        """Return why the network cannot run in a way, see `Backbone`."""
+        """Return why the network does not support a feature, see `Backbone`."""
         if self.grid is not None and way != "chunk_size":
-            return f"it is bound to grid={self.grid}, and needs whole grids"
+            return f"it needs the whole grid={self.grid}"
         return super().why_unsupported(way)
 
     def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return the inputs and, with `grid`, the code of each point's place in it."""
+        """Return the inputs and, with `grid`, the code of each point's position."""
         if self.grid is None:
             return x
         rows, columns = self.grid
@@ -239,7 +240,7 @@ class GNOT(Backbone):
         for points in layout.sizes:
             if points not in (0, size):
                 raise ValueError(
-                    f"a graph has {points} points, but this GNOT is bound to "
+                    f"a graph has {points} points, but this GNOT requires "
                     f"grid={self.grid} of {size} points: build one for that grid, or "
                     "one without grid"
                 )

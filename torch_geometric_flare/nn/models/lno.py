@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class LNO(Backbone):
-    r"""The Latent Neural Operator: points to modes once, a transformer, and back.
+    r"""The Latent Neural Operator: an encoder, a transformer on modes, a decoder.
 
     From [arXiv 2406.03923](https://arxiv.org/abs/2406.03923). One set of scores $S$
-    leads from the points to $M$ modes and back,
+    maps from the points to $M$ modes and back,
 
     $$S = \mathrm{score}(\mathrm{trunk}(x)), \qquad
       Z = \mathrm{softmax}_N(S)^\top\,\mathrm{branch}(x), \qquad
@@ -33,21 +33,21 @@ class LNO(Backbone):
       y = \mathrm{head}(\mathrm{softmax}_M(S)\,Z)$$
 
     where the blocks are those of a transformer and the other maps are residual MLPs
-    with the exact GELU. The cost is $O(NM)$, once per network, and $O(M^2)$ per block.
-    It has no norms of points, and so takes no conditions `u`.
-    The paper's trunk takes coordinates and its branch takes inputs; here both take `x`.
+    with the exact GELU. The cost is $O(NM)$ once per network and $O(M^2)$ per block.
+    The network has no norms of points, so it does not support conditions `u`. The
+    paper's trunk takes coordinates and its branch takes inputs; here, both take `x`.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        num_layers: Transformer blocks among the modes.
-        heads: Attention heads of each block.
-        num_modes: Modes $M$.
-        mlp_layers: Residual hidden layers of trunk, branch, score and head.
-        mlp_ratio: Hidden width of each block's MLP over `hidden_channels`.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing model.
+        out_channels: Number of fields to predict.
+        num_layers: Number of transformer blocks on the modes.
+        heads: Number of attention heads of each block.
+        num_modes: Number of modes $M$.
+        mlp_layers: Number of residual hidden layers of trunk, branch, score and head.
+        mlp_ratio: Hidden width of each block's MLP divided by `hidden_channels`.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing model.
 
     Shapes:
         - input: $[N, C_\text{in}]$, `batch` $[N]$
@@ -100,7 +100,7 @@ class LNO(Backbone):
         self.chunk_size = chunk_size
 
         width = hidden_channels
-        # The lift is the identity, so that chunks keep only the inputs of points.
+        # The lift is the identity, so that chunks save only the inputs of points.
         self.lift = nn.Identity()
         self.blocks = nn.ModuleList(
             [
@@ -122,7 +122,7 @@ class LNO(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Reset parameters to PyTorch's own start, which keeps the size of inputs."""
+        """Reset parameters to PyTorch's defaults, which preserve the size of inputs."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 module.reset_parameters()
@@ -136,7 +136,7 @@ class LNO(Backbone):
 
 
 class _ModeStage(nn.Module):
-    """Points to modes, blocks among the modes, and modes to points."""
+    """The encoder, the transformer blocks on the modes, and the decoder."""
 
     num_encodes = 1
     input_maps = ("trunk", "branch")
@@ -169,7 +169,7 @@ class _ModeStage(nn.Module):
         return (z.unsqueeze(1),)
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Give each point the average of the modes of its graph."""
+        """Average the modes of its graph at each point."""
         return self._decode(latents, self._scores(x), layout)
 
     def forward(
@@ -178,7 +178,7 @@ class _ModeStage(nn.Module):
         layout: PointBatch,
         group: "ProcessGroup | None" = None,
     ) -> Tensor:
-        """Run all on all points of this process at once."""
+        """Run all steps on all points of this process at once."""
         scores = self._scores(x)
         state = distributed_merge(self._encode(scores, x, layout), group)
         record_state(state)
@@ -201,7 +201,7 @@ class _ModeStage(nn.Module):
 def _mlp(
     in_channels: int, hidden_channels: int, out_channels: int, num_layers: int
 ) -> ResidualMLP:
-    """Return an MLP with the exact GELU whose hidden layers alone are residual."""
+    """Return an MLP with the exact GELU; only its hidden layers are residual."""
     return ResidualMLP(
         in_channels,
         hidden_channels,

@@ -17,28 +17,28 @@ from torch_geometric_flare.nn.dense.residual_mlp import Activation, resolve_acti
 
 
 class MeshGraphNet(nn.Module):
-    r"""The MeshGraphNet surrogate: messages along the edges of a mesh.
+    r"""The MeshGraphNet surrogate: message passing along the edges of a mesh.
 
-    From *Learning Mesh-Based Simulation with Graph Networks*,
-    [arXiv 2010.03409](https://arxiv.org/abs/2010.03409). MLPs encode points and edges,
-    `num_layers` of `MeshGraphConv` follow, and an MLP decodes the points. All MLPs but
-    the last end in a `LayerNorm`.
+    From *Learning Mesh-Based Simulation with Graph Networks*, [arXiv
+    2010.03409](https://arxiv.org/abs/2010.03409). MLPs encode points and edges,
+    followed by `num_layers` layers of `MeshGraphConv` and an MLP that decodes the
+    points. All MLPs but the last end in a `LayerNorm`.
 
-    A point receives messages from at most `num_layers` edges away. The network takes
-    any graph, but needs all points of it at once: it does not run in chunks, on points
-    spread over processes, or from file to file. `transforms.MeshEdges` makes edges for
-    samples without them.
+    A point receives messages from points at most `num_layers` edges away. The network
+    supports any graph but needs all its points at once: it does not run in chunks, on
+    points distributed over processes, or from file to file. `transforms.MeshEdges`
+    creates edges for samples without them.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
+        out_channels: Number of fields to predict.
         num_layers: Number of message-passing layers.
-        mlp_layers: Hidden layers of each MLP.
-        edge_channels: Width of the features of an edge. For those made from positions
-            it is their dimensions plus one: 3 in the plane, 4 in space.
-        length_scale: What features made from positions are divided by, in the unit of
-            `pos`: the usual length of an edge.
+        mlp_layers: Number of hidden layers of each MLP.
+        edge_channels: Width of the features of an edge. For features computed from
+            positions, it is the number of dimensions plus one: 3 in 2D, 4 in 3D.
+        length_scale: Typical length of an edge in the unit of `pos`. Features computed
+            from positions are divided by it.
         act: Activation; `"gelu"` is the tanh approximation.
 
     Shapes:
@@ -83,7 +83,7 @@ class MeshGraphNet(nn.Module):
         self.mlp_layers = mlp_layers
         self.edge_channels = edge_channels
         self.length_scale = length_scale
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # do not register it as a module
 
         width = hidden_channels
         self.node_encoder = normed_mlp(in_channels, width, mlp_layers, act)
@@ -111,13 +111,13 @@ class MeshGraphNet(nn.Module):
     ) -> Tensor:
         r"""Predict the fields at every point.
 
-        A batch of graphs is one graph whose parts no edge joins, so that no batch
-        vector is needed: a graph never depends on its batch-mates.
+        A batch of graphs is one graph with disconnected components, so no batch vector
+        is needed, and a graph does not depend on the rest of the batch.
 
         Args:
             x: Features of the points.
             pos: Coordinates, in the unit of `length_scale`.
-            edge_index: The edges; on a mesh both directions of each.
+            edge_index: The edges, for a mesh in both directions.
             edge_attr: Features of the edges; `None` for
                 $(p_j - p_i, \lVert p_j - p_i \rVert)$ of the edge from $j$ to $i$,
                 divided by `length_scale`.
@@ -132,8 +132,8 @@ class MeshGraphNet(nn.Module):
             $[N, C_\text{out}]$
 
         Raises:
-            ValueError: If an argument has another shape, or `edge_index` holds no
-                integers.
+            ValueError: If an argument has another shape, or `edge_index` is not an
+                integer tensor.
         """
         check_points(x, self.in_channels)
         check_edges(edge_index)
@@ -151,7 +151,7 @@ class MeshGraphNet(nn.Module):
         """Return the relative position and the length of each edge, [E, D + 1]."""
         dimensions = self.edge_channels - 1
         check_points(pos, dimensions, "pos", num_points=x.size(0))
-        # Differences of neighbours are small numbers: in at least single precision.
+        # Differences of neighbors are small, so compute them in at least float32.
         pos = pos.to(state_dtype(pos.dtype))
         offset = (pos[edge_index[0]] - pos[edge_index[1]]) / self.length_scale
         length = torch.linalg.vector_norm(offset, dim=1, keepdim=True)

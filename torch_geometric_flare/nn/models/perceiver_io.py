@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 
 class PerceiverIO(Backbone):
-    r"""The PerceiverIO surrogate: points to latents once, a transformer, and back.
+    r"""The PerceiverIO surrogate: an encoder, a transformer on latents, a decoder.
 
-    From [arXiv 2107.14795](https://arxiv.org/abs/2107.14795), in FLARE's shell of a
-    residual MLP before and a `LayerNorm` and a residual MLP after. In each head, with
-    $M$ learned latents $Q$,
+    From [arXiv 2107.14795](https://arxiv.org/abs/2107.14795), with a residual MLP
+    before and a `LayerNorm` and a residual MLP after it, as in FLARE. In each head,
+    with $M$ learned latents $Q$,
 
     $$Z = W\,\mathrm{softmax}_N(Q K^\top / \sqrt{D})\,V, \qquad
       Z \leftarrow \mathrm{block}_i(Z), \qquad
       Y = W'\,\mathrm{softmax}_M(Q' {K'}^\top / \sqrt{D})\,V'$$
 
-    where $K, V$ are linear maps of the normalised points, the blocks are those of a
-    transformer, $Q'$ is a linear map of the normalised points, and $K', V'$ are
-    linear maps of the normalised latents. No residual leads around either
-    cross-attention. The cost is $O(NM)$, once per network, and $O(M^2)$ per block.
+    where $K, V$ are linear maps of the normalized points, the blocks are those of a
+    transformer, $Q'$ is a linear map of the normalized points, and $K', V'$ are linear
+    maps of the normalized latents. Neither cross-attention is residual. The cost is
+    $O(NM)$ once per network and $O(M^2)$ per block.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        num_layers: Transformer blocks among the latents.
-        heads: Heads of all attentions.
-        num_latents: Latents $M$.
-        mlp_ratio: Hidden width of each block's MLP over `hidden_channels`.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing model.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        out_channels: Number of fields to predict.
+        num_layers: Number of transformer blocks on the latents.
+        heads: Number of heads of each attention.
+        num_latents: Number of latents $M$.
+        mlp_ratio: Hidden width of each block's MLP divided by `hidden_channels`.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing model.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of the
             points, as in `nn.ResidualBlock`; 0 for none.
 
@@ -136,7 +136,7 @@ class PerceiverIO(Backbone):
 
 
 class _LatentStage(nn.Module):
-    """Points to latents, blocks among the latents, and latents to points."""
+    """The encoder, the transformer blocks on the latents, and the decoder."""
 
     num_encodes = 1
     no_weight_decay = ("latents",)
@@ -182,7 +182,7 @@ class _LatentStage(nn.Module):
         for module in self.children():
             if isinstance(module, nn.Linear):
                 reset_linear(module)
-                if self.init == "scaled":  # no residual sum carries the points
+                if self.init == "scaled":  # no residual connection preserves the points
                     reset_carrying(module)
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
@@ -191,16 +191,16 @@ class _LatentStage(nn.Module):
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> SoftmaxState:
         """Gather points into latents: value [B, H, M, D], log-sum-exp [B, H, M]."""
-        given = (layout,) if self.condition_channels else ()
-        x = self.encoder_norm(x, *given)
+        norm_arguments = (layout,) if self.condition_channels else ()
+        x = self.encoder_norm(x, *norm_arguments)
         k = self._split_heads(self.encoder_key(x))
         v = self._split_heads(self.encoder_value(x))
-        # Under autocast the keys are in lower precision.
+        # Under autocast, the keys have lower precision.
         q = self.latents.to(k.dtype)
         return ragged_flare_encode(q, k, v, layout, scale=self.scale)
 
     def process(self, state: SoftmaxState, latents: Latents = ()) -> Latents:
-        """Return what the decoder needs of each graph: keys and values of latents."""
+        """Return the keys and values of each graph's latents for the decoder."""
         z = state.value.to(self.latents.dtype).transpose(1, 2).flatten(2)  # [B, M, C]
         z = self.encoder_out(z)
         for block in self.blocks:
@@ -213,11 +213,11 @@ class _LatentStage(nn.Module):
         return k, v
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Let each point attend to the latents of its graph."""
-        given = (layout,) if self.condition_channels else ()
-        q = self._split_heads(self.decoder_query(self.decoder_norm(x, *given)))
+        """Decode at each point by attention to the latents of its graph."""
+        norm_arguments = (layout,) if self.condition_channels else ()
+        q = self._split_heads(self.decoder_query(self.decoder_norm(x, *norm_arguments)))
         k, v = (t.to(q.dtype) for t in latents)
-        # Points are the queries here and latents the keys: names are swapped.
+        # Here, points are the queries and latents the keys, so q and k are swapped.
         y = ragged_flare_decode(k, q, v, layout, scale=self.scale)
         out: Tensor = self.decoder_out(y.flatten(-2))
         return out
@@ -228,7 +228,7 @@ class _LatentStage(nn.Module):
         layout: PointBatch,
         group: "ProcessGroup | None" = None,
     ) -> Tensor:
-        """Run all three on all points of this process at once."""
+        """Run all steps on all points of this process at once."""
         return run_whole(self, x, layout, group)
 
     def _split_heads(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Transformers: softmax attention among all points, and three of its approximations.
+"""Transformers: softmax attention among all points, and three approximations.
 
-Their attention has no state that merges, so they cannot run in chunks, on points spread
-over processes or in `predict_stream`. They take `chunk_size` like other models, to
-refuse it with a clear error.
+Their attention has no mergeable state, so they do not support chunks, points
+distributed over processes and `predict_stream`. They accept `chunk_size` like other
+models, but only to raise a clear error.
 """
 
 from torch_geometric_flare.nn.attention.linformer_attention import LinformerAttention
@@ -18,33 +18,32 @@ class Transformer(MixerBackbone):
 
     The vanilla transformer that [arXiv 2508.12594](https://arxiv.org/abs/2508.12594)
     compares with, after [arXiv 1706.03762](https://arxiv.org/abs/1706.03762). A
-    residual MLP lifts each point to the hidden width $C$, `num_layers` pre-norm blocks
-    of `SoftmaxAttention` and an MLP of inner width $rC$ with an exact GELU follow, and
-    a `LayerNorm` and a residual MLP give the fields:
+    residual MLP lifts each point to the hidden width $C$. Then come `num_layers`
+    pre-norm blocks of `SoftmaxAttention` and an MLP of inner width $rC$ with an exact
+    GELU, and finally a `LayerNorm` and a residual MLP that predicts the fields:
 
     $$x \leftarrow x + \mathrm{Attention}(\mathrm{LN}(x)), \qquad
       x \leftarrow x + W_2\,\mathrm{GELU}(W_1\,\mathrm{LN}(x))$$
 
     **The cost is quadratic.** Each block takes $4N^2C$ operations per graph for its
-    scores and values: with $C = 80$, $3 \cdot 10^{10}$ at 10,000 points,
-    $3 \cdot 10^{12}$ at 100,000 and $3 \cdot 10^{14}$ at a million, where its linear
-    maps and its MLP with $r = 4$ take $2 \cdot 10^{11}$. Some 10,000 points are
-    practical on a CPU and some 100,000 on a GPU; `FLARE` is linear in $N$. The memory
-    is linear.
+    scores and values: with $C = 80$, $3 \cdot 10^{10}$ at 10,000 points, $3 \cdot
+    10^{12}$ at 100,000 and $3 \cdot 10^{14}$ at a million, where its linear maps and
+    its MLP with $r = 4$ take $2 \cdot 10^{11}$. About 10,000 points are practical on a
+    CPU and about 100,000 on a GPU; `FLARE` is linear in $N$. The memory is linear.
 
-    Attention among all points has no state that merges. So the model cannot compute in
-    chunks, on points spread over processes, or in `predict_stream`, and says so.
+    Attention among all points has no mergeable state. The model therefore raises an
+    error for chunks, points distributed over processes, and `predict_stream`.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width $C$ of the hidden features; 80 in the paper.
-        out_channels: Fields to predict.
+        out_channels: Number of fields to predict.
         num_layers: Number of blocks.
         heads: Attention heads of each block; 5 in the paper.
-        mlp_ratio: Inner over outer width $r$ of each block's MLP.
-        chunk_size: `None`; any other value is refused.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        mlp_ratio: Ratio $r$ of inner to outer width of each block's MLP.
+        chunk_size: Must be `None`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -93,20 +92,20 @@ class Linformer(MixerBackbone):
 
     From [arXiv 2006.04768](https://arxiv.org/abs/2006.04768).
 
-    It is bound to graphs of `num_points` points in one order.
+    All graphs must have `num_points` points in the same order.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        num_points: Points of every graph.
-        num_projections: Keys and values that remain.
+        out_channels: Number of fields to predict.
+        num_points: Number of points of every graph.
+        num_projections: Number of projected keys and values.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        mlp_ratio: Inner over outer width of each block's MLP.
-        chunk_size: `None`; any other value is refused.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads of each block.
+        mlp_ratio: Ratio of inner to outer width of each block's MLP.
+        chunk_size: Must be `None`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -115,7 +114,7 @@ class Linformer(MixerBackbone):
         - output: $[N, C_\text{out}]$
 
     Raises:
-        ValueError: As `Transformer`, or as `LinformerAttention`.
+        ValueError: See `Transformer` and `LinformerAttention`.
 
     Examples:
         >>> model = Linformer(3, 32, 1, num_points=500, num_layers=2, heads=4)
@@ -167,14 +166,14 @@ class Nystromformer(MixerBackbone):
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        num_landmarks: Landmarks of each graph.
+        out_channels: Number of fields to predict.
+        num_landmarks: Number of landmarks of each graph.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        mlp_ratio: Inner over outer width of each block's MLP.
-        chunk_size: `None`; any other value is refused.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads of each block.
+        mlp_ratio: Ratio of inner to outer width of each block's MLP.
+        chunk_size: Must be `None`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -183,7 +182,7 @@ class Nystromformer(MixerBackbone):
         - output: $[N, C_\text{out}]$
 
     Raises:
-        ValueError: As `Transformer`, or as `NystromAttention`.
+        ValueError: See `Transformer` and `NystromAttention`.
 
     Examples:
         >>> model = Nystromformer(3, 32, 1, num_layers=2, heads=4)
@@ -231,16 +230,16 @@ class Reformer(MixerBackbone):
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
-        num_buckets: Buckets, an even number.
-        attention_chunk: Points of a chunk.
-        num_rounds: Rounds of hashing.
+        out_channels: Number of fields to predict.
+        num_buckets: Number of buckets, even.
+        attention_chunk: Number of points per chunk.
+        num_rounds: Number of hashing rounds.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        mlp_ratio: Inner over outer width of each block's MLP.
-        chunk_size: `None`; any other value is refused.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads of each block.
+        mlp_ratio: Ratio of inner to outer width of each block's MLP.
+        chunk_size: Must be `None`.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -249,7 +248,7 @@ class Reformer(MixerBackbone):
         - output: $[N, C_\text{out}]$
 
     Raises:
-        ValueError: As `Transformer`, or as `LSHAttention`.
+        ValueError: See `Transformer` and `LSHAttention`.
 
     Examples:
         >>> model = Reformer(3, 32, 1, num_layers=2, heads=4)

@@ -20,27 +20,27 @@ class Transolver(MixerBackbone):
       x \leftarrow x + \mathrm{attention}(\mathrm{LN}(x)), \qquad
       x \leftarrow x + V_2\,\phi(V_1\,\mathrm{LN}(x))$$
 
-    the last two in each of `num_layers` blocks, then a `LayerNorm` and a linear map.
-    The attention is `PhysicsAttention`.
+    where the last two form each of `num_layers` blocks, followed by a `LayerNorm` and a
+    linear map. The attention is `PhysicsAttention`.
 
-    With `grid` it is `GridPhysicsAttention`: the variant with convolutions, for one
-    structured mesh. Its points see their neighbours, so it has neither `chunk_size`
-    nor `group` nor `predict_stream`.
+    With `grid`, the attention is `GridPhysicsAttention`, the variant with convolutions
+    for one structured mesh. Its points depend on their neighbors, so it does not
+    support `chunk_size`, `group` and `predict_stream`.
 
     Args:
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
-        out_channels: Fields to predict.
+        out_channels: Number of fields to predict.
         num_layers: Number of blocks.
-        heads: Attention heads of each block.
-        num_slices: Slices of each head.
-        mlp_ratio: Hidden width of each block's MLP over `hidden_channels`.
-        grid: Rows and columns of the grid that every graph is, in row-major order, for
-            the variant with convolutions; `None` for points of any kind.
-        chunk_size: Points to compute at a time, forward and backward, with the same
-            result; `None` for all at once. May be set on an existing model.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
-            published.
+        heads: Number of attention heads of each block.
+        num_slices: Number of slices of each head.
+        mlp_ratio: Hidden width of each block's MLP divided by `hidden_channels`.
+        grid: Rows and columns of the grid of every graph, in row-major order, for the
+            variant with convolutions; `None` for unstructured points.
+        chunk_size: Number of points to process at a time in forward and backward, with
+            the same result; `None` for all at once. Can be set on an existing model.
+        init: Parameter initialization, `"scaled"` or `"paper"`, see
+            `nn.initialization`.
         condition_channels: Conditions `u` of each graph that modulate the norms of
             the blocks, see `nn.ResidualBlock`; 0 for none.
 
@@ -107,7 +107,7 @@ class Transolver(MixerBackbone):
 
 
 class _Lift(nn.Module):
-    """The input MLP, and a learned vector that is added at every point."""
+    """The input MLP plus a learned vector at every point."""
 
     no_weight_decay = ("placeholder",)
 
@@ -123,6 +123,6 @@ class _Lift(nn.Module):
         nn.init.uniform_(self.placeholder, 0, 1 / len(self.placeholder))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lift every point by itself."""
+        """Lift every point."""
         y: Tensor = self.mlp(x)
         return y + self.placeholder

@@ -1,4 +1,4 @@
-"""Arrays that are read and written a chunk of rows at a time."""
+"""Arrays that are read and written in chunks of rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ class Residual(Protocol):
     """The features of all points between two blocks."""
 
     def read(self, rows: slice) -> Tensor:
-        """Return some rows."""
+        """Return rows."""
 
     def write(self, rows: slice, features: Tensor) -> None:
-        """Store some rows."""
+        """Store rows."""
 
 
 class MemoryResidual:
@@ -28,16 +28,16 @@ class MemoryResidual:
         self.features = torch.empty(points, channels, dtype=dtype)
 
     def read(self, rows: slice) -> Tensor:
-        """Return some rows."""
+        """Return rows."""
         return self.features[rows]
 
     def write(self, rows: slice, features: Tensor) -> None:
-        """Store some rows."""
+        """Store rows."""
         self.features[rows] = features
 
 
 class FileResidual:
-    """Features in a file. Mapped pages would count as memory of the process."""
+    """Features in a file, not memory-mapped because mapped pages count as memory."""
 
     def __init__(self, file: Any, channels: int, dtype: torch.dtype) -> None:
         self.file = file
@@ -49,13 +49,13 @@ class FileResidual:
         return self.file
 
     def read(self, rows: slice) -> Tensor:
-        """Return some rows."""
+        """Return rows."""
         features = torch.empty(rows.stop - rows.start, self.channels, dtype=self.dtype)
         self._at(rows).readinto(_bytes(features))
         return features
 
     def write(self, rows: slice, features: Tensor) -> None:
-        """Store some rows."""
+        """Store rows."""
         features = features.to("cpu", self.dtype).contiguous()
         self._at(rows).write(_bytes(features))
 
@@ -69,7 +69,7 @@ def check_source(source: Any, channels: int) -> int:
 
     Args:
         source: The array.
-        channels: Columns that the model takes.
+        channels: Expected number of columns.
 
     Raises:
         TypeError: If it is not an array.
@@ -86,11 +86,11 @@ def check_source(source: Any, channels: int) -> int:
 
 
 def row_chunks(source: Any, chunk_size: int) -> list[slice]:
-    """Return the rows of an array in chunks; an empty one if there are none.
+    """Split the rows of an array into chunks, at least one even if it is empty.
 
     Args:
         source: The array.
-        chunk_size: Rows of a chunk.
+        chunk_size: Number of rows per chunk.
 
     Raises:
         ValueError: If `chunk_size` is not a positive integer.
@@ -108,23 +108,23 @@ def row_chunks(source: Any, chunk_size: int) -> list[slice]:
 
 
 def check_sink(sink: Any, points: int, channels: int) -> None:
-    """Check an array that fields are to be written to.
+    """Validate the output array for the fields.
 
     Args:
         sink: The array.
-        points: Rows that it must have.
-        channels: Fields of the model.
+        points: Expected number of rows.
+        channels: Number of fields of the model.
 
     Raises:
         TypeError: If it is not an array.
-        ValueError: If it has another shape, is of integers, or is read-only.
+        ValueError: If it has another shape, has an integer dtype, or is read-only.
     """
     _check_array("sink", sink)
     wanted = (points, channels)
     if tuple(sink.shape) != wanted:
         raise ValueError(
             f"sink has shape {tuple(sink.shape)}, expected {wanted}: as many rows as "
-            "source, and a column for each field of the model"
+            "source, and one column per field of the model"
         )
     floating = (
         sink.dtype.is_floating_point
@@ -146,11 +146,11 @@ def _check_array(name: str, array: Any) -> None:
 
 
 def read_rows(source: Any, rows: slice, like: Tensor) -> Tensor:
-    """Return rows of an array on the device and in the precision of a tensor."""
+    """Return rows of an array with the device and dtype of a tensor."""
     part = source[rows]
     if not isinstance(part, Tensor):
         exact = np.float64 if like.dtype == torch.float64 else np.float32
-        # A copy, since tensors cannot share read-only or byte-swapped memory.
+        # Copy, because tensors cannot share read-only or byte-swapped memory.
         part = torch.from_numpy(np.array(part, dtype=exact, order="C"))
     return part.to(like).contiguous()
 

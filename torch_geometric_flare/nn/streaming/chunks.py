@@ -1,15 +1,16 @@
-"""Compute in chunks of points: memory for one chunk, the same result.
+"""Computation in chunks of points, with memory for one chunk and the same result.
 
-Only encoding sees several points, so a stage needs one loop over the chunks to encode
-and merge, and one to decode. Backward recomputes each chunk: a loop keeps its input and
-the latents, and nothing else that grows with the points. Each loop is a single node of
-the autograd graph, which reads and writes tensors of all points.
+Only encoding combines several points, so a stage needs one loop over the chunks to
+encode and merge, and one to decode. Backward recomputes each chunk: a loop saves its
+input and the latents, and nothing else that grows with the number of points. Each loop
+is a single node of the autograd graph, which reads and writes tensors of all points.
 
 `torch.utils.checkpoint` of each chunk takes 1.1 times as long and 4.4 times the memory:
 1.23 GB against 0.28 GB for a training step of `FLARE` with 4 blocks of 64 channels,
-100,000 points, chunks of 4,096, one thread. With a node for each chunk, small tensors
-that outlive it lie between the temporary ones of the next. It also recomputes with the
-parameters that the module has in backward, not with those that `functional_call` lent.
+100,000 points, chunks of 4,096, one thread. With one node per chunk, small tensors that
+outlive a chunk fragment the memory for the temporary tensors of the next. Checkpointing
+also recomputes with the parameters that the module has in backward, not with those that
+`functional_call` set in forward.
 """
 
 import sys
@@ -32,12 +33,13 @@ from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# Merging one state at a time takes longer than encoding a small chunk.
+# Number of states to merge at once: merging one at a time takes longer than encoding a
+# small chunk.
 _MERGED_AT_ONCE = 16
 
 
 def in_chunks(chunk_size: int) -> bool:
-    """Return whether to compute in chunks: not under a `torch.func` transform."""
+    """Return whether to compute in chunks, not supported under `torch.func`."""
     check_positive(chunk_size=chunk_size)
     return not is_transformed()
 
@@ -46,9 +48,9 @@ def map_points(module: nn.Module, x: Tensor, size: int) -> Tensor:
     """Apply a pointwise module to chunks of points.
 
     Args:
-        module: Acts on each row by itself.
+        module: A module that acts on each row separately.
         x: Rows.
-        size: Rows of a chunk.
+        size: Number of rows per chunk.
 
     Shapes:
         - `x`: $[N, C]$
@@ -78,17 +80,17 @@ def encode_in_chunks(
 
     Args:
         stage: A `Stage` that is a module.
-        x: Rows in the batch's own order.
+        x: Rows in batch order.
         layout: The graphs.
-        size: Rows of a chunk.
-        group: Processes that hold the other points of these graphs.
-        latents: Latents of each graph that encoding depends on.
+        size: Number of rows per chunk.
+        group: Process group over which the points of these graphs are distributed.
+        latents: Latents of each graph on which encoding depends.
 
     Shapes:
         - `x`: $[N, C]$
 
     Returns:
-        The states of the graphs. May be differentiated any number of times.
+        The states of the graphs. Supports derivatives of any order.
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> State:
@@ -97,7 +99,7 @@ def encode_in_chunks(
 
     function: Callable[..., Any] = step
     if layout.weight is not None or layout.u is not None:
-        function, layout, x, latents = _carry(step, layout, x, latents)
+        function, layout, x, latents = _move_to_inputs(step, layout, x, latents)
     chunks = _chunks(function, layout, size)
     if not chunks:
         empty: State = function(layout, x, *latents)
@@ -114,20 +116,20 @@ def encode_in_chunks(
 def decode_in_chunks(
     stage: Any, latents: Latents, x: Tensor, layout: PointBatch, size: int
 ) -> Tensor:
-    """Decode at all chunks of a batch.
+    """Decode all chunks of a batch.
 
     Args:
         stage: A `Stage` that is a module.
         latents: Latents of the graphs.
-        x: Rows in the batch's own order.
+        x: Rows in batch order.
         layout: The graphs.
-        size: Rows of a chunk.
+        size: Number of rows per chunk.
 
     Shapes:
         - `x`: $[N, C]$
 
     Returns:
-        The output at all rows, $[N, C']$. May be differentiated any number of times.
+        The output at all rows, $[N, C']$. Supports derivatives of any order.
     """
 
     def step(layout: PointBatch, part: Tensor, *latents: Tensor) -> tuple[Tensor]:
@@ -136,7 +138,7 @@ def decode_in_chunks(
 
     function: Callable[..., Any] = step
     if layout.weight is not None or layout.u is not None:
-        function, layout, x, latents = _carry(step, layout, x, latents)
+        function, layout, x, latents = _move_to_inputs(step, layout, x, latents)
     chunks = _chunks(function, layout, size)
     if not chunks:
         y: Tensor = function(layout, x, *latents)[0]
@@ -151,7 +153,7 @@ def run_in_chunks(
     size: int,
     group: "ProcessGroup | None",
 ) -> Tensor:
-    """Run a stage on rows in the batch's own order; as `run_whole`, in chunks."""
+    """Run a stage in chunks on rows in batch order; see `run_whole`."""
     with gathered(stage):
         return run_stage(
             stage.num_encodes,
@@ -164,27 +166,28 @@ def run_in_chunks(
 def merge_into(
     total: State | None, parts: Sequence[State], graphs: slice, num_graphs: int
 ) -> State:
-    """Merge states of some graphs into those of all, in place.
+    """Merge states of some graphs into the states of all graphs in place.
 
-    Sums are in double precision: thousands of merges would add up their rounding.
+    Sums are in double precision, because rounding errors accumulate over thousands of
+    merges.
 
     Args:
         total: The states of all graphs so far; `None` at first.
         parts: States of disjoint sets of points of some graphs.
-        graphs: Which they are.
-        num_graphs: Number of all graphs.
+        graphs: Indices of these graphs.
+        num_graphs: Total number of graphs.
 
     Returns:
         The states of all graphs.
     """
     first: Tensor = next(iter(parts[0]))
-    exact = torch.float32 if first.device.type == "mps" else torch.float64
+    dtype = torch.float32 if first.device.type == "mps" else torch.float64
     if total is None:
-        total = parts[0].empty_like(num_graphs, exact)
+        total = parts[0].empty_like(num_graphs, dtype)
     kind: Any = type(parts[0])
     stacked = kind(
         *[
-            torch.stack([t[graphs], *[part.to(exact) for part in ts]])
+            torch.stack([t[graphs], *[part.to(dtype) for part in ts]])
             for t, *ts in zip(total, *parts, strict=True)
         ]
     )
@@ -196,12 +199,12 @@ def merge_into(
 
 
 def cast_state(state: Any, like: Any) -> Any:
-    """Return a state in the dtypes of another."""
+    """Convert a state to the dtypes of another."""
     return type(like)(*[t.to(u.dtype) for t, u in zip(state, like, strict=True)])
 
 
 class _EncodeChunks(torch.autograd.Function):
-    """The states of all graphs from those of the chunks."""
+    """Encode chunks and merge their states into the states of all graphs."""
 
     @staticmethod
     def forward(
@@ -215,10 +218,10 @@ class _EncodeChunks(torch.autograd.Function):
         inputs = tensors[:num_inputs]
         total: Any = None
         with packed_once():
-            for together in _successive(chunks):
+            for group in _chunk_groups(chunks):
                 with context.autocast():
-                    parts = [c.function(*c.parts(inputs)) for c in together]
-                total = merge_into(total, parts, together[0].graphs, num_graphs)
+                    parts = [c.function(*c.parts(inputs)) for c in group]
+                total = merge_into(total, parts, group[0].graphs, num_graphs)
         whole = cast_state(total, parts[0])
         ctx.save_for_backward(*tensors, *whole)
         context.state_class = type(whole)
@@ -233,9 +236,9 @@ class _EncodeChunks(torch.autograd.Function):
         kind = ctx.context.state_class
 
         def output_gradients(chunk: Chunk, *part: Tensor) -> Sequence[Tensor]:
-            # The derivative of merging: a chunk has its share of the whole.
-            here = [kind(*[t[chunk.graphs] for t in ts]) for ts in (whole, grads)]
-            gradients: Sequence[Tensor] = kind(*part).part_gradients(*here)
+            # The derivative of merging, with the chunk's share of the merged state.
+            slices = [kind(*[t[chunk.graphs] for t in ts]) for ts in (whole, grads)]
+            gradients: Sequence[Tensor] = kind(*part).part_gradients(*slices)
             return gradients
 
         return (None,) * 4 + tuple(
@@ -246,7 +249,7 @@ class _EncodeChunks(torch.autograd.Function):
 
 
 class _MapChunks(torch.autograd.Function):
-    """A pointwise function of all chunks, given the latents of the graphs."""
+    """Apply a pointwise function to all chunks, given the latents of the graphs."""
 
     @staticmethod
     def forward(
@@ -283,13 +286,13 @@ class _MapChunks(torch.autograd.Function):
         )
 
 
-def _carry(
+def _move_to_inputs(
     step: Callable[..., Any], layout: PointBatch, x: Tensor, latents: Latents
 ) -> tuple[Callable[..., Any], PointBatch, Tensor, Latents]:
-    """Return a step whose rows and latents carry what of a layout needs a gradient.
+    """Move tensors of a layout that need a gradient to the inputs of a step.
 
-    Weights become a last column of the rows, conditions a last latent: gradients are
-    taken of inputs, not of layouts.
+    Gradients are computed with respect to inputs, not layouts. Therefore, weights
+    become a last column of the rows, and conditions a last latent.
     """
     weight, u, dtype = layout.weight, layout.u, x.dtype
     weighted = weight is not None and weight.requires_grad
@@ -297,7 +300,7 @@ def _carry(
     if not (torch.is_grad_enabled() and (weighted or conditioned)):
         return step, layout, x, latents
 
-    def carrying(layout: PointBatch, part: Tensor, *latents: Tensor) -> Any:
+    def with_layout_tensors(layout: PointBatch, part: Tensor, *latents: Tensor) -> Any:
         if weight is not None and weighted:
             column = part[:, -1].to(weight.dtype)
             layout = replace(layout, weight=layout.sort(column))
@@ -313,11 +316,11 @@ def _carry(
     if u is not None and conditioned:
         latents = (*latents, u)
         layout = replace(layout, u=u.detach())
-    return carrying, layout, x, latents
+    return with_layout_tensors, layout, x, latents
 
 
 def _chunks(function: Callable[..., Any], layout: PointBatch, size: int) -> list[Chunk]:
-    """Return chunks of a layout; `function` takes the layout of one first."""
+    """Return the chunks of a layout; `function` takes a chunk's layout first."""
     return [
         Chunk(partial(function, piece.layout), piece.rows, piece.graphs)
         for piece in layout.chunks(size)
@@ -327,7 +330,7 @@ def _chunks(function: Callable[..., Any], layout: PointBatch, size: int) -> list
 def _map(
     chunks: Sequence[Chunk], x: Tensor, latents: Latents, module: nn.Module
 ) -> Tensor:
-    """Join the output rows of the chunks, of which there is at least one."""
+    """Return the output rows of one or more chunks."""
     context, inputs = Context(module, x), (x, *latents)
     y: Tensor = _MapChunks.apply(  # type: ignore[no-untyped-call]
         chunks, context, len(inputs), *inputs, *context.parameters
@@ -335,8 +338,8 @@ def _map(
     return y
 
 
-def _successive(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """Iterate over some chunks of the same graphs at a time, in their order."""
+def _chunk_groups(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Iterate in order over groups of chunks with the same graphs."""
     for _, same in groupby(chunks, key=lambda chunk: chunk.graphs.indices(sys.maxsize)):
-        while together := list(islice(same, _MERGED_AT_ONCE)):
-            yield together
+        while group := list(islice(same, _MERGED_AT_ONCE)):
+            yield group

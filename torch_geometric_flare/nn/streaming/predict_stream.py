@@ -1,4 +1,4 @@
-"""Predict on more points than fit in memory, from file to file."""
+"""Predict from file to file on more points than fit in memory."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ from torch_geometric_flare.nn.streaming.stage import Latents, run_stage
 
 Features = Callable[[slice], Tensor]
 
-# Attributes of a model that are used.
+# Attributes of a model that this module uses.
 _PARTS = (
     "in_channels",
     "out_channels",
@@ -54,31 +54,31 @@ def predict_stream(
     residual_dir: str | PathLike[str] | None = None,
     residual_dtype: torch.dtype | None = None,
 ) -> None:
-    r"""Predict one graph of any size, reading and writing a chunk of points at a time.
+    r"""Predict on one graph of any size, reading and writing one chunk at a time.
 
-    The result is that of `model` in evaluation mode on all points at once. Each block
-    goes over the points once: it decodes the block before at a chunk, stores the
-    features that result, and encodes them. The features between two blocks,
-    $4NC$ bytes in float32, are all that is kept; `residual_dir` keeps them on the disk.
-    Writing to `sink` begins after the last block, so `sink` may be `source` where
-    widths match. Autocast holds as it does in `model`.
+    The result equals that of `model` in evaluation mode on all points at once. Each
+    block makes one pass over the points: for each chunk, it decodes the preceding
+    block, stores the resulting features, and encodes them. Only the features between
+    two blocks are stored, $4NC$ bytes in float32, on disk if `residual_dir` is given.
+    Writing to `sink` begins after the last block, so `sink` may be `source` if widths
+    match. Autocast works as in `model`.
 
     Args:
         model: The network, a `Backbone` such as `FLARE`.
         source: Features of the points: a tensor, a NumPy array or memory map, a Zarr
-            array, or anything else with a `shape` that is sliced by rows. It is
-            converted to the precision of the model.
-        sink: Where the fields go, an array of the same kinds. Flush and close it as
-            its kind demands.
-        chunk_size: Points of a chunk.
-        weight: What each point stands for, an array of the kinds of `source`; `None`
-            where all count alike.
-        u: Conditions of the graph, where the model has `condition_channels`.
-        residual_dir: Folder of a temporary file for the features between two blocks,
-            removed at the end; `None` keeps them in memory.
-        residual_dtype: Precision of the features between two blocks; `None` for that
-            of the model. `torch.float16` and `torch.bfloat16` halve them, and round
-            once a block: relative errors of about $10^{-3}$ and $10^{-2}$.
+            array, or any other object with a `shape` that can be sliced by rows. It is
+            converted to the dtype of the model.
+        sink: Output array for the fields, of any of these types. Flush and close it if
+            its type requires this.
+        chunk_size: Number of points per chunk.
+        weight: Weight of each point, an array of any type supported for `source`;
+            `None` for equal weights.
+        u: Conditions of the graph, if the model has `condition_channels`.
+        residual_dir: Folder for a temporary file with the features between two blocks,
+            removed at the end; `None` keeps the features in memory.
+        residual_dtype: Dtype of the features between two blocks; `None` for that of the
+            model. `torch.float16` and `torch.bfloat16` halve their size and round once
+            per block, with relative errors of about $10^{-3}$ and $10^{-2}$.
 
     Shapes:
         - `source`: $[N, C_\text{in}]$
@@ -87,11 +87,12 @@ def predict_stream(
         - `u`: $[1, G]$
 
     Raises:
-        TypeError: If `model` is not such a network, or `source` or `sink` not an array.
+        TypeError: If `model` is not a `Backbone`, or `source` or `sink` is not an
+            array.
         ValueError: If a shape or `chunk_size` is wrong, `lift`, `norm` or `head` are
-            sharded over processes, `sink` is read-only or of integers, `residual_dtype`
-            is not a floating-point type, or, in PyTorch Geometric's debug mode,
-            `source` is not finite.
+            sharded over processes, `sink` is read-only or has an integer dtype,
+            `residual_dtype` is not a floating-point type, or, in PyTorch Geometric's
+            debug mode, `source` is not finite.
         FileNotFoundError: If `residual_dir` is not a folder.
 
     Examples:
@@ -118,23 +119,23 @@ def stream_states(
     residual_dir: str | PathLike[str] | None,
     residual_dtype: torch.dtype | None,
 ) -> list[State]:
-    """Return the state that each block makes of all points.
+    """Run the network and return the state of all points in each block.
 
     Args:
-        model: As for `predict_stream`, as all others.
+        model: The network. Arguments are as in `predict_stream`.
         source: Features of the points.
-        sink: Where the fields go; `None` to leave out what only they need.
-        chunk_size: Points of a chunk.
-        weight: What each point stands for.
+        sink: Output array for the fields; `None` to skip computing them.
+        chunk_size: Number of points per chunk.
+        weight: Weight of each point.
         u: Conditions of the graph.
-        residual_dir: Folder of a temporary file.
-        residual_dtype: Precision of the features between two blocks.
+        residual_dir: Folder for a temporary file.
+        residual_dtype: Dtype of the features between two blocks.
     """
     chunks = row_chunks(source, chunk_size)
     if weight is not None and tuple(getattr(weight, "shape", ())) != source.shape[:1]:
         raise ValueError(
             f"weight is {brief(weight)}, expected an array of shape "
-            f"({source.shape[0]},): a number for each point"
+            f"({source.shape[0]},): one number per point"
         )
     if residual_dtype is not None and not (
         isinstance(residual_dtype, torch.dtype) and residual_dtype.is_floating_point
@@ -147,12 +148,12 @@ def stream_states(
         raise FileNotFoundError(f"residual_dir={str(residual_dir)!r} is not a folder")
     like = next(model.parameters())
     with ExitStack() as stack:
-        # Sharded weights are gathered in place, which inference tensors do not allow.
+        # Sharded weights are gathered in place, which inference mode does not allow.
         stack.enter_context(
             torch.no_grad() if sharded_parts(model) else torch.inference_mode()
         )
         stack.enter_context(evaluating(model))
-        # Its precision differs from that of the parameters under autocast.
+        # Under autocast, its dtype differs from that of the parameters.
         probe = model.lift(like.new_empty(0, model.in_channels))
         width, dtype = probe.size(1), probe.dtype
         stored = residual_dtype or dtype
@@ -173,11 +174,11 @@ def stream_states(
         check_conditions(model, conditions)
 
         def layout(x: Tensor, rows: slice | None = None) -> PointBatch:
-            # Rows are given to encode: decoding does not depend on weights.
-            share = None
+            # `rows` is given only for encoding, because decoding does not use weights.
+            weight_rows = None
             if weight is not None and rows is not None:
-                share = read_rows(weight, rows, like)
-            return PointBatch.from_batch(x, weight=share, u=conditions)
+                weight_rows = read_rows(weight, rows, like)
+            return PointBatch.from_batch(x, weight=weight_rows, u=conditions)
 
         features: Features = lifted
         states = []
@@ -200,10 +201,10 @@ def _run_block(
     dtype: torch.dtype,
     layout: Callable[..., PointBatch],
 ) -> tuple[Features, State]:
-    """Store the features that enter a block; return those that leave it.
+    """Store the input features of a block; return its output features.
 
     Returns:
-        They, and the last state that the block made.
+        The output features, and the last state of the block.
     """
     whole: State
 
@@ -216,7 +217,7 @@ def _run_block(
         for rows in chunks:
             if latents:
                 x = stored(rows)
-            else:  # the first time
+            else:  # first encoding
                 x = features(rows)
                 residual.write(rows, x)
             part = block.encode_rows(x, layout(x, rows), latents)
@@ -238,23 +239,23 @@ def _run_block(
 
 
 def _check_model(model: Backbone) -> None:
-    # Check attributes instead of the class: compiled models have them too.
+    # Check attributes instead of the class, because compiled models have another class.
     missing = [name for name in _PARTS if not hasattr(model, name)]
     if missing:
         raise TypeError(
             f"model is a {type(model).__name__} without {', '.join(missing)}: pass a "
-            "Backbone such as FLARE, which of a Surrogate is its attribute `model`"
+            "Backbone such as FLARE, for a Surrogate its attribute `model`"
         )
     pointwise = nn.ModuleList([model.lift, model.norm, model.head])
     if any(hasattr(parameter, "placements") for parameter in pointwise.parameters()):
         raise ValueError(
             "lift, norm and head of the model are sharded over processes "
-            "(fully_shard), and are not used by its own call: call model.unshard() "
-            "first; the blocks may stay sharded"
+            "(fully_shard), and predict_stream cannot gather them: call "
+            "model.unshard() first; the blocks may stay sharded"
         )
     reason = model.why_unsupported("predict_stream")
     if reason is not None:
         raise ValueError(
             f"model is a {type(model).__name__}, which predict_stream does not "
-            f"support, since {reason}: call the model on all points"
+            f"support, because {reason}: call the model on all points"
         )

@@ -1,4 +1,4 @@
-"""A geometry from a file to its state, and fields at points from file to file."""
+"""Encode geometries from files, and predict at query points from file to file."""
 
 from os import PathLike
 from typing import Any
@@ -29,20 +29,20 @@ def encode_stream(
     residual_dir: str | PathLike[str] | None = None,
     residual_dtype: torch.dtype | None = None,
 ) -> GeometryState:
-    r"""Encode one geometry of any size, reading a chunk of source points at a time.
+    r"""Encode one geometry of any size, reading one chunk of source points at a time.
 
-    The state is that of `model.encode` on all points, in evaluation mode. The points
-    are read and kept as `predict_stream` does.
+    The state equals that of `model.encode` on all points in evaluation mode. Points are
+    read and features stored as in `predict_stream`.
 
     Args:
         model: The network.
-        source: Features of the source points, an array as for `predict_stream`.
-        chunk_size: Points of a chunk.
-        sink: Where the fields at the source points go; `None` to leave them out.
-        weight: What each source point stands for, an array.
-        u: Conditions of the graph, where the model has `condition_channels`.
-        residual_dir: As for `predict_stream`.
-        residual_dtype: As for `predict_stream`.
+        source: Features of the source points, an array as in `predict_stream`.
+        chunk_size: Number of points per chunk.
+        sink: Output array for the fields at the source points; `None` to skip them.
+        weight: Weight of each source point, an array.
+        u: Conditions of the graph, if the model has `condition_channels`.
+        residual_dir: See `predict_stream`.
+        residual_dtype: See `predict_stream`.
 
     Shapes:
         - `source`: $[N, C_\text{in}]$
@@ -52,7 +52,7 @@ def encode_stream(
 
     Raises:
         TypeError: If `source` or `sink` is not an array.
-        ValueError: As `predict_stream`.
+        ValueError: See `predict_stream`.
         FileNotFoundError: If `residual_dir` is not a folder.
 
     Examples:
@@ -75,17 +75,17 @@ def encode_stream(
 def decode_stream(
     model: FLAREQuery, state: GeometryState, source: Any, sink: Any, chunk_size: int
 ) -> None:
-    r"""Predict fields at any number of query points, a chunk at a time.
+    r"""Predict fields at any number of query points, one chunk at a time.
 
-    Each chunk is read, predicted and written before the next, since query points never
-    see each other. `sink` may be `source` where widths match.
+    Each chunk is read, predicted and written before the next, because query points do
+    not interact. `sink` may be `source` if widths match.
 
     Args:
         model: The network.
-        state: Of one geometry, from `model.encode` or `encode_stream`.
-        source: Features of the query points, an array as for `predict_stream`.
-        sink: Where the fields go, an array.
-        chunk_size: Points of a chunk.
+        state: State of one geometry, from `model.encode` or `encode_stream`.
+        source: Features of the query points, an array as in `predict_stream`.
+        sink: Output array for the fields.
+        chunk_size: Number of points per chunk.
 
     Shapes:
         - `source`: $[N_q, C_q]$
@@ -93,15 +93,16 @@ def decode_stream(
 
     Raises:
         TypeError: If `source` or `sink` is not an array.
-        ValueError: If a shape or `chunk_size` is wrong, `sink` is read-only or of
-            integers, or the state is of a model of other sizes or of several graphs.
+        ValueError: If a shape or `chunk_size` is wrong, `sink` is read-only or has an
+            integer dtype, or the state is from a model of other sizes or of several
+            graphs.
     """
     points = check_source(source, model.query_channels)
     check_sink(sink, points, model.query_out_channels)
     if state.num_graphs != 1:
         raise ValueError(
-            f"state is of {state.num_graphs} graphs, expected one: encode the geometry "
-            "by itself"
+            f"state has {state.num_graphs} graphs, expected one: encode each geometry "
+            "separately"
         )
     like = next(model.parameters())
     with torch.inference_mode(), evaluating(model):

@@ -1,4 +1,4 @@
-"""Recompute chunks of points in backward, and their gradients."""
+"""Recomputation of chunks of points in backward."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ from torch_geometric_flare.functional.mlp import packed_once
 
 
 class Chunk(NamedTuple):
-    """A part of a loop: `function(x[rows], *[t[graphs] for t in latents])`.
+    """One iteration of a loop: `function(x[rows], *[t[graphs] for t in latents])`.
 
     Args:
         function: Returns a tuple of tensors.
         rows: Rows of the chunk.
-        graphs: The graphs that they belong to.
+        graphs: The graphs of these rows.
     """
 
     function: Callable[..., Any]
@@ -28,13 +28,13 @@ class Chunk(NamedTuple):
     graphs: slice = slice(0)
 
     def parts(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Return the part of each input, of `x` and of the latents."""
+        """Return the slice of each input, of `x` and of the latents."""
         x, *latents = inputs
         return [x[self.rows], *[t[self.graphs] for t in latents]]
 
 
 class _WithParameters(nn.Module):
-    """Functions of a module's parameters, to be called with others."""
+    """A wrapper that allows `functional_call` to replace a module's parameters."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class _WithParameters(nn.Module):
 
 
 def sharded_parts(module: nn.Module) -> list[Any]:
-    """Return the parts of a module that `fully_shard` was applied to."""
-    # Nothing is sharded before the first import of this module, which is slow.
+    """Return the submodules to which `fully_shard` was applied."""
+    # Do not import this module, which is slow: without it, nothing is sharded.
     fsdp = sys.modules.get("torch.distributed.fsdp")
     kind = getattr(fsdp, "FSDPModule", None)
     return [] if kind is None else [m for m in module.modules() if isinstance(m, kind)]
@@ -56,10 +56,10 @@ def sharded_parts(module: nn.Module) -> list[Any]:
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Gather sharded weights once, for methods that are called in place of forward."""
+    """Gather sharded weights once, for methods called instead of forward."""
     parts = sharded_parts(module)
     if parts and torch.is_grad_enabled():
-        # Chunks would return gradients of the gathered copies, not of the shards.
+        # Chunks would compute gradients of the gathered copies, not of the shards.
         raise ValueError(
             "chunk_size is set, but the weights are sharded over processes "
             "(fully_shard), and gradients in chunks would be lost: set "
@@ -75,22 +75,22 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 class Context:
-    """The context of a recomputation: parameters, autocast and random numbers.
+    """The context of a recomputation: parameters, autocast and random state.
 
     Args:
-        module: Its parameters are all that chunks depend on besides their inputs.
-        x: Rows, which tell the device.
+        module: The module whose parameters the chunks use.
+        x: Rows, which determine the device.
     """
 
     def __init__(self, module: nn.Module, x: Tensor) -> None:
         self.module = module
-        # Class of the states, known once the first chunk is encoded.
+        # Class of the states, set when the first chunk is encoded.
         self.state_class: Any = None
         parameters = dict(module.named_parameters())
         self.names, self.parameters = [*parameters], [*parameters.values()]
         self.device = x.device.type
-        # Autocast must not cache its copies of weights: made here without a graph,
-        # later layers that need one would reuse them.
+        # Autocast must not cache its copies of weights: they are created here without a
+        # graph, and later layers that need a graph would reuse them.
         self.autocast = partial(
             torch.autocast,
             self.device,
@@ -106,19 +106,19 @@ class Context:
     ) -> Callable[..., tuple[Tensor, ...]]:
         """Return a callable that runs a function with these parameters of the module.
 
-        They may differ from its own: `functional_call` replaces them for a forward.
+        They differ from the current ones if `functional_call` replaced them in forward.
         """
-        own = dict(self.module.named_parameters())
+        current = dict(self.module.named_parameters())
         pairs = list(zip(self.names, parameters, strict=True))
-        if all(own.get(name) is parameter for name, parameter in pairs):
+        if all(current.get(name) is parameter for name, parameter in pairs):
             return lambda function, *inputs: function(*inputs)
         wrapped = _WithParameters(self.module)
-        lent = {f"module.{name}": parameter for name, parameter in pairs}
-        return lambda *arguments: functional_call(wrapped, lent, arguments)
+        replaced = {f"module.{name}": parameter for name, parameter in pairs}
+        return lambda *arguments: functional_call(wrapped, replaced, arguments)
 
     @contextmanager
     def same_random_numbers(self) -> Iterator[None]:
-        """Draw the random numbers of forward again, and restore the random state."""
+        """Reproduce the random numbers of forward, then restore the random state."""
         with torch.random.fork_rng(self.devices, device_type=self.device):
             torch.set_rng_state(self.random)
             set_device_states(self.devices, self.device_random, device_type=self.device)
@@ -131,29 +131,30 @@ class Context:
         parameters: Sequence[Tensor],
         output_gradients: Callable[..., Sequence[Tensor]],
     ) -> list[Tensor | None]:
-        """Recompute chunks, and return gradients for their inputs and parameters.
+        """Recompute chunks and return the gradients of their inputs and parameters.
 
-        An input may depend on the parameters or on another input; autograd adds that
-        part of the gradient elsewhere. So gradients are taken for views, which only the
-        chunk uses. The views keep a graph where gradients may be differentiated.
+        If an input depends on the parameters or on another input, autograd adds that
+        part of the gradient elsewhere. Therefore, gradients are computed with respect
+        to views that only the chunk uses. The views keep a graph if gradients must be
+        differentiable.
 
         Args:
             chunks: The chunks.
-            inputs: The rows, and latents of which each graph has a row.
-            parameters: Those of the module in forward.
-            output_gradients: Returns the gradients for what a chunk returns, from the
-                chunk and what it returns.
+            inputs: The rows, and latents with one row per graph.
+            parameters: The parameters of the module in forward.
+            output_gradients: Called with a chunk and its outputs; returns the gradients
+                of these outputs.
         """
-        again = torch.is_grad_enabled()
+        create_graph = torch.is_grad_enabled()
         targets = [*inputs, *parameters]
-        used = [t.view_as(t) for t in parameters] if again else parameters
+        used = [t.view_as(t) for t in parameters] if create_graph else parameters
         wanted = [t.requires_grad for t in targets]
         totals: list[Tensor | None] = [None] * len(targets)
         call = self.with_parameters(used)
         with self.same_random_numbers(), packed_once():
             for chunk in chunks:
                 leaves = chunk.parts(inputs)
-                if not again:
+                if not create_graph:
                     leaves = [
                         leaf.detach().requires_grad_(want)
                         for leaf, want in zip(leaves, wanted, strict=False)
@@ -174,7 +175,7 @@ class Context:
                         [output for output, _ in weighted],
                         [t for t in (*leaves, *used) if t.requires_grad],
                         [weight for _, weight in weighted],
-                        create_graph=again,
+                        create_graph=create_graph,
                         allow_unused=True,
                     )
                 )

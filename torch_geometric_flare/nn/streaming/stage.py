@@ -1,4 +1,4 @@
-"""Layers whose points see each other through a state."""
+"""Layers whose points interact through a mergeable state."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Latents = tuple[Tensor, ...]
-"""What decoding needs of a batch: tensors of which each graph has a row."""
+"""The tensors for decoding a batch, each with one row per graph."""
 
 R = TypeVar("R")
 
@@ -44,17 +44,17 @@ def record_state(state: Any) -> None:
 
 
 class Stage(Protocol):
-    """A layer whose points see each other through a state that merges.
+    """A layer whose points interact through a mergeable state.
 
-    `encode_rows` is the only step that sees more than one point; it may run on any part
-    of the points, since states merge. `process` works on the latents of each
-    graph, `decode_rows` on each point by itself. A layer that encodes several times
-    has `num_encodes` above one: it then gets what `process` has made of the state
-    before. So the same layer runs on all points at once, in chunks, on points spread
+    `encode_rows` is the only step that combines points. Because states merge, it can
+    run on any subset of the points. `process` acts on the latents of each graph, and
+    `decode_rows` on each point separately. A layer with `num_encodes` above one encodes
+    several times and then gets the result of `process` for the preceding state. The
+    same layer can therefore run on all points at once, in chunks, on points distributed
     over processes, and from file to file.
 
     Examples are a residual block around `FLAREConv` (`process` does nothing), around
-    `PhysicsAttention` (`process` is attention among the slices), or a whole
+    `PhysicsAttention` (`process` is attention among the slices), or an entire
     encode-process-decode network, whose `process` is a chain of transformer blocks.
 
     Rows are in the order of the layout.
@@ -62,16 +62,16 @@ class Stage(Protocol):
 
     @property
     def num_encodes(self) -> int:
-        """How often it encodes."""
+        """Number of encodings."""
 
     def encode_rows(self, x: Tensor, layout: PointBatch, latents: Latents) -> State:
         """Return the state of some points [N, C]; `latents` is empty at first."""
 
     def process(self, state: Any, latents: Latents) -> Latents:
-        """Return the latents of each graph from the state of all of its points."""
+        """Return the latents of each graph, given the state of all its points."""
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return the rows [N, C'] that leave the layer at points [N, C]."""
+        """Return the output rows [N, C'] at points [N, C]."""
 
 
 def is_stage(module: Any) -> TypeGuard[Stage]:
@@ -86,13 +86,13 @@ def why_whole(layer: Any) -> str | None:
     """Return why a layer needs all points of a graph at once, `None` if it does not.
 
     Args:
-        layer: A block or a mixer. Where its class has the methods of a `Stage` but an
-            instance may lack what they need, its `why_whole` says so.
+        layer: A block or a mixer. If its class has the methods of a `Stage` but an
+            instance may not support them, it defines `why_whole`.
     """
     if not is_stage(layer):
         return (
             f"{type(layer).__name__} has no encode_rows, process and decode_rows, and "
-            "so sees all points at once"
+            "so needs all points at once"
         )
     reason: str | None = getattr(layer, "why_whole", None)
     return reason
@@ -104,13 +104,13 @@ def run_stage(
     process: Callable[[Any, Latents], Latents],
     decode: Callable[[Latents], R],
 ) -> R:
-    """Encode as often as a stage asks for, then decode.
+    """Encode `num_encodes` times, then decode.
 
     Args:
-        num_encodes: How often.
-        encode: Returns the state of all points, from the latents so far.
-        process: Returns the next latents, from the state and the latents so far.
-        decode: Returns the result from the latents.
+        num_encodes: Number of encodings.
+        encode: Returns the state of all points, given the current latents.
+        process: Returns the next latents, given the state and the current latents.
+        decode: Returns the result, given the latents.
     """
     latents: Latents = ()
     for _ in range(num_encodes):
@@ -130,7 +130,7 @@ def run_whole(
         stage: The layer.
         x: Rows in the order of the layout.
         layout: The graphs.
-        group: Processes that hold the other points of these graphs.
+        group: Process group over which the points of these graphs are distributed.
 
     Shapes:
         - `x`: $[N, C]$
