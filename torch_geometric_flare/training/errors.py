@@ -41,7 +41,8 @@ def errors_per_field(
         fields: What the columns of both are.
         scale: Scale of each column over the training set; `None` refuses zero fields.
         skip_gaps: Leave out the points where a true field is not finite. A sample
-            without any other has the error nan.
+            without any other has the error nan, one whose prediction is not finite the
+            error inf.
 
     Shapes:
         - `prediction`: $[N, C]$
@@ -59,21 +60,22 @@ def errors_per_field(
             "dataset or by a transform"
         )
     batch, number = graphs_of(data)
-    if skip_gaps and prediction.shape == data.y.shape:
+    alike = prediction.shape == data.y.shape
+    together = data.get("group") is None  # no other process has points of a sample
+    if skip_gaps and alike and together and not bool(data.y.isfinite().all()):
         known = data.y.isfinite()
-        if not bool(known.all()):
-            return {
-                name: _errors_where(
-                    known[:, columns].all(1),
-                    prediction[:, columns],
-                    data.y[:, columns],
-                    batch,
-                    number,
-                    None if scale is None else scale[columns],
-                )
-                for name, columns in channel_slices(fields).items()
-            }
-    return relative_l2_per_field(
+        return {
+            name: _errors_where(
+                known[:, columns].all(1),
+                prediction[:, columns],
+                data.y[:, columns],
+                batch,
+                number,
+                None if scale is None else scale[columns],
+            )
+            for name, columns in channel_slices(fields).items()
+        }
+    errors = relative_l2_per_field(
         prediction,
         data.y,
         fields,
@@ -82,6 +84,9 @@ def errors_per_field(
         group=data.get("group"),
         zero_scale=scale,
     )
+    if skip_gaps and together:
+        return {name: _infinite_where_nan(each) for name, each in errors.items()}
+    return errors
 
 
 def streams(
@@ -124,7 +129,7 @@ def predicted_streams(
 
 
 def surrogate_errors(
-    surrogate: Surrogate, prediction: Any, data: Data
+    surrogate: Surrogate, prediction: Any, data: Data, *, skip_gaps: bool = False
 ) -> dict[str, Tensor]:
     """Return the relative error of each field and sample, of all streams.
 
@@ -133,6 +138,7 @@ def surrogate_errors(
         prediction: What it returned for `data`.
         data: The sample or batch with the true fields as `y`, and as `query_y` where
             the surrogate has query points.
+        skip_gaps: As for `errors_per_field`.
 
     Returns:
         Errors by the field's name, $[B]$ each; the names of fields at query points
@@ -144,7 +150,9 @@ def surrogate_errors(
     errors: dict[str, Tensor] = {}
     for prefix, values, points, known in predicted_streams(surrogate, prediction, data):
         scale = known.target_normalizer.scale
-        measured = errors_per_field(values, points, known.fields, scale)
+        measured = errors_per_field(
+            values, points, known.fields, scale, skip_gaps=skip_gaps
+        )
         errors |= {prefix + name: error for name, error in measured.items()}
     return errors
 
@@ -158,7 +166,7 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
     """Return which graphs have no field but zeros, by the name of the field.
 
     Args:
-        y: True fields side by side; values that are not finite count as zero.
+        y: True fields side by side; values that are not finite do not count.
         data: The sample or batch that they belong to.
         fields: What the columns are.
 
@@ -166,10 +174,13 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
         - `y`: $[N, C]$
     """
     batch, number = graphs_of(data)
-    squares = widen(torch.nan_to_num(y, 0.0, 0.0, 0.0)).square()
-    slices = channel_slices(fields)
-    norms = torch.stack([squares[:, columns].sum(1) for columns in slices.values()], 1)
-    zero = sum_over_graphs(norms, batch, number, data.get("group")) == 0  # [B, F]
+    finite, slices = y.isfinite(), channel_slices(fields)
+    squares = widen(torch.where(finite, y, 0.0)).square()
+    sums = [squares[:, columns].sum(1) for columns in slices.values()]
+    sums += [finite[:, columns].sum(1).to(squares) for columns in slices.values()]
+    both = sum_over_graphs(torch.stack(sums, 1), batch, number, data.get("group"))
+    norms, counts = both.chunk(2, dim=1)  # [B, F]
+    zero = (norms == 0) & (counts > 0)
     if not bool(zero.any()):
         return {}
     zeros = {
@@ -196,10 +207,15 @@ def _errors_where(
     rank = measured.cumsum(0) - 1  # number of a graph among those that have points
     errors = torch.full((num_graphs,), torch.nan, device=prediction.device)
     if bool(measured.any()):
-        errors[measured] = relative_l2(
+        found = relative_l2(
             prediction[known], target[known], rank[left], zero_scale=scale
-        ).to(errors)
+        )
+        errors[measured] = _infinite_where_nan(found).to(errors)
     return errors
+
+
+def _infinite_where_nan(errors: Tensor) -> Tensor:
+    return torch.where(errors.isnan(), torch.inf, errors)
 
 
 def area_weighted_errors(

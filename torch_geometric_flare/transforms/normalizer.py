@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._arguments import brief, check_kind
+from torch_geometric_flare._finite import describe_gaps
 
 # What rounding may add to an encoded value.
 _LARGEST_SHIFT = 2.0**-21
@@ -96,8 +97,8 @@ class Normalizer(nn.Module):
             The normaliser.
 
         Raises:
-            ValueError: If a tensor has another shape, or all of them together hold
-                fewer than two points.
+            ValueError: If a tensor has another shape or values that are not finite, or
+                all of them together hold fewer than two points.
 
         Warns:
             UserWarning: If a channel is the same number everywhere.
@@ -118,6 +119,10 @@ class Normalizer(nn.Module):
             if tensor.size(0) == 0:
                 continue
             values = tensor.detach().to("cpu", torch.float64)
+            if gaps := describe_gaps(values.numpy()):
+                raise ValueError(
+                    f"tensor {number} has {gaps}: repair it, or leave out the sample"
+                )
             new_mean = values.mean(0)
             new_low, new_high = values.aminmax(dim=0)
             new_squares = (values - new_mean).square().sum(0)
