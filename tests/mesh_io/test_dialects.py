@@ -133,3 +133,52 @@ def test_the_reason_of_vtk_is_told(tmp_path):
     (tmp_path / "a.obj").write_text(obj() + "f 1 2 x\n")
     with pytest.raises(ValueError, match="a.obj' cannot be read.* VTK says: "):
         read_mesh(tmp_path / "a.obj")
+
+
+def write_ply(path, points, triangles, kind):
+    header = (
+        f"ply\nformat {kind} 1.0\nelement vertex {len(points)}\n"
+        "property float quality\nproperty double x\nproperty double y\n"
+        f"property double z\nelement face {len(triangles)}\n"
+        "property list uchar int vertex_indices\nend_header\n"
+    )
+    if kind == "ascii":
+        rows = [f"7 {x:.12g} {y:.12g} {z:.12g}" for x, y, z in points]
+        rows += [f"3 {a} {b} {c}" for a, b, c in triangles]
+        path.write_text(header + "\n".join(rows) + "\n")
+        return
+    order = ">" if "big" in kind else "<"
+    content = [struct.pack(order + "f3d", 7.0, *point) for point in points]
+    content += [struct.pack(order + "B3i", 3, *corners) for corners in triangles]
+    path.write_bytes(header.encode() + b"".join(content))
+
+
+def write_text_stl(path, points, triangles):
+    facets = [
+        "facet normal 0 0 0\nouter loop\n"
+        + "".join(f"vertex {x:.12g} {y:.12g} {z:.12g}\n" for x, y, z in points[corners])
+        + "endloop\nendfacet\n"
+        for corners in triangles
+    ]
+    path.write_text("solid\n" + "".join(facets) + "endsolid\n")
+
+
+@pytest.mark.parametrize(
+    "kind", ["stl", "ascii", "binary_little_endian", "binary_big_endian"]
+)
+@pytest.mark.parametrize("place", [(0, 0, 0), (3.5e6, 5.8e6, 100), (-4e8, 0, 0)])
+def test_vertices_far_from_the_origin_keep_their_places(tmp_path, kind, place):
+    sphere = pv.Sphere(theta_resolution=12, phi_resolution=12)
+    points = np.asarray(sphere.points, float) + place
+    triangles = sphere.faces.reshape(-1, 4)[:, 1:]
+    path = tmp_path / ("far.stl" if kind == "stl" else "far.ply")
+    if kind == "stl":
+        write_text_stl(path, points, triangles)
+    else:
+        write_ply(path, points, triangles, kind)
+    mesh = read_mesh(path)
+    assert (mesh.n_points, mesh.n_cells) == (sphere.n_points, sphere.n_cells)
+    assert mesh.is_manifold
+    # Twelve digits were written.
+    assert mesh.area == pytest.approx(sphere.area, rel=2e-3 if place[0] < 0 else 1e-5)
+    assert mesh.points.dtype == (np.float64 if any(place) else np.float32)

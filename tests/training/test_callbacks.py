@@ -1,6 +1,22 @@
 import pytest
+import torch
+from lightning.pytorch import Callback
 
-from torch_geometric_flare.training import scaled_ema_decay
+from torch_geometric_flare.surrogates import load_surrogate
+from torch_geometric_flare.training import SurrogateDataModule, fit, scaled_ema_decay
+
+
+class Average(Callback):
+    """Averages the weights after each step in double precision."""
+
+    def __init__(self, decay):
+        self.decay = decay
+        self.average = None
+
+    def on_train_batch_end(self, trainer, module, *_):
+        now = torch.nn.utils.parameters_to_vector(module.parameters()).double()
+        before = now if self.average is None else self.average
+        self.average = torch.lerp(now, before, self.decay).detach()
 
 
 @pytest.mark.parametrize(
@@ -27,3 +43,34 @@ def test_what_makes_no_sense_is_refused():
         scaled_ema_decay(1.0, 10)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         scaled_ema_decay(0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "kept", "atol"),
+    [
+        ("32-true", torch.float32, 1e-5),
+        ("64-true", torch.float64, 1e-13),
+        ("bf16-true", torch.float32, 1e-5),
+        ("bf16-mixed", torch.float32, 1e-5),
+    ],
+)
+def test_weights_are_averaged_in_single_precision_at_least(
+    module, samples, tmp_path, precision, kept, atol
+):
+    training = module(epochs=12)  # 24 steps, of a decay of 1/6
+    average = Average(scaled_ema_decay(training.recipe.ema_decay, 24))
+    data = SurrogateDataModule(samples(4, 0), samples(2, 1), batch_size=2)
+    fit(
+        training,
+        data,
+        tmp_path,
+        accelerator="cpu",
+        progress=False,
+        precision=precision,
+        callbacks=[average],
+    )
+    network = type(training.surrogate.model)().to(kept)
+    surrogate = load_surrogate(tmp_path / "last.ckpt", network)
+    got = torch.nn.utils.parameters_to_vector(surrogate.model.parameters())
+    torch.testing.assert_close(got.double(), average.average, atol=atol, rtol=0)
+    assert not any(p.is_inference() for p in training.parameters())

@@ -168,6 +168,13 @@ def test_what_makes_no_sense_is_refused(samples, arguments, message):
         SurrogateDataModule(**({"train": samples(2, 0)} | arguments))
 
 
+def test_lists_of_splits_are_refused(samples):
+    with pytest.raises(TypeError, match=r"val\[0\].*list"):
+        SurrogateDataModule(samples(2, 0), [samples(1, 1), samples(1, 2)])
+    with pytest.raises(TypeError, match=r"test\[1\].*None"):
+        SurrogateDataModule(samples(2, 0), test=[*samples(1, 1), None])
+
+
 def test_batches_hold_at_most_so_many_points(samples):
     data = SurrogateDataModule(samples(7, 0), samples(3, 1), max_points=95)
     loader = data.train_dataloader()

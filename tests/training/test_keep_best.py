@@ -102,3 +102,6 @@ def test_what_they_need(module, samples, tmp_path):
         fit(module(), data, tmp_path, patience=3)
     with pytest.raises(ValueError, match="patience .* 0"):
         fit(module(), data, tmp_path, patience=0)
+    both = SurrogateDataModule(samples(4, 0), samples(2, 1), batch_size=2)
+    with pytest.raises(ValueError, match="validate_every=5 .* epochs=4"):
+        fit(module(), both, tmp_path, keep_best=True, validate_every=5)

@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.tuner import Tuner
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import IterableDataset
@@ -98,6 +100,26 @@ def test_a_training_by_time_and_steps_runs(module, samples):
     timed.fit(training, SurrogateDataModule(samples(4, 0), batch_size=2))
     assert timed.global_step == 7
     assert rates.rates == pytest.approx(scheduled(training, 7))
+
+
+def test_the_schedule_counts_steps_of_gathered_batches(module, samples):
+    rates, training = Rates(), module()
+    gathered = GradientAccumulationScheduler({0: 3, 2: 1})
+    own = trainer(max_epochs=4, callbacks=[rates, gathered])
+    own.fit(training, SurrogateDataModule(samples(8, 0), batch_size=2))
+    assert own.global_step == 2 + 2 + 4 + 4
+    assert list(dict.fromkeys(rates.rates)) == pytest.approx(scheduled(training, 12))
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning, about few batches
+@pytest.mark.parametrize("mode", ["power", "binsearch"])
+def test_the_batch_size_finder_changes_the_batch_size(module, samples, tmp_path, mode):
+    data = SurrogateDataModule(samples(6, 0), batch_size=1)
+    own = trainer(max_epochs=2, default_root_dir=tmp_path)
+    found = Tuner(own).scale_batch_size(
+        module(), datamodule=data, mode=mode, max_trials=2, steps_per_trial=1
+    )
+    assert found == data.batch_size > 1
 
 
 @pytest.mark.parametrize("steps", [5, 9])

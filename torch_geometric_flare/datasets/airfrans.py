@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch_geometric.data import Data, Dataset
 
-from torch_geometric_flare.datasets.arrays import describe_gaps
+from torch_geometric_flare._finite import describe_gaps
 from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.transforms import make_input
 

@@ -13,6 +13,8 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from torch_geometric_flare._finite import describe_gaps
+
 Array = npt.NDArray[Any]
 
 # Real fields shrink a few times at most when compressed.
@@ -190,21 +192,3 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if any(size < 0 for size in shape):
         raise ValueError(f"its shape is {shape}")
     return shape, dtype
-
-
-def describe_gaps(values: Array, name: str = "") -> str:
-    r"""Return how many values are not finite, and where the first is; else nothing.
-
-    Args:
-        values: Numbers with one row for each point.
-        name: What they are, for the text.
-    """
-    finite = np.isfinite(values)
-    if finite.all():
-        return ""
-    count, first = finite.size - int(finite.sum()), int(np.argwhere(~finite)[0, 0])
-    of = f" of {name!r}" if name else ""
-    return (
-        f"values that are not finite: {count} of {finite.size}{of}, the first at point "
-        f"{first}"
-    )

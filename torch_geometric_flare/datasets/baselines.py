@@ -39,7 +39,8 @@ class MeanSample:
 
     Where the points of all samples correspond (see `NearestSample`) it is the mean
     field, one value per point; else one constant per channel, the mean over all points
-    of all samples.
+    of all samples. Values that are not finite do not count; a point without any other
+    has the constant.
 
     Args:
         samples: A training split with `y`; read once, one sample at a time.
@@ -54,29 +55,28 @@ class MeanSample:
     def __init__(self, samples: Iterable[Data]) -> None:
         first: Data | None = None
         correspond = True
-        field, total, points, count = torch.zeros(0), torch.zeros(0), 0, 0
+        field = total = fields = points = torch.zeros(0)
         for i, data in enumerate(samples):
             y = data.get("y")
             if not isinstance(y, Tensor):
                 raise ValueError(f"samples[{i}] has no y, only {sorted(data.keys())}")
             y = y.detach().to("cpu", torch.float64)
             if first is None:
-                first, field, total = (
-                    data,
-                    torch.zeros_like(y),
-                    y.new_zeros(y.shape[1:]),
-                )
+                first = data
+                field = fields = torch.zeros_like(y)
+                total = points = y.new_zeros(y.shape[1:])
+            known = y.isfinite()
+            y = torch.where(known, y, 0.0)
             correspond = correspond and points_correspond(first, data)
             if correspond:
-                field = field + y
-            total = total + y.sum(0)
-            points += y.size(0)
-            count += 1
-        if first is None or points == 0:
+                field, fields = field + y, fields + known
+            total, points = total + y.sum(0), points + known.sum(0)
+        if first is None or not bool((points > 0).all()):
             raise ValueError("samples is empty: there is no mean")
         self._reference = first if correspond else None
-        self._field = (field / count).to(first.y.dtype)
-        self._constant = (total / points).to(first.y.dtype)
+        constant = total / points
+        mean = torch.where(fields > 0, field / fields.clamp(min=1), constant)
+        self._field, self._constant = mean.to(first.y.dtype), constant.to(first.y.dtype)
 
     def predict(self, data: Data) -> Tensor:
         r"""Return the mean at the points of a query, on the CPU.
@@ -115,6 +115,8 @@ class NearestSample:
     the training samples, count beside the points: $\|u_A - u_B\|^2$ is added to
     $d(A, B)^2$ where points correspond, $\|u_A - u_B\|$ to $d(A, B)$ where not.
     Those that are the same in all training samples do not count.
+
+    Targets that are not finite are taken from the nearest point that has one.
 
     A surrogate that does worse than this has learned nothing from the inputs.
 
@@ -173,7 +175,7 @@ class NearestSample:
                 kept = _subset(len(x), max_kept)
                 x, y = x[kept], y[torch.from_numpy(kept).to(y.device)]
             self._inputs.append(x)
-            self._targets.append(y)
+            self._targets.append(_fill_gaps(x, y))
             conditions.append(_conditions(data))
         if first is None:
             raise ValueError("samples is empty: there is nothing to copy")
@@ -307,6 +309,16 @@ def _conditions(data: Data) -> Points:
 def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
     """Return the same `count` of `size` points every time."""
     return np.random.default_rng(0).permutation(size)[:count]
+
+
+def _fill_gaps(x: Points, y: Tensor) -> Tensor:
+    """Return targets with those of the nearest points where they are not finite."""
+    known = y.isfinite().view(len(y), -1).all(1).cpu()
+    if bool(known.all()) or not bool(known.any()):
+        return y
+    _, nearest = _Cloud(x[known.numpy()], len(x)).tree.query(x)
+    filled = y[known.to(y.device)][torch.from_numpy(nearest).to(y.device)]
+    return torch.where(y.isfinite(), y, filled)
 
 
 def _equal(first: object, second: object) -> bool:

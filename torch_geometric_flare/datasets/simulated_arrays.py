@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from torch_geometric_flare._finite import describe_gaps
 from torch_geometric_flare._precision import narrow
-from torch_geometric_flare.datasets.arrays import Array, describe_gaps, read_npz
+from torch_geometric_flare.datasets.arrays import Array, read_npz
 from torch_geometric_flare.datasets.simulator import (
     QUERY,
     REDRAWS,

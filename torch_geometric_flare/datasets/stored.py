@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import first_line
-from torch_geometric_flare.datasets.arrays import describe_gaps
+from torch_geometric_flare._finite import describe_gaps
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
 
 

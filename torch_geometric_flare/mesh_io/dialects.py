@@ -4,8 +4,13 @@ Part of `reader_process`, so that it imports nothing of the package.
 """
 
 import codecs
+from array import array
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 _BOMS = (  # the longer one first: it begins with the shorter
     (codecs.BOM_UTF8, "utf-8"),
@@ -13,6 +18,18 @@ _BOMS = (  # the longer one first: it begins with the shorter
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _STL_HEADER, _STL_FACET = 84, 50  # bytes of a binary file
+# Single precision may move a vertex by this share of what the mesh spans.
+_LARGEST_SHIFT = 2.0**-20
+_PLY_TYPES = {
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
+}
 
 
 class Malformed(Exception):
@@ -23,8 +40,9 @@ def rewrite(path: Path, folder: Path) -> Path:
     """Return a file that VTK reads: the given one, or one written to `folder`.
 
     Text STL may be written in capitals, begin with a byte order mark, have names behind
-    `endsolid`, or lack that line. OBJ keeps vertices and faces alone: comments, lines,
-    points, texture coordinates and normals are left out, so that a vertex on a seam of
+    `endsolid`, or lack that line. Far from the origin it becomes OBJ, which VTK reads
+    in double precision. OBJ keeps vertices and faces alone: comments, lines, points,
+    texture coordinates and normals are left out, so that a vertex on a seam of
     the texture stays one vertex.
 
     Raises:
@@ -34,13 +52,62 @@ def rewrite(path: Path, folder: Path) -> Path:
     if suffix == ".obj":
         lines = _obj(_text(path))
     elif suffix == ".stl" and _is_text_stl(path):
-        lines = _stl(_text(path))
+        if (far := _far_stl(path)) is not None:
+            suffix, lines = ".obj", far
+        else:
+            lines = _stl(_text(path))
     else:
         return path
     written = folder / f"rewritten{suffix}"
     with written.open("w", encoding="ascii", errors="replace") as file:
         file.writelines(lines)
     return written
+
+
+def double_points(path: Path) -> Any:
+    """Return the vertices of a PLY that single precision would move.
+
+    VTK reads them in single precision, whatever the file has.
+
+    Returns:
+        An array [N, 3], or `None` where VTK's vertices will do.
+    """
+    with path.open("rb") as file:
+        kind, number, types = "", 0, {}
+        element = ""
+        for line in file:
+            words = line.decode("latin-1").split()
+            if words[:1] == ["format"]:
+                kind = words[1]
+            elif words[:1] == ["element"]:
+                if element and element != "vertex" and not number:
+                    return None  # vertices are not the first
+                element = words[1]
+                number = int(words[2]) if element == "vertex" else number
+            elif words[:1] == ["property"] and element == "vertex":
+                types[words[-1]] = _PLY_TYPES.get(words[1], "")
+            elif words[:1] == ["end_header"]:
+                break
+        if [types.get(name) for name in "xyz"] != ["f8"] * 3 or "" in types.values():
+            return None
+        if kind == "ascii":
+            places = [list(types).index(name) for name in "xyz"]
+            points = np.loadtxt(file, usecols=places, max_rows=number, ndmin=2)
+        else:
+            order = ">" if "big" in kind else "<"
+            row = np.dtype([(name, order + code) for name, code in types.items()])
+            rows = np.fromfile(file, row, number)
+            points = np.stack([rows[name].astype(float) for name in "xyz"], axis=1)
+    return points if len(points) == number and _is_far(points) else None
+
+
+def _is_far(points: Any) -> bool:
+    """Return whether single precision would move points noticeably."""
+    if not len(points) or not np.isfinite(points).all():
+        return False
+    span = np.ptp(points, axis=0).max()
+    shift = np.abs(points.astype(np.float32) - points).max()
+    return bool(shift > _LARGEST_SHIFT * span)
 
 
 def _encoding(path: Path) -> tuple[int, str]:
@@ -105,6 +172,31 @@ def _stl(lines: Iterator[str]) -> Iterator[str]:
     if inside:
         raise Malformed(f"ends inside of facet {facets}: broken?")
     yield "endsolid\n"
+
+
+def _far_stl(path: Path) -> Iterator[str] | None:
+    """Return OBJ of the facets of a text STL; `None` if single precision will do.
+
+    Corners that agree in single precision relative to the first are one vertex.
+    """
+    numbers = array("d")
+    for line in _stl(_text(path)):
+        for corner in line.splitlines():
+            if corner.startswith("vertex"):
+                try:
+                    numbers.extend(map(float, corner.split()[1:]))
+                except ValueError:
+                    return None  # VTK says why
+    points = np.frombuffer(numbers).reshape(-1, 3) if numbers else np.empty((0, 3))
+    if not _is_far(points):
+        return None
+    near = (points - points[0]).astype(np.float32)
+    _, first, corner_of = np.unique(
+        near, axis=0, return_index=True, return_inverse=True
+    )
+    vertices = (f"v {x!r} {y!r} {z!r}\n" for x, y, z in points[first].tolist())
+    facets = (f"f {a} {b} {c}\n" for a, b, c in (corner_of.reshape(-1, 3) + 1).tolist())
+    return chain(vertices, facets)
 
 
 def _obj(lines: Iterator[str]) -> Iterator[str]:

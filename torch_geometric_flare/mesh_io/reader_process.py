@@ -78,6 +78,10 @@ def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any
         try:
             rewritten = dialects.rewrite(path, folder)
             mesh = parts.read_part(rewritten, block, time)
+            if path.suffix.lower() == ".ply":
+                points = dialects.double_points(path)
+                if points is not None and len(points) == mesh.n_points:
+                    mesh.points = points
             if rewritten != path:
                 rewritten.unlink()
         except (dialects.Malformed, parts.NoSuchPart) as reason:

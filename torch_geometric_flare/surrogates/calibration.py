@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_numbers
+from torch_geometric_flare._finite import find_gaps
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import relative_l2
 
@@ -135,10 +136,10 @@ def calibrate(
     for number, sample in enumerate(data):
         sample = copy.copy(sample).to(device)
         truth = sample.y
-        if truth is None or not bool(truth.isfinite().all()):
-            raise ValueError(
-                f"y of sample {number} is missing or has values that are not finite"
-            )
+        if truth is None:
+            raise ValueError(f"sample {number} has no y")
+        if gaps := find_gaps(sample):
+            raise ValueError(f"sample {number}: {gaps}")
         predicted = surrogate.predict(copy.copy(sample))
         width = _spread(surrogate, sample, predicted, states)
         residuals.append(((predicted - truth).abs() / width).cpu().sort(dim=0).values)

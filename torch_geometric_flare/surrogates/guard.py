@@ -125,8 +125,10 @@ class Guard:
             raise ValueError("held_out is empty: pass None or at least one sample")
         # What a file keeps, so that a loaded guard says the same.
         rows = summaries.detach().cpu().float()
-        if not rows.isfinite().all():
-            raise ValueError("a state of a training sample is not finite")
+        finite = rows.isfinite().all(1)
+        if not finite.all():
+            name = names[int(finite.logical_not().nonzero()[0])]
+            raise ValueError(f"the state of {name} is not finite")
         guard = cls(rows, rows.new_empty(0), tuple(names), False, num_conditions)
         if held_out is None:
             white = guard._whitened

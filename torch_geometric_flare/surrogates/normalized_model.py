@@ -4,13 +4,14 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._finite import TARGETS, find_gaps
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.nn.pooled_states import (
     pool_states,
@@ -268,10 +269,19 @@ class NormalizedModel(NormalizedPoints):
 
         Returns:
             The predicted fields side by side, $[N, C]$.
+
+        Raises:
+            ValueError: As `forward`; or if the input is not finite and, because of it,
+                neither are the fields.
         """
         self.eval()
-        prediction: Tensor = self(data)
-        return prediction
+        prediction: Any = self(data)
+        parts = prediction if isinstance(prediction, tuple) else (prediction,)
+        if not all(bool(part.isfinite().all()) for part in parts):
+            sample = Data(pos=data) if isinstance(data, Tensor) else data
+            if gaps := find_gaps(sample, TARGETS):
+                raise ValueError(gaps)
+        return cast(Tensor, prediction)
 
     @torch.no_grad()
     def predict_with_summary(self, data: Data | Tensor) -> tuple[Tensor, Tensor]:

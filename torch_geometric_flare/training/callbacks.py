@@ -7,17 +7,21 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     Callback,
     Checkpoint,
     EarlyStopping,
     TQDMProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._files import replacing
@@ -54,6 +58,46 @@ def scaled_ema_decay(decay: float, num_steps: int) -> float:
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     return max(0.0, min(decay, 1 - _LIFETIMES / num_steps))
+
+
+class AveragedWeights(WeightAveraging):
+    """Keeps an exponential average of the weights, in single precision at least.
+
+    Validation and checkpoints take it. An average in half precision would lose the
+    small share of each step to rounding.
+
+    Args:
+        decay: The share of the average that a step keeps.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def move(average: list[Tensor], weights: list[Tensor], _: Any) -> None:
+            cast = [new.to(old) for old, new in zip(average, weights, strict=True)]
+            torch._foreach_lerp_(average, cast, 1 - decay)
+
+        # Buffers are copied, not averaged: rounding would move the normalisers.
+        super().__init__(use_buffers=False, multi_avg_fn=torch.no_grad()(move))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copy the module in the precision of the trainer, which casts it later."""
+        super().setup(trainer, pl_module, stage)
+        if stage != TrainerFn.FITTING:
+            return
+        assert self._average_model is not None
+        average = trainer.precision_plugin.convert_module(self._average_model)
+        for weight in average.parameters():
+            weight.data = weight.to(torch.promote_types(weight.dtype, torch.float32))
+
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        """Exchange average and weights without copying, which would round."""
+        assert self._average_model is not None
+        average = self._average_model.module
+        for mean, weight in zip(
+            chain(average.parameters(), average.buffers()),
+            chain(pl_module.parameters(), pl_module.buffers()),
+            strict=True,
+        ):
+            mean.data, weight.data = weight.data, mean.data
 
 
 class EpochSeed(Callback):

@@ -64,13 +64,13 @@ class Comparison:
     query_predictions: list[Tensor] = field(default_factory=list)
 
     def mean_errors(self) -> dict[str, float]:
-        """Return the errors by name, averaged over the samples.
+        """Return the errors by name, averaged over the samples with a truth.
 
         These are the three errors, and `area_weighted_relative_l2` if samples have
         areas or weights. With several fields, the errors of each follow, such as
         `relative_l2_pressure`.
         """
-        means = {name: getattr(self, name).mean().item() for name in _KINDS}
+        means = {name: getattr(self, name).nanmean().item() for name in _KINDS}
         weighted = {
             name: error.nanmean().item() for name, error in self.area_weighted.items()
         }
@@ -78,7 +78,7 @@ class Comparison:
             means["area_weighted_relative_l2"] = sum(weighted.values()) / len(weighted)
         if len(self.per_field) > 1:
             means |= {
-                f"{name}_{of}": error.mean().item()
+                f"{name}_{of}": error.nanmean().item()
                 for of, errors in self.per_field.items()
                 for name, error in errors.items()
             }

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DistributedSampler, SequentialSampler
 from torch_geometric.data import Data
+from torch_geometric.data.data import BaseData
 from torch_geometric.loader import DataLoader
 
-from torch_geometric_flare._arguments import brief, check_integers, describe
+from torch_geometric_flare._arguments import brief, check_integers, check_kind, describe
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import edge_transform
 from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
@@ -171,6 +173,9 @@ class SurrogateDataModule(LightningDataModule):
                     f"{name} is {brief(samples)}, expected a data set of PyTorch "
                     "Geometric or a list of Data"
                 )
+            if isinstance(samples, list | tuple):
+                for index, sample in enumerate(samples):
+                    check_kind(BaseData, "a Data", **{f"{name}[{index}]": sample})
         check_integers(0, seed=seed, num_workers=num_workers)
         if len(train) == 0:
             raise ValueError("train is empty: pass at least one sample")
@@ -330,6 +335,10 @@ class SurrogateDataModule(LightningDataModule):
                 or the arrays of the first and the last.
         """
         here = self.state_dict()
+        callbacks = getattr(self.trainer, "callbacks", ())
+        if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+            # It tries sizes, and restores the training from before.
+            state_dict = {**state_dict, "batch_size": self.batch_size}
         theirs, ours = state_dict.get("num_replicas", 1), here["num_replicas"]
         if theirs != ours:
             # The schedule of the learning rate counts the steps of an epoch.

@@ -42,7 +42,8 @@ def errors_per_field(
         scale: Scale of each column over the training set; with `None`, zero fields
             raise an error.
         skip_gaps: Whether to ignore points where a true field is not finite. The error
-            of a sample without other points is NaN.
+            of a sample without other points is NaN, and infinite if its prediction is
+            not finite.
 
     Shapes:
         - `prediction`: $[N, C]$
@@ -60,7 +61,9 @@ def errors_per_field(
             "dataset or with a transform"
         )
     batch, num_graphs = graphs_of(data)
-    if skip_gaps and prediction.shape == data.y.shape:
+    same_shape = prediction.shape == data.y.shape
+    one_process = data.get("group") is None
+    if skip_gaps and same_shape and one_process:
         finite = data.y.isfinite()
         if not bool(finite.all()):
             return {
@@ -74,7 +77,7 @@ def errors_per_field(
                 )
                 for name, columns in channel_slices(fields).items()
             }
-    return relative_l2_per_field(
+    errors = relative_l2_per_field(
         prediction,
         data.y,
         fields,
@@ -83,6 +86,9 @@ def errors_per_field(
         group=data.get("group"),
         zero_scale=scale,
     )
+    if skip_gaps and one_process:
+        return {name: _infinite_where_nan(each) for name, each in errors.items()}
+    return errors
 
 
 def streams(
@@ -125,7 +131,7 @@ def predicted_streams(
 
 
 def surrogate_errors(
-    surrogate: Surrogate, prediction: Any, data: Data
+    surrogate: Surrogate, prediction: Any, data: Data, *, skip_gaps: bool = False
 ) -> dict[str, Tensor]:
     """Return the relative error of each field and sample of all streams.
 
@@ -134,6 +140,7 @@ def surrogate_errors(
         prediction: Its result for `data`.
         data: The sample or batch with the true fields as `y`, and as `query_y` if the
             surrogate has query points.
+        skip_gaps: As for `errors_per_field`.
 
     Returns:
         Errors by the field's name, $[B]$ each; the names of fields at query points have
@@ -147,7 +154,9 @@ def surrogate_errors(
         surrogate, prediction, data
     ):
         scale = point_set.target_normalizer.scale
-        measured = errors_per_field(values, points, point_set.fields, scale)
+        measured = errors_per_field(
+            values, points, point_set.fields, scale, skip_gaps=skip_gaps
+        )
         errors |= {prefix + name: error for name, error in measured.items()}
     return errors
 
@@ -161,8 +170,8 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
     """Return the graphs in which a field is zero everywhere, by name of the field.
 
     Args:
-        y: True fields, concatenated along the channels; non-finite values count as
-            zero.
+        y: True fields, concatenated along the channels; non-finite values do not
+            count.
         data: The sample or batch of these fields.
         fields: Names and channels of the columns.
 
@@ -170,10 +179,15 @@ def zero_fields(y: Tensor, data: Data, fields: Fields) -> dict[str, list[int]]:
         - `y`: $[N, C]$
     """
     batch, num_graphs = graphs_of(data)
-    squares = widen(torch.nan_to_num(y, 0.0, 0.0, 0.0)).square()
-    slices = channel_slices(fields)
-    norms = torch.stack([squares[:, columns].sum(1) for columns in slices.values()], 1)
-    zero = sum_over_graphs(norms, batch, num_graphs, data.get("group")) == 0  # [B, F]
+    finite, slices = y.isfinite(), channel_slices(fields)
+    squares = widen(torch.where(finite, y, 0.0)).square()
+    sums = [squares[:, columns].sum(1) for columns in slices.values()]
+    sums += [finite[:, columns].sum(1).to(squares) for columns in slices.values()]
+    totals = torch.stack(sums, 1)
+    norms, counts = sum_over_graphs(totals, batch, num_graphs, data.get("group")).chunk(
+        2, dim=1
+    )  # [B, F]
+    zero = (norms == 0) & (counts > 0)
     if not bool(zero.any()):
         return {}
     zeros = {
@@ -200,13 +214,18 @@ def _errors_where(
     rank = measured.cumsum(0) - 1  # index among the graphs with selected points
     errors = torch.full((num_graphs,), torch.nan, device=prediction.device)
     if bool(measured.any()):
-        errors[measured] = relative_l2(
+        relative = relative_l2(
             prediction[selected],
             target[selected],
             rank[selected_batch],
             zero_scale=scale,
-        ).to(errors)
+        )
+        errors[measured] = _infinite_where_nan(relative).to(errors)
     return errors
+
+
+def _infinite_where_nan(errors: Tensor) -> Tensor:
+    return torch.where(errors.isnan(), torch.inf, errors)
 
 
 def area_weighted_errors(

@@ -19,6 +19,7 @@ from torch_geometric_flare.training.errors import (
 )
 from torch_geometric_flare.training.flags import (
     count_gaps,
+    name_samples,
     warn_absolute,
     warn_gaps,
 )
@@ -64,7 +65,8 @@ def evaluate(
     Warns:
         UserWarning: If a field is zero at every point of a sample, whose error is then
             absolute, in units of the scale of `target_normalizer`; or if a true value
-            is not finite, whose point is then ignored (NaN if no point is left).
+            is not finite, whose point is then ignored (NaN if no point is left). The
+            error of a prediction that is not finite is infinite.
     """
     return mean_over_fields(evaluate_per_field(surrogate, dataset, batch_size))
 
@@ -90,7 +92,8 @@ def evaluate_per_field(
     Warns:
         UserWarning: If a field is zero at every point of a sample, whose error is then
             absolute, in units of the scale of `target_normalizer`; or if a true value
-            is not finite, whose point is then ignored (NaN if no point is left).
+            is not finite, whose point is then ignored (NaN if no point is left). The
+            error of a prediction that is not finite is infinite.
     """
     if len(dataset) == 0:
         raise ValueError("dataset is empty: pass at least one sample")
@@ -102,7 +105,12 @@ def evaluate_per_field(
     first = 0  # index of the batch's first sample in the data set
     for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
-        predicted = predicted_streams(surrogate, surrogate.predict(batch), batch)
+        try:
+            fields = surrogate.predict(batch)
+        except ValueError as error:
+            numbers = range(first, first + graphs_of(batch)[1])
+            raise ValueError(f"{name_samples(numbers)}: {error}") from error
+        predicted = predicted_streams(surrogate, fields, batch)
         for prefix, prediction, points, point_set in predicted:
             scale = point_set.target_normalizer.scale
             measured = errors_per_field(

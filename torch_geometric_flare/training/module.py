@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from typing_extensions import Self
 
 from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._finite import TARGETS, find_gaps
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import (
@@ -168,6 +170,7 @@ class SurrogateModule(LightningModule):
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
+        self._counted = 0  # samples of a batch that have a truth
         self._resumed_steps: int | None = None  # of the schedule of a checkpoint
         # A prediction, its data and targets, and its errors.
         self._shared: tuple[Tensor, Data, Tensor, Any] | None = None
@@ -339,14 +342,18 @@ class SurrogateModule(LightningModule):
         """
         loss = self._measure("train", batch)
         if not bool(torch.isfinite(loss)):
-            graphs = range(graphs_of(batch)[1])
-            numbers = numbers_of(batch, graphs)
+            numbers = numbers_of(batch, range(graphs_of(batch)[1]))
             where = f" in {name_samples(numbers)} of train" if numbers else ""
+            gaps = _find_gaps(batch, "train")
+            remedy = (
+                f": {gaps}; repair it, or leave out the sample"
+                if gaps
+                else f"{where}: lower learning_rate={self.recipe.learning_rate}, or "
+                "resume from the last checkpoint with precision='32-true'"
+            )
             raise RuntimeError(
                 f"the loss is {loss.item()} in epoch {self.current_epoch}, step "
-                f"{self.global_step}: look for nan or inf in the data{where}, lower "
-                f"learning_rate={self.recipe.learning_rate}, or resume from the last "
-                "checkpoint with precision='32-true'"
+                f"{self.global_step}{remedy}"
             )
         return loss
 
@@ -431,8 +438,17 @@ class SurrogateModule(LightningModule):
             self._shared = None
 
     def _compute_errors(self, prediction: Tensor, data: Data) -> Any:
-        """Return the relative error of each sample by the name of the field."""
-        return surrogate_errors(self.surrogate, prediction, data)
+        """Return the relative error of each sample by the name of the field.
+
+        In validation and test, points without a finite truth are left out, and samples
+        of which a field has none.
+        """
+        if self.training:
+            return surrogate_errors(self.surrogate, prediction, data)
+        errors = surrogate_errors(self.surrogate, prediction, data, skip_gaps=True)
+        known = ~mean_over_fields(errors).isnan()
+        self._counted = int(known.sum())
+        return {name: error[known] for name, error in errors.items()}
 
     def _num_steps(self) -> int:
         """Return the steps of the training, for the schedule of the learning rate."""
@@ -445,12 +461,31 @@ class SurrogateModule(LightningModule):
                 "Trainer max_steps (a max_time may end it earlier), or for batches of "
                 "known number max_epochs"
             )
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):
+                estimate = self._accumulated_steps(callback, estimate)
         # The schedule divides by the length of each phase less one step.
         return max(4, int(estimate))
+
+    def _accumulated_steps(
+        self, callback: GradientAccumulationScheduler, most: float
+    ) -> float:
+        """Return the steps of epochs whose batches are gathered by a schedule."""
+        batches, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
+        if epochs is None or epochs < 0 or batches == math.inf:
+            return most
+        factors = map(callback.get_accumulate_grad_batches, range(epochs))
+        return min(most, sum(math.ceil(batches / factor) for factor in factors))
 
     def _description(self) -> dict[str, Any]:
         described = describe_surrogate(self.surrogate)
         return {**described, "recipe": self.recipe.to_dict()}
+
+    def _is_flagged(self, split: str, what: str) -> bool:
+        """Return whether a split has been warned about before."""
+        before = (split, what) in self._flagged
+        self._flagged.add((split, what))
+        return before
 
     def _flag_zeros(self, data: Data) -> None:
         """Warn, once for each stage and field, that an error is absolute."""
@@ -461,18 +496,38 @@ class SurrogateModule(LightningModule):
             scales = known.split(known.target_normalizer.scale[None])
             zeros = zero_fields(points.y, points, known.fields)
             for name, graphs in zeros.items():
-                if (split, prefix + name) in self._flagged:
+                if self._is_flagged(split, prefix + name):
                     continue
-                self._flagged.add((split, prefix + name))
                 numbers = numbers_of(data, graphs)
                 samples = {name: graphs if numbers is None else numbers}
                 warn_absolute(samples, scales)
 
+    def _check_gaps(self, stage: str, batch: Data, loss: Tensor | None) -> None:
+        """Raise if an input is why a loss is not finite; warn of gaps in the truth.
+
+        Raises:
+            RuntimeError: If an input of validation or test is not finite.
+        """
+        diverged = loss is not None and not bool(loss.isfinite())
+        if diverged and (gaps := _find_gaps(batch, stage, TARGETS)):
+            raise RuntimeError(f"{gaps}: repair it, or leave out the sample")
+        inputs = set(batch.to_dict()).difference(TARGETS)
+        if (gaps := _find_gaps(batch, stage, inputs)) and not self._is_flagged(
+            stage, "gaps"
+        ):
+            warnings.warn(
+                f"{gaps}: these points are left out of the errors of {stage}",
+                stacklevel=2,
+            )
+
     def _measure(self, stage: str, batch: Data) -> Tensor:
         """Log the measures of a batch, and return its loss."""
+        self._counted = graphs_of(batch)[1]
         measured = self.measure(self(batch), batch)
-        # Samples that are repeated to even out processes do not count.
-        weight = 0 if stage != "train" and is_repeated(batch) else graphs_of(batch)[1]
+        weight = self._counted
+        if stage != "train":
+            self._check_gaps(stage, batch, measured.get("loss"))
+            weight = 0 if is_repeated(batch) else weight
         if "loss" not in measured:
             raise ValueError(
                 f"{type(self).__name__}.measure returned {sorted(measured)} without "
@@ -490,3 +545,15 @@ class SurrogateModule(LightningModule):
                 sync_dist=True,
             )
         return measured["loss"]
+
+
+def _find_gaps(batch: Data, stage: str, ignore: Collection[str] = ()) -> str:
+    """Return the gaps of the first sample of a batch that has any, and its number."""
+    if not find_gaps(batch, ignore):
+        return ""
+    samples = batch.to_data_list() if isinstance(batch, Batch) else [batch]
+    for graph, sample in enumerate(samples):
+        if gaps := find_gaps(sample, ignore):
+            numbers = numbers_of(batch, [graph])
+            return f"{gaps} in sample {numbers[0]} of {stage}" if numbers else gaps
+    return ""

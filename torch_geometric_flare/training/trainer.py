@@ -9,16 +9,15 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import Strategy
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from torch_geometric_flare._arguments import as_path, check_integers, check_kind
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.training.callbacks import (
+    AveragedWeights,
     EpochBar,
     EpochCheckpoint,
     EpochLogger,
@@ -129,9 +128,9 @@ def build_trainer(
 
     Raises:
         ValueError: If the config asks for `keep_best` or `patience` without a
-            validation split or for `16-true` on a CPU, or `data` has another batch size
-            than the recipe. The recipe's does not count if `data` limits only the
-            points of a batch.
+            validation split, for `keep_best` with fewer epochs than `validate_every` or
+            for `16-true` on a CPU, or `data` has another batch size than the recipe.
+            The recipe's does not count if `data` limits only the points of a batch.
     """
     config = TrainerConfig() if config is None else config
     if data.val is None and (config.keep_best or config.patience is not None):
@@ -141,6 +140,11 @@ def build_trainer(
         )
     folder = as_path(folder)
     recipe = module.recipe
+    if config.keep_best and config.validate_every > recipe.epochs:
+        raise ValueError(
+            f"keep_best needs a validation, but validate_every={config.validate_every} "
+            f"and the recipe has epochs={recipe.epochs}: validate more often"
+        )
     if data.batch_size not in (None, recipe.batch_size):
         raise ValueError(
             f"data has batch_size={data.batch_size} but the recipe has "
@@ -203,9 +207,7 @@ def _own_callbacks(
         num_steps = min(num_steps, recipe.max_steps)
     decay = scaled_ema_decay(recipe.ema_decay, num_steps)
     if decay > 0:
-        # Buffers are copied, not averaged: rounding would move the normalisers.
-        average = get_ema_multi_avg_fn(decay)  # one call for all parameters
-        own.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+        own.append(AveragedWeights(decay))
     if bar:
         own.append(EpochBar(refresh_rate=max(1, num_batches // 20)))
     elif config.progress:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_geometric_flare._arguments import brief, check_kind
+from torch_geometric_flare._finite import describe_gaps
 
 # Maximum change of an encoded value by rounding.
 _LARGEST_SHIFT = 2.0**-21
@@ -96,8 +97,8 @@ class Normalizer(nn.Module):
             The normalizer.
 
         Raises:
-            ValueError: If a tensor has another shape, or there are fewer than two
-                points in total.
+            ValueError: If a tensor has another shape or values that are not finite, or
+                there are fewer than two points in total.
 
         Warns:
             UserWarning: If a channel is constant.
@@ -118,6 +119,10 @@ class Normalizer(nn.Module):
             if tensor.size(0) == 0:
                 continue
             values = tensor.detach().to("cpu", torch.float64)
+            if gaps := describe_gaps(values.numpy()):
+                raise ValueError(
+                    f"tensor {index} has {gaps}: repair it, or leave out the sample"
+                )
             new_mean = values.mean(0)
             new_low, new_high = values.aminmax(dim=0)
             new_squares = (values - new_mean).square().sum(0)

@@ -1,0 +1,47 @@
+"""Which values of a sample are not finite, in words."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch_geometric.data import Data
+
+TARGETS = ("y", "query_y")
+"""Arrays of a sample that are no input."""
+
+
+def describe_gaps(values: npt.NDArray[Any], name: str = "") -> str:
+    r"""Return how many values are not finite, and where the first is; else nothing.
+
+    Args:
+        values: Numbers with one row for each point.
+        name: What they are, for the text.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return ""
+    count, first = finite.size - int(finite.sum()), int(np.argwhere(~finite)[0, 0])
+    of = f" of {name!r}" if name else ""
+    return (
+        f"values that are not finite: {count} of {finite.size}{of}, the first at point "
+        f"{first}"
+    )
+
+
+def find_gaps(data: Data, ignore: Collection[str] = ()) -> str:
+    """Return which arrays of a sample or batch are not finite; nothing if all are.
+
+    Args:
+        data: The sample or batch.
+        ignore: Names of arrays that do not count.
+    """
+    found = []
+    for name, value in data.to_dict().items():
+        if name in ignore or not isinstance(value, Tensor) or not value.dim():
+            continue
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            values = value.detach().double().cpu().numpy()
+            found.append(f"{name} has {describe_gaps(values)}")
+    return "; ".join(found)
