@@ -48,7 +48,7 @@ def test_units():
         ({"location": "vertex"}, "'cell' or 'point', got 'vertex'"),
         ({"scale": 0.0}, "scale must be finite and above zero, got 0.0"),
         ({"density": -1.0}, "density must be above zero, got -1.0"),
-        ({"location": "point"}, r"no point data 'pressure', but \[\]"),
+        ({"location": "point"}, r"no point data 'pressure', only \[\]"),
         ({"speed": 0.0}, "speed"),
     ],
 )

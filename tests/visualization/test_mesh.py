@@ -70,7 +70,7 @@ def test_a_cell_has_one_colour():
 def test_errors():
     with pytest.raises(ValueError, match="'cell' or 'point', got 'face'"):
         plot_mesh(box("cell", heat=1.0), HEAT, title="", location="face")
-    with pytest.raises(ValueError, match=r"no point data 'heat', but \[\]"):
+    with pytest.raises(ValueError, match=r"no point data 'heat', only \[\]"):
         plot_mesh(box("cell", heat=1.0), HEAT, title="", location="point")
     with pytest.raises(ValueError, match=r"shape \[36, 3\]"):
         plot_mesh(box("point", heat=1.0), Field("heat", 3, "K"), title="")
