@@ -8,11 +8,6 @@ Simulated airfoils are taken at every second point of the grid; `--num-points 11
 takes all.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import AIRFOIL, run_command_line
 
 

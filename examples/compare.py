@@ -9,11 +9,6 @@ CSV and JSON, a plot of error against cost, and `report.html`. All data are simu
 unless `--data official` is given.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import run_comparison
 
 

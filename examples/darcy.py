@@ -8,11 +8,6 @@ Simulated flows are on grids of 43 x 43; `--num-points 7225` gives the official
 85 x 85. The loss has a term of the field's derivatives, as the paper's.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import DARCY, run_command_line
 
 

@@ -8,11 +8,6 @@ Official cars have wall shear stress too: `--fields pressure,wall_shear_stress` 
 both, each by its own relative error.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import DRIVAERML, run_command_line
 
 

@@ -8,11 +8,6 @@ The input is the position of 972 points alone: the network sees the hole by wher
 points are missing.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import ELASTICITY, run_command_line
 
 

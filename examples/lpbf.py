@@ -8,11 +8,6 @@ Parts have 100 to 20,000 points. The target is the displacement along z in mm;
 `--fields displacement,von_mises_stress` learns others, each by its own error.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import LPBF, run_command_line
 
 

@@ -7,11 +7,6 @@ Writes metrics, pictures, a file for ParaView and the checkpoint to a folder in 
 Each step sees 1,000 random points of the grid; errors are measured at all of them.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import PIPE, run_command_line
 
 

@@ -28,11 +28,6 @@ forces printed too, with the errors of drag and lift over all such meshes;
 baseline.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 import sys
 
 from torch_geometric_flare.experiments import predict_command_line

@@ -10,11 +10,6 @@ all cars goes to `sensitivity.json` beside the checkpoint, the derivatives on th
 car to `sensitivity.vtp`, and a picture of them to `sensitivity.png`.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 import argparse
 import json
 from pathlib import Path

@@ -10,11 +10,6 @@ its training, writes pictures and `spectrum.json` beside the checkpoint, and say
 many latents hold 95 % of the sum of eigenvalues.
 """
 
-import os
-
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from torch_geometric_flare.experiments import spectrum_command_line
 
 

@@ -32,6 +32,24 @@ def test_import_is_silent_under_warnings_as_errors():
     assert result.stdout == result.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("variables", "first", "spins"),
+    [
+        ({}, "", "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "", "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "", "None"),
+        ({}, "import torch", "None"),  # too late
+    ],
+)
+def test_waiting_threads_let_others_run(monkeypatch, variables, first, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    code = "import os, torch_geometric_flare; print(os.environ.get('GOMP_SPINCOUNT'))"
+    assert run(f"{first}\n{code}").stdout.strip() == spins
+
+
 def test_core_needs_no_extra():
     hidden = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
     use = (

@@ -1,6 +1,12 @@
 """FLARE attention and physics surrogates for PyTorch Geometric."""
 
+import os
+import sys
 import warnings
+
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    # Threads that wait let other programs run; OpenMP reads it when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 with warnings.catch_warnings():
     # PyTorch Geometric scripts two classes when it is first imported.

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from torch_geometric_flare.kernels import tasks as module
-from torch_geometric_flare.kernels.tasks import RowTasks, run_on_threads
+from torch_geometric_flare.kernels.tasks import Kernel, RowTasks
 
 
 def test_tasks_cover_every_row_once():
@@ -65,13 +65,16 @@ def test_every_thread_is_called(pool, num_threads):
     callers, meeting = [], threading.Barrier(min(num_threads, 2))
 
     @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    def worker(task):
-        callers.append((threading.get_ident(), task))
+    def worker(address):
+        work = tuple((ctypes.c_int64 * 4).from_address(address))
+        callers.append((threading.get_ident(), work))
         meeting.wait(10)  # at the same time
 
-    run_on_threads(worker, 1234, 2)
-    assert len(set(callers)) == min(num_threads, 2)
-    assert {task for _, task in callers} == {1234}
+    table = torch.arange(8).view(2, 4)
+    Kernel(worker, None)(table, 2, 1234)
+    assert len({thread for thread, _ in callers}) == min(num_threads, 2)
+    (work,) = {work for _, work in callers}
+    assert work == (0, 2, table.data_ptr(), 1234)
     assert torch.get_num_threads() == num_threads
 
 
@@ -80,5 +83,5 @@ def test_one_part_stays_on_this_thread(pool):
     worker = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(
         lambda task: callers.append(threading.get_ident())
     )
-    run_on_threads(worker, 0, 1)
+    Kernel(worker, None)(torch.zeros(3, 4, dtype=torch.long), 1)
     assert callers == [threading.get_ident()]

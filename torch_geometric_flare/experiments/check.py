@@ -1,6 +1,5 @@
 """The command line that checks meshes, and its page."""
 
-import html
 import io
 import logging
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from torch_geometric_flare.data_checks import (
 from torch_geometric_flare.datasets.mesh_folder import find_meshes
 from torch_geometric_flare.datasets.split_by_name import split_by_name
 from torch_geometric_flare.experiments.options import Options, parse
-from torch_geometric_flare.experiments.report import PAGE_STYLE, html_image, html_table
+from torch_geometric_flare.experiments.page import Section, render_page
 from torch_geometric_flare.fields import read_fields
 from torch_geometric_flare.visualization import FRONT_VIEW, REAR_VIEW
 from torch_geometric_flare.visualization.mesh import mesh_triangles
@@ -176,26 +175,19 @@ def check_page(
         name: path for split in report.splits.values() for name, path in split.items()
     }
     shown = [f for f in report.findings if f.mesh and len(f.places)][:_MOST_PICTURES]
-    pictures = [
-        html_image(
-            f"{finding.mesh}: {finding.what}, {finding.detail}",
-            _picture(mesh_io.read_mesh(files[finding.mesh], **(part or {})), finding),
+    worst = {
+        f"{finding.mesh}: {finding.what}, {finding.detail}": _picture(
+            mesh_io.read_mesh(files[finding.mesh], **(part or {})), finding
         )
         for finding in shown
+    }
+    sections = [
+        Section(paragraphs=[report.summary()]),
+        Section(tables=[report.cells()]),
+        Section(heading="Statistics", tables=[report.statistics_cells()]),
+        *([Section(heading="The worst", pictures=worst)] if worst else []),
     ]
-    heading = html.escape(title)
-    parts = [
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-        f"<title>{heading}</title><style>{PAGE_STYLE}",
-        "td { text-align: left; vertical-align: top; }</style></head>",
-        f"<body><h1>{heading}</h1><p>{html.escape(report.summary())}</p>",
-        html_table(*report.cells()),
-        "<h2>Statistics</h2>",
-        html_table(*report.statistics_cells()),
-        *(["<h2>The worst</h2>", *pictures] if pictures else []),
-        "</body></html>\n",
-    ]
-    return "\n".join(parts)
+    return render_page(title, sections, align="left")
 
 
 def _picture(mesh: Any, finding: Finding) -> bytes:

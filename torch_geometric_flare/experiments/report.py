@@ -1,7 +1,5 @@
 """The report of a comparison: Markdown, one HTML file that needs no other, tables."""
 
-import base64
-import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +12,7 @@ from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import RunConfig
 from torch_geometric_flare.experiments.isolated_run import Record
+from torch_geometric_flare.experiments.page import Section, render_page
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.run import published_figures
 from torch_geometric_flare.experiments.tables import (
@@ -26,14 +25,6 @@ from torch_geometric_flare.experiments.tables import (
     to_markdown,
     write_csv,
 )
-
-PAGE_STYLE = """
-body { font-family: sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
-table { border-collapse: collapse; margin-bottom: 1em; }
-th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; }
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,52 +110,29 @@ def to_html_page(report: Report, plots: Mapping[str, Figure]) -> str:
         report: What to show.
         plots: Plots of the table by their captions.
     """
-    parts = [
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-        f"<title>{html.escape(report.title)}</title><style>{PAGE_STYLE}</style></head>",
-        f"<body><h1>{html.escape(report.title)}</h1>",
-        html_table(*table_cells(report.rows)),
-        html_table(*quantity_cells(report.quantities)) if report.quantities else "",
-        *(f"<p>{html.escape(note)}</p>" for note in report.notes),
-        *(html_image(text, _png(figure)) for text, figure in plots.items()),
-        "<h2>What the figures depend on</h2><ul>",
-        *(
-            f"<li>{html.escape(name)}: {html.escape(value)}</li>"
-            for name, value in report.facts.items()
-        ),
-        "</ul><h2>Predictions</h2>",
-        *(
-            html_image(text, path.read_bytes())
-            for text, path in report.pictures.items()
-        ),
-        "</body></html>\n",
-    ]
-    return "\n".join(parts)
-
-
-def html_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Return a table in HTML."""
-    lines = [_line("th", headings), *(_line("td", line) for line in cells)]
-    return "\n".join(["<table>", *lines, "</table>"])
-
-
-def _line(tag: str, cells: Sequence[str]) -> str:
-    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr>{inside}</tr>"
+    table = Section(
+        tables=[
+            table_cells(report.rows),
+            *([quantity_cells(report.quantities)] if report.quantities else []),
+        ],
+        paragraphs=report.notes,
+        pictures={text: _png(figure) for text, figure in plots.items()},
+    )
+    facts = Section(
+        heading="What the figures depend on",
+        items=[f"{name}: {value}" for name, value in report.facts.items()],
+    )
+    predictions = Section(
+        heading="Predictions",
+        pictures={text: path.read_bytes() for text, path in report.pictures.items()},
+    )
+    return render_page(report.title, [table, facts, predictions])
 
 
 def _png(figure: Figure) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
     return drawn.getvalue()
-
-
-def html_image(caption: str, png: bytes) -> str:
-    """Return a picture with its caption in HTML, the file within."""
-    text = html.escape(caption)
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return f'<figure><img alt="{text}" src="{source}"><figcaption>{text}</figcaption>\
-</figure>'
 
 
 def write_comparison(

@@ -273,16 +273,6 @@ class PointBatch:
         return {}
 
     def _cut(self, chunk_size: int) -> list["PointChunk"]:
-        for name, carried in (("weight", self.weight), ("u", self.u)):
-            if (
-                carried is not None
-                and carried.requires_grad
-                and torch.is_grad_enabled()
-            ):
-                raise ValueError(
-                    f"{name} needs a gradient, and chunk_size is set: chunks give none "
-                    f"of {name}; pass {name}.detach(), or chunk_size=None"
-                )
         chunks = []
         layouts: dict[tuple[int | None, ...], PointBatch] = {}
         weight = None if self.weight is None else self.unsort(self.weight)

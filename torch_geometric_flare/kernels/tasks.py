@@ -3,7 +3,7 @@
 import ctypes
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import lru_cache
@@ -149,40 +149,25 @@ class Kernel:
             0, count, tasks.data_ptr(), *arguments
         )
         address = ctypes.addressof(work)
-        if min(threads, count) > 1:
-            run_on_threads(self.worker, address, min(threads, count))
-        else:
-            self.worker(address)
-
-
-def run_on_threads(worker: Callable[[int], None], address: int, most: int) -> None:
-    """Call `worker(address)` on several threads at once.
-
-    Args:
-        worker: A C function of one pointer, which divides the work itself.
-        address: The pointer.
-        most: The largest number of threads that have work.
-    """
-    threads = min(torch.get_num_threads(), most)
-    if threads <= 1:
-        worker(address)
-        return
-    openmp = _openmp()
-    if openmp is not None:
-        # torch's own threads, which wait for work in a loop for a while: two pools
-        # would disturb each other.
-        openmp.GOMP_parallel(worker, ctypes.c_void_p(address), threads, 0)
-        return
-    helpers: list[Future[None]] = []
-    try:
-        with suppress(RuntimeError):  # the interpreter shuts down
-            helpers += [
-                _pool(threads - 1).submit(worker, address) for _ in range(threads - 1)
-            ]
-        worker(address)
-    finally:
-        # The memory of the tasks must outlive them, whatever interrupts this thread.
-        wait([helper for helper in helpers if not helper.cancel()])
+        worker = self.worker
+        threads = min(threads, count, torch.get_num_threads())
+        if threads <= 1:
+            worker(address)
+            return
+        openmp = _openmp()
+        if openmp is not None:
+            # torch's own threads, which wait for work in a loop for a while: two pools
+            # would disturb each other.
+            openmp.GOMP_parallel(worker, ctypes.c_void_p(address), threads, 0)
+            return
+        pool, helpers = _pool(threads - 1), list[Future[None]]()
+        try:
+            with suppress(RuntimeError):  # the interpreter shuts down
+                helpers += [pool.submit(worker, address) for _ in range(threads - 1)]
+            worker(address)
+        finally:
+            # The tasks' memory must outlive the helpers, whatever interrupts this one.
+            wait([helper for helper in helpers if not helper.cancel()])
 
 
 @lru_cache(maxsize=1)
