@@ -39,6 +39,7 @@ def ball():
         (None, "None"),
         ([ball()], "list"),
         (7, "7"),
+        (vtk.vtkPartitionedDataSetCollection(), "PartitionedDataSetCollection"),
     ],
 )
 def test_objects_that_are_no_mesh(mesh, word):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,10 @@ def as_mesh(mesh: Any, name: str = "mesh") -> Any:
         TypeError: If it is not a mesh, or several.
         ValueError: If it has no points, or their coordinates are not all finite.
     """
-    wrapped = pv.wrap(mesh) if isinstance(mesh, vtkDataObject) else mesh
+    wrapped = mesh
+    if isinstance(mesh, vtkDataObject):
+        with suppress(TypeError):  # of kinds that PyVista does not know
+            wrapped = pv.wrap(mesh)
     if isinstance(wrapped, pv.MultiBlock):
         names = ", ".join(repr(key) for key in wrapped.keys()[:_MOST_NAMED])
         raise TypeError(
