@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pyvista as pv
 import torch
-import vtk
 from torch import Tensor
+from vtkmodules.vtkCommonCore import vtkDoubleArray
+from vtkmodules.vtkFiltersCore import vtkImplicitPolyDataDistance
 
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.mesh_io.inside import closed_surface
@@ -41,9 +42,9 @@ def surface_distance(mesh: Any, points: npt.NDArray[Any]) -> tuple[Array, Array]
             "computed: close it, or give the distance at each point"
         )
     points = np.ascontiguousarray(points, np.float64)
-    implicit = vtk.vtkImplicitPolyDataDistance()
+    implicit = vtkImplicitPolyDataDistance()
     implicit.SetInput(surface)
-    values = vtk.vtkDoubleArray()
+    values = vtkDoubleArray()
     implicit.FunctionValue(pv.convert_array(points), values)
     distance = np.array(pv.convert_array(values), np.float64)
     cells, closest = surface.find_closest_cell(points, return_closest_point=True)
