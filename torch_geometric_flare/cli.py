@@ -154,3 +154,6 @@ _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "simulate": (_simulate, "make a simulated data set"),
     "info": (_info, "describe this machine or a checkpoint"),
 }
+
+if __name__ == "__main__":
+    sys.exit(main())
