@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from torch_geometric_flare import FLARE, FLAREConv, PointBatch, nn
 from torch_geometric_flare import functional as F
@@ -161,7 +162,7 @@ TABLE = [
     (SurrogateModule, surrogate, {"model": THINGS, "recipe": THINGS}),
     (
         SurrogateDataModule,
-        lambda: {"train": [1]},
+        lambda: {"train": [Data()]},
         {"train": [None, *THINGS], "val": THINGS, "seed": INTEGERS},
     ),
     (load_surrogate, dict, {"path": [None, 1.5, object()]}),

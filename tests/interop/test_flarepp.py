@@ -31,7 +31,7 @@ def test_errors():
         from_reference("flarepp", state, heads=3)
     with pytest.raises(ValueError, match=r"seeds has shape \(2, 4, 8\), expected"):
         from_reference("flarepp", state, heads=4)
-    with pytest.raises(ValueError, match="'flarepp' has no scale"):
+    with pytest.raises(ValueError, match="scale is 1.0, but 'flarepp'"):
         from_reference("flarepp", state, heads=2, scale=1.0)
     with pytest.raises(ValueError, match=r"unknown \['surplus'\]"):
         from_reference("flarepp", {**state, "surplus": torch.zeros(1)}, heads=2)

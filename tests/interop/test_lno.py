@@ -19,7 +19,7 @@ def test_errors():
     _, state = load("lno")
     with pytest.raises(ValueError, match="heads is 3"):
         from_reference("lno", state, heads=3)
-    with pytest.raises(ValueError, match="'lno' has no qk_norm"):
+    with pytest.raises(ValueError, match="qk_norm is True, but 'lno'"):
         from_reference("lno", state, heads=2, qk_norm=True)
     with pytest.raises(ValueError, match=r"unknown \['surplus'\]"):
         from_reference("lno", {**state, "surplus": torch.zeros(1)}, heads=2)

@@ -24,7 +24,7 @@ def test_errors():
     _, state = load("perceiver_io")
     with pytest.raises(ValueError, match="heads is 3"):
         from_reference("perceiver_io", state, heads=3)
-    with pytest.raises(ValueError, match="'perceiver_io' has no scale"):
+    with pytest.raises(ValueError, match="scale is 1.0, but 'perceiver_io'"):
         from_reference("perceiver_io", state, heads=2, scale=1.0)
     with pytest.raises(ValueError, match=r"unknown \['surplus'\]"):
         from_reference("perceiver_io", {**state, "surplus": torch.zeros(1)}, heads=2)

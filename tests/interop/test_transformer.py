@@ -17,7 +17,7 @@ def test_errors():
     _, state = load("transformer")
     with pytest.raises(ValueError, match="heads is 3"):
         from_reference("transformer", state, heads=3)
-    with pytest.raises(ValueError, match="'transformer' has no qk_norm"):
+    with pytest.raises(ValueError, match="qk_norm is True, but 'transformer'"):
         from_reference("transformer", state, heads=2, qk_norm=True)
     with pytest.raises(ValueError, match=r"unknown \['surplus'\]"):
         from_reference("transformer", {**state, "surplus": torch.zeros(1)}, heads=2)

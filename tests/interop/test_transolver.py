@@ -41,7 +41,7 @@ def test_errors():
     _, state = load("transolver")
     with pytest.raises(ValueError, match="heads is 3"):
         from_reference("transolver", state, heads=3)
-    with pytest.raises(ValueError, match="'transolver' has no grid"):
+    with pytest.raises(ValueError, match=r"grid is \(8, 5\), but 'transolver'"):
         from_reference("transolver", state, heads=2, grid=(8, 5))
     with pytest.raises(ValueError, match="grid is None, but 'transolver_conv2d' is"):
         from_reference("transolver_conv2d", state, heads=2)

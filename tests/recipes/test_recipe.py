@@ -79,9 +79,7 @@ class Anything(nn.Module):
 
 
 def test_arguments_that_the_class_does_not_take_are_refused():
-    with pytest.raises(
-        ValueError, match="'heads', which Pointwise does not.*takes width"
-    ):
+    with pytest.raises(ValueError, match="'heads', which Pointwise does not.* width"):
         replace(FLARE_PAPER, model_class=Pointwise, model={"heads": 8})
     with pytest.raises(ValueError, match="'hidden_channels', which Pointwise does not"):
         replace(FLARE_PAPER, model_class=Pointwise)

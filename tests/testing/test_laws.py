@@ -20,5 +20,5 @@ def test_the_law_notices_chunks_that_count():
 @pytest.mark.parametrize("chunk_size", [6, 100])
 def test_one_chunk_of_all_points_would_show_nothing(chunk_size):
     conv = FLAREConv(4, heads=2, num_latents=3).double()
-    with pytest.raises(ValueError, match=f"chunk_size is {chunk_size} for 6 points"):
+    with pytest.raises(ValueError, match=f"chunk_size is {chunk_size}.* 6 points"):
         assert_chunk_invariant(conv, 4, chunk_size, sizes=(3, 0, 3))

@@ -83,8 +83,8 @@ def test_quads_are_split_into_triangles():
         (torch.tensor([[0, 1]]), r"shape \[M, 3\] or \[M, 4\], got \[1, 2\]"),
         (torch.zeros(0, 3, dtype=torch.long), "got \\[0, 3\\]"),
         (torch.tensor([[0, 1, 4]]), "indices of points, from 0 to 3"),
-        (torch.tensor([[0, -1, 2]]), "numbers of points"),
-        (torch.tensor([[0.0, 1.0, 2.0]]), "numbers of points"),
+        (torch.tensor([[0, -1, 2]]), "cells .*from 0 to 3"),
+        (torch.tensor([[0.0, 1.0, 2.0]]), "cells .*from 0 to 3"),
     ],
 )
 def test_cells_that_do_not_fit(cells, message):

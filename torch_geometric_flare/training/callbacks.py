@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._files import replacing
@@ -71,12 +72,14 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def move(average: list[Tensor], weights: list[Tensor], _: Any) -> None:
+        update = get_ema_multi_avg_fn(decay)
+
+        def move(average: list[Tensor], weights: list[Tensor], count: Any) -> None:
             cast = [new.to(old) for old, new in zip(average, weights, strict=True)]
-            torch._foreach_lerp_(average, cast, 1 - decay)
+            update(average, cast, count)
 
         # Buffers are copied, not averaged: rounding would move the normalisers.
-        super().__init__(use_buffers=False, multi_avg_fn=torch.no_grad()(move))
+        super().__init__(use_buffers=False, multi_avg_fn=move)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy the module in the precision of the trainer, which casts it later."""
