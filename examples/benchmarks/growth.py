@@ -51,7 +51,7 @@ class EpochSeconds(Callback):
         self.seconds.append(self.total)
 
 
-def run(recipe, splits, seed, schedule):
+def run(recipe, splits, seed, schedule, noise):
     """Train once; return the test error and the seconds so far of every epoch."""
     torch.manual_seed(seed)
     module = make_module(splits, recipe, "simulated blocks")
@@ -59,7 +59,9 @@ def run(recipe, splits, seed, schedule):
         splits.train, val=splits.test, batch_size=recipe.batch_size, seed=seed
     )
     clock = EpochSeconds()
-    growth = [GrowLatents(schedule, every="step", seed=seed)] if schedule else []
+    growth = []
+    if schedule:
+        growth = [GrowLatents(schedule, every="step", noise=noise, seed=seed)]
     with tempfile.TemporaryDirectory() as folder:
         fit(module, data, folder, callbacks=[clock, *growth], progress=False)
         errors = read_history(folder)["val_relative_l2"]
@@ -82,6 +84,7 @@ def main(argv=None):
     add("--root", default="data", help="folder of the data sets")
     add("--num-train", type=int, default=200)
     add("--num-test", type=int, default=50)
+    add("--noise", type=float, nargs="+", default=[0.01, 1.0], help="of the copies")
     add("--errors", type=float, nargs="+", default=[0.25, 0.2, 0.15])
     add_threads_option(parser)
     args = parser.parse_args(argv)
@@ -91,16 +94,15 @@ def main(argv=None):
     recipe = replace(ELASTICITY.recipe("FLARE", "quick"), epochs=args.epochs)
     steps = args.epochs * -(-args.num_train // recipe.batch_size)
     schedule = {0: SMALL, steps // 4: MIDDLE, steps // 2: LARGE}
-    for latents in (SMALL, MIDDLE, LARGE, schedule):
-        grows = latents is schedule
-        changed = change_recipe(recipe, {"num_latents": SMALL if grows else latents})
-        runs = [
-            run(changed, splits, seed, schedule if grows else None)
-            for seed in range(args.seeds)
-        ]
+    variants = [(latents, None, None) for latents in (SMALL, MIDDLE, LARGE)]
+    variants += [(SMALL, schedule, noise) for noise in args.noise]
+    for latents, grown, noise in variants:
+        changed = change_recipe(recipe, {"num_latents": latents})
+        runs = [run(changed, splits, seed, grown, noise) for seed in range(args.seeds)]
         errors = [errors[-1] for errors, _ in runs]
         line = {
-            "latents": list(schedule.values()) if grows else latents,
+            "latents": list(grown.values()) if grown else latents,
+            **({"noise": noise} if grown else {}),
             "mean": round(statistics.mean(errors), 4),
             "errors": [round(error, 4) for error in errors],
             "seconds": round(statistics.mean(seconds[-1] for _, seconds in runs), 1),

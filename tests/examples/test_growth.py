@@ -26,10 +26,12 @@ def test_growth_is_compared_with_fixed_latents(module, tmp_path, capsys, monkeyp
         [
             *("--root", str(tmp_path), "--num-train", "8", "--num-test", "2"),
             *("--epochs", "2", "--seeds", "1", "--errors", "10", "0.0001"),
+            *("--noise", "0.5"),
         ]
     )
     lines = [json.loads(s) for s in capsys.readouterr().out.splitlines() if s[0] == "{"]
     assert [line["latents"] for line in lines] == [16, 64, 256, [16, 64, 256]]
+    assert lines[-1]["noise"] == 0.5
     for line in lines:
         assert 0 < line["seconds to 10.0"] <= line["seconds"]
         assert line["seconds to 0.0001"] is None
