@@ -4,7 +4,7 @@
     python examples/adapt.py --rank 2 --num-shifted 16
 
 A surrogate learns the simulated pressure on cars without a wake. Then a few cars come
-with a modelled wake behind them. Low-rank adapters of `peft` learn these while all
+with a modeled wake behind them. Low-rank adapters of `peft` learn these while all
 weights of the surrogate stay as they are; merged, they leave a plain surrogate. Prints
 the error on new cars with a wake before and after, and that of a network trained on the
 few cars alone, all after as many steps.
@@ -74,7 +74,7 @@ def load_cars(simulator, num_cars, split):
 
 
 def train(model, statistics, samples, recipe, folder, seed):
-    """Train a network; `statistics` are the samples that normalise the target."""
+    """Train a network; `statistics` are the samples that normalize the target."""
     module = SurrogateModule(
         model,
         target_normalizer=Normalizer.gaussian(sample.y for sample in statistics),

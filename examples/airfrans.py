@@ -43,7 +43,7 @@ from torch_geometric_flare.transforms import FixedQueryPoints, Normalizer
 from torch_geometric_flare.visualization import plot_plane_comparison
 
 KINDS = ("surrogate", "training mean", "nearest training airfoil")
-WINDOW = (-0.5, 1.5), (-0.6, 0.6)  # of the picture, in metres
+WINDOW = (-0.5, 1.5), (-0.6, 0.6)  # of the picture, in meters
 
 
 def parse_args(argv=None):
@@ -64,7 +64,7 @@ def parse_args(argv=None):
 
 
 def load(args):
-    """The airfoils, with what normalises both streams."""
+    """The airfoils, with what normalizes both streams."""
     train, test = (
         AirfRANS(args.root, args.task, split, inlet="condition", source="surface")
         for split in ("train", "test")

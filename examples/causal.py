@@ -102,7 +102,7 @@ def inputs_and_targets(c, ahead):
 
 
 def train(model, x, y, epochs):
-    """Minimise the mean squared error over all steps."""
+    """Minimize the mean squared error over all steps."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
     num_steps = epochs * -(-len(x) // 20)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, num_steps)

@@ -2,7 +2,7 @@
 
     python examples/drag.py                        # simulated notchbacks, a minute
 
-A `LatentReadout` sees the centres and normals of a car's panels, never the pressure.
+A `LatentReadout` sees the centers and normals of a car's panels, never the pressure.
 True drag is the integral of the simulated pressure over all panels. Prints the error on
 new cars beside that of predicting the mean drag of the training cars, R², and the rank
 correlation: whether the predictions put cars in the right order.
@@ -71,7 +71,7 @@ def parse_args(argv=None):
 def features(car):
     """What the network sees of each panel, [N, 30].
 
-    Cars differ by centimetres; short waves along the axes make that a large difference.
+    Cars differ by centimeters; short waves along the axes make that a large difference.
     """
     waves = 2 * math.pi * 2.0 ** torch.arange(4)
     phases = (car.x.unsqueeze(-1) * waves).flatten(1)
@@ -87,13 +87,13 @@ def load_cars(num_cars, split):
 
 
 def predict(model, x):
-    """The normalised drag of some cars."""
+    """The normalized drag of some cars."""
     cars = torch.arange(len(x)).repeat_interleave(x.size(1))
     return model(x.flatten(0, 1), cars, len(x)).squeeze(1)
 
 
 def train(model, x, target, epochs):
-    """Minimise the squared error of the normalised drag."""
+    """Minimize the squared error of the normalized drag."""
     steps = epochs * math.ceil(len(x) / BATCH_SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)

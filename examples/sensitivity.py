@@ -5,7 +5,7 @@
 
 For each of some simulated test cars: the derivative of the predicted drag by every
 vertex of its panels, smoothed and made symmetric; the car, moved along it by at most
-`--step` metres; and the drag that the simulator computes before and after. A table of
+`--step` meters; and the drag that the simulator computes before and after. A table of
 all cars goes to `sensitivity.json` beside the checkpoint, the derivatives on the first
 car to `sensitivity.vtp`, and a picture of them to `sensitivity.png`.
 """

@@ -45,7 +45,7 @@ from torch_geometric_flare.training import (
 from torch_geometric_flare.transforms import FixedQueryPoints
 from torch_geometric_flare.visualization import plot_comparison, plot_plane_comparison
 
-WINDOW = (-1.5, 8.0), (0.0, 2.5)  # of the plane of symmetry, in metres
+WINDOW = (-1.5, 8.0), (0.0, 2.5)  # of the plane of symmetry, in meters
 KINDS = ("surrogate", "training mean", "nearest training car")
 SPACING = 0.04  # of the points of its picture
 

@@ -29,7 +29,7 @@ MODELS = {
 
 
 def graded_mesh(side):
-    """Points denser towards the origin, and what each stands for."""
+    """Points denser toward the origin, and what each stands for."""
     line = torch.linspace(0, 1, side, dtype=torch.float64)
     line = line * (1 + 3 * line) / 4
     pos = torch.cartesian_prod(line, line)

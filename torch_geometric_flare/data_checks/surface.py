@@ -82,7 +82,7 @@ class Faces:
     def sides(self) -> tuple[Integers, Integers, Integers]:
         """Of each edge its first side, how many there are, and the sum of directions.
 
-        Sides of an edge that run against each other, as those of neighbours wound
+        Sides of an edge that run against each other, as those of neighbors wound
         alike, sum to zero.
         """
         start, end, _ = self.edges
@@ -95,7 +95,7 @@ class Faces:
 
     @cached_property
     def areas(self) -> tuple[Floats, Floats]:
-        """Centres and area vectors of the polygons, as they are wound."""
+        """Centers and area vectors of the polygons, as they are wound."""
         return area_vectors(self.surface)
 
     @cached_property

@@ -26,7 +26,7 @@ class AhmedML(SurfaceRuns):
     A sample has
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, $(p - l)/(u - l)$;
-    - `pos` [N, 3], the means of the corners of the cells, in metres;
+    - `pos` [N, 3], the means of the corners of the cells, in meters;
     - `y` [N, C], the chosen `fields` side by side: kinematic pressure [N, 1] and
       kinematic wall shear stress [N, 3], both in m²/s²;
     - `u` [1, 8], the parameters of the shape, as `conditions` names them;
@@ -98,7 +98,7 @@ class AhmedML(SurfaceRuns):
     )
     """Names and units of the columns of `u`; each `source` is a column of the file."""
     coordinate_bounds = ((-1.1992, -0.25, 0.0496), (0.0002, 0.25, 0.3649))
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, which `x` maps to 0 and 1."""
     pressure_mean: ClassVar[float] = -0.10099
     """Mean of the kinematic pressure over all cells of the training split, in m²/s²."""
     pressure_std: ClassVar[float] = 0.18821

@@ -25,7 +25,7 @@ class Airfoil(GeoFNOFlow):
     - `grid`, (221, 51).
 
     The files state no unit; that of `pos` follows from the paper. The papers leave `x`
-    as it is and normalise `y` by mean and standard deviation of the training split:
+    as it is and normalize `y` by mean and standard deviation of the training split:
     `Normalizer.gaussian`, which leaves out the 1e-8 that they add to the latter.
 
     The archive `Geo-FNO.tar.gz` is fetched (`pip install

@@ -15,15 +15,15 @@ from torch_geometric_flare.transforms import make_input
 class AirfRANS(Dataset):
     r"""`torch_geometric.datasets.AirfRANS`, its columns named and in our order.
 
-    AirfRANS (Bonnet et al., 2022, <https://arxiv.org/abs/2212.07564>, licence ODbL):
+    AirfRANS (Bonnet et al., 2022, <https://arxiv.org/abs/2212.07564>, license ODbL):
     1,000 solutions of the Reynolds-averaged Navier–Stokes equations around airfoils in
     the plane, with some 180,000 points each. PyTorch Geometric fetches and splits them.
 
     A sample has
 
-    - `pos` [N, 2], the points in metres;
+    - `pos` [N, 2], the points in meters;
     - `x` [N, 7]: `pos`, then `inlet_velocity` (two columns, in m/s), `wall_distance`
-      (in metres) and `normal` (two columns, zero off the airfoil);
+      (in meters) and `normal` (two columns, zero off the airfoil);
     - `y` [N, 4]: `velocity` (two columns, in m/s), `pressure` over density (in m²/s²)
       and `turbulent_viscosity` (kinematic, in m²/s);
     - `surf` [N], true on the airfoil.

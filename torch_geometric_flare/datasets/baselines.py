@@ -120,7 +120,7 @@ class NearestSample:
 
     A surrogate that does worse than this has learned nothing from the inputs.
 
-    Distances are taken in the input `x`. Give it normalised, so that the axes of a flat
+    Distances are taken in the input `x`. Give it normalized, so that the axes of a flat
     car, and features of other magnitudes, count alike. Needs SciPy, which the extras
     `train`, `data` and `simulation` bring.
 

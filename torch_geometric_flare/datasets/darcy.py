@@ -44,7 +44,7 @@ class Darcy(StackedArrays):
     - `permeability` [H * W, 1], a as it is in the file;
     - `grid`, (H, W).
 
-    All quantities are dimensionless in the paper. The papers normalise permeability and
+    All quantities are dimensionless in the paper. The papers normalize permeability and
     pressure by mean and standard deviation of the training split
     (`Normalizer.gaussian`, without the 1e-8 that they add to the latter), and leave the
     coordinates in [0, 1].

@@ -29,10 +29,10 @@ class DrivAerML(FilePerSample):
     A sample has
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, $(p - l)/(u - l)$;
-    - `pos` [N, 3], the cell centres in metres;
+    - `pos` [N, 3], the cell centers in meters;
     - `y` [N, C], the chosen `fields` side by side, as they are in the file: kinematic
       pressure [N, 1] and kinematic wall shear stress [N, 3], both in m²/s². Subtract
-      `pressure_mean` and divide by `pressure_std` to normalise the pressure;
+      `pressure_mean` and divide by `pressure_std` to normalize the pressure;
     - `wall_shear_stress` [N, 3], kinematic, in m²/s², the components along x, y, z. Its
       sign is that of the file and of OpenFOAM: against the flow near the wall.
       `metrics.force_coefficients` takes its negative as `shear_stress`;
@@ -81,13 +81,13 @@ class DrivAerML(FilePerSample):
     )
     """The targets that `fields` chooses from."""
     pressure_mean: ClassVar[float] = -229.845718
-    """Mean of the kinematic pressure, in m²/s², that the papers normalise with."""
+    """Mean of the kinematic pressure, in m²/s², that the papers normalize with."""
     pressure_std: ClassVar[float] = 269.598572
     """Standard deviation that belongs to `pressure_mean`, in m²/s²."""
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((-0.9425, -1.1314, -0.3176), (4.1325, 1.1317, 1.2445))
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, which `x` maps to 0 and 1."""
     speed: ClassVar[float] = 38.889
     """Speed of the oncoming air, along +x, in m/s."""
     density: ClassVar[float] = 1.0
@@ -141,7 +141,7 @@ class DrivAerML(FilePerSample):
         return sorted(paths, key=lambda path: _run(path.stem))
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the car made of centres [N, 3] and fields [N, 4]."""
+        """Return the car made of centers [N, 3] and fields [N, 4]."""
         path = self.source(name)
         centers, fields = (
             to_tensor(arrays[key], channels, f"'{path}': {key}")

@@ -33,7 +33,7 @@ class DrivAerMLRaw(SurfaceRuns):
     A sample has
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, $(p - l)/(u - l)$;
-    - `pos` [N, 3], the means of the corners of the polygons, in metres;
+    - `pos` [N, 3], the means of the corners of the polygons, in meters;
     - `y` [N, C], the chosen `fields` side by side: kinematic pressure [N, 1] and
       kinematic wall shear stress [N, 3], both in m²/s²;
     - `wall_shear_stress` [N, 3] with the sign of the file, which is that of OpenFOAM:
@@ -100,7 +100,7 @@ class DrivAerMLRaw(SurfaceRuns):
     available_fields: ClassVar[Fields] = DrivAerML.available_fields
     """The targets that `fields` chooses from."""
     coordinate_bounds = DrivAerML.coordinate_bounds
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, which `x` maps to 0 and 1."""
     speed: ClassVar[float] = DrivAerML.speed
     """Speed of the oncoming air, along +x, in m/s."""
     density: ClassVar[float] = DrivAerML.density

@@ -31,7 +31,7 @@ class Elasticity(GeoFNO):
     - `y` [972, 1], the stress as it is in the file.
 
     The files state no unit. Those of `fields` are the ones that the paper's constants
-    have if they are read as SI units. The papers leave `x` as it is and normalise `y`
+    have if they are read as SI units. The papers leave `x` as it is and normalize `y`
     by mean and standard deviation of the training split: `Normalizer.gaussian`, which
     leaves out the 1e-8 that they add to the latter.
 

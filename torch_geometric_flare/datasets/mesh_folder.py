@@ -58,7 +58,7 @@ class MeshFolder(ConvertedFiles):
 
     Each file is a sample, and samples may differ in size. A sample has
 
-    - `pos` [N, 3], the centres of the cells or the vertices, as in the file; [N, 2] if
+    - `pos` [N, 3], the centers of the cells or the vertices, as in the file; [N, 2] if
       all vertices have the same $z$; in double precision where single would move or
       merge points of a mesh of the split, as in a national grid;
     - `y` [N, C], the arrays of `fields` side by side, as in the file;
@@ -72,7 +72,7 @@ class MeshFolder(ConvertedFiles):
       coordinates: outward if the surface is closed.
 
     It has no `x`: the surrogate makes it of `pos` and the features, in training as in
-    prediction. `surrogate_arguments` returns the normalisers for that.
+    prediction. `surrogate_arguments` returns the normalizers for that.
 
     A feature is, in this order, the mesh's array of that name at the chosen location,
     numbers in its field data that hold for the whole mesh (such as the speed of the

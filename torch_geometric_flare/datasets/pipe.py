@@ -24,7 +24,7 @@ class Pipe(GeoFNOFlow):
       velocity of the inflow;
     - `grid`, (129, 129).
 
-    The files state no units; these follow from the paper. The papers normalise both `x`
+    The files state no units; these follow from the paper. The papers normalize both `x`
     and `y` by means and standard deviations of the training split:
     `Normalizer.gaussian`, which leaves out the 1e-8 that they add to the latter.
 

@@ -29,7 +29,7 @@ class ShapeNetCar(ConvertedFiles):
 
     A sample has
 
-    - `x`, `pos` [N, 3], the vertices that belong to a face, in metres;
+    - `x`, `pos` [N, 3], the vertices that belong to a face, in meters;
     - `y` [N, 1], the pressure as in the file, whose unit is not stated;
     - `cells` [E, 4], the vertices of the quads;
     - `weight` [N], the same as `area`;

@@ -80,7 +80,7 @@ class SimulatedDataset(Dataset):
         num_workers: Processes that simulate: by default one for each core that this
             process may use, 0 for this process.
         transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied to a sample once, before it is stored. It is recognised
+        pre_transform: Applied to a sample once, before it is stored. It is recognized
             by its `repr`, addresses aside: pass `force_reload=True` after an edit that
             the `repr` does not show.
         force_reload: Whether to simulate these samples anew; further ones that a larger

@@ -45,7 +45,7 @@ class SurfaceRuns(ConvertedFiles):
     available_fields: ClassVar[Fields]
     """The targets that `fields` chooses from."""
     coordinate_bounds: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, which `x` maps to 0 and 1."""
     coefficient_names: ClassVar[tuple[str, ...]] = ("cd", "cl", "clf", "clr", "cs")
     """Force coefficients that a table may have; the first two it must."""
 

@@ -350,7 +350,7 @@ def _check_grid(recipe: Recipe, sample: Data) -> None:
 
 
 def make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
-    """Build the network of a recipe for some data, with its normalisers.
+    """Build the network of a recipe for some data, with its normalizers.
 
     Args:
         splits: The data.

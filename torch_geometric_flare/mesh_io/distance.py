@@ -29,7 +29,7 @@ def surface_distance(mesh: Any, points: npt.NDArray[Any]) -> tuple[Array, Array]
 
     Returns:
         The distances, [N], negative inside, and unit vectors in which they grow, [N,
-        3]: away from the closest point outside, towards it inside, and the normal on
+        3]: away from the closest point outside, toward it inside, and the normal on
         the surface.
 
     Raises:

@@ -32,7 +32,7 @@ def oriented_faces(mesh: Any, wanted: str = "area vectors") -> Any:
 
     Where the mesh has normals of its own, at its cells or else at its points (marked
     as normals, or called `Normals` or `normal`), they decide: around a cavity, nothing
-    else tells which side is outside. VTK decides for the others: it makes neighbours
+    else tells which side is outside. VTK decides for the others: it makes neighbors
     agree, across points that coincide too, and turns the faces of a closed surface
     outward.
 
@@ -88,9 +88,9 @@ def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
 
     Normals that the mesh brings itself (marked as such, or called `Normals` or
     `normal`) are taken as they are. Others follow from the faces, see
-    `oriented_faces`: neighbours agree, and if the surface is closed all point outward;
+    `oriented_faces`: neighbors agree, and if the surface is closed all point outward;
     normals of an open surface keep the orientation of its faces. The normal at a
-    vertex is the normalised mean over its faces.
+    vertex is the normalized mean over its faces.
 
     Args:
         mesh: A mesh of triangles, quads and polygons.

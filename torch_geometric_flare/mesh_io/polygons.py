@@ -1,4 +1,4 @@
-"""Centres and area vectors of polygons."""
+"""Centers and area vectors of polygons."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def area_vectors(mesh: Any) -> tuple[Floats, Floats]:
 
 
 def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
-    r"""Return centres and outward area vectors of the polygons of a closed surface.
+    r"""Return centers and outward area vectors of the polygons of a closed surface.
 
     With corners $v_k$ of a polygon, in their order, and their mean $c$, its area vector
     is
@@ -93,7 +93,7 @@ def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
     A = \frac{1}{2} \sum_k (v_k - c) \times (v_{k+1} - c)
     $$
 
-    whose length is the area and whose direction is the normal. Neighbours are taken
+    whose length is the area and whose direction is the normal. Neighbors are taken
     to be wound alike. All vectors are turned at once so that the volume that they
     enclose, $\frac{1}{3} \sum c \cdot A$, is positive.
 
@@ -101,7 +101,7 @@ def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
         mesh: A `pyvista.PolyData` of polygons alone.
 
     Returns:
-        Centres and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
+        Centers and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
 
     Raises:
         ValueError: If the mesh has cells that are not polygons, or encloses no volume,

@@ -141,7 +141,7 @@ class Backbone(BlockNetwork):
         r"""Predict the fields at every point.
 
         Args:
-            x: Features of the points, normalised coordinates included.
+            x: Features of the points, normalized coordinates included.
             batch: Graph of each point, sorted; `None` for a single graph. A
                 `PointBatch` says that the rows of `x` are in its order. Of padded
                 graphs, a mask that is true where a point is real.

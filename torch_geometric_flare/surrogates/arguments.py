@@ -81,8 +81,8 @@ def edge_transform(model: nn.Module) -> MissingEdges | None:
     """Return the transform that makes the edges that a model needs.
 
     A forward that names `edge_index` gets the edges of the mesh, or else those of the
-    nearest neighbours (`transforms.MeshEdges`). One that names `edge_weight` too gets
-    all neighbours within `model.radius`, with weights (`transforms.RadiusEdges`),
+    nearest neighbors (`transforms.MeshEdges`). One that names `edge_weight` too gets
+    all neighbors within `model.radius`, with weights (`transforms.RadiusEdges`),
     whatever edges the mesh has. Edges that a sample already has are kept.
 
     Args:

@@ -46,7 +46,7 @@ _DAMAGED = (
 def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
     """Save a surrogate to a file that `load_surrogate` reads.
 
-    The file holds the weights and the normalisers, the class of the model and its
+    The file holds the weights and the normalizers, the class of the model and its
     arguments, names and units of fields and features, and what the surrogate was
     trained on. A file of that name is replaced in one step.
 
@@ -176,7 +176,7 @@ def _check_sums(file: IO[bytes]) -> None:
     """Verify the checksums of the archive, which `torch.load` does not."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-        # For entries marked as folders torch would return uninitialised memory.
+        # For entries marked as folders torch would return uninitialized memory.
         folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")

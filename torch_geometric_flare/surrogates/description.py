@@ -152,7 +152,7 @@ def build_surrogate(
 
     Raises:
         ValueError: If the model cannot be built or the weights do not fit it, or a
-            normaliser or a field is malformed. Contents of other types raise in many
+            normalizer or a field is malformed. Contents of other types raise in many
             ways.
     """
     if model is None:

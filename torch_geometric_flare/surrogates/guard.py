@@ -290,7 +290,7 @@ def _nearest(distances: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _shrunk_covariance(rows: Tensor) -> Tensor:
-    """Return the covariance of centred rows, shrunk by the rule of Ledoit and Wolf."""
+    """Return the covariance of centered rows, shrunk by the rule of Ledoit and Wolf."""
     number, width = rows.shape
     covariance = rows.mT @ rows / number
     mean = covariance.trace() / width

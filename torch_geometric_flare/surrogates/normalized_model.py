@@ -1,4 +1,4 @@
-"""A model between its normalisers: from samples to fields in their own units."""
+"""A model between its normalizers: from samples to fields in their own units."""
 
 import copy
 import math
@@ -95,7 +95,7 @@ class NormalizedModel(NormalizedPoints):
         self._check_conditions()
 
     def _check_conditions(self) -> None:
-        """Raise `ValueError` unless model, names and normaliser of `u` agree."""
+        """Raise `ValueError` unless model, names and normalizer of `u` agree."""
         names, number = names_of(self.conditions), num_channels(self.conditions)
         normalizer = self.condition_normalizer
         if normalizer is not None and normalizer.num_channels != number:
@@ -150,7 +150,7 @@ class NormalizedModel(NormalizedPoints):
             encoded = self._name_channels(arguments)
         else:
             encoded = self.model(**arguments)
-        # In the precision of the normaliser, where the model's is less.
+        # In the precision of the normalizer, where the model's is less.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
 

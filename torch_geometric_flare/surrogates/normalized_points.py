@@ -1,4 +1,4 @@
-"""The normalisers of one set of points: from samples to inputs, and to fields."""
+"""The normalizers of one set of points: from samples to inputs, and to fields."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
@@ -14,7 +14,7 @@ from torch_geometric_flare.transforms import Normalizer, fourier_features, make_
 
 
 class NormalizedPoints(nn.Module):
-    r"""Names, units and normalisers of one set of points.
+    r"""Names, units and normalizers of one set of points.
 
     Args:
         target_normalizer: Decodes the network's output.
@@ -28,7 +28,7 @@ class NormalizedPoints(nn.Module):
     Raises:
         ValueError: If two fields or two features have the same name, or the channels of
             `fields`, or of the coordinates and `features`, are not as many as those of
-            their normaliser.
+            their normalizer.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ def read_fields(described: Sequence[Mapping[str, Any]]) -> Fields:
 
 
 def read_normalizer(state: Mapping[str, Tensor], name: str) -> Normalizer | None:
-    """Return a normaliser from the tensors of a checkpoint, if it is there."""
+    """Return a normalizer from the tensors of a checkpoint, if it is there."""
     if f"{name}.shift" not in state:
         return None
     return Normalizer(state[f"{name}.shift"], state[f"{name}.scale"])

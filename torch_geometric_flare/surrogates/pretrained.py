@@ -1,7 +1,7 @@
 """Surrogates in folders and on the Hugging Face hub, without pickled objects.
 
 The mixin of `huggingface_hub` writes only plain arguments, and a surrogate also has
-normalisers and units, so the client of `huggingface_hub` is used here.
+normalizers and units, so the client of `huggingface_hub` is used here.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A model of two streams with its normalisers."""
+"""A model of two streams with its normalizers."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _BATCHES = ("pos_batch", "x_batch", "y_batch")
 
 
 class QueryPoints(NormalizedPoints):
-    """Names, units and normalisers of the query points of a `QuerySurrogate`.
+    """Names, units and normalizers of the query points of a `QuerySurrogate`.
 
     Args:
         target_normalizer: Decodes the fields at query points.
@@ -46,7 +46,7 @@ class QueryPoints(NormalizedPoints):
     Raises:
         ValueError: If two fields or two features have the same name, or the channels of
             `fields`, or of the coordinates and `features`, are not as many as those of
-            their normaliser.
+            their normalizer.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class QueryPoints(NormalizedPoints):
             prefix: Prefix of the names.
 
         Raises:
-            ValueError: If the normaliser of the fields is missing, or the values are
+            ValueError: If the normalizer of the fields is missing, or the values are
                 malformed.
         """
         target, coordinates, inputs = (
@@ -93,7 +93,7 @@ class QuerySurrogate(Surrogate):
 
     A sample holds the geometry like that of a `Surrogate`, in `pos`, `x` and so on, and
     the query points under the same names with the prefix `query_`: `query_pos` or
-    `query_x`, `query_y`, and features. Each stream has its normalisers and fields.
+    `query_x`, `query_y`, and features. Each stream has its normalizers and fields.
 
     `predict` returns the fields of both streams. `encode` returns the state of a
     geometry, from which `predict_at` predicts at any points. The mesh of `predict_mesh`
@@ -103,7 +103,7 @@ class QuerySurrogate(Surrogate):
         model: The network, whose forward takes `query_x`.
         target_normalizer: As all others but `query`, for the source points, see
             `Surrogate`.
-        query: Names, units and normalisers of the query points.
+        query: Names, units and normalizers of the query points.
 
     Raises:
         ValueError: As `Surrogate`; also if the forward of `model` takes no `query_x`.

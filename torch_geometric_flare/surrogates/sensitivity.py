@@ -144,7 +144,7 @@ def _attach(data: Any, geometry: SurfaceGeometry, scale: float) -> None:
         if key in data:
             given = data[key].double()
             value = value.view(given.shape)
-            # Arrays of the mesh itself, and centres of polygons by VTK, keep their
+            # Arrays of the mesh itself, and centers of polygons by VTK, keep their
             # values; what was computed in single precision does not.
             offset = given - value.detach()
             rounding = _ROUNDING * given.abs().max()

@@ -1,4 +1,4 @@
-"""Centres, normals and areas of a surface mesh as functions of its vertices."""
+"""Centers, normals and areas of a surface mesh as functions of its vertices."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""A trained model together with its normalisers."""
+"""A trained model together with its normalizers."""
 
 import copy
 import os
@@ -78,7 +78,7 @@ class Surrogate(NormalizedModel):
     Raises:
         ValueError: If `location` is none of its choices, two fields or two features
             have the same name, the channels of `fields`, of the coordinates and
-            `features`, or of `conditions` are not as many as those of their normaliser,
+            `features`, or of `conditions` are not as many as those of their normalizer,
             those of `conditions` are not as many as the model takes, or
             `feature_bounds` or `condition_bounds` are not a finite least and largest
             value of each channel.
@@ -124,7 +124,7 @@ class Surrogate(NormalizedModel):
             weight: `"area"` to let each cell or point count by its area (length,
                 volume), `"none"` to let all count alike; by default as it was trained,
                 see `weighted`. Of points without cells, areas are estimated from their
-                nearest neighbours. The field data of the copy say what was taken, as
+                nearest neighbors. The field data of the copy say what was taken, as
                 `weights`.
             guard: Where the surrogate has a guard, see `fit_guard`: `"warn"` or
                 `"error"` for a mesh that is not like the training samples, or `"off"`.
@@ -139,7 +139,7 @@ class Surrogate(NormalizedModel):
             TypeError: If `mesh` is neither a file nor one mesh.
             ValueError: If the file is broken, the mesh is empty, lies far from the box
                 of the training or lacks a feature or a condition, the surrogate has no
-                coordinate normaliser, `weight` is none of its choices or the model
+                coordinate normalizer, `weight` is none of its choices or the model
                 takes none, the prediction is not finite, or the mesh is not like the
                 training samples and `guard` is `"error"`.
 
@@ -180,7 +180,7 @@ class Surrogate(NormalizedModel):
     ) -> Sensitivity:
         r"""Return the derivative of a force by each vertex, or by each condition.
 
-        The derivative goes through the fields and through the shape: centres, normals,
+        The derivative goes through the fields and through the shape: centers, normals,
         areas and weights of the points follow the vertices, in double precision. It is
         exact for triangles and quads; of other polygons, the place of the prediction
         moves as the mean of the corners does. Arrays of the mesh other than `normal`
@@ -289,7 +289,7 @@ class Surrogate(NormalizedModel):
     ) -> None:
         """Write the surrogate to a folder that `from_pretrained` and the hub read.
 
-        The folder gets `model.safetensors` with weights and normalisers, `config.json`
+        The folder gets `model.safetensors` with weights and normalizers, `config.json`
         with all else in plain values, and `README.md`, a model card that states the
         data, the box, the units and the metrics. Files of these names are replaced. No
         file holds pickled objects.

@@ -303,7 +303,7 @@ class SurrogateDataModule(LightningDataModule):
 
     @cached_property
     def _first_and_last_sample(self) -> str:
-        """Describe two samples, to recognise the data without loading all of them."""
+        """Describe two samples, to recognize the data without loading all of them."""
         samples = SeededDataset(self.train, self.seed)
         return " and ".join(
             _fingerprint(samples[0, index]) for index in (0, len(self.train) - 1)

@@ -81,7 +81,7 @@ class SurrogateModule(LightningModule):
     All stages log the means over an epoch of what `measure` returns: `train_loss`,
     `val_loss` and `test_loss`, and likewise `relative_l2`, with several fields also
     that of each, such as `train_relative_l2_pressure`. Override `measure` for other
-    targets or metrics, such as labels; override `loss`, which it calls, to minimise
+    targets or metrics, such as labels; override `loss`, which it calls, to minimize
     something else beside the same errors.
 
     Args:
@@ -102,7 +102,7 @@ class SurrogateModule(LightningModule):
         feature_bounds: The least and the largest value of each channel of `features`
             over the training split, see `transforms.channel_bounds`.
         condition_bounds: The same of each channel of `conditions`.
-        query: Names, units and normalisers of query points, for a model such as
+        query: Names, units and normalizers of query points, for a model such as
             `nn.FLAREQuery`: the surrogate is then a `surrogates.QuerySurrogate`, and
             the errors of the fields at query points count like the others. Their names
             have `query_` before them.
@@ -191,7 +191,7 @@ class SurrogateModule(LightningModule):
         model: nn.Module | None = None,
         **arguments: Any,
     ) -> Self:
-        """Return a module with the weights, the normalisers and the recipe of a file.
+        """Return a module with the weights, the normalizers and the recipe of a file.
 
         A training carries on by `fit(..., resume=True)`; this is for a new one that
         starts from these weights.
@@ -318,7 +318,7 @@ class SurrogateModule(LightningModule):
             - `prediction`: $[N, C]$
 
         Returns:
-            Scalars by name: `loss`, which is minimised; `relative_l2`, the mean
+            Scalars by name: `loss`, which is minimized; `relative_l2`, the mean
             relative error; with several fields also that of each, such as
             `relative_l2_pressure`. An override may return others beside `loss`.
 
