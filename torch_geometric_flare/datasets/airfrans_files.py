@@ -1,4 +1,4 @@
-"""PyTorch Geometric's AirfRANS, of whose files nothing is run."""
+"""PyTorch Geometric's AirfRANS, loaded without executing code from its files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from torch_geometric_flare.datasets.records import read_json
 
 
 class CheckedAirfRANS(AirfRANS):
-    r"""`torch_geometric.datasets.AirfRANS` that checks its files before it reads them.
+    r"""`torch_geometric.datasets.AirfRANS` that validates its files before loading.
 
-    PyTorch Geometric reads a file that holds more than tensors once more, and then runs
-    the code in it. Here such a file is refused, wherever it comes from.
+    If a file holds more than tensors, PyTorch Geometric loads it again and executes the
+    code in it. This class refuses such files.
 
     Raises:
         ValueError: If a file is damaged, holds code, or is of another format.
@@ -31,7 +31,7 @@ class CheckedAirfRANS(AirfRANS):
         self._check_manifest(manifest, len(samples))
 
     def _process(self) -> None:
-        # PyTorch Geometric's notes on its transforms lie there too.
+        # The folder also holds PyTorch Geometric's notes on its transforms.
         for path in Path(self.processed_dir).glob("*.pt"):
             try:
                 _load(path)
@@ -86,7 +86,7 @@ def _read_raw(path: Path) -> list[dict[str, Tensor]]:
     try:
         return [dict(sample) for sample in _load(path)]
     except Exception as error:
-        # What torch raises depends on where the file is damaged.
+        # torch raises different exceptions depending on where the file is damaged.
         raise ValueError(
             f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
             f"fetched again ({first_line(error)})."
@@ -94,5 +94,5 @@ def _read_raw(path: Path) -> list[dict[str, Tensor]]:
 
 
 def _load(path: Path) -> Any:
-    """Map a file into memory; no code in it is run."""
+    """Memory-map a file without executing code from it."""
     return torch.load(path, weights_only=True, mmap=True)
