@@ -1,4 +1,4 @@
-"""Conditions of meshes from a table beside them."""
+"""Read the conditions of meshes from a table in their folder."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.mesh_io.features import is_computed
 
 CASES_TABLE = "cases.csv"
-"""Name of the table: a line for each mesh, whose file name is in the column `mesh`."""
+"""Name of the table: one line per mesh, with its file name in the column `mesh`."""
 
 _MESH = "mesh"
 
@@ -19,11 +19,11 @@ _MESH = "mesh"
 def read_cases(
     path: Path, conditions: Fields, meshes: Collection[str]
 ) -> dict[str, list[float | None]]:
-    """Return what a table says about meshes.
+    """Read the conditions of meshes from a table.
 
-    A column is called as the source or the name of its condition, with the unit behind
-    it in brackets or without, as `speed (m/s)`. Channel $k$ of several has the column
-    `name[k]`. Columns of other names and lines of other meshes are passed over.
+    A column has the source or the name of its condition, optionally followed by the
+    unit in parentheses, as `speed (m/s)`. Channel $k$ of several has the column
+    `name[k]`. Other columns and lines of other meshes are ignored.
 
     Args:
         path: The table.
@@ -31,13 +31,13 @@ def read_cases(
         meshes: File names of the meshes.
 
     Returns:
-        A number for each channel, `None` where no column has it, of each mesh that the
-        table lists, by its name.
+        For each listed mesh, by name: one number per channel; `None` if there is no
+            column.
 
     Raises:
-        ValueError: If the table has no column `mesh`, two columns or two lines of one
-            name, a column in another unit than its condition, or a value that is not a
-            finite number. The message names it.
+        ValueError: If the table has no column `mesh`, has duplicate columns or lines,
+            or the unit of a column differs from that of its condition, or a value is
+            not a finite number. The message names it.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -77,17 +77,16 @@ def add_case(
     wanted: Fields,
     constants: Collection[str] = (),
 ) -> None:
-    """Put into the field data of a mesh what `cases.csv` beside its file says.
+    """Add values from `cases.csv` in the folder of a mesh to its field data.
 
-    Only numbers that the mesh does not have are read, so that a mesh with all of them
-    needs no table.
+    Only values that the mesh lacks are read, so a mesh with all of them needs no table.
 
     Args:
-        mesh: A mesh of `read_mesh`, which is changed.
+        mesh: A mesh from `read_mesh`, which is changed in place.
         path: Its file.
         wanted: Conditions and features of a model. `normal` and `area` are computed,
             see `find_features`, and never read from the table.
-        constants: Names of those that are given otherwise.
+        constants: Names of those with constant values, which are not read.
 
     Raises:
         ValueError: As `read_cases`.
@@ -111,7 +110,7 @@ def add_case(
 def _columns_of(
     condition: Field, header: Sequence[str], path: Path
 ) -> list[str | None]:
-    """Return the column of each channel of a condition; `None` where there is none."""
+    """Return the column of each channel of a condition; `None` if missing."""
     marks = (
         [""]
         if condition.channels == 1
@@ -149,7 +148,7 @@ def _column_of(
 
 
 def _without_unit(column: str) -> tuple[str, str | None]:
-    """Return the name of a column and the unit in brackets behind it."""
+    """Return the name of a column and the unit in parentheses after it."""
     parts = re.fullmatch(r"(.*?)\s*[(\[]([^()\[\]]*)[)\]]", column)
     return (parts[1], parts[2].strip()) if parts else (column, None)
 

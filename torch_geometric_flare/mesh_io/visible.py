@@ -1,4 +1,4 @@
-"""What of a mesh is data: neither hidden, nor repeated, nor empty, nor loose."""
+"""Extract the visible, used and non-empty part of a mesh."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pyvista as pv
 from vtkmodules import vtkCommonDataModel as vtk
 
 _GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
-# Cells that another piece or a finer level has too, and those that are blanked.
+# Cells duplicated in another piece or a finer level, and blanked cells.
 _HIDDEN_CELL = (
     vtk.vtkDataSetAttributes.DUPLICATECELL
     | vtk.vtkDataSetAttributes.REFINEDCELL
@@ -20,16 +20,16 @@ Mask = npt.NDArray[np.bool_]
 
 
 def visible_part(mesh: Any) -> Any:
-    """Return the cells and points of a mesh that are data.
+    """Return the cells and points of a mesh that carry data.
 
-    What VTK does not show is not: blanked cells, those with a blanked point, ghost
-    cells, which are those of another piece of the mesh, and empty cells. Nor are the
-    vertices and lines that a mesher writes beside faces and volumes, and points of no
-    cell, whose values no solver computes.
+    Cells that VTK does not show are removed: blanked cells, cells with a blanked point,
+        ghost cells, which belong to another piece of the mesh, and empty cells.
+        Vertices and lines that a mesher writes in addition to faces and volumes are
+        removed too, and so are points without a cell, whose values no solver computes.
 
     Args:
-        mesh: A `pyvista.PolyData` or `pyvista.UnstructuredGrid`. One of vertices and
-            lines alone keeps them, and one without cells its points.
+        mesh: A `pyvista.PolyData` or `pyvista.UnstructuredGrid`. A mesh of only
+            vertices and lines keeps them, and a mesh without cells keeps its points.
 
     Returns:
         The mesh itself if all of it is data, otherwise a copy of the part with its
@@ -61,7 +61,7 @@ def visible_part(mesh: Any) -> Any:
 
 
 def _dimensions(mesh: Any) -> npt.NDArray[np.int64]:
-    """Return the dimension of each cell, -1 of an empty one."""
+    """Return the dimension of each cell, -1 if empty."""
     if isinstance(mesh, pv.PolyData):
         numbers = (mesh.GetNumberOfVerts(), mesh.GetNumberOfLines())
         return np.repeat([0, 1, 2], [*numbers, mesh.n_cells - sum(numbers)])
@@ -88,7 +88,7 @@ def _not_hidden(mesh: Any) -> Mask:
 
 
 def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the points of all cells, and the cell that each belongs to."""
+    """Return the points of all cells and the cell of each."""
     lists = (
         (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys())
         if isinstance(mesh, pv.PolyData)
@@ -108,7 +108,7 @@ def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 
 def _part_of_surface(mesh: Any, shown: Mask, used: Mask) -> Any:
-    """Return some cells of a surface; `extract_cells` would make a grid of it."""
+    """Return some cells of a surface; `extract_cells` would return a grid."""
     number = np.cumsum(used) - 1
     part = pv.PolyData(np.asarray(mesh.points)[used])
     part.verts = np.empty(0, np.int64)
