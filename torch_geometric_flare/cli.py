@@ -18,10 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `tgflare COMMAND ...`.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 2, after one sentence, on what the user can mend.
+        The exit status: 2, with a one-line message, for a user error.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     parser = OneLineParser(
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-# Commands import what they need: `info` runs with the core alone.
+# Commands import lazily: `info` needs only the core dependencies.
 def _train(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import run_command_line
 
