@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 2, with a one-line message, for a user error.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     parser = OneLineParser(
         prog="tgflare",
         usage="tgflare COMMAND [OPTION ...]",
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "command", choices=_COMMANDS, metavar="COMMAND", help="one of those below"
     )
-    command, _ = _COMMANDS[parser.parse_args(given[:1]).command]
+    command, _ = _COMMANDS[parser.parse_args(arguments[:1]).command]
     try:
-        return command(given[1:])
+        return command(arguments[1:])
     except (OSError, ValueError, MissingExtra) as error:
         print("error:", *str(error).split(), file=sys.stderr)
         return 2

@@ -136,10 +136,10 @@ def _check_arrays(
     places = Counter(place for mesh in meshes for place in mesh.arrays)
     common = [place for place, number in places.items() if number > len(meshes) / 2]
     for location, name in wanted or common:
-        found = [mesh.arrays.get((location, name)) for mesh in meshes]
-        channels = Counter(len(one.mean) for one in found if one is not None)
+        candidates = [mesh.arrays.get((location, name)) for mesh in meshes]
+        channels = Counter(len(one.mean) for one in candidates if one is not None)
         most = channels.most_common(1)[0][0] if channels else 0
-        for mesh, one in zip(meshes, found, strict=True):
+        for mesh, one in zip(meshes, candidates, strict=True):
             if one is None or len(one.mean) != most:
                 yield Finding(
                     mesh.name,
@@ -190,18 +190,20 @@ def _check_statistics(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
     for location, name in _all_places(meshes):
         if name.lower() in NORMALS:
             continue
-        found = [mesh.arrays.get((location, name)) for mesh in meshes]
-        having = [m for m, one in zip(meshes, found, strict=True) if one is not None]
-        known = [one for one in found if one is not None]
-        channels = {len(one.mean) for one in known}
-        if len(channels) != 1 or any(not one.count for one in known):
+        candidates = [mesh.arrays.get((location, name)) for mesh in meshes]
+        having = [
+            m for m, one in zip(meshes, candidates, strict=True) if one is not None
+        ]
+        present = [one for one in candidates if one is not None]
+        channels = {len(one.mean) for one in present}
+        if len(channels) != 1 or any(not one.count for one in present):
             continue
         for channel in range(channels.pop()):
             what = f"{location} data {name!r}"
-            if len(known[0].mean) > 1:
+            if len(present[0].mean) > 1:
                 what += f", channel {channel}"
             low, high, mean, deviation = (
-                np.array([getattr(one, key)[channel] for one in known])
+                np.array([getattr(one, key)[channel] for one in present])
                 for key in ("low", "high", "mean", "deviation")
             )
             spread = float(np.median(deviation))
@@ -295,10 +297,10 @@ def _check_conditions(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
 
 def _outliers(values: Floats) -> npt.NDArray[np.bool_]:
     """Return which values are outliers, on linear and log scale if positive."""
-    found: npt.NDArray[np.bool_] = robust_scores(values) > _OUTLIER
+    outliers: npt.NDArray[np.bool_] = robust_scores(values) > _OUTLIER
     if (values > 0).all():
-        found &= robust_scores(np.log(values)) > _OUTLIER
-    return found
+        outliers &= robust_scores(np.log(values)) > _OUTLIER
+    return outliers
 
 
 def _values(meshes: Sequence[MeshFacts], name: str) -> Floats:

@@ -94,12 +94,12 @@ def check_meshes(
                 why = str(error)
                 findings.append(Finding(name, "unreadable", "error", why, remedy))
                 continue
-            found = find_facts(mesh, name, path, split)
-            facts.append(found)
+            mesh_facts = find_facts(mesh, name, path, split)
+            facts.append(mesh_facts)
             findings += check_arrays(mesh, name)
-            if found.kind == "surface":
+            if mesh_facts.kind == "surface":
                 findings += check_surface(Faces(mesh), name)
-            if found.kind == "volume":
+            if mesh_facts.kind == "volume":
                 findings += check_volumes(mesh, name)
             if forces is not None:
                 findings += check_forces(mesh, name, forces)
@@ -130,7 +130,7 @@ def _pooled(facts: Sequence[MeshFacts]) -> dict[Place, FieldStatistics]:
     """Return the statistics of each array over all meshes."""
     pooled = {}
     for place in sorted({place for mesh in facts for place in mesh.arrays}):
-        found = [mesh.arrays[place] for mesh in facts if place in mesh.arrays]
-        if len({len(one.mean) for one in found}) == 1:
-            pooled[place] = reduce(FieldStatistics.merge, found)
+        statistics = [mesh.arrays[place] for mesh in facts if place in mesh.arrays]
+        if len({len(one.mean) for one in statistics}) == 1:
+            pooled[place] = reduce(FieldStatistics.merge, statistics)
     return pooled

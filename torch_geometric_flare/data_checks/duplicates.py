@@ -131,7 +131,7 @@ def surface_distance(one: Any, other: Any) -> float:
         points = np.asarray(mesh.points, np.float64)
         chosen = np.linspace(0, len(points) - 1, _MOST_POINTS).astype(int)
         distances.append(_distances(points[np.unique(chosen)], target))
-    return float(max(np.percentile(found, 95) for found in distances))
+    return float(max(np.percentile(values, 95) for values in distances))
 
 
 def _distances(points: npt.NDArray[np.float64], mesh: Any) -> npt.NDArray[np.float64]:

@@ -129,38 +129,40 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
     centers = mesh.cell_centers().points
     for (location, array), values in mesh_arrays(mesh):
         where = np.asarray(centers if location == "cell" else mesh.points)
-        known = np.isfinite(values).all(axis=1)
+        finite = np.isfinite(values).all(axis=1)
         what = f"{location} data {array!r}"
-        if not known.all():
-            gaps = int((~known).sum())
+        if not finite.all():
+            gaps = int((~finite).sum())
             yield Finding(
                 name,
                 "nan",
                 "error",
-                f"{what}: {gaps:,} of {len(known):,} values are nan or infinite",
+                f"{what}: {gaps:,} of {len(finite):,} values are nan or infinite",
                 "remove these cells, or compute the field again",
-                where[~known],
+                where[~finite],
             )
-        if values.dtype.kind != "f" or array.lower() in NORMALS or not known.any():
+        if values.dtype.kind != "f" or array.lower() in NORMALS or not finite.any():
             continue
-        found = FieldStatistics.of(values)
-        rounding = np.spacing(np.abs(values[known]).max(axis=0)).astype(np.float64)
-        coarse = (found.deviation > 0) & (rounding > _DIGITS * found.deviation)
+        statistics = FieldStatistics.of(values)
+        rounding = np.spacing(np.abs(values[finite]).max(axis=0)).astype(np.float64)
+        coarse = (statistics.deviation > 0) & (
+            rounding > _DIGITS * statistics.deviation
+        )
         if coarse.any():
             yield Finding(
                 name,
                 "precision",
                 "warning",
-                f"{what}: values up to {np.abs(found.high).max():.6g} with a deviation "
-                f"of {found.deviation[coarse].min():.3g} are stored as {values.dtype}",
+                f"{what}: values up to {np.abs(statistics.high).max():.6g} with a deviation "
+                f"of {statistics.deviation[coarse].min():.3g} are stored as {values.dtype}",
                 "store the difference from a reference value, or in double precision",
             )
         spikes = np.zeros(len(values), bool)
         if len(values) >= _FEWEST_VALUES:
-            least, most = np.percentile(values[known], (1, 99), axis=0)
+            least, most = np.percentile(values[finite], (1, 99), axis=0)
             reach = _SPIKE * (most - least)
             spikes = (values < least - reach) | (values > most + reach)
-            spikes = (spikes & (reach > 0)).any(axis=1) & known
+            spikes = (spikes & (reach > 0)).any(axis=1) & finite
         if spikes.any():
             yield Finding(
                 name,
@@ -208,12 +210,12 @@ def _one_of_each_kind(mesh: Any) -> Iterator[Any]:
 
 
 def _conditions(mesh: Any) -> dict[str, Floats]:
-    found = {}
+    conditions = {}
     for name in sorted(mesh.field_data):
         array = np.asarray(mesh.field_data[name])
         if array.dtype.kind in "fiu" and 0 < array.size <= 16:
-            found[name] = array.astype(np.float64).ravel()
-    return found
+            conditions[name] = array.astype(np.float64).ravel()
+    return conditions
 
 
 def _shape(mesh: Any, centers: Floats, low: Floats, high: Floats) -> Floats:

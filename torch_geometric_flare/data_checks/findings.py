@@ -74,15 +74,15 @@ class FieldStatistics:
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> "FieldStatistics":
         """Return the statistics of an array $[N, C]$ of numbers."""
-        known = np.isfinite(values).all(axis=1)
-        count, channels = int(known.sum()), values.shape[1]
+        finite = np.isfinite(values).all(axis=1)
+        count, channels = int(finite.sum()), values.shape[1]
         if count == 0:
             zeros, none = np.zeros(channels), np.full(channels, np.nan)
             return cls(0, len(values), zeros, zeros, none, none)
-        values = values[known].astype(np.float64)
+        values = values[finite].astype(np.float64)
         mean = values.mean(axis=0)
         squares = np.square(values - mean).sum(axis=0)
-        gaps = len(known) - count
+        gaps = len(finite) - count
         return cls(count, gaps, mean, squares, values.min(axis=0), values.max(axis=0))
 
     def merge(self, other: "FieldStatistics") -> "FieldStatistics":
@@ -152,12 +152,17 @@ class CheckReport:
     def statistics_cells(self) -> tuple[list[str], list[list[str]]]:
         """Return the table of the statistics: headings, and the cells of each row."""
         rows = []
-        for (location, name), found in self.statistics.items():
-            for channel in range(len(found.mean)):
-                label = name if len(found.mean) == 1 else f"{name}[{channel}]"
-                numbers = (found.mean, found.deviation, found.low, found.high)
+        for (location, name), statistics in self.statistics.items():
+            for channel in range(len(statistics.mean)):
+                label = name if len(statistics.mean) == 1 else f"{name}[{channel}]"
+                numbers = (
+                    statistics.mean,
+                    statistics.deviation,
+                    statistics.low,
+                    statistics.high,
+                )
                 cells = [f"{values[channel]:.6g}" for values in numbers]
-                rows.append([location, label, f"{found.count:,}", *cells])
+                rows.append([location, label, f"{statistics.count:,}", *cells])
         headings = ["at", "array", "values", "mean", "deviation", "least", "largest"]
         return headings, rows
 

@@ -84,16 +84,16 @@ def check_forces(mesh: Any, name: str, given: GivenForces) -> Iterator[Finding]:
         name: Its file name.
         given: The given coefficients.
     """
-    known = given.table.get(Path(name).name) or {
+    expected = given.table.get(Path(name).name) or {
         axis: float(np.asarray(mesh.field_data[axis]).ravel()[0])
         for axis in _AXES
         if axis in mesh.field_data
     }
-    if not known or not is_surface(mesh):
+    if not expected or not is_surface(mesh):
         return
     if given.pressure not in mesh.array_names:
         return  # reported as "missing array" if other meshes have it
-    found = mesh_forces(
+    computed = mesh_forces(
         mesh,
         given.pressure,
         speed=given.speed,
@@ -102,16 +102,16 @@ def check_forces(mesh: Any, name: str, given: GivenForces) -> Iterator[Finding]:
     )
     if given.shear:
         friction = _friction(mesh, given)
-        found = {axis: found[axis] + friction[k] for axis, k in _AXES.items()}
-    allowed = given.tolerance * max(map(abs, known.values()))
-    for axis, value in known.items():
-        if abs(found[axis] - value) > allowed:
-            ratio = f", {value / found[axis]:.4g} of it" if found[axis] else ""
+        computed = {axis: computed[axis] + friction[k] for axis, k in _AXES.items()}
+    allowed = given.tolerance * max(map(abs, expected.values()))
+    for axis, value in expected.items():
+        if abs(computed[axis] - value) > allowed:
+            ratio = f", {value / computed[axis]:.4g} of it" if computed[axis] else ""
             yield Finding(
                 name,
                 "forces",
                 "error",
-                f"the {axis} coefficient of its fields is {found[axis]:.4g}, that "
+                f"the {axis} coefficient of its fields is {computed[axis]:.4g}, that "
                 f"given {value:.4g}{ratio}",
                 "check speed, area and density, the reference of the pressure, the "
                 "direction of normals, and whether friction belongs to it (shear)",

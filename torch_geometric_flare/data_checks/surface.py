@@ -80,7 +80,7 @@ class Faces:
 
     @cached_property
     def sides(self) -> tuple[Integers, Integers, Integers]:
-        """For each edge, its first side, the number of sides, and the sum of directions.
+        """For each edge: first side, number of sides, and sum of directions.
 
         Opposite sides of an edge, as in consistently oriented neighbors, sum to zero.
         """

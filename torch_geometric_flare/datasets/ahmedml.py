@@ -126,8 +126,8 @@ class AhmedML(SurfaceRuns):
         """Return the force coefficients and the parameters of the shape, as `u`."""
         forces, shape = tables
         names = [field.array for field in self.conditions]
-        found = read_row(shape, names)
-        u = np.array([[found[name] for name in names]], np.float32)
+        parameters = read_row(shape, names)
+        u = np.array([[parameters[name] for name in names]], np.float32)
         return {**super().read_tables([forces]), "u": u}
 
 
@@ -136,7 +136,7 @@ def _splits() -> tuple[str, ...]:
     """Return the split of each run, from the first."""
     generator = torch.Generator("cpu").manual_seed(42)
     order = torch.randperm(500, generator=generator, device="cpu")
-    found = [""] * len(order)
+    splits = [""] * len(order)
     for place, run in enumerate(order.tolist()):
-        found[run] = "train" if place < 400 else "val" if place < 450 else "test"
-    return tuple(found)
+        splits[run] = "train" if place < 400 else "val" if place < 450 else "test"
+    return tuple(splits)

@@ -46,12 +46,16 @@ class CheckedAirfRANS(AirfRANS):
         content = read_json(path)
         names = ("full_train", "full_test", f"{self.task}_{self.split}")
         lists = [content.get(name) for name in names]
-        if not all(isinstance(found, list) for found in lists):
+        if not all(isinstance(names_of_split, list) for names_of_split in lists):
             raise ValueError(
                 f"'{path}' must list the samples of {', '.join(names)}, and holds "
                 f"{sorted(content)}."
             )
-        listed = sum(len(found) for found in lists[:2] if isinstance(found, list))
+        listed = sum(
+            len(names_of_split)
+            for names_of_split in lists[:2]
+            if isinstance(names_of_split, list)
+        )
         if listed != num_samples:
             raise ValueError(
                 f"'{path}' lists {listed} samples, and the file AirfRANS.pt beside it "
@@ -69,15 +73,15 @@ def check_shapes(sample: Mapping[str, Any], what: str) -> None:
     Raises:
         ValueError: If one is missing or of another shape.
     """
-    found = {
+    shapes = {
         key: tuple(getattr(sample.get(key), "shape", ()))
         for key in ("pos", "x", "y", "surf")
     }
-    size = found["pos"][:1]
+    size = shapes["pos"][:1]
     expected = {"pos": (*size, 2), "x": (*size, 5), "y": (*size, 4), "surf": size}
-    if found != expected or not size:
+    if shapes != expected or not size:
         raise ValueError(
-            f"{what} has arrays of the shapes {found}, expected pos [N, 2], x [N, 5], "
+            f"{what} has arrays of the shapes {shapes}, expected pos [N, 2], x [N, 5], "
             "y [N, 4] and surf [N]."
         )
 

@@ -50,8 +50,10 @@ def read_npz(
                 names = [name.removesuffix(".npy") for name in members]
             missing = [name for name in names if f"{name}.npy" not in members]
             if missing:
-                held = sorted(name.removesuffix(".npy") for name in members)
-                raise ValueError(f"it lacks {', '.join(missing)}, and holds {held}")
+                available = sorted(name.removesuffix(".npy") for name in members)
+                raise ValueError(
+                    f"it lacks {', '.join(missing)}, and holds {available}"
+                )
             claimed = sum(members[f"{name}.npy"].file_size for name in names)
             if claimed > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * len(content)):
                 raise ValueError(

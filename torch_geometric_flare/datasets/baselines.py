@@ -65,12 +65,12 @@ class MeanSample:
                 first = data
                 field = fields = torch.zeros_like(y)
                 total = points = y.new_zeros(y.shape[1:])
-            known = y.isfinite()
-            y = torch.where(known, y, 0.0)
+            finite = y.isfinite()
+            y = torch.where(finite, y, 0.0)
             correspond = correspond and points_correspond(first, data)
             if correspond:
-                field, fields = field + y, fields + known
-            total, points = total + y.sum(0), points + known.sum(0)
+                field, fields = field + y, fields + finite
+            total, points = total + y.sum(0), points + finite.sum(0)
         if first is None or not bool((points > 0).all()):
             raise ValueError("samples is empty: there is no mean")
         self._reference = first if correspond else None
@@ -316,11 +316,11 @@ def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
 
 def _fill_gaps(x: Points, y: Tensor) -> Tensor:
     """Replace targets that are not finite by those of the nearest points."""
-    known = y.isfinite().view(len(y), -1).all(1).cpu()
-    if bool(known.all()) or not bool(known.any()):
+    finite = y.isfinite().view(len(y), -1).all(1).cpu()
+    if bool(finite.all()) or not bool(finite.any()):
         return y
-    _, nearest = _Cloud(x[known.numpy()], len(x)).tree.query(x)
-    filled = y[known.to(y.device)][torch.from_numpy(nearest).to(y.device)]
+    _, nearest = _Cloud(x[finite.numpy()], len(x)).tree.query(x)
+    filled = y[finite.to(y.device)][torch.from_numpy(nearest).to(y.device)]
     return torch.where(y.isfinite(), y, filled)
 
 

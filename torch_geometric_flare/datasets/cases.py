@@ -26,8 +26,8 @@ def field_data_case(mesh: Any, conditions: Fields) -> Array:
     from torch_geometric_flare import mesh_io
 
     values = np.full((1, num_channels(conditions)), np.nan)
-    held = set(mesh.field_data.keys())
-    present = tuple(c for c in conditions if {c.array, c.name} & held)
+    names = set(mesh.field_data.keys())
+    present = tuple(c for c in conditions if {c.array, c.name} & names)
     columns = channel_slices(conditions)
     for name, numbers in mesh_io.find_conditions(mesh, present).items():
         values[:, columns[name]] = numbers.numpy()

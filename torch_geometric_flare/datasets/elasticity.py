@@ -33,7 +33,7 @@ class Elasticity(GeoFNO):
     The files state no unit. Those in `fields` follow from reading the paper's constants
     as SI units. The papers leave `x` as it is and normalize `y`
     by mean and standard deviation of the training split: `Normalizer.gaussian`, which
-        omits the 1e-8 that they add to the standard deviation.
+    omits the 1e-8 that they add to the standard deviation.
 
     The archive `Geo-FNO.tar.gz` is downloaded (`pip install ".[data]"`) and unpacked on
     first use. Without a connection, manually place either the archive in `root/raw` or,

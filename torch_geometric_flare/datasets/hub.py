@@ -126,17 +126,17 @@ def list_hub_files(
         names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
     # Ignore folders of the same name further down.
     depth = pattern.count("/")
-    found = sorted(
+    paths = sorted(
         name
         for name in names
         if name.count("/") == depth and PurePosixPath(name).match(pattern)
     )
-    if not found:
+    if not paths:
         raise FileNotFoundError(
             f"the data set repository '{repo_id}' has no files '{pattern}' at revision "
             f"{revision!r}. {_remedy(repo_id, pattern, folder, revision)}"
         )
-    return found
+    return paths
 
 
 def _remedy(
@@ -232,8 +232,8 @@ def archive_folder(path: Path) -> Path | None:
     Returns:
         The folder, or `None` if the name is not that of a tar archive.
     """
-    found = re.fullmatch(r"(.+)\.(tar|tgz|tar\.gz|tar\.bz2|tar\.xz)", path.name)
-    return None if found is None else path.with_name(found[1])
+    match = re.fullmatch(r"(.+)\.(tar|tgz|tar\.gz|tar\.bz2|tar\.xz)", path.name)
+    return None if match is None else path.with_name(match[1])
 
 
 def extract_archive(

@@ -43,13 +43,13 @@ def mat_shapes(path: Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
                     for name in names
                 }
         listed = _scipy_io(path).whosmat(path, appendmat=False)
-        held = {name: (shape, kind) for name, shape, kind in listed}
+        available = {name: (shape, kind) for name, shape, kind in listed}
         for name in names:
-            if name not in held:
-                raise ValueError(f"it lacks {name}, and holds {sorted(held)}")
-            if held[name][1] not in _NUMBERS:
-                raise ValueError(f"{name} is of class {held[name][1]}")
-        return {name: tuple(held[name][0]) for name in names}
+            if name not in available:
+                raise ValueError(f"it lacks {name}, and holds {sorted(available)}")
+            if available[name][1] not in _NUMBERS:
+                raise ValueError(f"{name} is of class {available[name][1]}")
+        return {name: tuple(available[name][0]) for name in names}
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:

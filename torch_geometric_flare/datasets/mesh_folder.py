@@ -72,7 +72,7 @@ class MeshFolder(ConvertedFiles):
       coordinates: outward if the surface is closed.
 
     It has no `x`: the surrogate builds it from `pos` and the features, in training and
-        prediction. `surrogate_arguments` returns the normalizers.
+    prediction. `surrogate_arguments` returns the normalizers.
 
     A feature is, in this order, the mesh's array of that name at the chosen location,
     numbers in its field data that hold for the whole mesh (such as the speed of the
@@ -344,13 +344,15 @@ class MeshFolder(ConvertedFiles):
 
     def _changed_samples(self) -> set[str]:
         samples = read_json(self.processed_paths[0]).get("samples")
-        known = samples if isinstance(samples, dict) else {}
+        previous = samples if isinstance(samples, dict) else {}
         changed = {
             name
-            for name, entry in known.items()
+            for name, entry in previous.items()
             if isinstance(entry, dict) and entry.get("case") != self._cases.get(name)
         }
-        return changed | (set(known) ^ set(self._files())) | super()._changed_samples()
+        return (
+            changed | (set(previous) ^ set(self._files())) | super()._changed_samples()
+        )
 
     @property
     def _in_double(self) -> set[str]:
@@ -559,12 +561,14 @@ def _field_values(
 
 def _found(mesh: Any, path: Path) -> str:
     """Describe the arrays that a mesh has."""
-    found = {
+    arrays = {
         "cell": list(mesh.cell_data),
         "point": list(mesh.point_data),
         "field": list(mesh.field_data),
     }
-    text = "; ".join(f"{kind} data: {names or 'none'}" for kind, names in found.items())
+    text = "; ".join(
+        f"{kind} data: {names or 'none'}" for kind, names in arrays.items()
+    )
     if path.suffix.lower() in (".stl", ".ply"):
         text += f" (VTK reads no fields from {path.suffix}: save it as .vtp)"
     return f"It has {text}"

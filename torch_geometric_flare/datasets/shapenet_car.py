@@ -40,7 +40,7 @@ class ShapeNetCar(ConvertedFiles):
     The velocity around the car (`hexvelo_smpl.vtk`, `velo.npy`) is not read.
 
     The archive is not on the Hugging Face hub: download `mlcfd_data.zip` from the page
-        of the publication and unpack it manually to
+    of the publication and unpack it manually to
     `root/raw/mlcfd_data/training_data/param0` to `param8`, with a folder per car that
     holds `quadpress_smpl.vtk`, `press.npy` and `cd.txt`. Folders without any of them
     (four in the archive) are ignored.
@@ -114,15 +114,15 @@ class ShapeNetCar(ConvertedFiles):
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
         """Return the files of each car, by the folder and its hash."""
-        found = {}
+        cars = {}
         for folder in map(Path, self.raw_paths):
             for car in sorted(path for path in folder.iterdir() if path.is_dir()):
                 files = tuple(car / name for name in _FILES)
                 if any(file.exists() for file in files):
-                    found[f"{folder.name}_{car.name}"] = files
-        if not found:
+                    cars[f"{folder.name}_{car.name}"] = files
+        if not cars:
             raise FileNotFoundError(f"'{self.raw_paths[0]}' holds no cars.")
-        return found
+        return cars
 
     def convert(self, name: str) -> dict[str, Array]:
         """Read a mesh and the pressure at its points."""

@@ -252,10 +252,10 @@ class SimulatedDataset(Dataset):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, self._manifest)
-        found = read_json(path)
-        if found != self._manifest:
+        stored = read_json(path)
+        if stored != self._manifest:
             raise ValueError(
-                f"'{path}' describes other data ({found}) than was asked for "
+                f"'{path}' describes other data ({stored}) than was asked for "
                 f"({self._manifest}): delete the folder '{path.parent}' or choose "
                 "another root."
             )

@@ -101,11 +101,11 @@ def read_arrays(
         if conditions and not prefix:
             expected["u"] = (1, num_channels(conditions))
         for name, shape in expected.items():
-            found = arrays[prefix + name].shape
-            if len(found) != 2 or found[: len(shape)] != shape:
+            actual = arrays[prefix + name].shape
+            if len(actual) != 2 or actual[: len(shape)] != shape:
                 raise ValueError(
-                    f"'{path}': {prefix}{name} has the shape {found}, expected {shape} "
-                    "and two dimensions."
+                    f"'{path}': {prefix}{name} has the shape {actual}, expected {shape}"
+                    " and two dimensions."
                 )
     arrays.pop(REDRAWS, None)
     grid = arrays.pop("grid", None)

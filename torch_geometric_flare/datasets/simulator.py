@@ -125,8 +125,8 @@ class PointSet:
     @property
     def quantities(self) -> dict[str, int]:
         """Number of channels of the fields and features by array name."""
-        known = (*self.fields, *self.features)
-        return {self.prefix + field.name: field.channels for field in known}
+        both = (*self.fields, *self.features)
+        return {self.prefix + field.name: field.channels for field in both}
 
 
 def sample_rng(

@@ -83,10 +83,10 @@ class ConvertedFiles(VerifiedDataset):
     r"""Base class of data sets whose samples are converted to `.npz` files.
 
     For meshes and other files that are large or slow to read: `convert` reads them
-        once, and later the arrays are read from `converted_dir` and verified. The raw
-        files must remain. A changed file is converted again when the data set is
-        opened: if its size or time differs, its SHA-256 is compared. An interrupted run
-        keeps the files that it has converted.
+    once, and later the arrays are read from `converted_dir` and verified. The raw files
+    must remain. A changed file is converted again when the data set is opened: if its
+    size or time differs, its SHA-256 is compared. An interrupted run keeps the files
+    that it has converted.
 
     In addition to `VerifiedDataset`'s interface, a subclass defines `array_names`,
     `sample_files` and `convert`.
@@ -216,8 +216,8 @@ def _have_changed(files: Sequence[Path], recorded: object) -> bool:
         return True
     if [_size_and_times(file) for file in files] == [one[:-1] for one in recorded]:
         return False
-    found = [bytes(digest).hex() for digest in _hashes(files)]
-    return found != [one[-1] for one in recorded]
+    digests = [bytes(digest).hex() for digest in _hashes(files)]
+    return digests != [one[-1] for one in recorded]
 
 
 class StackedArrays(VerifiedDataset):
@@ -304,8 +304,8 @@ class StackedArrays(VerifiedDataset):
             key: np.ascontiguousarray(array[index])
             for key, array in self._arrays().items()
         }
-        found = fingerprint_arrays(arrays)
+        actual = fingerprint_arrays(arrays)
         if expected is not None:
             what = f"sample {int(name)} of '{self.raw_paths[0]}' or a file beside it"
-            check_fingerprint(what, found, expected)
-        return arrays, found
+            check_fingerprint(what, actual, expected)
+        return arrays, actual

@@ -52,23 +52,23 @@ def split_by_name(
         )
     limits = {"val": (0.0, val), "test": (val, val + test), "train": (val + test, 1.0)}
     place = {name: _place(name, seed) for name in names}
-    found: dict[str, list[str]] = {split: [] for split in _SPLITS}
+    members: dict[str, list[str]] = {split: [] for split in _SPLITS}
     kept = {name: s for name, s in borrowed.items() if s in wanted}
     for name in sorted(names):
         own = next(
             (s for s in ("val", "test") if limits[s][0] <= place[name] < limits[s][1]),
             "train",
         )
-        found[kept.get(name, own)].append(name)
+        members[kept.get(name, own)].append(name)
     for split in wanted:
-        if not found[split]:
-            lender = max(wanted, key=lambda other: len(found[other]))
+        if not members[split]:
+            lender = max(wanted, key=lambda other: len(members[other]))
             middle = sum(limits[split]) / 2
-            nearest = min(found[lender], key=lambda n: (abs(place[n] - middle), n))
-            found[lender].remove(nearest)
-            found[split].append(nearest)
+            nearest = min(members[lender], key=lambda n: (abs(place[n] - middle), n))
+            members[lender].remove(nearest)
+            members[split].append(nearest)
             kept[nearest] = split
-    return NamedSplits(found, kept)
+    return NamedSplits(members, kept)
 
 
 def _place(name: str, seed: int) -> float:

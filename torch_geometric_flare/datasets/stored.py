@@ -82,10 +82,10 @@ def deserialize(content: bytes, path: Path) -> Data:
     """
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
-            held = sum(member.file_size for member in archive.infolist())
-            if held > len(content):  # torch.save compresses nothing
+            size = sum(member.file_size for member in archive.infolist())
+            if size > len(content):  # torch.save compresses nothing
                 raise ValueError(
-                    f"it claims {held} bytes in a file of {len(content)} bytes"
+                    f"it claims {size} bytes in a file of {len(content)} bytes"
                 )
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of {damaged} differs")
@@ -98,7 +98,7 @@ def deserialize(content: bytes, path: Path) -> Data:
             for value in fields.values()
             if isinstance(value, Tensor)
         }
-        if sum(storages.values()) > held:
+        if sum(storages.values()) > size:
             raise ValueError("its tensors claim more bytes than it holds")
         data = MeshData.from_dict(fields)
     except Exception as error:

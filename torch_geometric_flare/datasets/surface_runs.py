@@ -205,16 +205,16 @@ class SurfaceRuns(ConvertedFiles):
             ValueError: If a table is malformed. The message names it.
         """
         names = self.coefficient_names
-        found = read_row(tables[0], names[:2], names[2:])
-        return {name: np.array([value]) for name, value in found.items()}
+        coefficients = read_row(tables[0], names[:2], names[2:])
+        return {name: np.array([value]) for name, value in coefficients.items()}
 
     def _chosen(self) -> tuple[int, ...]:
         """Return the requested runs, or those of the split that are present."""
         if self.runs is not None:
             return self.runs
         folders = Path(self.raw_dir, self.hub_folder).glob("run_*")
-        found = (re.fullmatch(r"run_([1-9]\d*)", folder.name) for folder in folders)
-        present = sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(r"run_([1-9]\d*)", folder.name) for folder in folders)
+        present = sorted(int(match[1]) for match in matches if match)
         return tuple(
             run
             for run in present
@@ -273,7 +273,7 @@ def read_row(
         by_name = dict(
             zip((name.strip().lower() for name in names), numbers, strict=True)
         )
-        found = {
+        values = {
             name: float(by_name[name])
             for name in (*required, *optional)
             if name in by_name
@@ -282,9 +282,9 @@ def read_row(
         raise ValueError(
             f"'{path}' is not a table of one header and one row of numbers: {error}."
         ) from error
-    if not set(required) <= set(found) or not np.isfinite(list(found.values())).all():
+    if not set(required) <= set(values) or not np.isfinite(list(values.values())).all():
         raise ValueError(
             f"'{path}' must give finite {', '.join(required)}, and holds "
             f"{', '.join(by_name)}."
         )
-    return found
+    return values

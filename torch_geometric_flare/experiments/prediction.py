@@ -176,23 +176,23 @@ def _load(args: argparse.Namespace) -> Surrogate:
 
 
 def _find_jobs(path: Path, output: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Return each mesh with its output file, without the suffix if it is added later."""
+    """Return each mesh with its output file, without suffix if added later."""
     if not path.is_dir():
         yield path, output or path.with_name(_stem(path))
         return
-    found = _meshes_in(path)
+    meshes = _meshes_in(path)
     folder = output or path.with_name(f"{path.name}_predicted")
     folder.mkdir(parents=True, exist_ok=True)
-    for each in found:
+    for each in meshes:
         yield each, folder / _stem(each)
 
 
 def _meshes_in(folder: Path) -> list[Path]:
     kinds = mesh_io.MESH_SUFFIXES
-    found = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
-    if not found:
+    meshes = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
+    if not meshes:
         raise ValueError(f"{folder} holds no meshes: {', '.join(kinds)}")
-    return found
+    return meshes
 
 
 def _stem(path: Path, what: str = "predicted") -> str:
@@ -204,10 +204,10 @@ def _predict(
 ) -> list[ForceRow]:
     """Read, predict and write one mesh; return rows for the force table."""
     mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-    known = of_mesh = surrogate.features + surrogate.conditions
+    all_inputs = of_mesh = surrogate.features + surrogate.conditions
     if isinstance(surrogate, QuerySurrogate):
-        known += surrogate.query.features
-    constants = dict(_constant(text, known) for text in args.set)
+        all_inputs += surrogate.query.features
+    constants = dict(_constant(text, all_inputs) for text in args.set)
     mesh_io.add_case(mesh, path, of_mesh, constants)
     options = {
         "constants": constants,

@@ -117,7 +117,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         logger=_make_logger(config.logger, folder),
     )
     timer = StepTimer()
-    shown = [TimeEstimate()] if config.progress else []
+    estimates = [TimeEstimate()] if config.progress else []
 
     def note(*_: object) -> None:
         _write_config(config, folder)
@@ -125,7 +125,12 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     # A resumed run with other options is refused before they are written.
     noted = LambdaCallback(on_train_start=note, on_fit_end=note)
     surrogate = training.fit(
-        module, data, folder, trainer, resume=resume, callbacks=[timer, *shown, noted]
+        module,
+        data,
+        folder,
+        trainer,
+        resume=resume,
+        callbacks=[timer, *estimates, noted],
     )
 
     _measure_trust(config, splits, surrogate, folder)
@@ -234,11 +239,11 @@ def choose_recipe(config: RunConfig) -> Recipe:
         for name, value in config.values_of("model").items()
         if value is not None and name in arguments
     }
-    given = config.values_of(Recipe).items()
+    changes = config.values_of(Recipe).items()
     recipe = replace(
         recipe,
         model={**recipe.model, **model},
-        **{name: value for name, value in given if value is not None},
+        **{name: value for name, value in changes if value is not None},
     )
     return change_recipe(recipe, config.changes) if config.changes else recipe
 
@@ -340,11 +345,11 @@ def _make_logger(name: str | None, folder: Path) -> Logger | None:
 
 def _check_grid(recipe: Recipe, sample: Data) -> None:
     """Refuse a recipe whose network has another grid than the samples."""
-    bound, found = recipe.model.get("grid"), sample.get("grid")
-    if isinstance(bound, tuple) and found is not None and bound != tuple(found):
+    bound, grid = recipe.model.get("grid"), sample.get("grid")
+    if isinstance(bound, tuple) and grid is not None and bound != tuple(grid):
         raise ValueError(
             f"this recipe of {recipe.model_class.__name__} is for samples on the grid "
-            f"{bound}, but these are on {tuple(found)}: give --num-points="
+            f"{bound}, but these are on {tuple(grid)}: give --num-points="
             f"{math.prod(bound)}, or choose another recipe"
         )
 

@@ -91,11 +91,11 @@ def add_case(
     Raises:
         ValueError: As `read_cases`.
     """
-    held = {*mesh.field_data, *mesh.point_data, *mesh.cell_data, *constants}
+    names = {*mesh.field_data, *mesh.point_data, *mesh.cell_data, *constants}
     missing = tuple(
         field
         for field in wanted
-        if not {field.array, field.name} & held and not is_computed(field)
+        if not {field.array, field.name} & names and not is_computed(field)
     )
     table = path.with_name(CASES_TABLE)
     if not missing or not table.is_file():
@@ -116,27 +116,29 @@ def _columns_of(
         if condition.channels == 1
         else map("[{}]".format, range(condition.channels))
     )
-    found = [_column_of(condition, mark, header, path) for mark in marks]
-    if None in found and any(found):
+    columns = [_column_of(condition, mark, header, path) for mark in marks]
+    if None in columns and any(columns):
         raise ValueError(
             f"'{path}' has the columns {header}, but not all {condition.channels} of "
             f"{condition}, {condition.array}[0] and so on"
         )
-    return found
+    return columns
 
 
 def _column_of(
     condition: Field, mark: str, header: Sequence[str], path: Path
 ) -> str | None:
     names = {condition.array + mark, condition.name + mark}
-    found = [
+    matching = [
         name for name in header if _without_unit(name)[0] in names or name in names
     ]
-    if len(found) > 1:
-        raise ValueError(f"'{path}' has the columns {found} for {condition}: keep one")
-    if not found:
+    if len(matching) > 1:
+        raise ValueError(
+            f"'{path}' has the columns {matching} for {condition}: keep one"
+        )
+    if not matching:
         return None
-    (column,) = found
+    (column,) = matching
     unit = _without_unit(column)[1]
     if column not in names and unit != condition.unit:
         raise ValueError(

@@ -78,15 +78,15 @@ def distance_features(
     Raises:
         ValueError: If one is wanted and the mesh is not a closed surface.
     """
-    known = (Field("signed_distance"), Field("distance_direction", 3))
-    asked = {(field.name, field.channels) for field in wanted}
-    names = [f.name for f in known if (f.name, f.channels) in asked]
+    fields = (Field("signed_distance"), Field("distance_direction", 3))
+    requested = {(field.name, field.channels) for field in wanted}
+    names = [f.name for f in fields if (f.name, f.channels) in requested]
     if not names:
         return {}
     distance, direction = surface_distance(mesh, points)
     columns = scale * distance[:, None], direction
     return {
         field.name: torch.tensor(column, dtype=torch.float32)
-        for field, column in zip(known, columns, strict=True)
+        for field, column in zip(fields, columns, strict=True)
         if field.name in names
     }

@@ -23,8 +23,8 @@ def find_features(
     r"""Return the named inputs at the vertices or the cells of a mesh.
 
     Sources, in this order: `constants`; the array of the mesh with its source or name;
-        field data of that name (one number per channel, the same everywhere); and for
-        `normal` and `area`, `mesh_normals` and `mesh_areas`.
+    field data of that name (one number per channel, the same everywhere); and for
+    `normal` and `area`, `mesh_normals` and `mesh_areas`.
 
     Args:
         mesh: A mesh from `read_mesh`.
@@ -75,7 +75,7 @@ def find_conditions(
     """
     constants = constants or {}
     check_constants(constants, conditions)
-    found = {}
+    values_by_name = {}
     for condition in conditions:
         name = _array_name(condition, mesh.field_data)
         if condition.name in constants:
@@ -89,8 +89,8 @@ def find_conditions(
                 f"column {condition.array!r} to a file cases.csv beside the mesh, or "
                 f"set {condition.name}=VALUE"
             )
-        found[condition.name] = _check_values(values, condition)
-    return found
+        values_by_name[condition.name] = _check_values(values, condition)
+    return values_by_name
 
 
 def check_constants(constants: Mapping[str, Any], known: Fields) -> None:
@@ -161,11 +161,11 @@ def _array_name(feature: Field, *places: Any) -> str:
 
 def _same_everywhere(field_data: Any, name: str, feature: Field, number: int) -> Tensor:
     """Return field data repeated at every point or cell."""
-    given = np.asarray(field_data[name])
-    if given.dtype.kind not in "fiu" or given.size != feature.channels:
+    stored = np.asarray(field_data[name])
+    if stored.dtype.kind not in "fiu" or stored.size != feature.channels:
         raise ValueError(
             f"the field data {name!r} must be {feature.channels} numbers, got "
-            f"{given.size} of type {given.dtype}"
+            f"{stored.size} of type {stored.dtype}"
         )
     note = f"{name}_unit"
     unit = str(field_data[note][0]) if note in field_data else feature.unit
@@ -174,7 +174,7 @@ def _same_everywhere(field_data: Any, name: str, feature: Field, number: int) ->
             f"the field data {name!r} is in {unit!r}, but {feature.name} is in "
             f"{feature.unit or 'no unit'!r}: convert it, and its {note!r}"
         )
-    return _repeated(given, number)
+    return _repeated(stored, number)
 
 
 def _repeated(values: Any, number: int) -> Tensor:

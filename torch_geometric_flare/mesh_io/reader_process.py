@@ -3,10 +3,10 @@
     python reader_process.py MESH FOLDER MEGABYTES SECONDS [BLOCK [TIME]]
 
 VTK trusts the content of a file: a wrong count or index can crash the process or
-    exhaust its memory. `read_mesh` therefore starts this script, which prints
-    `STARTED`, uses at most the given memory and CPU time, and writes a validated mesh
-    to FOLDER, in VTK's XML format without compression. On an error it prints the end of
-    a sentence whose subject is the file, and exits with `REFUSED`.
+exhaust its memory. `read_mesh` therefore starts this script, which prints `STARTED`,
+uses at most the given memory and CPU time, and writes a validated mesh to FOLDER, in
+VTK's XML format without compression. On an error it prints the end of a sentence whose
+subject is the file, and exits with `REFUSED`.
 
 It imports only three modules of the package from its folder, which import none, so it
 starts without torch.
@@ -189,13 +189,13 @@ def check_cells(cells: Any, kind: Integers, num_points: int) -> None:
                 f"has cells of the VTK type {number}, which is not read here: convert "
                 "them to linear or quadratic ones"
             )
-        found = corners[kind == number]
+        counts = corners[kind == number]
         least = _VARIABLE.get(int(number), cell.GetNumberOfPoints())
-        most = found.max() if number in _VARIABLE else least
-        if found.min() < least or found.max() > most:
+        most = counts.max() if number in _VARIABLE else least
+        if counts.min() < least or counts.max() > most:
             raise Refused(
-                f"has cells of the VTK type {number} with {found.min()} to "
-                f"{found.max()} vertices, where they need {least}: broken?"
+                f"has cells of the VTK type {number} with {counts.min()} to "
+                f"{counts.max()} vertices, where they need {least}: broken?"
             )
 
 

@@ -18,10 +18,9 @@ def sobolev_smooth(mesh: Any, values: Floats, length: float) -> Floats:
 
     with the mass matrix $M$, lumped, and the stiffness matrix $K$ of linear elements on
     the triangles of the surface: lengths shorter than $\ell$ are damped. Of all
-        displacements with the same norm $\int d^2 + \ell^2 |\nabla d|^2$, $-s$ lowers
-        the quantity most, and it is a descent direction: $g \cdot s > 0$. With $\ell =
-        0$ it
-    is the derivative per area.
+    displacements with the same norm $\int d^2 + \ell^2 |\nabla d|^2$, $-s$ lowers the
+    quantity most, and it is a descent direction: $g \cdot s > 0$. With $\ell = 0$ it is
+    the derivative per area.
 
     Coincident points are merged. Needs SciPy.
 
@@ -57,11 +56,11 @@ def sobolev_smooth(mesh: Any, values: Floats, length: float) -> Floats:
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
     number = len(points)
     mass = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=number)
-    known = area > 0
-    local = np.einsum("tik,tjk->tij", edges[known], edges[known])
-    local /= 4 * area[known, None, None]
-    rows = np.repeat(triangles[known], 3, axis=1).ravel()
-    columns = np.tile(triangles[known], 3).ravel()
+    nonzero = area > 0
+    local = np.einsum("tik,tjk->tij", edges[nonzero], edges[nonzero])
+    local /= 4 * area[nonzero, None, None]
+    rows = np.repeat(triangles[nonzero], 3, axis=1).ravel()
+    columns = np.tile(triangles[nonzero], 3).ravel()
     stiffness = coo_array((local.ravel(), (rows, columns)), (number, number)).tocsr()
     used = mass > 0
     total = np.bincount(place, values, minlength=number)

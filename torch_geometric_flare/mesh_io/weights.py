@@ -21,8 +21,8 @@ def mesh_weights(mesh: Any, *, cells: bool = False) -> Tensor | None:
     r"""Return the length, area or volume of each cell or point of a mesh.
 
     The sizes of the cells of the highest dimension: areas of a surface, volumes of a
-        volume mesh, lengths of curves. At the points, each cell gives equal shares to
-        its corners.
+    volume mesh, lengths of curves. At the points, each cell gives equal shares to its
+    corners.
 
     Args:
         mesh: A mesh of PyVista.

@@ -67,7 +67,7 @@ class BlockNetwork(nn.Module):
         self._reset_lift()
 
     def _reset_lift(self) -> None:
-        """Initialize the lift to preserve the input scale; call it last in a constructor."""
+        """Make the lift preserve the input scale; call it last in a constructor."""
         if self.init == "scaled":
             reset_carrying(self.lift)
 
@@ -218,7 +218,7 @@ class MixerBackbone(Backbone):
     r"""Pre-norm residual blocks of a mixer and a pointwise MLP.
 
     A baseline is defined by its mixer: `Transformer` is a `MixerBackbone` of
-        `SoftmaxAttention`.
+    `SoftmaxAttention`.
 
     Args:
         mixer: Function that returns the mixer of one block.
@@ -316,8 +316,8 @@ class MixerBackbone(Backbone):
         self._check_supported(chunk_size=chunk_size)
 
     def __repr__(self) -> str:
-        shown = "".join(f", {name}={getattr(self, name)}" for name in self.shown)
+        text = "".join(f", {name}={getattr(self, name)}" for name in self.shown)
         return (
             f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
-            f"{self.out_channels}{shown})"
+            f"{self.out_channels}{text})"
         )

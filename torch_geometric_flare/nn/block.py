@@ -116,8 +116,8 @@ class ResidualBlock(nn.Module):
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> State:
         """Return the mixer's state of the points."""
-        given = (layout,) if self.condition_channels else ()
-        return self._stage.encode_rows(self.mixer_norm(x, *given), layout, latents)
+        condition = (layout,) if self.condition_channels else ()
+        return self._stage.encode_rows(self.mixer_norm(x, *condition), layout, latents)
 
     def process(self, state: Any, latents: Latents = ()) -> Latents:
         """Return the mixer's processed state of each graph."""
@@ -125,9 +125,9 @@ class ResidualBlock(nn.Module):
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
         """Return the output rows of the block."""
-        given = (layout,) if self.condition_channels else ()
-        y = self._stage.decode_rows(latents, self.mixer_norm(x, *given), layout)
-        return self._update(x, y, given)
+        condition = (layout,) if self.condition_channels else ()
+        y = self._stage.decode_rows(latents, self.mixer_norm(x, *condition), layout)
+        return self._update(x, y, condition)
 
     def forward(
         self,
@@ -169,12 +169,12 @@ class ResidualBlock(nn.Module):
             x = x + self.local(self.local_norm(x), **edges)
         if u is not None:
             check_conditions(self, u)
-        given = (batch, u) if self.condition_channels else ()
+        condition = (batch, u) if self.condition_channels else ()
         shared: dict[str, Any] = {} if group is None else {"group": group}
         if u is not None and getattr(self.mixer, "condition_channels", 0) > 0:
             shared["u"] = u
-        mixed = mixer(self.mixer_norm(x, *given), batch, **shared)
-        return self._update(x, mixed, given)
+        mixed = mixer(self.mixer_norm(x, *condition), batch, **shared)
+        return self._update(x, mixed, condition)
 
     def run_with_state(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
@@ -189,13 +189,15 @@ class ResidualBlock(nn.Module):
         Shapes:
             - `x`: $[N, C]$
         """
-        given = (layout,) if self.condition_channels else ()
+        condition = (layout,) if self.condition_channels else ()
         mixer: Any = self.mixer
-        mixed, state = mixer.mix_with_state(self.mixer_norm(x, *given), layout, group)
-        return self._update(x, mixed, given), state
+        mixed, state = mixer.mix_with_state(
+            self.mixer_norm(x, *condition), layout, group
+        )
+        return self._update(x, mixed, condition), state
 
-    def _update(self, x: Tensor, mixed: Tensor, given: tuple[Any, ...]) -> Tensor:
+    def _update(self, x: Tensor, mixed: Tensor, condition: tuple[Any, ...]) -> Tensor:
         """Add the output of the mixer, then that of the pointwise map."""
         x = x + mixed
-        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, *given))
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, *condition))
         return y

@@ -275,7 +275,7 @@ class FLAREConv(PointMixer):
         return self._merge_heads(y)
 
     def mix_padded(self, x: Tensor, mask: Tensor, u: Tensor | None = None) -> Tensor:
-        r"""Mix padded graphs by operations whose shapes depend only on the input shapes.
+        r"""Mix padded graphs by operations whose shapes depend only on input shapes.
 
         Args:
             x: Features, finite in the padding too.
