@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from torch_geometric_flare.data_checks.facts import MeshFacts
 from torch_geometric_flare.data_checks.findings import Finding
 
-# Descriptors of near duplicates differ by less than the first, their surfaces by less
-# than the second share of their size.
+# Near duplicates: the descriptors differ by less than the first number, the surfaces by
+# less than the second, as shares of their size.
 _ALIKE, _NEAR = 5e-3, 1e-3
 _MOST_PAIRS, _MOST_POINTS = 100, 2000
 _REMEDY = "keep one of them, or put both into one split"

@@ -153,8 +153,9 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
                 name,
                 "precision",
                 "warning",
-                f"{what}: values up to {np.abs(statistics.high).max():.6g} with a deviation "
-                f"of {statistics.deviation[coarse].min():.3g} are stored as {values.dtype}",
+                f"{what}: values up to {np.abs(statistics.high).max():.6g} with a "
+                f"deviation of {statistics.deviation[coarse].min():.3g} are stored as "
+                f"{values.dtype}",
                 "store the difference from a reference value, or in double precision",
             )
         spikes = np.zeros(len(values), bool)

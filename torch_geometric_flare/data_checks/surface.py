@@ -20,8 +20,8 @@ from torch_geometric_flare.mesh_io.polygons import area_vectors
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-# Shares of the diagonal: borders nearer to each other than this are a crack, and cells
-# smaller than the square of this have no area.
+# Shares of the diagonal: borders closer than the first are a crack, and cells smaller
+# than the square of the second are degenerate.
 _CRACK, _NO_AREA = 1e-5, 1e-9
 _MOST_PARTS = 2000
 # Share of the area whose normals may be wrong: slivers have random normals.
@@ -258,8 +258,8 @@ def _check_normals(faces: Faces, name: str) -> Iterator[Finding]:
     closed = not len(faces.open_edges)
     _, part = np.unique(faces.parts, return_inverse=True)
     wrong = np.bincount(part, area * against) > np.bincount(part, area) / 2
-    # No side of an open surface is the outer one, and normals around a cavity inside of
-    # another part point inward.
+    # An open surface has no outer side, and normals around a cavity inside another part
+    # point inward.
     either_way = _nested(centers, part) if closed else np.ones(len(wrong), bool)
     against ^= (wrong & either_way)[part]
     share = area[against].sum() / (area.sum() or 1.0)

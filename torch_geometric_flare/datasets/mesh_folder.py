@@ -389,7 +389,7 @@ class MeshFolder(ConvertedFiles):
         """
         if self.split != "train":
             raise ValueError(
-                f"split={self.split!r}: normalisers are fitted on the training split "
+                f"split={self.split!r}: normalizers are fitted on the training split "
                 "alone. Call surrogate_arguments of the split 'train'."
             )
         if not self.fields:

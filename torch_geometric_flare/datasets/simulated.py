@@ -223,8 +223,8 @@ class SimulatedDataset(Dataset):
         name = sample_file(index)
         return name if self.pre_transform is None else f"{name}.pt"
 
-    # PyG's `download` and `process` hooks keep their records in pickles; without these
-    # hooks it leaves the folders alone.
+    # PyG's `download` and `process` hooks store pickles; without these hooks it leaves
+    # the folders alone.
     def _prepare(self) -> None:
         self._check_manifest()
         raw = Path(self.raw_dir)

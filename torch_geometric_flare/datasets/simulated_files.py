@@ -210,7 +210,7 @@ def _simulate_file(
         write_atomic(path, buffer.getvalue())
     except FileNotFoundError:
         # Another run over the same folder may have finished this sample and taken
-        # our temporary file for a leftover.
+        # this temporary file for a leftover.
         if not path.exists():
             raise
     return redraws

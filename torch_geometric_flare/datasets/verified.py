@@ -234,17 +234,17 @@ class VerifiedDataset(Dataset, ABC):
         for name in names:
             if Path(name).name != name:
                 raise ValueError(f"the sample name {name!r} is not that of a file.")
-            arrays, found = self._read_arrays(name, None)
+            arrays, digest = self._read_arrays(name, None)
             data = self._make_checked(arrays, name)
             if self.pre_transform is not None:
                 data = self.pre_transform(data)
                 content = serialize(data, self.source(name))
-                found = fingerprint(content)
+                digest = fingerprint(content)
                 path = folder / f"{name}.pt"
                 stored.add(path)
                 write_atomic(path, content)
             samples[name] = {
-                **found,
+                **digest,
                 "num_points": self._num_points(data, name),
                 **self._notes(name, arrays),
             }

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 _UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048}
-# Up to half the trained size may stick out on each side, and the largest extent must be
-# more than this share of it.
+# A mesh may exceed the training box by half its size on each side, and its largest
+# extent must be more than this share of the box.
 _MARGIN, _LEAST = 0.5, 0.3
 _ROUNDING = 1e-6
 

@@ -27,8 +27,8 @@ FURTHER_SUFFIXES = (
 """Other files that `read_mesh` accepts: structured grids, cases with blocks and time
 steps, and meshes of Gmsh, Fluent (`.msh`), Abaqus and AVS (`.inp`)."""
 
-# More than any reader of VTK takes for an honest file, and little enough for a file
-# whose header claims what it does not hold.
+# More than any VTK reader needs for a valid file, but small enough for a file whose
+# header claims too much.
 _MEGABYTES, _MEGABYTES_PER_MEGABYTE = 2048, 30
 _SECONDS, _SECONDS_PER_MEGABYTE = 8, 0.25
 # CPU time is limited; wall time on a busy machine may exceed it by this factor.
