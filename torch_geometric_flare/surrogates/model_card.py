@@ -167,8 +167,8 @@ def _calibration(surrogate: NormalizedModel) -> list[str]:
     return [
         "## Bands",
         f"Calibrated on {calibration.num_samples} held-out samples: with probability "
-        f"{calibration.level:g} the truth of a new sample of this kind lies in the band "
-        f"of a field, {unit}.",
+        f"{calibration.level:g} the truth of a new sample of this kind lies in the "
+        f"band of a field, {unit}.",
         table,
         _table(
             ("Error that is exceeded as rarely", "Value"),
