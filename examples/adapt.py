@@ -1,18 +1,18 @@
-"""Adapt a surrogate to a shifted distribution by LoRA: few samples, few new weights.
+"""Adapt a surrogate to a shifted distribution with LoRA and few samples.
 
     python examples/adapt.py                       # simulated cars, minutes
     python examples/adapt.py --rank 2 --num-shifted 16
 
-A surrogate learns the simulated pressure on cars without a wake. Then a few cars come
-with a modelled wake behind them. Low-rank adapters of `peft` learn these while all
-weights of the surrogate stay as they are; merged, they leave a plain surrogate. Prints
-the error on new cars with a wake before and after, and that of a network trained on the
-few cars alone, all after as many steps.
+A surrogate learns the simulated pressure on cars without a wake. Then low-rank adapters
+of `peft` learn a few cars with a modeled wake, with all weights of the surrogate
+frozen; merged, they give a plain surrogate. Prints the error on new cars with a wake
+before and after, and that of a network trained only on the few cars for the same number
+of steps.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -44,13 +44,13 @@ except ModuleNotFoundError as missing:
         f'adapt.py needs {missing.name}: pip install ".[peft]" in a clone'
     ) from missing
 
-# Coarser panels than the default ones, twelve times as quick.
+# Coarser panels than the default, twelve times as fast.
 WITH_WAKE = Notchback(num_points=1000, panels_along=32, panels_around=12)
 WITHOUT_WAKE = replace(WITH_WAKE, base_pressure=False)
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--num-train", type=int, default=100, help="cars without a wake")
@@ -74,7 +74,7 @@ def load_cars(simulator, num_cars, split):
 
 
 def train(model, statistics, samples, recipe, folder, seed):
-    """Train a network; `statistics` are the samples that normalise the target."""
+    """Train a network; `statistics` are the samples that normalize the target."""
     module = SurrogateModule(
         model,
         target_normalizer=Normalizer.gaussian(sample.y for sample in statistics),
@@ -87,7 +87,7 @@ def train(model, statistics, samples, recipe, folder, seed):
 
 
 def share_of_trained(model):
-    """Trained weights over all weights."""
+    """Ratio of trained weights to all weights."""
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, trained in counts if trained) / sum(n for n, _ in counts)
 
@@ -115,7 +115,7 @@ def main(argv=None):
     )
     before = evaluate(surrogate, test).mean().item()
 
-    # The adapters go into the layers of the network itself.
+    # peft adds the adapters to the layers of this network.
     config = LoraConfig(
         r=args.rank, lora_alpha=8 * args.rank, target_modules="all-linear"
     )

@@ -1,20 +1,21 @@
-"""Predict the flow around an airfoil from its surface alone: official AirfRANS.
+"""Predict the flow around an airfoil from its surface only, on official AirfRANS.
 
     python examples/airfrans.py --task scarce       # fetched by PyTorch Geometric
 
-One `FLAREQuery` encodes the points of the airfoil, with its normals, and from what it
-keeps predicts velocity, pressure and turbulent viscosity at all points of the plane.
-Their input is the coordinates and the distance to the airfoil of the files; the inlet
-velocity is `u`. Prints the error of each field on the test split beside those of the
-training mean and of the most similar training airfoil, and draws the pressure.
+A `FLAREQuery` encodes the points on the airfoil with their normals, and predicts
+velocity, pressure and turbulent viscosity at all points of the plane from this state.
+The inputs of these points are the coordinates and the distance to the airfoil from the
+files; the inlet velocity is `u`. Prints the error of each field on the test split,
+those of the training mean and of the most similar training airfoil, and plots the
+pressure.
 
-No errors on the official files are known: this has run on files of the same format
-alone. The default training takes hours on a CPU.
+The errors on the official files are unknown: this has run only on files of the same
+format. The default training takes hours on a CPU.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -43,11 +44,11 @@ from torch_geometric_flare.transforms import FixedQueryPoints, Normalizer
 from torch_geometric_flare.visualization import plot_plane_comparison
 
 KINDS = ("surrogate", "training mean", "nearest training airfoil")
-WINDOW = (-0.5, 1.5), (-0.6, 0.6)  # of the picture, in metres
+WINDOW = (-0.5, 1.5), (-0.6, 0.6)  # of the plot, in meters
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--data", choices=["official"], default="official", help="nothing is simulated")
@@ -55,7 +56,7 @@ def parse_args(argv=None):
     add("--task", default="full", help="full, scarce, reynolds or aoa")
     add("--num-train", type=int, help="airfoils to train on; all")
     add("--num-test", type=int, help="airfoils to test on; all")
-    # Random points of the airfoil and of the plane in a step.
+    # Random points on the airfoil and in the plane per step.
     numbers = {"epochs": 100, "seed": 0, "step-points": 1000, "step-queries": 8000}
     for name, value in numbers.items():
         add(f"--{name}", type=int, default=value, help=f"{value}")
@@ -64,7 +65,7 @@ def parse_args(argv=None):
 
 
 def load(args):
-    """The airfoils, with what normalises both streams."""
+    """The airfoils and the normalizers of both streams."""
     train, test = (
         AirfRANS(args.root, args.task, split, inlet="condition", source="surface")
         for split in ("train", "test")
@@ -80,7 +81,7 @@ def load(args):
         Normalizer.from_bounds(lower, upper),
         fields=train.query_fields,
         features=train.query_features,
-        # Coordinates from 0 to 1 to ±1.
+        # Scales coordinates from [0, 1] to [-1, 1].
         input_normalizer=Normalizer.cat([Normalizer([0.5] * 2, [0.5] * 2), distance]),
     )
     return Splits(
@@ -126,7 +127,7 @@ def draw(surrogate, airfoil, path):
 
 @user_errors()
 def main(argv=None):
-    """Read, train, measure, draw."""
+    """Read, train, evaluate, plot."""
     args = parse_args(argv)
     torch.manual_seed(args.seed)
     splits = load(args)

@@ -1,17 +1,17 @@
-"""Predict what probes in a stirred box will read, from what they have read.
+"""Predict the future readings of probes in a stirred box from past readings.
 
     python examples/causal.py --seeds 3             # simulated, minutes
 
-Each simulated history is a substance in a box with its own flow, which the models do
-not see; nine probes read the concentration. After every step, networks predict the next
-`--ahead` readings from all so far: one of `CausalFLAREConv`, which trains on all steps
-at once, and a GRU with as many parameters. Repeating the last reading is the baseline.
-Then the network runs as it would beside an experiment, one step at a time.
+Each simulated history is a substance in a box with a different flow, which the models
+do not see; nine probes read the concentration. After every step, networks predict the
+next `--ahead` readings from all earlier ones: one with `CausalFLAREConv`, which trains
+on all steps at once, and a GRU with the same number of parameters. The baseline repeats
+the last reading. Finally, the network runs one step at a time, as in a live experiment.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -73,7 +73,7 @@ class GRUNetwork(nn.Module):
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--num-train", type=int, default=200)
@@ -102,7 +102,7 @@ def inputs_and_targets(c, ahead):
 
 
 def train(model, x, y, epochs):
-    """Minimise the mean squared error over all steps."""
+    """Minimize the mean squared error over all steps."""
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
     num_steps = epochs * -(-len(x) // 20)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, num_steps)

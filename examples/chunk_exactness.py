@@ -1,16 +1,16 @@
-"""Predict a car some points at a time, in several ways: what drag and error become.
+"""Compare ways to predict a car in parts, by drag and error.
 
     python examples/chunk_exactness.py            # trains on simulated cars, minutes
     python examples/chunk_exactness.py --checkpoint runs/drivaerml-.../last.ckpt
 
-The points of a simulated test car are predicted n at a time: in blocks of neighbors and
-in shuffled blocks that know nothing of each other, from one random subset alone, and in
-chunks (`chunk_size`), whose states are merged. Prints, writes and draws drag and error.
+The points of a simulated test car are predicted n at a time: in independent blocks of
+neighbors or of shuffled points, from a single random subset, and in chunks
+(`chunk_size`), whose states are merged. Prints, writes and plots drag and error.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -53,7 +53,7 @@ def neighbors(pos, seed):
 
 
 def in_blocks(surrogate, pos, order, size):
-    """Predict blocks of consecutive points in some order, each by itself."""
+    """Predict blocks of consecutive points in some order independently."""
     found = torch.empty(len(pos), 1)
     found[order] = torch.cat([surrogate.predict(pos[o]) for o in order.split(size)])
     return found

@@ -1,10 +1,10 @@
-"""Train several models on one benchmark under one budget, and write a report.
+"""Train several models on one benchmark with one budget, and write a report.
 
     python examples/compare.py --dataset elasticity --models FLARE,Transolver
     python examples/compare.py --dataset darcy --seconds 300 --seeds 3
 
 The first command gives every model the epochs of its recipe, the second one the same
-time. Each run has its own process. A folder in `runs` gets the table in Markdown,
+time. Each run has a separate process. A folder in `runs` gets the table in Markdown,
 CSV and JSON, a plot of error against cost, and `report.html`. All data are simulated
 unless `--data official` is given.
 """

@@ -1,16 +1,16 @@
-"""Predict the drag coefficient of a car from its shape, by a graph-level readout.
+"""Predict the drag coefficient of a car from its shape with a graph-level readout.
 
     python examples/drag.py                        # simulated notchbacks, a minute
 
-A `LatentReadout` sees the centres and normals of a car's panels, never the pressure.
-True drag is the integral of the simulated pressure over all panels. Prints the error on
-new cars beside that of predicting the mean drag of the training cars, R², and the rank
-correlation: whether the predictions put cars in the right order.
+A `LatentReadout` takes the centers and normals of a car's panels, never the pressure.
+The true drag is the integral of the simulated pressure over all panels. Prints the
+error on new cars, that of the mean drag of the training cars, R², and the rank
+correlation, which shows whether the predictions order the cars correctly.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -56,7 +56,7 @@ class Panels(Notchback):
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     defaults = {"num-train": 200, "num-test": 50, "epochs": 120, "seed": 0}
     for name, value in defaults.items():
@@ -71,7 +71,7 @@ def parse_args(argv=None):
 def features(car):
     """What the network sees of each panel, [N, 30].
 
-    Cars differ by centimetres; short waves along the axes make that a large difference.
+    Cars differ by centimeters; short waves along the axes make that a large difference.
     """
     waves = 2 * math.pi * 2.0 ** torch.arange(4)
     phases = (car.x.unsqueeze(-1) * waves).flatten(1)
@@ -87,13 +87,13 @@ def load_cars(num_cars, split):
 
 
 def predict(model, x):
-    """The normalised drag of some cars."""
+    """The normalized drag of some cars."""
     cars = torch.arange(len(x)).repeat_interleave(x.size(1))
     return model(x.flatten(0, 1), cars, len(x)).squeeze(1)
 
 
 def train(model, x, target, epochs):
-    """Minimise the squared error of the normalised drag."""
+    """Minimize the squared error of the normalized drag."""
     steps = epochs * math.ceil(len(x) / BATCH_SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -127,7 +127,7 @@ def plot(true, predicted, errors, path):
 
 @user_errors()
 def main(argv=None):
-    """Train, measure, draw."""
+    """Train, evaluate, plot."""
     args = parse_args(argv)
     torch.manual_seed(args.seed)
     x, drag = load_cars(args.num_train, "train")

@@ -1,9 +1,9 @@
-"""Draw one picture of the newest run of every benchmark.
+"""Combine the plots of the newest run of every benchmark in one picture.
 
     python examples/gallery.py                       # of the folders in runs
     python examples/gallery.py --output gallery.png
 
-Each run, such as `python examples/darcy.py`, has drawn its own picture before.
+Each run, such as `python examples/darcy.py`, must have written its plot.
 """
 
 import argparse

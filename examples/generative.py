@@ -1,16 +1,16 @@
-"""Draw pressures of a porous medium that is known at a tenth of its points.
+"""Sample pressures in a porous medium that is known at a tenth of its points.
 
     python examples/generative.py                    # simulated, minutes
 
-A `GenerativeSurrogate` draws some of the many answers; a regression of the same network
-and budget gives one, with a band calibrated on further flows. Prints the errors of both
-on new simulated flows, whether the spread of the draws tells the error, and how much of
-the truth the bands hold. Draws the flow of median error.
+A `GenerativeSurrogate` samples from the possible solutions; a regression with the same
+network and budget gives one prediction, with a band calibrated on further flows. Prints
+the errors of both on new simulated flows, the correlation of the spread of the draws
+with the error, and the coverage of the bands. Plots the flow of median error.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -40,7 +40,7 @@ from torch_geometric_flare.transforms import HideFeature, Normalizer
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     numbers = {"side": 21, "num-train": 1000, "num-test": 25, "epochs": 5, "seed": 0}
     numbers |= {"num-draws": 32, "num-steps": 4}

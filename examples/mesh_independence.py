@@ -1,17 +1,17 @@
-"""Ask a surrogate for one car on six meshes, with and without weights of points.
+"""Predict one car on six meshes, with and without point weights.
 
     python examples/drivaerml.py                                     # train it, minutes
     python examples/mesh_independence.py runs/drivaerml-.../last.ckpt
 
 The meshes of a simulated test car: the simulator's panels, decimated, refined evenly,
-refined sixteenfold at the nose, an STL file with slivers, and a cloud of points. Prints
-and writes for each the area-weighted error of the pressure, drag, lift and side force
-(zero by symmetry), with all cells alike and with each by its area, and draws them.
+refined sixteenfold at the nose, an STL file with slivers, and a cloud of points. For
+each mesh, prints and writes the area-weighted error of the pressure, drag, lift and
+side force (zero by symmetry), with equal weights and with area weights, and plots them.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse

@@ -3,13 +3,13 @@
     python examples/million_points.py                  # one step at 1,000,000 points
     python examples/million_points.py --predict        # 10,000,000 points, file to file
 
-The points are random in a cube and the field is made up: what counts here is the time
-and the memory. The network is that of the FLARE paper, not trained.
+The points are random in a cube and the field is artificial: only time and memory matter
+here. The network is that of the FLARE paper, untrained.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -31,7 +31,7 @@ HALF = {"model": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--points", type=int, help="1,000,000; with --predict 10,000,000")

@@ -1,4 +1,4 @@
-"""Train on a folder of meshes of your own, and predict on those held out.
+"""Train on a folder of your own meshes and predict on the held-out ones.
 
     python examples/own_meshes.py                  # simulated cars, a minute or two
     python examples/own_meshes.py my_folder --fields pressure --location cell
@@ -6,12 +6,12 @@
 
 A folder of `.vtu` or `.vtp` files with fields on their cells or points is a data set.
 Without one, 60 cars in potential flow are simulated and saved as such files first.
-Prints the test error beside that of the mean value, and writes files for ParaView.
+Prints the test error and that of the mean value, and writes files for ParaView.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -43,7 +43,7 @@ SIMULATED = Path("data", "simulated_car_meshes")
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("folder", nargs="?", type=Path, help="folder of meshes; simulated by default")

@@ -1,16 +1,16 @@
-"""Spread the points of one cloud over processes: the loss and gradients of one process.
+"""Distribute the points of one cloud over processes, with the results of one process.
 
     python examples/point_parallel.py                                  # starts two
     torchrun --nproc-per-node 4 examples/point_parallel.py             # or as many
     python examples/point_parallel.py --num-points 200000 --chunk-size 20000
 
-Every process holds its own points alone. The first one then computes the same with all
-points, and compares.
+Every process holds only its points. The first one then computes loss and gradients with
+all points and compares.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -28,7 +28,7 @@ from torch_geometric_flare.metrics import relative_l2
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--num-points", type=int, default=20_000)

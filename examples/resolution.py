@@ -1,17 +1,17 @@
-"""Train on coarse grids, predict on finer ones: what a surrogate knows of resolution.
+"""Train on coarse grids and predict on finer ones.
 
     python examples/resolution.py                  # simulated Darcy flow, an hour
     python examples/resolution.py --models FLARE,FLAREHybrid --seeds 1 --epochs 4
     python examples/resolution.py --models FLARE --weighted   # points count by area
 
 Surrogates learn simulated Darcy flow on 16 x 16 points. They are tested on other flows
-there, and on the same ones on 31 x 31 points, which they have never seen. Prints the
-errors at both, and writes `metrics.json`.
+at this resolution, and on the same flows on 31 x 31 points, which is unseen in
+training. Prints the errors at both, and writes `metrics.json`.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -61,7 +61,7 @@ RECIPES = {
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--models", default=",".join(RECIPES), help="names, separated by commas")

@@ -1,16 +1,17 @@
-"""Advance a concentration in time, each prediction being the input of the next.
+"""Advance a concentration in time with an autoregressive rollout.
 
     python examples/rollout.py                        # simulated, minutes
     python examples/rollout.py --unroll 1 --noise 0   # without what keeps it stable
 
-A substance is carried and spread by a flow in a box; each sample has a flow, a start
-and its own mesh. A MeshGraphNet learns the change in one step, on `--unroll` steps
-in a row from a state with noise. Draws the error over all steps, and the last state.
+A flow in a box advects and diffuses a substance; each sample has a different flow,
+initial state and mesh. A MeshGraphNet learns the change in one step, on `--unroll`
+consecutive steps from a state with noise. Plots the error over all steps and the last
+state.
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -49,7 +50,7 @@ CHANGES = {"concentration": "concentration_change"}
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--num-train", type=int, default=200)

@@ -1,13 +1,13 @@
-"""Move cars along the gradient of their drag, and ask the simulator whether it falls.
+"""Move cars along the gradient of their drag, and check with the simulator.
 
     python examples/drivaerml.py                                 # train it, minutes
     python examples/sensitivity.py runs/drivaerml-.../last.ckpt
 
-For each of some simulated test cars: the derivative of the predicted drag by every
-vertex of its panels, smoothed and made symmetric; the car, moved along it by at most
-`--step` metres; and the drag that the simulator computes before and after. A table of
-all cars goes to `sensitivity.json` beside the checkpoint, the derivatives on the first
-car to `sensitivity.vtp`, and a picture of them to `sensitivity.png`.
+For some simulated test cars, computes the derivative of the predicted drag by every
+vertex of the panels, smoothed and made symmetric, moves the car along it by at most
+`--step` meters, and compares the simulator's drag before and after. Writes a table of
+all cars to `sensitivity.json` in the folder of the checkpoint, the derivatives on the
+first car to `sensitivity.vtp`, and a plot of them to `sensitivity.png`.
 """
 
 import argparse

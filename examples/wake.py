@@ -1,19 +1,19 @@
-"""Predict the air around a car: pressure on it, velocity and pressure anywhere.
+"""Predict the flow around a car: surface pressure, and velocity and pressure anywhere.
 
     python examples/wake.py                        # simulated notchbacks, ten minutes
 
-One `FLAREQuery` encodes the surface of a car, and from what it keeps predicts the
-fields there and at any points of the air. Prints the errors on new cars beside those of
-the training mean and of the most similar training car, whose flow is simulated at the
-same points; draws the surface and the plane of symmetry. The air is potential flow with
-a model of the wake, see `simulation.NotchbackVolume`. Measured on simulated cars with
+A `FLAREQuery` encodes the surface of a car and predicts the fields there and at any
+points in the air from this state. Prints the errors on new cars, those of the training
+mean and of the most similar training car, whose flow is simulated at the same points,
+and plots the surface and the plane of symmetry. The air is potential flow with a model
+of the wake, see `simulation.NotchbackVolume`. Measured on simulated cars with
 seed 0: 0.021 on the surface (nearest car 0.200), velocity 0.020 (0.039), pressure in
 the air 0.060 (0.227).
 """
 
 import os
 
-if "OMP_WAIT_POLICY" not in os.environ:  # threads that wait let others run
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads yield the CPU
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import argparse
@@ -45,13 +45,13 @@ from torch_geometric_flare.training import (
 from torch_geometric_flare.transforms import FixedQueryPoints
 from torch_geometric_flare.visualization import plot_comparison, plot_plane_comparison
 
-WINDOW = (-1.5, 8.0), (0.0, 2.5)  # of the plane of symmetry, in metres
+WINDOW = (-1.5, 8.0), (0.0, 2.5)  # of the plane of symmetry, in meters
 KINDS = ("surrogate", "training mean", "nearest training car")
 SPACING = 0.04  # of the points of its picture
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     numbers = {"num-train": 100, "num-test": 20, "epochs": 30, "seed": 0}
     # On the surface of a car, in the air, and random ones of both in a step.

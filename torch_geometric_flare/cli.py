@@ -18,12 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `tgflare COMMAND ...`.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 2, after one sentence, on what the user can mend.
+        The exit status: 2, with a one-line message, for a user error.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     parser = OneLineParser(
         prog="tgflare",
         usage="tgflare COMMAND [OPTION ...]",
@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "command", choices=_COMMANDS, metavar="COMMAND", help="one of those below"
     )
-    command, _ = _COMMANDS[parser.parse_args(given[:1]).command]
+    command, _ = _COMMANDS[parser.parse_args(arguments[:1]).command]
     try:
-        return command(given[1:])
+        return command(arguments[1:])
     except (OSError, ValueError, MissingExtra) as error:
         print("error:", *str(error).split(), file=sys.stderr)
         return 2
 
 
-# Commands import what they need: `info` runs with the core alone.
+# Commands import lazily: `info` needs only the core dependencies.
 def _train(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import run_command_line
 

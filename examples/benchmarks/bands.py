@@ -1,12 +1,12 @@
-"""How wide bands of a level are, and what they hold, with members and without.
+"""Width and coverage of calibrated bands, with and without members.
 
     python examples/drivaerml.py --seed 0 --folder runs/0    # and seeds 1 and 2
     python examples/benchmarks/bands.py runs/{0,1,2}/last.ckpt
 
-Simulated cars: 39 calibrate, 60 new ones test. The first checkpoint predicts; with the
-others as members, its bands are wide where the networks disagree. Prints for both the
-share of points in the marginal band, of cars in the simultaneous one and of drags in
-their interval, and the mean half widths.
+Uses 39 simulated cars to calibrate and 60 new ones to test. The first checkpoint
+predicts; with the others as members, its bands are wide where the networks disagree.
+Prints for both cases the share of points in the marginal band, of cars in the
+simultaneous band and of drags in their interval, and the mean half widths.
 """
 
 import argparse

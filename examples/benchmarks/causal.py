@@ -2,10 +2,10 @@
 
     python examples/benchmarks/causal.py                  # 1,000 to 100,000 steps
 
-Compares `causal_flare_attention` with `scaled_dot_product_attention(is_causal=True)` of
-the same heads and width, forward and training, and a `CausalFLAREConv.step` after many
-steps with one after few. Nothing is timed before it agrees with its definition. Ratios
-are medians over runs in turn.
+Compares `causal_flare_attention` with `scaled_dot_product_attention(is_causal=True)`
+with the same heads and width, forward and training, and a `CausalFLAREConv.step` after
+many steps with one after few. All operators are verified against their definition
+before timing. Ratios are medians over interleaved runs.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def prepare(name, steps, backward):
 
 
 def probe(name, steps, backward, threads):
-    """Peak memory of one run, in its own process."""
+    """Peak memory of one run in a separate process."""
     torch.set_num_threads(threads)
     prepare(name, 256, backward)()
     return peak_of(prepare(name, steps, backward))

@@ -1,4 +1,4 @@
-"""What is not correct is not timed."""
+"""Verify operators before timing them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,9 +1,9 @@
-"""What it costs to take a cloud in chunks, against all of its points at once.
+"""Cost of processing a point cloud in chunks instead of at once.
 
     python examples/benchmarks/chunks.py --points 100000 --chunks 16384 4096 1000
 
-Both give the same result, which is checked. Prints times over that of the whole: below
-1 is faster.
+Checks that both give the same result. Prints the time relative to the whole cloud at
+once: below 1 is faster.
 """
 
 import argparse

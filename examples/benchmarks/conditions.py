@@ -1,12 +1,12 @@
-"""What a network makes of a condition: by its norms, as a feature, or left out.
+"""Compare ways to pass a condition: through norms, as a feature, or not at all.
 
     python examples/benchmarks/conditions.py                          # three seeds
     python examples/benchmarks/conditions.py --seeds 1 --steps 200 --num-train 50
 
-Trains the quick FLARE on simulated pipes whose viscosity differs, from 0.002 to 0.01.
-Each line is one way: the mean test error of every seed, and, over all seeds, of the
-thirds of the test pipes with the least, the middle and the largest viscosity. The last
-line is that of the mean of the training split.
+Trains the quick FLARE on simulated pipes with viscosities from 0.002 to 0.01. Each line
+shows one way: the mean test error of every seed, and, over all seeds, of the thirds of
+the test pipes with the smallest, medium and largest viscosity. The last line shows the
+mean of the training split.
 """
 
 import argparse

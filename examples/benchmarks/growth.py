@@ -1,13 +1,13 @@
-"""Latents that grow during a training, against as many from the start.
+"""Compare growing the number of latents during training with a fixed number.
 
     python examples/benchmarks/growth.py                       # three seeds
     python examples/benchmarks/growth.py --epochs 4 --seeds 1
 
 Trains the quick FLARE on 200 simulated blocks of elasticity with 16, 64 and 256
 latents, and with 16 that become 64 after a quarter and 256 after half of the steps.
-Each line is one of these: the mean test error of every seed, seconds of computing for
-the whole training, and until the test error first fell to each of `--errors`. Seconds
-are those of the processor: they do not count what else the machine does.
+Each line shows one of these: the mean test error of every seed, and the CPU seconds of
+the whole training and until the test error first fell to each of `--errors`. CPU
+seconds exclude other processes of the machine.
 """
 
 import argparse

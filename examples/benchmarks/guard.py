@@ -1,14 +1,13 @@
-"""How many cars of other kinds a guard tells, beside a box and statistics of points.
+"""How many cars of other kinds a guard detects, compared with simpler checks.
 
     python examples/drivaerml.py                                    # train it, minutes
     python examples/benchmarks/guard.py runs/drivaerml-.../last.ckpt
 
 Simulated cars: 99 held-out ones give the thresholds at 5 % false alarms, 40 new ones of
-the same kind show the false alarms, and 20 of each other kind the share that is told.
+the same kind show the false alarms, and 20 of each other kind the share detected.
 Compares the guard of the surrogate with the box check of `predict_mesh` and with the
-same distances of plain statistics: means and covariances of the points.
-Prints the table, writes it as JSON, and draws the error of the pressure against the
-distance.
+same distances of plain statistics: means and covariances of the points. Prints the
+table, writes it as JSON, and plots the error of the pressure against the distance.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Whether a guard tells airfoils at another Mach number, with a network that knows it.
+"""Whether a guard detects airfoils at another Mach number, given as a condition.
 
     python examples/benchmarks/guard_airfoil.py          # simulates, trains, minutes
 
 Simulated transonic airfoils; Mach number and incidence of the free stream are `u`. The
 network is trained at Mach 0.6 to 0.74 and 2 degrees of incidence at most; held-out
 airfoils of the same kind give the threshold at 5 % false alarms. Flows are computed on
-every second node of the usual grid, which is good for a comparison, not for drag. Plain
-statistics are the means and covariances of the points of the wall, and `u`. The box is
-that of the coordinates, as `predict_mesh` checks it; its range of conditions tells
-another Mach number by itself. Prints the table, and draws the error of the Mach number
-against the distance.
+every second node of the usual grid, which is accurate enough for a comparison, not for
+drag. Plain statistics are the means and covariances of the points of the wall, and `u`.
+The box is that of the coordinates, as `predict_mesh` checks it; its range of conditions
+alone detects another Mach number. Prints the table, and plots the error of the Mach
+number against the distance.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How many media of another roughness or contrast a guard tells, on Darcy flow.
+"""How many media of another roughness or contrast a guard detects, on Darcy flow.
 
     python examples/darcy.py                                        # train it, minutes
     python examples/benchmarks/guard_darcy.py runs/darcy-.../last.ckpt
 
-As `guard.py`, on simulated flows: 99 held-out media give the threshold at 5 % false
+Like `guard.py`, on simulated flows: 99 held-out media give the threshold at 5 % false
 alarms. Plain statistics are the means and covariances of coordinates and permeability.
 Prints the table as JSON lines.
 """

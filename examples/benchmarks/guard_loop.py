@@ -1,4 +1,4 @@
-"""What `guard.py`, `guard_darcy.py` and `guard_airfoil.py` share: one comparison.
+"""The comparison that `guard.py`, `guard_darcy.py` and `guard_airfoil.py` share.
 
 A guard of the surrogate, and the same distances of plain statistics, are fitted to the
 same training samples and get their thresholds from the same held-out ones.
@@ -30,7 +30,7 @@ def outside_box(lower, upper, pos):
 
 
 def compare(surrogate, train, held_out, kinds, statistics, is_outside=None):
-    """Print a line for each kind of samples: the shares that are told as another.
+    """Print a line for each kind of samples: the shares that are detected.
 
     Args:
         surrogate: The surrogate, whose guard is fitted anew.

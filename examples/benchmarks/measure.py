@@ -1,7 +1,7 @@
-"""Times of interleaved runs, and the peak memory of a run in its own process.
+"""Time interleaved runs, and measure the peak memory of a run in a separate process.
 
-On another device than a CPU, times are those of its own events, and memory is what its
-allocator hands out.
+On devices other than a CPU, times come from device events, and memory is that of the
+device's allocator.
 """
 
 import logging

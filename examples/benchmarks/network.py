@@ -1,10 +1,10 @@
-"""The whole network against the same network as it is usually written.
+"""Compare the whole network with its usual implementation.
 
     python examples/benchmarks/network.py --points 10000 --latents 64 256
 
-Both have the same parameters and compute the same function; the usual one does it by
-linear maps, GELU and two calls of fused attention. Prints how many times as fast a
-training step, and inference, are.
+Both have the same parameters and compute the same function; the usual one uses linear
+maps, GELU and two calls of fused attention. Prints the speedup of a training step and
+of inference.
 """
 
 import argparse

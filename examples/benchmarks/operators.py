@@ -1,4 +1,4 @@
-"""The operators that are compared, each beside its definition in dense matrices."""
+"""The operators to compare, each with its definition by dense matrices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`FLAREConv` on batches of unequal graphs against padding them to the largest."""
+"""Compare `FLAREConv` on batches of unequal graphs with padding to the largest."""
 
 import argparse
 import statistics
@@ -130,7 +130,7 @@ def prepare(name: str, sizes: Sequence[int]) -> Step:
 
 
 def probe(name: str, sizes: Sequence[int], threads: int, device: str) -> int:
-    """Peak memory of one run, in its own process."""
+    """Peak memory of one run in a separate process."""
     torch.set_num_threads(threads)
     torch.set_default_device(device)
     prepare(name, [600, 3])()  # libraries and threads

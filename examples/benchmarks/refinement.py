@@ -1,12 +1,12 @@
-"""How the output of networks at fixed points converges as a graded mesh is refined.
+"""Convergence of the output at fixed points as a graded mesh is refined.
 
     python examples/benchmarks/refinement.py
 
 Points fill the unit square, four times denser at one corner than at the opposite one.
-Networks with random parameters are asked at 100 fixed points, which have no weight
-themselves. Prints, for meshes of 9 to 129 points a side, the largest difference to the
-output on 513 points a side, relative to the spread of that output, with weights and
-without, and the mean order: the power of the spacing that they fall with.
+Networks with random parameters are evaluated at 100 fixed points, which have zero
+weight. Prints, for meshes of 9 to 129 points per side, the largest difference from the
+output on 513 points per side, relative to the spread of that output, with and without
+weights, and the mean order of convergence in the spacing.
 """
 
 import argparse
@@ -29,7 +29,7 @@ MODELS = {
 
 
 def graded_mesh(side):
-    """Points denser towards the origin, and what each stands for."""
+    """Points denser toward the origin, and what each stands for."""
     line = torch.linspace(0, 1, side, dtype=torch.float64)
     line = line * (1 + 3 * line) / 4
     pos = torch.cartesian_prod(line, line)

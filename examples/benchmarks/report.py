@@ -1,4 +1,4 @@
-"""Results as a Markdown page, a CSV file and log-log plots."""
+"""Write results as a Markdown page, a CSV file and log-log plots."""
 
 import csv
 import dataclasses

@@ -1,10 +1,10 @@
-"""Time and memory of FLARE and of other attention, as tables and plots.
+"""Measure time and memory of FLARE and other attention, as tables and plots.
 
     python examples/benchmarks/run.py
 
-Nothing is timed that differs from its definition. Times are of float32, of runs in
-turns; memory is that of a separate process. Everything goes to runs/benchmarks, and
-takes less than ten minutes on two cores. `--device cuda` is untested.
+All operators are verified against their definition first. Times are for float32 and
+interleaved runs; memory is that of a separate process. Everything is written to
+runs/benchmarks, in less than ten minutes on two cores. `--device cuda` is untested.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Time and memory of all operators against the number of points."""
+"""Measure time and memory of all operators against the number of points."""
 
 import math
 import statistics
@@ -57,7 +57,7 @@ def prepare(name: str, shape: Shape, backward: bool) -> Step:
 
 
 def probe(name: str, shape: Shape, backward: bool, threads: int, device: str) -> int:
-    """Peak memory of one run, in its own process."""
+    """Peak memory of one run in a separate process."""
     torch.set_num_threads(threads)
     torch.set_default_device(device)
     prepare(name, replace(shape, num_points=1024), backward)()  # libraries and threads

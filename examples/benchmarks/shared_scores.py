@@ -1,9 +1,9 @@
-"""The shared-score kernels against two fused attention calls, over shapes and threads.
+"""Compare the shared-score kernels with two fused attention calls.
 
     python examples/benchmarks/shared_scores.py --threads 2 --points 10000 100000
 
-Prints the ratio of their times (above one: the kernels are quicker). Run it on an
-otherwise idle machine.
+Prints the ratio of their times over shapes and threads (above one: the kernels are
+faster). Run it on an otherwise idle machine.
 """
 
 import argparse

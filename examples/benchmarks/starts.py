@@ -1,12 +1,12 @@
-"""What the start of a network and its optimizer do for a short training.
+"""Effect of initialization and optimizer on a short training.
 
     python examples/benchmarks/starts.py                         # all, three seeds
     python examples/benchmarks/starts.py --over num_layers=2,8 --seeds 1
 
 Trains the quick FLARE on 200 simulated blocks of elasticity for 800 steps, and tests it
-on 50 others. Each line is one start and optimizer: the test error of every seed, the
-training error after each quarter, and the least stable rank (the sum of eigenvalues) of
-its operators before and after the training.
+on 50 others. Each line shows one initialization and optimizer: the test error of every
+seed, the training error after each quarter, and the least stable rank (the sum of
+eigenvalues) of its operators before and after the training.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Checks of meshes and fields, each by itself and against the others."""
+"""Check meshes and fields, individually and against each other."""
 
 from torch_geometric_flare._extras import needs_extra
 

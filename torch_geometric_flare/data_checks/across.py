@@ -1,4 +1,4 @@
-"""Checks of meshes against each other: kinds, units, arrays, outliers."""
+"""Checks of meshes against each other: types, units, arrays, outliers."""
 
 import math
 from collections import Counter
@@ -14,9 +14,9 @@ Floats = npt.NDArray[np.float64]
 
 _FEWEST_FOR_UNITS, _FEWEST_FOR_OUTLIERS = 3, 10
 _UNIT_FACTOR, _FIELD_FACTOR = 8.0, 100.0
-# Diagonals between a mesh and the others.
+# Ratio of diagonals between a mesh and the others.
 _FAR = 3.0
-# Robust deviations from the median. Few distributions of clean data reach it.
+# Robust deviations from the median that clean data rarely reach.
 _OUTLIER = 8.0
 _MOST_CLOSED = 2 / 3
 _UNITS = {
@@ -31,11 +31,11 @@ _UNITS = {
 def check_set(
     meshes: Sequence[MeshFacts], wanted: Sequence[Place] = ()
 ) -> Iterator[Finding]:
-    """Check the facts of all meshes against each other.
+    """Compare the facts of all meshes with each other.
 
     Args:
         meshes: Facts of all meshes.
-        wanted: Arrays that each mesh must have; by default those that most have.
+        wanted: Arrays that each mesh must have; by default those that most meshes have.
     """
     yield from _check_kinds(meshes)
     yield from _check_borders(meshes)
@@ -47,17 +47,17 @@ def check_set(
 
 
 def robust_scores(values: Floats) -> Floats:
-    r"""Return how far each value lies from the median, in robust deviations.
+    r"""Return the distance of each value from the median in robust deviations.
 
-    A robust deviation is 1.4826 times the median of the distances from the median;
-    where that is zero, 1.2533 times their mean. Both are the standard deviation of
-    a normal distribution.
+    A robust deviation is 1.4826 times the median of the distances from the median; if
+    that is zero, 1.2533 times their mean. Both equal the standard deviation for a
+    normal distribution.
 
     Args:
         values: Numbers, $[M]$.
 
     Returns:
-        Distances, $[M]$; zero where all are the same.
+        Distances, $[M]$; zero if all are the same.
     """
     distance = np.abs(values - np.median(values))
     scale = 1.4826 * np.median(distance) or math.sqrt(math.pi / 2) * distance.mean()
@@ -136,10 +136,10 @@ def _check_arrays(
     places = Counter(place for mesh in meshes for place in mesh.arrays)
     common = [place for place, number in places.items() if number > len(meshes) / 2]
     for location, name in wanted or common:
-        found = [mesh.arrays.get((location, name)) for mesh in meshes]
-        channels = Counter(len(one.mean) for one in found if one is not None)
+        candidates = [mesh.arrays.get((location, name)) for mesh in meshes]
+        channels = Counter(len(one.mean) for one in candidates if one is not None)
         most = channels.most_common(1)[0][0] if channels else 0
-        for mesh, one in zip(meshes, found, strict=True):
+        for mesh, one in zip(meshes, candidates, strict=True):
             if one is None or len(one.mean) != most:
                 yield Finding(
                     mesh.name,
@@ -154,7 +154,7 @@ def _check_arrays(
 
 
 def _check_constants(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
-    """An array that is the same number everywhere in a mesh."""
+    """An array that is constant over a mesh."""
     for place in _all_places(meshes):
         having = [mesh for mesh in meshes if place in mesh.arrays]
         still = [
@@ -190,18 +190,20 @@ def _check_statistics(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
     for location, name in _all_places(meshes):
         if name.lower() in NORMALS:
             continue
-        found = [mesh.arrays.get((location, name)) for mesh in meshes]
-        having = [m for m, one in zip(meshes, found, strict=True) if one is not None]
-        known = [one for one in found if one is not None]
-        channels = {len(one.mean) for one in known}
-        if len(channels) != 1 or any(not one.count for one in known):
+        candidates = [mesh.arrays.get((location, name)) for mesh in meshes]
+        having = [
+            m for m, one in zip(meshes, candidates, strict=True) if one is not None
+        ]
+        present = [one for one in candidates if one is not None]
+        channels = {len(one.mean) for one in present}
+        if len(channels) != 1 or any(not one.count for one in present):
             continue
         for channel in range(channels.pop()):
             what = f"{location} data {name!r}"
-            if len(known[0].mean) > 1:
+            if len(present[0].mean) > 1:
                 what += f", channel {channel}"
             low, high, mean, deviation = (
-                np.array([getattr(one, key)[channel] for one in known])
+                np.array([getattr(one, key)[channel] for one in present])
                 for key in ("low", "high", "mean", "deviation")
             )
             spread = float(np.median(deviation))
@@ -215,7 +217,7 @@ def _check_statistics(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
             for label, values in (*numbers.items(), ("deviation", deviation)):
                 if len(values) < _FEWEST_FOR_OUTLIERS or spread == 0:
                     continue
-                # Some statistics hardly vary: a difference must be one of the field.
+                # Some statistics hardly vary: a difference must matter for the field.
                 far = np.abs(values - np.median(values)) > spread
                 for index in np.flatnonzero(far & _outliers(values)):
                     if having[index].name in named:
@@ -294,15 +296,15 @@ def _check_conditions(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
 
 
 def _outliers(values: Floats) -> npt.NDArray[np.bool_]:
-    """Return which values are far from the others, on both scales if positive."""
-    found: npt.NDArray[np.bool_] = robust_scores(values) > _OUTLIER
+    """Return which values are outliers, on linear and log scale if positive."""
+    outliers: npt.NDArray[np.bool_] = robust_scores(values) > _OUTLIER
     if (values > 0).all():
-        found &= robust_scores(np.log(values)) > _OUTLIER
-    return found
+        outliers &= robust_scores(np.log(values)) > _OUTLIER
+    return outliers
 
 
 def _values(meshes: Sequence[MeshFacts], name: str) -> Floats:
-    """Return a condition of each mesh, $[M, C]$; nothing if channels differ."""
+    """Return a condition of each mesh, $[M, C]$; empty if channels differ."""
     rows = [mesh.conditions[name] for mesh in meshes if name in mesh.conditions]
     if len({len(row) for row in rows}) != 1:
         return np.empty((len(rows), 0))

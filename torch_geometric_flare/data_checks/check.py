@@ -1,4 +1,4 @@
-"""All checks of a set of meshes."""
+"""Run all checks on a set of meshes."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ CHECKS = {
     "predicted": "fields that a surrogate predicted",
     "forces": "forces of the fields that are not those given",
 }
-"""Name of each check, and what it finds."""
+"""Name and description of each check."""
 
 
 def check_meshes(
@@ -58,24 +58,24 @@ def check_meshes(
     ignore: Collection[str] = (),
     part: Mapping[str, Any] | None = None,
 ) -> CheckReport:
-    """Check meshes by themselves and against each other; nothing is written.
+    """Check meshes individually and against each other; nothing is written.
 
-    Each file is read once, in a process of its own, as by `mesh_io.read_mesh`; those
-    that look like near duplicates are read again. Memory holds one mesh at a time.
+    Each file is read once, in a separate process, by `mesh_io.read_mesh`; possible near
+    duplicates are read again. Only one mesh is in memory at a time.
 
     Args:
         splits: The files of each split.
         arrays: Arrays that each mesh must have, by location (`"cell"` or `"point"`) and
             name; by default those that most meshes have.
-        forces: What forces to compare; `None` to compare none.
-        ignore: Checks to leave out, keys of `CHECKS`.
+        forces: The forces to compare; `None` for none.
+        ignore: Checks to skip, keys of `CHECKS`.
         part: `block` and `time` for `mesh_io.read_mesh`.
 
     Returns:
         The report.
 
     Raises:
-        ValueError: If there are no meshes, or `ignore` names no check.
+        ValueError: If there are no meshes, or `ignore` has an unknown check.
     """
     unknown = sorted(set(ignore) - set(CHECKS))
     if unknown:
@@ -94,12 +94,12 @@ def check_meshes(
                 why = str(error)
                 findings.append(Finding(name, "unreadable", "error", why, remedy))
                 continue
-            found = find_facts(mesh, name, path, split)
-            facts.append(found)
+            mesh_facts = find_facts(mesh, name, path, split)
+            facts.append(mesh_facts)
             findings += check_arrays(mesh, name)
-            if found.kind == "surface":
+            if mesh_facts.kind == "surface":
                 findings += check_surface(Faces(mesh), name)
-            if found.kind == "volume":
+            if mesh_facts.kind == "volume":
                 findings += check_volumes(mesh, name)
             if forces is not None:
                 findings += check_forces(mesh, name, forces)
@@ -115,7 +115,7 @@ def check_meshes(
 
 
 def _name_files(splits: Mapping[str, Sequence[Path]]) -> dict[str, dict[str, Path]]:
-    """Return the files by their names, with the split where two are called alike."""
+    """Return the files by name, with the split if names are equal."""
     count = Counter(path.name for paths in splits.values() for path in paths)
     return {
         split: {
@@ -130,7 +130,7 @@ def _pooled(facts: Sequence[MeshFacts]) -> dict[Place, FieldStatistics]:
     """Return the statistics of each array over all meshes."""
     pooled = {}
     for place in sorted({place for mesh in facts for place in mesh.arrays}):
-        found = [mesh.arrays[place] for mesh in facts if place in mesh.arrays]
-        if len({len(one.mean) for one in found}) == 1:
-            pooled[place] = reduce(FieldStatistics.merge, found)
+        statistics = [mesh.arrays[place] for mesh in facts if place in mesh.arrays]
+        if len({len(one.mean) for one in statistics}) == 1:
+            pooled[place] = reduce(FieldStatistics.merge, statistics)
     return pooled

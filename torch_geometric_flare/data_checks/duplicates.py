@@ -1,4 +1,4 @@
-"""Meshes that are there twice, exactly or nearly."""
+"""Find exact and near duplicates of meshes."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from torch_geometric_flare.data_checks.facts import MeshFacts
 from torch_geometric_flare.data_checks.findings import Finding
 
-# Descriptors of near duplicates differ by less than the first, their surfaces by less
-# than the second share of their size.
+# Near duplicates: the descriptors differ by less than the first number, the surfaces by
+# less than the second, as shares of their size.
 _ALIKE, _NEAR = 5e-3, 1e-3
 _MOST_PAIRS, _MOST_POINTS = 100, 2000
 _REMEDY = "keep one of them, or put both into one split"
@@ -21,17 +21,17 @@ _REMEDY = "keep one of them, or put both into one split"
 def check_duplicates(
     meshes: Sequence[MeshFacts], read: Callable[[MeshFacts], Any]
 ) -> Iterator[Finding]:
-    """Find meshes that are there twice.
+    """Find duplicate meshes.
 
     Args:
         meshes: Facts of all meshes.
-        read: Returns the mesh again.
+        read: Function that reads a mesh again.
     """
     groups = defaultdict(list)
     for mesh in meshes:
         groups[mesh.geometry].append(mesh)
     for group in groups.values():
-        # Meshes of which most are one are a fixed grid.
+        # If most meshes are equal, they are a fixed grid.
         if len(group) > 1 and (len(group) <= len(meshes) / 2 or len(meshes) < 4):
             yield from _compare(group)
     same = defaultdict(list)
@@ -62,7 +62,7 @@ def _conditions(mesh: MeshFacts) -> tuple[Any, ...]:
 
 
 def _compare(group: Sequence[MeshFacts]) -> Iterator[Finding]:
-    """Compare meshes of the same points that are not the same in all."""
+    """Compare meshes that have the same points but other differences."""
     first = group[0]
     for mesh in group[1:]:
         crossing = mesh.split != first.split
@@ -119,25 +119,25 @@ def _near_duplicates(
 
 
 def surface_distance(one: Any, other: Any) -> float:
-    """Return the distance within which 95 % of either mesh lie from the other.
+    """Return the distance within which 95 % of each mesh lie from the other.
 
     Args:
         one: A mesh.
-        other: A mesh. Of surfaces and volumes the distances are those to the surface,
-            of others those to the nearest point.
+        other: A mesh. For surfaces and volumes, distances are to the surface, otherwise
+            to the nearest point.
     """
     distances = []
     for mesh, target in ((one, other), (other, one)):
         points = np.asarray(mesh.points, np.float64)
         chosen = np.linspace(0, len(points) - 1, _MOST_POINTS).astype(int)
         distances.append(_distances(points[np.unique(chosen)], target))
-    return float(max(np.percentile(found, 95) for found in distances))
+    return float(max(np.percentile(values, 95) for values in distances))
 
 
 def _distances(points: npt.NDArray[np.float64], mesh: Any) -> npt.NDArray[np.float64]:
     if mesh.n_cells == 0:
         return np.asarray(cKDTree(mesh.points).query(points)[0])
-    # Cells of a volume, or the faces themselves.
+    # Cells of a volume, or faces.
     _, nearest = mesh.find_closest_cell(points, return_closest_point=True)
     distance: npt.NDArray[np.float64] = np.linalg.norm(nearest - points, axis=1)
     return distance

@@ -1,4 +1,4 @@
-"""What is kept of each mesh to compare it with the others."""
+"""Facts of each mesh for comparisons with the others."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,38 +14,38 @@ from torch_geometric_flare.mesh_io import is_surface, mesh_weights
 
 Floats = npt.NDArray[np.float64]
 Place = tuple[str, str]
-"""Where an array lies, `"cell"` or `"point"`, and its name."""
+"""Location of an array, `"cell"` or `"point"`, and its name."""
 
 # Arrays that VTK and this package add.
 _OTHERS = ("vtkOriginalCellIds", "vtkOriginalPointIds", "vtkGhostType", "provenance")
 NORMALS = ("normals", "normal")
-"""Names of arrays of normals, in small letters."""
-# Digits that single precision must leave of a deviation.
+"""Names of arrays of normals, in lower case."""
+# Digits of a deviation that single precision must resolve.
 _DIGITS = 1e-3
-# Beyond the central 98 % of the values, in their range, from where a value is a spike.
+# A value is a spike beyond this many ranges of the central 98 % of the values.
 _SPIKE = 50.0
 _FEWEST_VALUES = 1000
 
 
 @dataclass(frozen=True)
 class MeshFacts:
-    """What the checks of several meshes compare; small, whatever the mesh.
+    """Data that the checks of several meshes compare; small for any mesh.
 
     Attributes:
         name: Name of the mesh.
         path: Its file.
-        split: The split that it belongs to.
+        split: Its split.
         kind: Points, curves, surface or volume.
         flat: Whether all vertices have the same third coordinate.
-        low: Lower corner of its box, $[3]$.
+        low: Lower corner of its bounding box, $[3]$.
         high: Upper corner, $[3]$.
-        shape: Numbers that are nearly the same for meshes of one shape, $[12]$.
-        geometry: Digest of the points, in any order.
-        values: Digest of each array with the places of its values.
+        shape: Descriptor that is nearly equal for meshes of the same shape, $[12]$.
+        geometry: Digest of the points, independent of their order.
+        values: Digest of each array with the positions of its values.
         arrays: Statistics of each array.
         conditions: Numbers of the whole mesh, by name.
-        borders: What `describe_borders` says of an open surface, else nothing.
-        border_places: Places of the open edges, $[K, 3]$.
+        borders: Output of `describe_borders` for an open surface, otherwise empty.
+        border_places: Positions of the open edges, $[K, 3]$.
     """
 
     name: str
@@ -73,7 +73,7 @@ def find_facts(mesh: Any, name: str, path: Path, split: str) -> MeshFacts:
     """Return the facts of a mesh.
 
     Args:
-        mesh: A mesh of `mesh_io.read_mesh`.
+        mesh: A mesh from `mesh_io.read_mesh`.
         name: Its name.
         path: Its file.
         split: Its split.
@@ -110,7 +110,7 @@ def find_facts(mesh: Any, name: str, path: Path, split: str) -> MeshFacts:
 
 
 def mesh_arrays(mesh: Any) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
-    """Yield the arrays of numbers of a mesh, $[N, C]$ each, by place and name."""
+    """Yield the numeric arrays of a mesh, $[N, C]$ each, by location and name."""
     for location, data in (("cell", mesh.cell_data), ("point", mesh.point_data)):
         for name in sorted(data):
             array = np.asarray(data[name])
@@ -120,7 +120,7 @@ def mesh_arrays(mesh: Any) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
 
 
 def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
-    """Check the arrays of one mesh by themselves."""
+    """Check the arrays of one mesh."""
     note = mesh.field_data.get("provenance", [""])
     if len(note) and str(note[0]).startswith("predicted by"):
         yield Finding(
@@ -129,38 +129,41 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
     centers = mesh.cell_centers().points
     for (location, array), values in mesh_arrays(mesh):
         where = np.asarray(centers if location == "cell" else mesh.points)
-        known = np.isfinite(values).all(axis=1)
+        finite = np.isfinite(values).all(axis=1)
         what = f"{location} data {array!r}"
-        if not known.all():
-            gaps = int((~known).sum())
+        if not finite.all():
+            gaps = int((~finite).sum())
             yield Finding(
                 name,
                 "nan",
                 "error",
-                f"{what}: {gaps:,} of {len(known):,} values are nan or infinite",
+                f"{what}: {gaps:,} of {len(finite):,} values are nan or infinite",
                 "remove these cells, or compute the field again",
-                where[~known],
+                where[~finite],
             )
-        if values.dtype.kind != "f" or array.lower() in NORMALS or not known.any():
+        if values.dtype.kind != "f" or array.lower() in NORMALS or not finite.any():
             continue
-        found = FieldStatistics.of(values)
-        rounding = np.spacing(np.abs(values[known]).max(axis=0)).astype(np.float64)
-        coarse = (found.deviation > 0) & (rounding > _DIGITS * found.deviation)
+        statistics = FieldStatistics.of(values)
+        rounding = np.spacing(np.abs(values[finite]).max(axis=0)).astype(np.float64)
+        coarse = (statistics.deviation > 0) & (
+            rounding > _DIGITS * statistics.deviation
+        )
         if coarse.any():
             yield Finding(
                 name,
                 "precision",
                 "warning",
-                f"{what}: values up to {np.abs(found.high).max():.6g} with a deviation "
-                f"of {found.deviation[coarse].min():.3g} are stored as {values.dtype}",
+                f"{what}: values up to {np.abs(statistics.high).max():.6g} with a "
+                f"deviation of {statistics.deviation[coarse].min():.3g} are stored as "
+                f"{values.dtype}",
                 "store the difference from a reference value, or in double precision",
             )
         spikes = np.zeros(len(values), bool)
         if len(values) >= _FEWEST_VALUES:
-            least, most = np.percentile(values[known], (1, 99), axis=0)
+            least, most = np.percentile(values[finite], (1, 99), axis=0)
             reach = _SPIKE * (most - least)
             spikes = (values < least - reach) | (values > most + reach)
-            spikes = (spikes & (reach > 0)).any(axis=1) & known
+            spikes = (spikes & (reach > 0)).any(axis=1) & finite
         if spikes.any():
             yield Finding(
                 name,
@@ -175,7 +178,7 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
 
 
 def check_volumes(mesh: Any, name: str) -> Iterator[Finding]:
-    """Check that no cell of a volume mesh is turned inside out."""
+    """Check that no cell of a volume mesh is inverted."""
     volumes = np.asarray(mesh.compute_cell_sizes().cell_data["Volume"])
     turned = volumes < 0
     if turned.any():
@@ -208,12 +211,12 @@ def _one_of_each_kind(mesh: Any) -> Iterator[Any]:
 
 
 def _conditions(mesh: Any) -> dict[str, Floats]:
-    found = {}
+    conditions = {}
     for name in sorted(mesh.field_data):
         array = np.asarray(mesh.field_data[name])
         if array.dtype.kind in "fiu" and 0 < array.size <= 16:
-            found[name] = array.astype(np.float64).ravel()
-    return found
+            conditions[name] = array.astype(np.float64).ravel()
+    return conditions
 
 
 def _shape(mesh: Any, centers: Floats, low: Floats, high: Floats) -> Floats:
@@ -234,8 +237,8 @@ def _shape(mesh: Any, centers: Floats, low: Floats, high: Floats) -> Floats:
 
 
 def _digest(rows: Floats) -> int:
-    """Return a number of 64 bits that does not depend on the order of the rows."""
-    rows = np.ascontiguousarray(rows, np.float64) + 0.0  # one zero, not two
+    """Return a 64-bit hash that does not depend on the order of the rows."""
+    rows = np.ascontiguousarray(rows, np.float64) + 0.0  # merges -0.0 and 0.0
     bits = rows.view(np.uint64)
     mixed = np.zeros(len(bits), np.uint64)
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""What a check of data finds, and the report of all checks."""
+"""Findings of data checks and the report of all checks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,18 +16,18 @@ _MOST_PLACES = 500
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or looks so.
+    """An error, or a possible one.
 
     Args:
         mesh: Name of the mesh; empty for a finding about all of them.
         what: The check that found it, a key of `CHECKS`.
         severity: One of `SEVERITIES`.
-        detail: What was found, with numbers.
+        detail: Details with numbers.
         remedy: What to do about it.
-        places: Coordinates of some places where it is, $[K, 3]$; may be empty.
+        places: Coordinates of some locations, $[K, 3]$; may be empty.
 
     Raises:
-        ValueError: If `severity` is none of its choices.
+        ValueError: If `severity` is invalid.
     """
 
     mesh: str
@@ -44,7 +44,7 @@ class Finding:
             raise ValueError(
                 f"severity is {self.severity!r}, expected one of {SEVERITIES}"
             )
-        # Some, spread over all of them, for a picture.
+        # A subset for a picture.
         step = max(1, len(self.places) // _MOST_PLACES)
         object.__setattr__(self, "places", np.asarray(self.places)[::step])
 
@@ -53,16 +53,15 @@ class Finding:
 class FieldStatistics:
     r"""Statistics of an array over the points or cells of one or of many meshes.
 
-    Sums are taken in double precision: in single precision a sum of ones stops at
-    $2^{24}$.
+    Sums are in double precision: in single precision a sum of ones stops at $2^{24}$.
 
     Attributes:
-        count: Places with finite values in all channels.
-        gaps: Places with a value that is not finite.
-        mean: Of each channel, $[C]$.
+        count: Number of values that are finite in all channels.
+        gaps: Number of values that are not finite.
+        mean: Mean of each channel, $[C]$.
         squares: Sum of the squared differences from the mean, $[C]$.
-        low: Least value of each channel, $[C]$.
-        high: Largest value of each channel, $[C]$.
+        low: Minimum of each channel, $[C]$.
+        high: Maximum of each channel, $[C]$.
     """
 
     count: int
@@ -75,19 +74,19 @@ class FieldStatistics:
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> "FieldStatistics":
         """Return the statistics of an array $[N, C]$ of numbers."""
-        known = np.isfinite(values).all(axis=1)
-        count, channels = int(known.sum()), values.shape[1]
+        finite = np.isfinite(values).all(axis=1)
+        count, channels = int(finite.sum()), values.shape[1]
         if count == 0:
             zeros, none = np.zeros(channels), np.full(channels, np.nan)
             return cls(0, len(values), zeros, zeros, none, none)
-        values = values[known].astype(np.float64)
+        values = values[finite].astype(np.float64)
         mean = values.mean(axis=0)
         squares = np.square(values - mean).sum(axis=0)
-        gaps = len(known) - count
+        gaps = len(finite) - count
         return cls(count, gaps, mean, squares, values.min(axis=0), values.max(axis=0))
 
     def merge(self, other: "FieldStatistics") -> "FieldStatistics":
-        """Return the statistics over the places of both."""
+        """Return the combined statistics of both."""
         count, gaps = self.count + other.count, self.gaps + other.gaps
         share = other.count / max(count, 1)
         step = other.mean - self.mean
@@ -110,10 +109,10 @@ class FieldStatistics:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What the checks of a set of meshes found.
+    """Results of the checks of a set of meshes.
 
     Attributes:
-        findings: The worst first.
+        findings: Findings, the worst first.
         splits: The file of each mesh by its name, split by split.
         statistics: Statistics of each array over all meshes, by location and name.
     """
@@ -124,11 +123,11 @@ class CheckReport:
 
     @property
     def exit_status(self) -> int:
-        """0 without an error, 1 with one; warnings do not count."""
+        """0 without errors, 1 with errors; warnings are ignored."""
         return int(any(finding.severity == "error" for finding in self.findings))
 
     def summary(self) -> str:
-        """Return one sentence: how many meshes, errors and warnings."""
+        """Return a sentence with the numbers of meshes, errors and warnings."""
         numbers = [
             f"{sum(f.severity == severity for f in self.findings)} {severity}s"
             for severity in SEVERITIES
@@ -153,12 +152,17 @@ class CheckReport:
     def statistics_cells(self) -> tuple[list[str], list[list[str]]]:
         """Return the table of the statistics: headings, and the cells of each row."""
         rows = []
-        for (location, name), found in self.statistics.items():
-            for channel in range(len(found.mean)):
-                label = name if len(found.mean) == 1 else f"{name}[{channel}]"
-                numbers = (found.mean, found.deviation, found.low, found.high)
+        for (location, name), statistics in self.statistics.items():
+            for channel in range(len(statistics.mean)):
+                label = name if len(statistics.mean) == 1 else f"{name}[{channel}]"
+                numbers = (
+                    statistics.mean,
+                    statistics.deviation,
+                    statistics.low,
+                    statistics.high,
+                )
                 cells = [f"{values[channel]:.6g}" for values in numbers]
-                rows.append([location, label, f"{found.count:,}", *cells])
+                rows.append([location, label, f"{statistics.count:,}", *cells])
         headings = ["at", "array", "values", "mean", "deviation", "least", "largest"]
         return headings, rows
 

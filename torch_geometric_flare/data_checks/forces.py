@@ -1,4 +1,4 @@
-"""Forces that the fields of a mesh give, against forces that came with it."""
+"""Compare forces from the fields of a mesh with given forces."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -17,20 +17,19 @@ _AXES = {"drag": 0, "lift": 2}
 
 @dataclass(frozen=True)
 class GivenForces:
-    """Coefficients that came with the meshes, and what they refer to.
+    """Given coefficients of the meshes and their reference values.
 
     Args:
-        pressure: Name of the array of the pressure.
-        speed: Speed of the free stream in m/s.
+        pressure: Name of the pressure array.
+        speed: Free-stream speed in m/s.
         reference_area: Reference area in m².
-        density: Density in kg/m³ where the pressure is in Pa; `None` where it is
-            kinematic.
-        shear: Name of the array of the stress of the fluid on the surface; `-` before
-            it for the negative of the array, as of `wallShearStress` of OpenFOAM.
-        tolerance: Difference that is no error, relative to the larger of drag and lift.
+        density: Density in kg/m³ if the pressure is in Pa; `None` if it is kinematic.
+        shear: Name of the array of the fluid's stress on the surface; with the prefix
+            `-` the negative of the array, as for OpenFOAM's `wallShearStress`.
+        tolerance: Accepted difference, relative to the larger of drag and lift.
         table: Coefficients of each mesh by its file name, such as `{"car.vtp": {"drag":
-            0.3}}`; those of a mesh that is not there are taken from its field data
-            `drag` and `lift`.
+            0.3}}`; those of a missing mesh are taken from its field data `drag` and
+            `lift`.
     """
 
     pressure: str
@@ -78,23 +77,23 @@ def read_forces(path: Path) -> dict[str, dict[str, float]]:
 
 
 def check_forces(mesh: Any, name: str, given: GivenForces) -> Iterator[Finding]:
-    """Compare the forces of a mesh with those given.
+    """Compare the forces of a mesh with the given ones.
 
     Args:
         mesh: A surface mesh.
         name: Its file name.
-        given: What is given.
+        given: The given coefficients.
     """
-    known = given.table.get(Path(name).name) or {
+    expected = given.table.get(Path(name).name) or {
         axis: float(np.asarray(mesh.field_data[axis]).ravel()[0])
         for axis in _AXES
         if axis in mesh.field_data
     }
-    if not known or not is_surface(mesh):
+    if not expected or not is_surface(mesh):
         return
     if given.pressure not in mesh.array_names:
-        return  # "missing array" says so where others have it
-    found = mesh_forces(
+        return  # reported as "missing array" if other meshes have it
+    computed = mesh_forces(
         mesh,
         given.pressure,
         speed=given.speed,
@@ -103,16 +102,16 @@ def check_forces(mesh: Any, name: str, given: GivenForces) -> Iterator[Finding]:
     )
     if given.shear:
         friction = _friction(mesh, given)
-        found = {axis: found[axis] + friction[k] for axis, k in _AXES.items()}
-    allowed = given.tolerance * max(map(abs, known.values()))
-    for axis, value in known.items():
-        if abs(found[axis] - value) > allowed:
-            ratio = f", {value / found[axis]:.4g} of it" if found[axis] else ""
+        computed = {axis: computed[axis] + friction[k] for axis, k in _AXES.items()}
+    allowed = given.tolerance * max(map(abs, expected.values()))
+    for axis, value in expected.items():
+        if abs(computed[axis] - value) > allowed:
+            ratio = f", {value / computed[axis]:.4g} of it" if computed[axis] else ""
             yield Finding(
                 name,
                 "forces",
                 "error",
-                f"the {axis} coefficient of its fields is {found[axis]:.4g}, that "
+                f"the {axis} coefficient of its fields is {computed[axis]:.4g}, that "
                 f"given {value:.4g}{ratio}",
                 "check speed, area and density, the reference of the pressure, the "
                 "direction of normals, and whether friction belongs to it (shear)",

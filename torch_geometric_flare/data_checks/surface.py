@@ -1,4 +1,4 @@
-"""Checks of one mesh by itself: its edges, cells and normals."""
+"""Checks of one mesh: edges, cells and normals."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from torch_geometric_flare.mesh_io.polygons import area_vectors
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-# Shares of the diagonal: borders nearer to each other than this are a crack, and cells
-# smaller than the square of this have no area.
+# Shares of the diagonal: borders closer than the first are a crack, and cells smaller
+# than the square of the second are degenerate.
 _CRACK, _NO_AREA = 1e-5, 1e-9
 _MOST_PARTS = 2000
-# Share of the area whose normals may point the wrong way: slivers turn at random.
+# Share of the area whose normals may be wrong: slivers have random normals.
 _TURNED = 1e-3
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The polygons of a surface mesh, points that coincide being one.
+    """The polygons of a surface mesh, with coincident points merged.
 
     Args:
         mesh: A mesh of triangles, quads and polygons.
@@ -40,19 +40,19 @@ class Faces:
 
     @cached_property
     def surface(self) -> Any:
-        """The faces alone, without arrays."""
+        """Only the faces, without arrays."""
         polygons = isinstance(self.mesh, pv.PolyData)
         cells = self.mesh.faces if polygons else self.mesh.cells
         return pv.PolyData(np.asarray(self.mesh.points, np.float64), faces=cells)
 
     @cached_property
     def size(self) -> float:
-        """Diagonal of the box around the mesh."""
+        """Diagonal of the bounding box."""
         return float(self.surface.length) or 1.0
 
     @cached_property
     def sizes(self) -> Integers:
-        """Corners of each polygon."""
+        """Number of corners of each polygon."""
         return np.diff(self._offsets)
 
     @cached_property
@@ -62,7 +62,7 @@ class Faces:
 
     @cached_property
     def corner(self) -> Integers:
-        """The corners of all polygons, one number for points that coincide."""
+        """The corners of all polygons, with equal indices for coincident points."""
         _, place = np.unique(self.surface.points, axis=0, return_inverse=True)
         corners = np.asarray(self.surface.GetPolys().GetConnectivityArray())
         joined: Integers = place.ravel()[corners].astype(np.int64)
@@ -70,7 +70,7 @@ class Faces:
 
     @cached_property
     def edges(self) -> tuple[Integers, Integers, Integers]:
-        """Both ends of each side of each polygon, in its direction, and the polygon."""
+        """Both ends of each side of each polygon, in order, and its polygon."""
         following = np.arange(1, len(self.corner) + 1)
         following[self._offsets[1:] - 1] = self._offsets[:-1]
         start, end = self.corner, self.corner[following]
@@ -80,10 +80,9 @@ class Faces:
 
     @cached_property
     def sides(self) -> tuple[Integers, Integers, Integers]:
-        """Of each edge its first side, how many there are, and the sum of directions.
+        """For each edge: first side, number of sides, and sum of directions.
 
-        Sides of an edge that run against each other, as those of neighbours wound
-        alike, sum to zero.
+        Opposite sides of an edge, as in consistently oriented neighbors, sum to zero.
         """
         start, end, _ = self.edges
         key = np.minimum(start, end) * (self.corner.max() + 1) + np.maximum(start, end)
@@ -95,18 +94,18 @@ class Faces:
 
     @cached_property
     def areas(self) -> tuple[Floats, Floats]:
-        """Centres and area vectors of the polygons, as they are wound."""
+        """Centers and area vectors of the polygons, in their orientation."""
         return area_vectors(self.surface)
 
     @cached_property
     def open_edges(self) -> Floats:
-        """Middle of each edge of one polygon alone, $[K, 3]$."""
+        """Midpoint of each edge with a single polygon, $[K, 3]$."""
         first, count, _ = self.sides
         return self.middle(first[count == 1])
 
     @cached_property
     def parts(self) -> Integers:
-        """The connected part that each polygon belongs to."""
+        """The connected component of each polygon."""
         start, end, owner = self.edges
         number = len(self.sizes)
         total = number + int(self.corner.max()) + 1
@@ -116,9 +115,9 @@ class Faces:
         return parts
 
     def middle(self, sides: Integers) -> Floats:
-        """Return the middles of some sides."""
+        """Return the midpoints of some sides."""
         corners = np.asarray(self.surface.GetPolys().GetConnectivityArray())
-        # Coordinates by the joined number of a point.
+        # Coordinates by merged point index.
         points = np.empty((self.corner.max() + 1, 3))
         points[self.corner] = np.asarray(self.surface.points)[corners]
         start, end, _ = self.edges
@@ -141,7 +140,7 @@ def check_surface(faces: Faces, name: str) -> Iterator[Finding]:
 
 
 def describe_borders(faces: Faces) -> str:
-    """Say how many edges are open, and whether borders nearly meet."""
+    """Describe how many edges are open and whether borders nearly meet."""
     places = faces.open_edges
     text = f"{len(places):,} of {len(faces.sides[0]):,} edges belong to one face"
     if len(places) < 2:
@@ -198,7 +197,7 @@ def _check_cells(faces: Faces, name: str) -> Iterator[Finding]:
         chosen = np.flatnonzero((faces.sizes == number) & ~empty)
         offsets = np.cumsum(faces.sizes) - faces.sizes
         corners = faces.corner[offsets[chosen, None] + np.arange(number)]
-        # From the least corner on: two faces back to back differ, as a thin plate does.
+        # Start at the smallest corner: back-to-back faces, as of a thin plate, differ.
         turn = (corners.argmin(axis=1)[:, None] + np.arange(number)) % number
         corners = np.take_along_axis(corners, turn, axis=1)
         _, first = np.unique(corners, axis=0, return_index=True)
@@ -245,7 +244,7 @@ def _check_winding(faces: Faces, name: str) -> Iterator[Finding]:
 
 
 def _check_normals(faces: Faces, name: str) -> Iterator[Finding]:
-    """Compare normals that the mesh brings with those of its faces."""
+    """Compare normals stored in the mesh with those of its faces."""
     own = own_normals(faces.mesh, cells=True)
     if own is None and (at_points := own_normals(faces.mesh, cells=False)) is not None:
         corners = np.asarray(faces.surface.GetPolys().GetConnectivityArray())
@@ -259,8 +258,8 @@ def _check_normals(faces: Faces, name: str) -> Iterator[Finding]:
     closed = not len(faces.open_edges)
     _, part = np.unique(faces.parts, return_inverse=True)
     wrong = np.bincount(part, area * against) > np.bincount(part, area) / 2
-    # No side of an open surface is the outer one, and normals around a cavity inside of
-    # another part point inward.
+    # An open surface has no outer side, and normals around a cavity inside another part
+    # point inward.
     either_way = _nested(centers, part) if closed else np.ones(len(wrong), bool)
     against ^= (wrong & either_way)[part]
     share = area[against].sum() / (area.sum() or 1.0)
@@ -278,7 +277,7 @@ def _check_normals(faces: Faces, name: str) -> Iterator[Finding]:
 
 
 def _nested(centers: Floats, part: Integers) -> npt.NDArray[np.bool_]:
-    """Return which parts lie in the box around another one."""
+    """Return which parts lie in the bounding box of another one."""
     number = int(part.max()) + 1
     if number > _MOST_PARTS:
         return np.ones(number, bool)

@@ -1,4 +1,4 @@
-"""Data sets: official formats, simulated stand-ins, and the copy-a-sample baseline."""
+"""Data sets: official formats, simulated substitutes, and baselines."""
 
 from torch_geometric_flare.datasets.ahmedml import AhmedML
 from torch_geometric_flare.datasets.airfoil import Airfoil

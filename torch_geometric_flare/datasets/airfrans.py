@@ -13,17 +13,18 @@ from torch_geometric_flare.transforms import make_input
 
 
 class AirfRANS(Dataset):
-    r"""`torch_geometric.datasets.AirfRANS`, its columns named and in our order.
+    r"""`torch_geometric.datasets.AirfRANS` with named and reordered columns.
 
-    AirfRANS (Bonnet et al., 2022, <https://arxiv.org/abs/2212.07564>, licence ODbL):
+    AirfRANS (Bonnet et al., 2022, <https://arxiv.org/abs/2212.07564>, license ODbL):
     1,000 solutions of the Reynolds-averaged Navier–Stokes equations around airfoils in
-    the plane, with some 180,000 points each. PyTorch Geometric fetches and splits them.
+    the plane, with some 180,000 points each. PyTorch Geometric downloads and splits
+    them.
 
     A sample has
 
-    - `pos` [N, 2], the points in metres;
+    - `pos` [N, 2], the points in meters;
     - `x` [N, 7]: `pos`, then `inlet_velocity` (two columns, in m/s), `wall_distance`
-      (in metres) and `normal` (two columns, zero off the airfoil);
+      (in meters) and `normal` (two columns, zero off the airfoil);
     - `y` [N, 4]: `velocity` (two columns, in m/s), `pressure` over density (in m²/s²)
       and `turbulent_viscosity` (kinematic, in m²/s);
     - `surf` [N], true on the airfoil.
@@ -31,10 +32,10 @@ class AirfRANS(Dataset):
     The inlet velocity is the same at all points of a sample. With `inlet="condition"`
     it is `u` [1, 2] and not in `x` [N, 5].
 
-    With `source="surface"` a sample is for a model such as `nn.FLAREQuery`: `pos`, `x`
-    and `y` hold the points of the airfoil alone, without `wall_distance`, which is zero
-    there, and with the pressure as the only field, since the velocity is zero too. All
-    points of the sample, those of the airfoil among them, are query points:
+    With `source="surface"` samples are for a model such as `nn.FLAREQuery`: `pos`, `x`
+    and `y` hold only the points on the airfoil, without `wall_distance`, which is zero
+    there, and with the pressure as the only field, because the velocity is also zero.
+    All points of the sample, including those on the airfoil, are query points:
     `query_pos` [M, 2], `query_wall_distance` [M, 1], `query_surf` [M] and the four
     fields `query_y` [M, 4].
 
@@ -45,18 +46,18 @@ class AirfRANS(Dataset):
         task: `"full"`, `"scarce"` (200 samples to train on), `"reynolds"` or `"aoa"`
             (the test split has other Reynolds numbers or angles of attack).
         split: `"train"` or `"test"`; `"scarce"` has the test split of `"full"`.
-        inlet: Whether the inlet velocity is a `"feature"` of each point or a
-            `"condition"` of the sample.
-        source: `"all"` points of a sample, or those of the `"surface"`, with all of
-            them as query points.
-        transform: Applied to a sample whenever it is indexed.
+        inlet: Use the inlet velocity as a `"feature"` of each point or a `"condition"`
+            of the sample.
+        source: Use `"all"` points of a sample, or only those on the `"surface"`, with
+            all points as query points.
+        transform: Applied to each sample on access.
         force_reload: Whether to process the raw files again.
 
     Raises:
-        ValueError: If an argument is none of its choices, a file holds more than
-            tensors, the two raw files disagree, a sample is malformed, or its inlet
-            velocity as a condition is not the same at all points, or it has no points
-            on the airfoil as source.
+        ValueError: If an argument is invalid, a file holds more than tensors, the two
+            raw files disagree, a sample is malformed, or its inlet velocity as a
+            condition is not the same at all points, or it has no points on the airfoil
+            as source.
     """
 
     fields: Fields = (
@@ -64,17 +65,17 @@ class AirfRANS(Dataset):
         Field("pressure", 1, "m²/s²"),
         Field("turbulent_viscosity", 1, "m²/s"),
     )
-    """What the columns of `y` are."""
+    """The columns of `y`."""
     features: Fields = (
         Field("inlet_velocity", 2, "m/s"),
         Field("wall_distance", 1, "m"),
         Field("normal", 2),
     )
-    """What the columns of `x` after the coordinates are."""
+    """The columns of `x` after the coordinates."""
     conditions: Fields = ()
-    """What the columns of `u` are."""
+    """The columns of `u`."""
     query_fields: Fields = ()
-    """What the columns of `query_y` are."""
+    """The columns of `query_y`."""
     query_features: Fields = ()
     """Inputs of the query points after the coordinates."""
 
@@ -89,7 +90,7 @@ class AirfRANS(Dataset):
         inlet: Literal["feature", "condition"] = "feature",
         source: Literal["all", "surface"] = "all",
     ) -> None:
-        # Importing all data sets of PyTorch Geometric takes a while.
+        # Imported here because importing PyTorch Geometric's data sets is slow.
         from torch_geometric_flare.datasets.airfrans_files import CheckedAirfRANS
 
         if task not in CheckedAirfRANS.tasks:
@@ -116,7 +117,7 @@ class AirfRANS(Dataset):
 
     @property
     def sizes(self) -> list[int]:
-        """Points of each sample before `transform`."""
+        """Number of points of each sample before `transform`."""
         samples = (self._official[index] for index in self.indices())
         if self.query_fields:
             return [int(data.surf.sum()) for data in samples]
@@ -154,7 +155,7 @@ class AirfRANS(Dataset):
 
 
 def _from_surface(data: Data, what: str) -> Data:
-    """Return the points of the airfoil, with all points as query points."""
+    """Return the points on the airfoil, with all points as query points."""
     there, pressure = data.surf, channel_slices(AirfRANS.fields)["pressure"]
     if not there.any():
         raise ValueError(f"{what} has no points on the airfoil: surf is false.")

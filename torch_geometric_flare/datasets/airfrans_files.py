@@ -1,4 +1,4 @@
-"""PyTorch Geometric's AirfRANS, of whose files nothing is run."""
+"""PyTorch Geometric's AirfRANS, loaded without executing code from its files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from torch_geometric_flare.datasets.records import read_json
 
 
 class CheckedAirfRANS(AirfRANS):
-    r"""`torch_geometric.datasets.AirfRANS` that checks its files before it reads them.
+    r"""`torch_geometric.datasets.AirfRANS` that validates its files before loading.
 
-    PyTorch Geometric reads a file that holds more than tensors once more, and then runs
-    the code in it. Here such a file is refused, wherever it comes from.
+    If a file holds more than tensors, PyTorch Geometric loads it again and executes the
+    code in it. This class refuses such files.
 
     Raises:
         ValueError: If a file is damaged, holds code, or is of another format.
@@ -31,7 +31,7 @@ class CheckedAirfRANS(AirfRANS):
         self._check_manifest(manifest, len(samples))
 
     def _process(self) -> None:
-        # PyTorch Geometric's notes on its transforms lie there too.
+        # The folder also holds PyTorch Geometric's notes on its transforms.
         for path in Path(self.processed_dir).glob("*.pt"):
             try:
                 _load(path)
@@ -46,12 +46,16 @@ class CheckedAirfRANS(AirfRANS):
         content = read_json(path)
         names = ("full_train", "full_test", f"{self.task}_{self.split}")
         lists = [content.get(name) for name in names]
-        if not all(isinstance(found, list) for found in lists):
+        if not all(isinstance(names_of_split, list) for names_of_split in lists):
             raise ValueError(
                 f"'{path}' must list the samples of {', '.join(names)}, and holds "
                 f"{sorted(content)}."
             )
-        listed = sum(len(found) for found in lists[:2] if isinstance(found, list))
+        listed = sum(
+            len(names_of_split)
+            for names_of_split in lists[:2]
+            if isinstance(names_of_split, list)
+        )
         if listed != num_samples:
             raise ValueError(
                 f"'{path}' lists {listed} samples, and the file AirfRANS.pt beside it "
@@ -69,15 +73,15 @@ def check_shapes(sample: Mapping[str, Any], what: str) -> None:
     Raises:
         ValueError: If one is missing or of another shape.
     """
-    found = {
+    shapes = {
         key: tuple(getattr(sample.get(key), "shape", ()))
         for key in ("pos", "x", "y", "surf")
     }
-    size = found["pos"][:1]
+    size = shapes["pos"][:1]
     expected = {"pos": (*size, 2), "x": (*size, 5), "y": (*size, 4), "surf": size}
-    if found != expected or not size:
+    if shapes != expected or not size:
         raise ValueError(
-            f"{what} has arrays of the shapes {found}, expected pos [N, 2], x [N, 5], "
+            f"{what} has arrays of the shapes {shapes}, expected pos [N, 2], x [N, 5], "
             "y [N, 4] and surf [N]."
         )
 
@@ -86,7 +90,7 @@ def _read_raw(path: Path) -> list[dict[str, Tensor]]:
     try:
         return [dict(sample) for sample in _load(path)]
     except Exception as error:
-        # What torch raises depends on where the file is damaged.
+        # torch raises different exceptions depending on where the file is damaged.
         raise ValueError(
             f"'{path}' is damaged, or holds more than tensors: delete it, and it is "
             f"fetched again ({first_line(error)})."
@@ -94,5 +98,5 @@ def _read_raw(path: Path) -> list[dict[str, Tensor]]:
 
 
 def _load(path: Path) -> Any:
-    """Map a file into memory; no code in it is run."""
+    """Memory-map a file without executing code from it."""
     return torch.load(path, weights_only=True, mmap=True)

@@ -1,4 +1,4 @@
-"""Arrays from files that are not trusted: checked before memory is taken for them."""
+"""Read arrays from untrusted files; validate them before allocating memory."""
 
 import math
 import zipfile
@@ -17,7 +17,7 @@ from torch_geometric_flare._finite import describe_gaps
 
 Array = npt.NDArray[Any]
 
-# Real fields shrink a few times at most when compressed.
+# Compression shrinks real fields only by a small factor.
 _LARGEST_RATIO = 100
 _ALWAYS_ALLOWED = 2**24  # bytes
 
@@ -27,13 +27,13 @@ def read_npz(
 ) -> dict[str, Array]:
     r"""Return arrays of numbers from the content of an `.npz` file.
 
-    Nothing is unpickled. Shapes and types are read off the headers, and compared with
-    the bytes that are there, before an array is allocated. Checksums are compared.
+    Nothing is unpickled. Shapes and types from the headers are compared with the
+    available bytes before an array is allocated. Checksums are verified.
 
     Args:
         content: The bytes of the file.
         path: The file, for the messages.
-        names: The arrays to read; `None` reads all. Others are not looked at.
+        names: The arrays to read; `None` for all. Others are ignored.
 
     Returns:
         The arrays by name.
@@ -50,8 +50,10 @@ def read_npz(
                 names = [name.removesuffix(".npy") for name in members]
             missing = [name for name in names if f"{name}.npy" not in members]
             if missing:
-                held = sorted(name.removesuffix(".npy") for name in members)
-                raise ValueError(f"it lacks {', '.join(missing)}, and holds {held}")
+                available = sorted(name.removesuffix(".npy") for name in members)
+                raise ValueError(
+                    f"it lacks {', '.join(missing)}, and holds {available}"
+                )
             claimed = sum(members[f"{name}.npy"].file_size for name in names)
             if claimed > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * len(content)):
                 raise ValueError(
@@ -61,7 +63,7 @@ def read_npz(
                 name: _read_member(archive, members[f"{name}.npy"]) for name in names
             }
     except Exception as error:
-        # What NumPy, zipfile or zlib raises depends on where the file is damaged.
+        # NumPy, zipfile and zlib raise different exceptions for different damage.
         wanted = f"the arrays {' and '.join(names)}" if names else "arrays"
         raise ValueError(
             f"'{path}' is not a .npz file with {wanted} of numbers: {error}"
@@ -69,17 +71,17 @@ def read_npz(
 
 
 def open_npy(path: Path, shape: Sequence[int | None] | None = None) -> Array:
-    r"""Return the array of an `.npy` file, mapped into memory and not read.
+    r"""Return the memory-mapped array of an `.npy` file.
 
     Args:
         path: The file.
-        shape: The expected shape; a `None` in it stands for any length. `None` accepts
-            all shapes.
+        shape: The expected shape; a `None` in it matches any length. `None` accepts all
+            shapes.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is damaged, shorter than its header says, of another shape,
-            or holds anything but numbers. The message names the file.
+        ValueError: If it is damaged, shorter than its header says, of another shape, or
+            holds anything other than numbers. The message names the file.
     """
     try:
         with path.open("rb") as file:
@@ -88,7 +90,7 @@ def open_npy(path: Path, shape: Sequence[int | None] | None = None) -> Array:
     except FileNotFoundError:
         raise
     except Exception as error:
-        # EOFError, ValueError, OSError or TypeError, by the place of the damage.
+        # EOFError, ValueError, OSError or TypeError, depending on the damage.
         raise ValueError(
             f"'{path}' is not a .npy file with an array of numbers: {error}"
         ) from error
@@ -100,11 +102,11 @@ def open_npy(path: Path, shape: Sequence[int | None] | None = None) -> Array:
 def check_shape(
     found: Sequence[int], expected: Sequence[int | None], what: str
 ) -> None:
-    r"""Check a shape that a file's header gives.
+    r"""Check the shape in a file's header.
 
     Args:
         found: The shape.
-        expected: The expected shape; a `None` in it stands for any length above zero.
+        expected: The expected shape; a `None` in it matches any positive length.
         what: The file and the array, for the message.
 
     Raises:
@@ -119,7 +121,7 @@ def check_shape(
 
 
 def to_tensor(array: Array, channels: int, what: str) -> Tensor:
-    r"""Return an array of one row per point as a tensor in single precision.
+    r"""Return an array with one row per point as a float32 tensor.
 
     Args:
         array: Numbers, expected to be of shape [N, `channels`] with N > 0.
@@ -127,11 +129,11 @@ def to_tensor(array: Array, channels: int, what: str) -> Tensor:
         what: The file and the array, for the messages.
 
     Raises:
-        ValueError: If the shape is another, or a value is not finite.
+        ValueError: If the shape differs, or a value is not finite.
     """
     if array.ndim != 2 or array.shape[1] != channels or len(array) == 0:
         raise ValueError(f"{what} must have shape (n, {channels}), got {array.shape}.")
-    with np.errstate(over="ignore"):  # too large a number becomes inf
+    with np.errstate(over="ignore"):  # float32 overflow gives inf
         values = array.astype(np.float32)
     if gaps := describe_gaps(values):
         raise ValueError(f"{what} has {gaps}.")
@@ -139,7 +141,7 @@ def to_tensor(array: Array, channels: int, what: str) -> Tensor:
 
 
 def array_length(path: Path, name: str) -> int:
-    r"""Return the length of an array in an `.npz` file; only its header is read.
+    r"""Return the length of an array in an `.npz` file from its header.
 
     Args:
         path: The file.
@@ -172,15 +174,15 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
             f"{member.filename} claims the shape {shape} of {dtype}, {claimed} bytes, "
             f"and holds {member.file_size - start}"
         )
-    # The whole member, so that its checksum is compared.
+    # Read the whole member, so that its checksum is verified.
     array: Array = npy.read_array(BytesIO(archive.read(member)), allow_pickle=False)
     return array
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and type of an array of numbers from the start of its file."""
+    """Return the shape and type of a numeric array from its header."""
     version = npy.read_magic(file)
-    # Version 3 is for structures with names beyond Latin-1: no numbers.
+    # Version 3 is only for structured types with names beyond Latin-1.
     if version == (1, 0):
         shape, _, dtype = npy.read_array_header_1_0(file)
     elif version == (2, 0):

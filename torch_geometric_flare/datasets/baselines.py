@@ -17,10 +17,10 @@ Points = npt.NDArray[np.float64]
 
 
 def points_correspond(first: Data, second: Data) -> bool:
-    """Tell whether point i of one sample is point i of the other.
+    """Return whether point i of one sample corresponds to point i of the other.
 
-    They correspond on structured grids of one shape, in meshes of the same `cells`
-    (one mesh, moved), and at the same coordinates `pos`.
+    Points correspond on structured grids of the same shape, in meshes with the same
+    `cells` (a deformed mesh), and at the same coordinates `pos`.
 
     Args:
         first: A sample.
@@ -35,12 +35,12 @@ def points_correspond(first: Data, second: Data) -> bool:
 
 
 class MeanSample:
-    r"""Predict by the mean of the training targets, whatever the input.
+    r"""Predict the mean of the training targets for any input.
 
-    Where the points of all samples correspond (see `NearestSample`) it is the mean
-    field, one value per point; else one constant per channel, the mean over all points
-    of all samples. Values that are not finite do not count; a point without any other
-    has the constant.
+    If the points of all samples correspond (see `NearestSample`), it is the mean field,
+    one value per point; otherwise one constant per channel, the mean over all points of
+    all samples. Values that are not finite are ignored; a point without finite values
+    gets the constant.
 
     Args:
         samples: A training split with `y`; read once, one sample at a time.
@@ -65,12 +65,12 @@ class MeanSample:
                 first = data
                 field = fields = torch.zeros_like(y)
                 total = points = y.new_zeros(y.shape[1:])
-            known = y.isfinite()
-            y = torch.where(known, y, 0.0)
+            finite = y.isfinite()
+            y = torch.where(finite, y, 0.0)
             correspond = correspond and points_correspond(first, data)
             if correspond:
-                field, fields = field + y, fields + known
-            total, points = total + y.sum(0), points + known.sum(0)
+                field, fields = field + y, fields + finite
+            total, points = total + y.sum(0), points + finite.sum(0)
         if first is None or not bool((points > 0).all()):
             raise ValueError("samples is empty: there is no mean")
         self._reference = first if correspond else None
@@ -79,7 +79,7 @@ class MeanSample:
         self._field, self._constant = mean.to(first.y.dtype), constant.to(first.y.dtype)
 
     def predict(self, data: Data) -> Tensor:
-        r"""Return the mean at the points of a query, on the CPU.
+        r"""Return the mean at the points of a query sample, on the CPU.
 
         Args:
             data: The query.
@@ -94,10 +94,10 @@ class MeanSample:
 
 
 class NearestSample:
-    r"""Predict by copying the target of the most similar training sample.
+    r"""Predict a copy of the target of the most similar training sample.
 
-    How similar two samples are depends on whether their points correspond: whether all
-    of them have the same `grid`, the same `cells`, or the same coordinates `pos`.
+    Similarity depends on whether points correspond, that is, whether all samples have
+    the same `grid`, the same `cells`, or the same coordinates `pos`.
 
     - **Points that correspond** (a structured grid, a fixed mesh): the whole inputs
       are compared point by point,
@@ -109,30 +109,31 @@ class NearestSample:
     $$d(A, B) = \frac{1}{|A|} \sum_{a \in A} \min_{b \in B} \|a - b\|
     + \frac{1}{|B|} \sum_{b \in B} \min_{a \in A} \|a - b\|,$$
 
-    and the target is carried over from each point to the nearest.
+    and each point takes the target of the nearest point.
 
     **Conditions** `u` of whole samples, each in units of its standard deviation over
-    the training samples, count beside the points: $\|u_A - u_B\|^2$ is added to
-    $d(A, B)^2$ where points correspond, $\|u_A - u_B\|$ to $d(A, B)$ where not.
-    Those that are the same in all training samples do not count.
+    the training samples, add to the distance: $\|u_A - u_B\|^2$ is added to $d(A, B)^2$
+    if points correspond, $\|u_A - u_B\|$ to $d(A, B)$ otherwise. Conditions that are
+    the same in all training samples are ignored.
 
     Targets that are not finite are taken from the nearest point that has one.
 
-    A surrogate that does worse than this has learned nothing from the inputs.
+    A surrogate with a larger error has learned nothing from the inputs.
 
-    Distances are taken in the input `x`. Give it normalised, so that the axes of a flat
-    car, and features of other magnitudes, count alike. Needs SciPy, which the extras
-    `train`, `data` and `simulation` bring.
+    Distances are computed in the input `x`. Normalize it, so that all axes of a flat
+    car and features of other magnitudes have equal weight. Needs SciPy, which the
+    extras `train`, `data` and `simulation` install.
 
     Args:
-        samples: A training split with `x` and `y`; the targets are kept, on their own
+        samples: A training split with `x` and `y`; the targets are kept on their
             devices.
-        max_kept: Points kept of a sample: of a larger one, a random subset of this
-            size (the same in every call), with the target there; its points correspond
-            to no others. It bounds the memory, at about 50 bytes per point.
-        max_points: With more points than this in a cloud, its side of the sum runs
-            over a random subset of this size (the same in every call); the minima are
-            still over all points of the other cloud.
+        max_kept: Maximum number of points kept per sample. Of a larger sample, a random
+            subset of this size (the same in every call) is kept with its target, and
+            its points do not correspond to others. This bounds the memory, at about 50
+            bytes per point.
+        max_points: If a cloud has more points than this, its sum runs over a random
+            subset of this size (the same in every call); the minima are still over all
+            points of the other cloud.
 
     Shapes:
         - `x` of a sample: $(N_i, D)$
@@ -187,7 +188,7 @@ class NearestSample:
             )
         self._conditions = np.stack(conditions)
         deviation = self._conditions.std(axis=0)
-        # Of rounding alone where all are the same.
+        # Only rounding if all are the same.
         size = np.abs(self._conditions).max(axis=0, initial=0.0)
         self._varied = deviation > 1e-9 * size
         self._deviation = deviation[self._varied]
@@ -196,13 +197,14 @@ class NearestSample:
         return len(self._inputs)
 
     def nearest(self, data: Data) -> int:
-        r"""Return the index of the most similar sample; of equals the first.
+        r"""Return the index of the most similar sample; the first in a tie.
 
         Args:
             data: The query, with `x`.
 
         Raises:
-            ValueError: If `x` or `u` is missing, not finite, or of other channels.
+            ValueError: If `x` or `u` is missing, not finite, or has the wrong number of
+                channels.
         """
         return self._nearest(data, self._input(data))
 
@@ -216,7 +218,8 @@ class NearestSample:
             - `returns`: $(N)$ or $(N, C)$
 
         Raises:
-            ValueError: If `x` or `u` is missing, not finite, or of other channels.
+            ValueError: If `x` or `u` is missing, not finite, or has the wrong number of
+                channels.
         """
         x = self._input(data)
         index = self._nearest(data, x)
@@ -275,7 +278,7 @@ class NearestSample:
 
 
 class _Cloud:
-    """Points, a search tree over them, and a subset of them."""
+    """Points with a search tree and a random subset."""
 
     def __init__(self, points: Points, max_points: int) -> None:
         with needs_extra("data", "NearestSample"):
@@ -292,7 +295,7 @@ class _Cloud:
 
 
 def _conditions(data: Data) -> Points:
-    """Return the conditions of a sample as an array [G] on the CPU, of 0 without."""
+    """Return the conditions of a sample as an array [G] on the CPU; empty if none."""
     u = data.get("u")
     if u is None:
         return np.zeros(0)
@@ -307,17 +310,17 @@ def _conditions(data: Data) -> Points:
 
 
 def _subset(size: int, count: int) -> npt.NDArray[np.int64]:
-    """Return the same `count` of `size` points every time."""
+    """Return a fixed random subset of `count` out of `size` points."""
     return np.random.default_rng(0).permutation(size)[:count]
 
 
 def _fill_gaps(x: Points, y: Tensor) -> Tensor:
-    """Return targets with those of the nearest points where they are not finite."""
-    known = y.isfinite().view(len(y), -1).all(1).cpu()
-    if bool(known.all()) or not bool(known.any()):
+    """Replace targets that are not finite by those of the nearest points."""
+    finite = y.isfinite().view(len(y), -1).all(1).cpu()
+    if bool(finite.all()) or not bool(finite.any()):
         return y
-    _, nearest = _Cloud(x[known.numpy()], len(x)).tree.query(x)
-    filled = y[known.to(y.device)][torch.from_numpy(nearest).to(y.device)]
+    _, nearest = _Cloud(x[finite.numpy()], len(x)).tree.query(x)
+    filled = y[finite.to(y.device)][torch.from_numpy(nearest).to(y.device)]
     return torch.where(y.isfinite(), y, filled)
 
 

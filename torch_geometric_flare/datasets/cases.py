@@ -1,4 +1,4 @@
-"""The conditions of a mesh from a table and from its field data."""
+"""Read the conditions of a mesh from a table and from its field data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +10,24 @@ from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
 
 Case = list[float | None]
-"""A number for each channel of the conditions; `None` where there is none."""
+"""One number per channel of the conditions; `None` if missing."""
 
 
 def field_data_case(mesh: Any, conditions: Fields) -> Array:
-    """Return the conditions in the field data of a mesh, $[1, G]$; NaN for none.
+    """Return the conditions in the field data of a mesh, $[1, G]$; NaN if missing.
 
     Args:
         mesh: A mesh of `mesh_io.read_mesh`.
         conditions: Names, channels and units.
 
     Raises:
-        ValueError: As `mesh_io.find_conditions`, but for one that is missing.
+        ValueError: As `mesh_io.find_conditions`, except for a missing one.
     """
     from torch_geometric_flare import mesh_io
 
     values = np.full((1, num_channels(conditions)), np.nan)
-    held = set(mesh.field_data.keys())
-    present = tuple(c for c in conditions if {c.array, c.name} & held)
+    names = set(mesh.field_data.keys())
+    present = tuple(c for c in conditions if {c.array, c.name} & names)
     columns = channel_slices(conditions)
     for name, numbers in mesh_io.find_conditions(mesh, present).items():
         values[:, columns[name]] = numbers.numpy()
@@ -41,17 +41,17 @@ def join_case(
     mesh: Path,
     table: Path,
 ) -> Array:
-    """Return the conditions of a mesh from both places, $[1, G]$.
+    """Combine the conditions of a mesh from table and field data, $[1, G]$.
 
     Args:
-        case: The numbers of the table; `None` if it does not list the mesh.
-        of_mesh: Those of the field data.
+        case: Values from the table; `None` if it does not list the mesh.
+        of_mesh: Values from the field data.
         conditions: Names, channels and units.
-        mesh: The file of the mesh, for messages.
-        table: That of the table, likewise.
+        mesh: File of the mesh, for messages.
+        table: File of the table, for messages.
 
     Raises:
-        ValueError: If a condition is in neither place, or different in both.
+        ValueError: If a condition is in neither source, or differs between them.
     """
     listed = np.array([case or [None] * of_mesh.size], dtype=np.float64)
     for condition, columns in channel_slices(conditions).items():

@@ -40,24 +40,25 @@ class Darcy(StackedArrays):
     - `pos` [H * W, 2], the grid's points row by row: the first and the second index of
       the file's arrays, scaled to [0, 1];
     - `x` [H * W, 3], the coordinates and the permeability, (x, y, a);
-    - `y` [H * W, 1], the pressure u as it is in the file;
-    - `permeability` [H * W, 1], a as it is in the file;
+    - `y` [H * W, 1], the pressure u as in the file;
+    - `permeability` [H * W, 1], a as in the file;
     - `grid`, (H, W).
 
-    All quantities are dimensionless in the paper. The papers normalise permeability and
+    All quantities are dimensionless in the paper. The papers normalize permeability and
     pressure by mean and standard deviation of the training split
     (`Normalizer.gaussian`, without the 1e-8 that they add to the latter), and leave the
     coordinates in [0, 1].
 
-    The archive `FNO.tar.gz` is fetched (`pip install ".[data]"`)
-    and unpacked when the data set is first made. Without a connection, place by hand
-    either the archive in `root/raw` or, in `root/raw/FNO/darcy`, the files
+    The archive `FNO.tar.gz` is downloaded (`pip install ".[data]"`) and unpacked on
+    first use. Without a connection, manually place either the archive in `root/raw` or,
+    in `root/raw/FNO/darcy`, the files
 
     - `piececonst_r421_N1024_smooth1.mat`, whose samples 0 to 999 are for training;
     - `piececonst_r421_N1024_smooth2.mat`, whose samples 0 to 199 are for testing.
 
     Both hold `coeff` and `sol` [1024, 421, 421], and may be of MATLAB 5 (read by SciPy)
-    or MATLAB 7.3 (read by h5py). A file with fewer samples is taken as far as it goes.
+    or MATLAB 7.3 (read by h5py). Of a file with fewer samples, all existing ones are
+    used.
 
     Every `step`-th point is copied to `root/processed` once, in single precision;
     samples are read from there and verified. After replacing a `.mat` file, pass
@@ -67,19 +68,18 @@ class Darcy(StackedArrays):
     Args:
         root: The folder for the files.
         split: `"train"` or `"test"`.
-        step: Every `step`-th point is taken in both directions, a divisor of 420: 5
-            gives a grid of 85 by 85 points, 1 all 421 by 421.
+        step: Use every `step`-th point in both directions; a divisor of 420: 5 gives a
+            grid of 85 by 85 points, 1 all 421 by 421.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process the unpacked files again. Nothing is fetched
-            again; for that, delete the files in `root/raw`.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
+        force_reload: Whether to process the unpacked files again. To download again,
+            delete the files in `root/raw`.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
-        FileNotFoundError: If the hub, or the folder, has no such files.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
+        FileNotFoundError: If the hub or the folder has no such files.
         ConnectionError: If files are missing and the hub cannot be reached.
         ImportError: If a file is to be read and SciPy or h5py is not installed.
     """
@@ -142,7 +142,7 @@ class Darcy(StackedArrays):
             self._copy(path, name, count)
 
     def open_arrays(self) -> Mapping[str, Array]:
-        """Return coeff and sol [n, H, W], of the split alone."""
+        """Return coeff and sol [n, H, W] of the split."""
         try:
             return {
                 name: open_npy(self._npy(name), (None, *self.grid)) for name in ARRAYS
@@ -154,7 +154,7 @@ class Darcy(StackedArrays):
             ) from error
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the flow made of permeability and pressure, both [H, W]."""
+        """Return a sample from permeability and pressure, both [H, W]."""
         permeability, pressure = (
             to_tensor(
                 arrays[key].reshape(-1, 1),
@@ -177,7 +177,7 @@ class Darcy(StackedArrays):
         return Path(self.processed_dir, f"{name}.npy")
 
     def _copy(self, path: Path, name: str, count: int) -> None:
-        """Copy one array, so that the copy is either the old or the whole new one."""
+        """Copy one array atomically."""
         with replacing(self._npy(name)) as scratch:
             self._fill(scratch, path, name, count)
 
@@ -186,11 +186,11 @@ class Darcy(StackedArrays):
         try:
             start = 0
             for block in mat_blocks(path, name, count):
-                with np.errstate(over="ignore"):  # too large a number becomes inf
+                with np.errstate(over="ignore"):  # float32 overflow gives inf
                     target[start : start + len(block)] = block[
                         :, :: self.step, :: self.step
                     ]
                 start += len(block)
             target.flush()
         finally:
-            del target  # Windows moves and deletes no file that is mapped
+            del target  # Windows cannot move or delete a memory-mapped file

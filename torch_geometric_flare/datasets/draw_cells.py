@@ -1,4 +1,4 @@
-"""Drawing cells of a surface, so that sums over them are right on average."""
+"""Draw cells of a surface with known probabilities, for unbiased sums."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,27 +11,27 @@ def draw_cells(
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     r"""Draw cells without replacement.
 
-    A sum over all cells is estimated without bias by the sum over the drawn cells of
-    values divided by the probabilities (Horvitz and Thompson, 1952). With `by_area`,
-    the probability of a cell is proportional to its area, but at most 1, and the cells
-    are drawn by systematic sampling in random order (Madow, 1949), which keeps these
+    The sum over the drawn cells of values divided by their probabilities is an unbiased
+    estimate of the sum over all cells (Horvitz and Thompson, 1952). With `by_area`, the
+    probability of a cell is proportional to its area, but at most 1, and the cells are
+    drawn by systematic sampling in random order (Madow, 1949), which keeps these
     probabilities exactly.
 
     Args:
         areas: Area of each cell.
-        number: How many to draw; `None` takes all.
+        number: Number of cells to draw; `None` for all.
         by_area: Draw by area instead of uniformly.
-        rng: The source of randomness.
+        rng: Random number generator.
 
     Shapes:
         - `areas`: $(N)$
 
     Returns:
-        The numbers of the cells, ascending, and the probability of each to be drawn.
+        The indices of the cells, ascending, and their probabilities of being drawn.
 
     Raises:
-        ValueError: If there are fewer cells, or fewer with an area, than are to be
-            drawn.
+        ValueError: If there are fewer cells, or fewer with a positive area, than
+            `number`.
     """
     total = len(areas)
     if number is None:

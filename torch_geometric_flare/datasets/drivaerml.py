@@ -22,52 +22,51 @@ class DrivAerML(FilePerSample):
 
     DrivAerML (Ashton et al., 2024, <https://arxiv.org/abs/2408.11969>) is a set of
     scale-resolving simulations of parametrically morphed notchback cars in air at
-    38.889 m/s. The files read here hold a fixed number of surface cells of each car,
-    drawn beforehand: `vedantpuri/PDESurrogates` on the Hugging Face hub, 387 cars
-    to train on and 97 to test.
+    38.889 m/s. The files read here hold a fixed number of presampled surface cells of
+    each car: `vedantpuri/PDESurrogates` on the Hugging Face hub, 387 cars to train on
+    and 97 to test.
 
     A sample has
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, $(p - l)/(u - l)$;
-    - `pos` [N, 3], the cell centres in metres;
-    - `y` [N, C], the chosen `fields` side by side, as they are in the file: kinematic
-      pressure [N, 1] and kinematic wall shear stress [N, 3], both in m²/s². Subtract
-      `pressure_mean` and divide by `pressure_std` to normalise the pressure;
-    - `wall_shear_stress` [N, 3], kinematic, in m²/s², the components along x, y, z. Its
-      sign is that of the file and of OpenFOAM: against the flow near the wall.
+    - `pos` [N, 3], the cell centers in meters;
+    - `y` [N, C], the concatenated `fields`, as in the file: kinematic pressure [N, 1]
+      and kinematic wall shear stress [N, 3], both in m²/s². Subtract `pressure_mean`
+      and divide by `pressure_std` to normalize the pressure;
+    - `wall_shear_stress` [N, 3], kinematic, in m²/s², the components along x, y, z. It
+      has the sign of the file and of OpenFOAM: opposite to the flow near the wall.
       `metrics.force_coefficients` takes its negative as `shear_stress`;
     - `run`, the number of the run.
 
-    The files have neither normals nor areas. Samples are sorted by run number, and
-    each is read from disk when it is indexed.
+    The files have neither normals nor areas. Samples are sorted by run number, and each
+    is read from disk on access.
 
-    The archive is fetched (`pip install ".[data]"`) and unpacked
-    when the data set is first made. Without a connection, place by hand either the
-    archive, `root/raw/drivaerml_surface_presampled_40k.tar.gz`, or the folder that
-    it holds, `root/raw/drivaerml_surface_presampled_40k/{train,test}/run_*.npz`.
-    Once unpacked the archive may be deleted.
+    The archive is downloaded (`pip install ".[data]"`) and unpacked on first use.
+    Without a connection, manually place either the archive,
+    `root/raw/drivaerml_surface_presampled_40k.tar.gz`, or its content, the folder
+    `root/raw/drivaerml_surface_presampled_40k/{train,test}/run_*.npz`. Once unpacked
+    the archive may be deleted.
 
-    What is read is verified, and `pre_transform` is applied once and stored, as
-    `VerifiedDataset` describes.
+    Files are verified when read, and the result of `pre_transform` is stored, see
+    `VerifiedDataset`.
 
     Args:
         root: The folder for the files.
         split: `"train"` or `"test"`.
-        num_points: The number of points per car, `"10k"`, `"40k"`, `"50k"`,
-            `"100k"`, `"200k"`, `"300k"`, `"400k"`, `"500k"` or `"1m"`.
+        num_points: Number of points per car, `"10k"`, `"40k"`, `"50k"`, `"100k"`,
+            `"200k"`, `"300k"`, `"400k"`, `"500k"` or `"1m"`.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process the unpacked files again. Nothing is fetched
-            again; for that, delete the files in `root/raw`.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
+        force_reload: Whether to process the unpacked files again. To download again,
+            delete the files in `root/raw`.
         fields: Names of the targets, in the order of their columns in `y`:
             `"pressure"`, `"wall_shear_stress"`, or both.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
-        FileNotFoundError: If the hub, or the folder, has no such files.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
+        FileNotFoundError: If the hub or the folder has no such files.
         ConnectionError: If files are missing and the hub cannot be reached.
     """
 
@@ -79,19 +78,19 @@ class DrivAerML(FilePerSample):
         Field("pressure", 1, "m²/s²"),
         Field("wall_shear_stress", 3, "m²/s²"),
     )
-    """The targets that `fields` chooses from."""
+    """The available targets."""
     pressure_mean: ClassVar[float] = -229.845718
-    """Mean of the kinematic pressure, in m²/s², that the papers normalise with."""
+    """Mean of the kinematic pressure, in m²/s², that the papers use to normalize."""
     pressure_std: ClassVar[float] = 269.598572
-    """Standard deviation that belongs to `pressure_mean`, in m²/s²."""
+    """Standard deviation of the same pressure, in m²/s²."""
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((-0.9425, -1.1314, -0.3176), (4.1325, 1.1317, 1.2445))
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, of the box that `x` maps to the unit cube."""
     speed: ClassVar[float] = 38.889
-    """Speed of the oncoming air, along +x, in m/s."""
+    """Free-stream speed, along +x, in m/s."""
     density: ClassVar[float] = 1.0
-    """Density that belongs to a kinematic pressure."""
+    """Density of a kinematic pressure, which is one."""
     reference_area: ClassVar[float] = 2.17
     """Reference area of the published force coefficients, in m²."""
 
@@ -116,12 +115,12 @@ class DrivAerML(FilePerSample):
 
     @property
     def name(self) -> str:
-        """Name of the archive, which holds both splits."""
+        """Name of the archive with both splits."""
         return f"drivaerml_surface_presampled_{self.num_points}"
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The folder of the split, which unpacking makes in one step."""
+        """The folder of the split; unpacking creates it atomically."""
         return [f"{self.name}/{self.split}"]
 
     def hub_files(self) -> list[str]:
@@ -129,7 +128,7 @@ class DrivAerML(FilePerSample):
         return [f"{self.name}.tar.gz"]
 
     def sample_paths(self) -> list[Path]:
-        """Return the files of the split, sorted by the number of the run."""
+        """Return the files of the split, sorted by run number."""
         folder = Path(self.raw_paths[0])
         paths = [
             path
@@ -141,7 +140,7 @@ class DrivAerML(FilePerSample):
         return sorted(paths, key=lambda path: _run(path.stem))
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the car made of centres [N, 3] and fields [N, 4]."""
+        """Return a sample from centers [N, 3] and fields [N, 4]."""
         path = self.source(name)
         centers, fields = (
             to_tensor(arrays[key], channels, f"'{path}': {key}")

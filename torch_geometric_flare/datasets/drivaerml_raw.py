@@ -1,4 +1,4 @@
-"""Surface pressure and wall shear on the meshes of DrivAerML as they are published."""
+"""Surface pressure and wall shear on the published meshes of DrivAerML."""
 
 from typing import ClassVar
 
@@ -33,58 +33,58 @@ class DrivAerMLRaw(SurfaceRuns):
     A sample has
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, $(p - l)/(u - l)$;
-    - `pos` [N, 3], the means of the corners of the polygons, in metres;
-    - `y` [N, C], the chosen `fields` side by side: kinematic pressure [N, 1] and
-      kinematic wall shear stress [N, 3], both in m²/s²;
-    - `wall_shear_stress` [N, 3] with the sign of the file, which is that of OpenFOAM:
-      against the flow near the wall. The force on the car per area is
-      `-(pressure * normal + wall_shear_stress)` times the density, so that
-      `metrics.force_coefficients` takes its negative as `shear_stress`;
-    - `normal` [N, 3], unit and outward; zero on a polygon without extent. The files
-      have none: all are turned at once so that the car has a positive volume;
-    - `area` [N] in m², the part of the surface that a point stands for. If points are
-      drawn, it is the area of the cell over the probability of having drawn it, so
-      that a sum over the sample, such as the drag, has the sum over all cells as its
-      mean. With `sampling="area"` the areas add up to the whole surface;
+    - `pos` [N, 3], the means of the corners of the polygons, in meters;
+    - `y` [N, C], the concatenated `fields`: kinematic pressure [N, 1] and kinematic
+      wall shear stress [N, 3], both in m²/s²;
+    - `wall_shear_stress` [N, 3] with the sign of the file and of OpenFOAM: opposite to
+      the flow near the wall. The force on the car per area is `-(pressure * normal +
+      wall_shear_stress)` times the density, so that `metrics.force_coefficients` takes
+      its negative as `shear_stress`;
+    - `normal` [N, 3], outward unit normals; zero on a degenerate polygon. They are not
+      in the files: a common sign is chosen so that the volume of the car is positive;
+    - `area` [N] in m², the part of the surface that a point represents. If points are
+      drawn, it is the area of the cell divided by its probability of being drawn, so
+      that a sum over the sample, such as the drag, is an unbiased estimate of the sum
+      over all cells. With `sampling="area"` the areas add up to the whole surface;
     - `weight` [N], the same as `area`;
-    - `cd`, `cl`, `clf`, `clr`, `cs` [1] in double precision, those coefficients of
-      drag, lift (whole, front, rear) and side force that `force_mom_constref_N.csv`
-      has, for the reference area of 2.17 m²;
+    - `cd`, `cl`, `clf`, `clr`, `cs` [1] in double precision, the coefficients of drag,
+      lift (total, front, rear) and side force in `force_mom_constref_N.csv`, for the
+      reference area of 2.17 m²;
     - `run`, the number of the run.
 
-    Files are placed by hand, for a car has 0.7 GB:
-    `root/raw/drivaerml/run_N/boundary_N.vtp` and `force_mom_constref_N.csv` beside it.
-    Only the runs that are named by `runs` are fetched if they are missing. Meshes are
-    read in their own process, one at a time (`pip install
-    ".[data]"`), and what was drawn of them is stored: see
-    `ConvertedFiles`.
+    Place the files manually, because a car has 0.7 GB:
+    `root/raw/drivaerml/run_N/boundary_N.vtp` and `force_mom_constref_N.csv` in the same
+    folder. Only the runs named in `runs` are downloaded if they are missing. Meshes are
+    read one at a time in a separate process (`pip install ".[data]"`), and the drawn
+    cells are stored, see `ConvertedFiles`.
 
-    The publication has no split. The splits here are 400, 34 and 50 runs, the
-    `DrivAerMLDefaultSplitIDs` of <https://github.com/Emmi-AI/noether>; each takes the
-    runs that are present. `DrivAerML` and other studies split the runs otherwise, so
-    that their figures are of other cars.
+    The publication defines no split. The splits here are 400, 34 and 50 runs, the
+    `DrivAerMLDefaultSplitIDs` of <https://github.com/Emmi-AI/noether>; each uses the
+    runs that are present. `DrivAerML` and other studies split the runs differently, so
+    their results refer to other cars.
 
     Args:
         root: The folder for the files.
         split: `"train"`, `"val"` or `"test"`.
-        runs: Numbers of the runs to take instead of those of the split, in this order.
-        num_points: The number of cells drawn of each car, without replacement; `None`
-            takes all.
+        runs: Numbers of the runs to use instead of those of the split, in this order.
+        num_points: Number of cells drawn from each car, without replacement; `None` for
+            all.
         sampling: `"area"` draws cells with probabilities proportional to their areas (a
-            cell of more than its share is always drawn), `"uniform"` with equal ones.
-        seed: Seed of the drawing, which depends on it and the run alone.
+            cell whose probability would exceed 1 is always drawn), `"uniform"` with
+            equal probabilities.
+        seed: Seed of the draw, which depends only on the seed and the run.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
         force_reload: Whether to read the meshes again.
         fields: Names of the targets, in the order of their columns in `y`:
             `"pressure"`, `"wall_shear_stress"`, or both.
 
     Raises:
-        ValueError: If an argument is none of its choices, a car has fewer cells than
-            are to be drawn, or a file is malformed or has changed.
-        FileNotFoundError: If no run of the split, or not all of `runs`, is there.
+        ValueError: If an argument is invalid, a car has fewer cells than are to be
+            drawn, or a file is malformed or has changed.
+        FileNotFoundError: If no run of the split exists, or some of `runs` are missing.
         ConnectionError: If files of `runs` are missing and the hub cannot be reached.
     """
 
@@ -98,18 +98,18 @@ class DrivAerMLRaw(SurfaceRuns):
     published_sizes: ClassVar[dict[str, int]] = {"train": 400, "val": 34, "test": 50}
 
     available_fields: ClassVar[Fields] = DrivAerML.available_fields
-    """The targets that `fields` chooses from."""
+    """The available targets."""
     coordinate_bounds = DrivAerML.coordinate_bounds
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, of the box that `x` maps to the unit cube."""
     speed: ClassVar[float] = DrivAerML.speed
-    """Speed of the oncoming air, along +x, in m/s."""
+    """Free-stream speed, along +x, in m/s."""
     density: ClassVar[float] = DrivAerML.density
-    """Density that belongs to a kinematic pressure."""
+    """Density of a kinematic pressure, which is one."""
     reference_area: ClassVar[float] = DrivAerML.reference_area
     """Reference area of the published force coefficients, in m²."""
 
     def split_of(self, run: int) -> str | None:
-        """Return the split of a run, `None` if it has no results."""
+        """Return the split of a run; `None` if it has no results."""
         return _split_of(run)
 
 

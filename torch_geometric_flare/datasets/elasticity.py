@@ -26,45 +26,43 @@ class Elasticity(GeoFNO):
 
     A sample has
 
-    - `pos` [972, 2], the points in the unit square, as they are in the file;
+    - `pos` [972, 2], the points in the unit square, as in the file;
     - `x` [972, 2], the same as `pos`;
-    - `y` [972, 1], the stress as it is in the file.
+    - `y` [972, 1], the stress as in the file.
 
-    The files state no unit. Those of `fields` are the ones that the paper's constants
-    have if they are read as SI units. The papers leave `x` as it is and normalise `y`
+    The files state no unit. Those in `fields` follow from reading the paper's constants
+    as SI units. The papers leave `x` as it is and normalize `y`
     by mean and standard deviation of the training split: `Normalizer.gaussian`, which
-    leaves out the 1e-8 that they add to the latter.
+    omits the 1e-8 that they add to the standard deviation.
 
-    The archive `Geo-FNO.tar.gz` is fetched (`pip install
-    ".[data]"`) and unpacked when the data set is first made.
-    Without a connection, place by hand either the archive in `root/raw` or, in
-    `root/raw/Geo-FNO/elasticity/Meshes`, the files
+    The archive `Geo-FNO.tar.gz` is downloaded (`pip install ".[data]"`) and unpacked on
+    first use. Without a connection, manually place either the archive in `root/raw` or,
+    in `root/raw/Geo-FNO/elasticity/Meshes`, the files
 
     - `Random_UnitCell_XY_10.npy` [972, 2, 2000], the points;
     - `Random_UnitCell_sigma_10.npy` [972, 2000], the stress.
 
-    The samples 0 to 999 are for training, 1800 to 1999 (the last 200) for testing. Of
-    smaller files these same indices are taken, as far as they exist, so that no
-    sample is ever in both splits.
+    The samples 0 to 999 are for training, 1800 to 1999 (the last 200) for testing. For
+    smaller files the same indices are used, as far as they exist, so that no sample is
+    in both splits.
 
-    What is read is verified, and `pre_transform` is applied once and stored, as
-    `VerifiedDataset` describes.
+    Files are verified when read, and the result of `pre_transform` is stored, see
+    `VerifiedDataset`.
 
     Args:
         root: The folder for the files.
         split: `"train"` or `"test"`.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process the unpacked files again. Nothing is fetched
-            again; for that, delete the files in `root/raw`.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
+        force_reload: Whether to process the unpacked files again. To download again,
+            delete the files in `root/raw`.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
-        FileNotFoundError: If the hub, or the folder, has no such files, or the files
-            have no sample of the split.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
+        FileNotFoundError: If the hub or the folder has no such files, or they contain
+            no sample of the split.
         ConnectionError: If files are missing and the hub cannot be reached.
     """
 
@@ -77,7 +75,7 @@ class Elasticity(GeoFNO):
 
     @property
     def name(self) -> str:
-        """Folder below `root/processed`."""
+        """Subfolder of `root/processed`."""
         return "elasticity"
 
     @property
@@ -97,7 +95,7 @@ class Elasticity(GeoFNO):
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the cell made of points [972, 2] and stress [972]."""
+        """Return a sample from points [972, 2] and stress [972]."""
         xy, sigma = (f"sample {int(name)} of '{path}'" for path in self.raw_paths)
         data = Data(
             pos=to_tensor(arrays["XY"], 2, xy),

@@ -1,4 +1,4 @@
-"""What the data sets of the Geo-FNO paper have in common."""
+"""Base classes of the data sets of the Geo-FNO paper."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch_geometric_flare.transforms import make_input
 
 
 class GeoFNO(StackedArrays):
-    r"""Base of the data sets in the archive `Geo-FNO.tar.gz`."""
+    r"""Base class of the data sets in the archive `Geo-FNO.tar.gz`."""
 
     repo_id: ClassVar[str] = "vedantpuri/PDESurrogates"
     published_sizes: ClassVar[dict[str, int]] = {"train": 1000, "test": 200}
@@ -24,7 +24,7 @@ class GeoFNO(StackedArrays):
 
 
 class GeoFNOFlow(GeoFNO):
-    r"""Base of flows on curvilinear grids: the files `<prefix>{X,Y,Q}.npy`.
+    r"""Base class of flows on curvilinear grids: the files `<prefix>{X,Y,Q}.npy`.
 
     X and Y are [n, H, W], Q is [n, channels, H, W].
     """
@@ -34,13 +34,13 @@ class GeoFNOFlow(GeoFNO):
         "test": range(1000, 1200),
     }
     prefix: ClassVar[str]
-    """Start of the paths of the three files, below `root/raw`."""
+    """Path prefix of the three files, relative to `root/raw`."""
     grid: ClassVar[tuple[int, int]]
     """Rows and columns, (H, W)."""
     num_channels: ClassVar[int]
     """Number of channels of Q."""
     target_channel: ClassVar[int]
-    """The channel of Q that `y` holds."""
+    """The channel of Q in `y`."""
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -58,7 +58,7 @@ class GeoFNOFlow(GeoFNO):
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the flow made of X, Y and one channel of Q, all [H, W]."""
+        """Return a sample from X, Y and one channel of Q, all [H, W]."""
         paths = dict(zip("XYQ", self.raw_paths, strict=True))
         x, y, target = (
             to_tensor(arrays[key].reshape(-1, 1), 1, f"sample {int(name)} of '{path}'")

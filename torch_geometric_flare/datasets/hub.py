@@ -1,8 +1,8 @@
-r"""Official files: fetched from the Hugging Face hub, recorded, verified, unpacked.
+r"""Download official files from the Hugging Face hub, verify and unpack them.
 
-The hub's client downloads, and resumes. What is kept here are promises that neither it
-nor `torch_geometric.data.extract_tar` nor pooch makes: hashes recorded on first use, a
-folder that holds all of an archive or does not exist, and no links in it.
+The hub's client downloads and resumes. This module adds guarantees that neither the
+client, `torch_geometric.data.extract_tar` nor pooch gives: hashes recorded on first
+use, atomic unpacking, and no links in archives.
 """
 
 import errno
@@ -43,12 +43,12 @@ def download_from_hub(
     folder: str | os.PathLike[str],
     revision: str | None = None,
 ) -> Path:
-    r"""Fetch one file of a data set repository, unless it is already there.
+    r"""Download one file of a data set repository, unless it exists already.
 
-    Beside the file, `<filename>.json` records its size and SHA-256, the repository,
-    the revision asked for and the commit it resolved to. A file that is already in
-    `folder` is not fetched again: it is verified against its record, or, when it was
-    placed by hand and has none, recorded as it is.
+    `<filename>.json` in the same folder records the size and SHA-256 of the file, the
+    repository, the requested revision and its commit. A file that is already in
+    `folder` is not downloaded again: it is verified against its record, or recorded as
+    it is if it was placed manually and has none.
 
     Args:
         repo_id: The repository, as `"owner/name"`.
@@ -63,8 +63,8 @@ def download_from_hub(
         ImportError: If `huggingface_hub` is not installed.
         ConnectionError: If the hub cannot be reached.
         FileNotFoundError: If the hub has no such repository, revision or file.
-        ValueError: If the bytes differ from the record, or from the hash that the
-            hub gives, or if the file was fetched at another revision.
+        ValueError: If the bytes differ from the record, or from the hash that the hub
+            gives, or if the file was downloaded at another revision.
     """
     path = Path(folder) / filename
     if path.exists():
@@ -90,7 +90,7 @@ def download_from_hub(
     commit, expected = _client_notes(Path(folder), filename)
     sha256 = write_record(path, repo_id=repo_id, revision=revision, commit=commit)
     if expected is not None and sha256 != expected:
-        # Left in place, the next call would take it for a file placed by hand.
+        # Remove it; the next call would treat it as a file placed manually.
         path.unlink()
         record_path(path).unlink()
         raise ValueError(
@@ -110,9 +110,9 @@ def list_hub_files(
 
     Args:
         repo_id: The repository, as `"owner/name"`.
-        pattern: What the paths inside the repository must match, such as
+        pattern: Pattern that paths inside the repository must match, such as
             `"train/*.npz"`.
-        folder: Where the files could be placed by hand, for the messages.
+        folder: Folder in which files can be placed manually, for the messages.
         revision: A commit, tag or branch; `None` takes the latest.
 
     Raises:
@@ -124,25 +124,25 @@ def list_hub_files(
         from huggingface_hub import HfApi
 
         names = HfApi().list_repo_files(repo_id, repo_type="dataset", revision=revision)
-    # Another folder of that name, further down, is none of it.
+    # Ignore folders of the same name further down.
     depth = pattern.count("/")
-    found = sorted(
+    paths = sorted(
         name
         for name in names
         if name.count("/") == depth and PurePosixPath(name).match(pattern)
     )
-    if not found:
+    if not paths:
         raise FileNotFoundError(
             f"the data set repository '{repo_id}' has no files '{pattern}' at revision "
             f"{revision!r}. {_remedy(repo_id, pattern, folder, revision)}"
         )
-    return found
+    return paths
 
 
 def _remedy(
     repo_id: str, wanted: str, folder: str | os.PathLike[str], revision: str | None
 ) -> str:
-    """Say how to get files without a connection here."""
+    """Return a hint how to get files without a connection."""
     names = "" if "*" in wanted else f" {wanted}"
     command = f"hf download {repo_id}{names} --repo-type dataset"
     command += f" --revision {revision}" if revision else ""
@@ -156,7 +156,7 @@ def _remedy(
 def _clear_errors(
     repo_id: str, wanted: str, folder: str | os.PathLike[str], revision: str | None
 ) -> Iterator[None]:
-    """Turn what the hub's client raises into errors that say what to do."""
+    """Convert exceptions of the hub's client to errors that say what to do."""
     remedy = _remedy(repo_id, wanted, folder, revision)
     try:
         from huggingface_hub.errors import (
@@ -173,12 +173,12 @@ def _clear_errors(
     try:
         yield
     except Exception as error:
-        # Which connection errors there are depends on the client's HTTP library.
-        # A full or read-only disk is not one.
+        # The types of connection errors depend on the client's HTTP library. A full or
+        # read-only disk is not one.
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES, errno.EROFS):
             raise
         absent = EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-        # "Offline, and not on this disk" is a subclass of EntryNotFoundError.
+        # LocalEntryNotFoundError, raised when offline, is a subclass of this.
         offline = isinstance(error, LocalEntryNotFoundError)
         is_absent = isinstance(error, absent) and not offline
         kind = FileNotFoundError if is_absent else ConnectionError
@@ -189,16 +189,16 @@ def _clear_errors(
 
 
 def check_revision(path: str | os.PathLike[str], revision: str | None) -> None:
-    r"""Check that a recorded file is of the revision that the user pins.
+    r"""Check that a recorded file belongs to the requested revision.
 
     Args:
         path: The file; only its record is read.
         revision: A commit (or the first seven characters of it, or more), tag or
-            branch; `None` accepts any. A file placed by hand has no known revision
-            and gives a `UserWarning`.
+            branch; `None` accepts any. A file placed manually has no known revision and
+            gives a `UserWarning`.
 
     Raises:
-        ValueError: If the file was fetched at another revision.
+        ValueError: If the file was downloaded at another revision.
     """
     if revision is None:
         return
@@ -224,16 +224,16 @@ def check_revision(path: str | os.PathLike[str], revision: str | None) -> None:
 
 
 def archive_folder(path: Path) -> Path | None:
-    r"""Return the folder that an archive is unpacked into: its name without suffixes.
+    r"""Return the folder for an archive: its path without suffixes.
 
     Args:
         path: The path of a file, which need not exist.
 
     Returns:
-        The folder beside it, or `None` if the name is not that of a tar archive.
+        The folder, or `None` if the name is not that of a tar archive.
     """
-    found = re.fullmatch(r"(.+)\.(tar|tgz|tar\.gz|tar\.bz2|tar\.xz)", path.name)
-    return None if found is None else path.with_name(found[1])
+    match = re.fullmatch(r"(.+)\.(tar|tgz|tar\.gz|tar\.bz2|tar\.xz)", path.name)
+    return None if match is None else path.with_name(match[1])
 
 
 def extract_archive(
@@ -241,10 +241,10 @@ def extract_archive(
 ) -> Path:
     r"""Unpack a tar archive of plain files and folders into a new folder.
 
-    The archive is verified first if it has a record. It is unpacked beside `folder`
-    and moved there when complete, so that `folder` either holds everything or does
-    not exist. Where the archive holds a single folder of the same name as `folder`,
-    that folder's content is taken.
+    The archive is verified first if it has a record. It is unpacked to a temporary
+    folder, which is renamed to `folder` when complete, so that `folder` holds
+    everything or does not exist. If the archive holds a single folder with the name of
+    `folder`, the content of that folder is used.
 
     Args:
         path: The archive (`.tar`, `.tar.gz`, …).
@@ -270,13 +270,13 @@ def extract_archive(
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    content = scratch / "content"  # mkdtemp's own folder is closed to other users
+    content = scratch / "content"  # the folder of mkdtemp is private
     content.mkdir()
     try:
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(content, filter=_plain_member)
-                # tarfile stops at its own end mark, short of gzip's checksum.
+                # tarfile stops at the end marker, before gzip's checksum.
                 while archive.fileobj is not None and archive.fileobj.read(1 << 20):
                     pass
         except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -299,7 +299,7 @@ def extract_archive(
 
 
 def _plain_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """Refuse more than tarfile's data filter, which lets links in `folder` pass."""
+    """Also refuse links, which tarfile's data filter allows inside `folder`."""
     path = PurePosixPath(member.name)
     is_plain = member.isreg() or member.isdir()
     if not is_plain or path.is_absolute() or ".." in path.parts:
@@ -311,7 +311,7 @@ def _plain_member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | Non
 
 
 def _client_notes(folder: Path, filename: str) -> tuple[str | None, str | None]:
-    """Return commit and (of large files) SHA-256, as the client notes them."""
+    """Return the commit and, for large files, the SHA-256 that the client records."""
     notes = folder / ".cache/huggingface/download" / f"{filename}.metadata"
     lines = notes.read_text().split() if notes.is_file() else []
     commit, etag = (lines + ["", ""])[:2]

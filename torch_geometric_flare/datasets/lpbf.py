@@ -31,43 +31,41 @@ class LPBF(FilePerSample):
 
     - `x` [N, 3], the coordinates scaled by `coordinate_bounds`, `pos / (30, 30, 60)`;
     - `pos` [N, 3], the points in mm, $z$ along the build direction;
-    - `y` [N, C], the chosen `fields` side by side, as they are in the file;
+    - `y` [N, C], the concatenated `fields`, as in the file;
     - `displacement` [N, 3] in mm, `von_mises_stress` [N, 1] and `temperature` [N, 1];
       the files do not state the units of these two;
     - `edge_index` [2, E], the edges of the mesh, and `cells` [E, 8], the points of its
       hexahedra.
 
-    Samples are sorted by the names of their files, and each is read from disk when it
-    is indexed. The pickled `_metadata` of the files is never read.
+    Samples are sorted by the names of their files, and each is read from disk on
+    access. The pickled `_metadata` of the files is never read.
 
-    The files are fetched one by one (`pip install ".[data]"`) when
-    a split is first made; an interrupted download goes on. Without a connection, place
-    them by hand at `root/raw/LPBF_FLARE/{train,test}/*.npz`; the index beside them
-    (`.parquet`) is not needed.
+    The files are downloaded one by one (`pip install ".[data]"`) on first use of a
+    split; an interrupted download is resumed. Without a connection, manually place them
+    at `root/raw/LPBF_FLARE/{train,test}/*.npz`; the index (`.parquet`) is not needed.
 
-    What is read is verified, and `pre_transform` is applied once and stored, as
-    `VerifiedDataset` describes.
+    Files are verified when read, and the result of `pre_transform` is stored, see
+    `VerifiedDataset`.
 
     The relative $L_2$ error of the displacement is `metrics.relative_l2`. Published
-    figures for this set are of another measure, `metrics.legacy_lpbf_error`.
+    results for this set use another metric, `metrics.legacy_lpbf_error`.
 
     Args:
         root: The folder for the files.
         split: `"train"` or `"test"`.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process the files again. Nothing is fetched again; for
-            that, delete the files in `root/raw`.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
+        force_reload: Whether to process the files again. To download again, delete the
+            files in `root/raw`.
         fields: Names of the targets, in the order of their columns in `y`, among
             `"displacement_z"`, `"displacement"`, `"von_mises_stress"` and
             `"temperature"`.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
-        FileNotFoundError: If the hub, or the folder, has no such files.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
+        FileNotFoundError: If the hub or the folder has no such files.
         ConnectionError: If files are missing and the hub cannot be reached.
     """
 
@@ -82,11 +80,11 @@ class LPBF(FilePerSample):
         Field("von_mises_stress", 1),
         Field("temperature", 1),
     )
-    """The targets that `fields` chooses from."""
+    """The available targets."""
     coordinate_bounds: ClassVar[
         tuple[tuple[float, float, float], tuple[float, float, float]]
     ] = ((0.0, 0.0, 0.0), (30.0, 30.0, 60.0))
-    """Lower and upper corner, in mm, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in mm, of the box that `x` maps to the unit cube."""
 
     def __init__(
         self,
@@ -103,19 +101,19 @@ class LPBF(FilePerSample):
 
     @property
     def name(self) -> str:
-        """Folder below `root/processed`."""
+        """Subfolder of `root/processed`."""
         return "lpbf"
 
     @property
     def raw_file_names(self) -> list[str]:
-        """The files of the split if they are fetched, or else its folder."""
+        """The files of the split if they are downloaded, otherwise its folder."""
         names = self._listed() if self._listing.exists() else [self.split]
         return [f"{self.hub_folder}/{name}" for name in names]
 
     def hub_files(self) -> Iterator[str]:
-        """Return the files of the split, listed by the hub when first asked for."""
+        """Return the files of the split, as listed by the hub."""
         if not self._listing.exists():
-            if self._folder.exists():  # placed by hand
+            if self._folder.exists():  # placed manually
                 yield self.split
                 return
             names = list_hub_files(
@@ -135,7 +133,7 @@ class LPBF(FilePerSample):
         return paths
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the part made of the arrays of its file."""
+        """Return a sample from the arrays of its file."""
         path = self.source(name)
         columns = {"pos": 3, "disp": 3, "vmstr": 1, "temp": 1}
         values = {
@@ -193,7 +191,7 @@ class LPBF(FilePerSample):
 def _point_numbers(
     array: Array, shape: tuple[int | None, int | None], size: int, what: str
 ) -> Tensor:
-    """Return numbers of points; `None` in the shape stands for any length."""
+    """Return an array of point indices; `None` in the shape matches any length."""
     fits = array.ndim == 2 and all(
         wanted in (None, found)
         for found, wanted in zip(array.shape, shape, strict=True)

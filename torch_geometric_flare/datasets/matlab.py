@@ -1,4 +1,4 @@
-"""Arrays of numbers from `.mat` files of both kinds, MATLAB 5 and MATLAB 7.3."""
+"""Read numeric arrays from `.mat` files of MATLAB 5 and MATLAB 7.3."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 _NUMBERS = {"double", "single"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
-_BLOCK = 2**28  # bytes of a MATLAB 7.3 file that are in memory at a time
+_BLOCK = 2**28  # bytes of a MATLAB 7.3 file read at a time
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def mat_shapes(path: Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    r"""Return the shapes of arrays in a `.mat` file; only headers are read.
+    r"""Return the shapes of arrays in a `.mat` file from the headers.
 
     Args:
         path: The file, of MATLAB 5 or 7.3.
         names: The arrays.
 
     Returns:
-        Each shape in the order of axes that MATLAB shows.
+        The shapes, with the axes in MATLAB's order.
 
     Raises:
         FileNotFoundError: If the file is missing.
         ImportError: If h5py or SciPy is needed and not installed.
-        ValueError: If the file is damaged, lacks an array, or one holds anything but
-            real numbers (text, cells, structures, objects). The message names the
+        ValueError: If the file is damaged, lacks an array, or one holds anything other
+            than real numbers (text, cells, structures, objects). The message names the
             file.
     """
     try:
@@ -43,13 +43,13 @@ def mat_shapes(path: Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
                     for name in names
                 }
         listed = _scipy_io(path).whosmat(path, appendmat=False)
-        held = {name: (shape, kind) for name, shape, kind in listed}
+        available = {name: (shape, kind) for name, shape, kind in listed}
         for name in names:
-            if name not in held:
-                raise ValueError(f"it lacks {name}, and holds {sorted(held)}")
-            if held[name][1] not in _NUMBERS:
-                raise ValueError(f"{name} is of class {held[name][1]}")
-        return {name: tuple(held[name][0]) for name in names}
+            if name not in available:
+                raise ValueError(f"it lacks {name}, and holds {sorted(available)}")
+            if available[name][1] not in _NUMBERS:
+                raise ValueError(f"{name} is of class {available[name][1]}")
+        return {name: tuple(available[name][0]) for name in names}
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:
@@ -59,14 +59,13 @@ def mat_shapes(path: Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
 def mat_blocks(path: Path, name: str, count: int) -> Iterator[Array]:
     r"""Yield the first samples of an array in a `.mat` file, block by block.
 
-    Of MATLAB 5 files the whole array is read at once, since they are compressed as a
-    whole. Of MATLAB 7.3 files a block takes 256 MiB at most: their samples lie along
-    the axis that varies fastest, so that reading them one by one would decompress the
-    whole array for each.
+    MATLAB 5 compresses an array as a whole, so it is read at once. Of MATLAB 7.3 files
+    a block takes at most 256 MiB: samples lie along the fastest axis, so reading them
+    one by one would decompress the whole array for each.
 
     Args:
         path: The file, of MATLAB 5 or 7.3.
-        name: The array, whose first axis in MATLAB counts the samples.
+        name: The array; its first axis in MATLAB is the sample axis.
         count: Number of samples to read.
 
     Raises:
@@ -94,7 +93,7 @@ def mat_blocks(path: Path, name: str, count: int) -> Iterator[Array]:
 
 
 def _refusal(path: Path, names: Sequence[str], error: Exception) -> ValueError:
-    # What SciPy, h5py or zlib raises depends on where the file is damaged.
+    # SciPy, h5py and zlib raise different exceptions for different damage.
     return ValueError(
         f"'{path}' is not a .mat file with arrays {' and '.join(names)} of real "
         f"numbers: {error}"
@@ -104,7 +103,7 @@ def _refusal(path: Path, names: Sequence[str], error: Exception) -> ValueError:
 def _is_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(512 + len(_SIGNATURE))
-    # MATLAB writes a header of 512 bytes in front of what is HDF5.
+    # MATLAB writes a header of 512 bytes before the HDF5 content.
     return start.startswith(_SIGNATURE) or start[512:] == _SIGNATURE
 
 
@@ -136,7 +135,7 @@ def _dataset(file: "h5py.File", name: str) -> "h5py.Dataset":
 
     if name not in file:
         raise ValueError(f"it lacks {name}, and holds {sorted(file)}")
-    # A link, or a data set that is stored elsewhere, could read any file.
+    # A link or external storage could read any file.
     is_own = isinstance(file.get(name, getlink=True), h5py.HardLink)
     data = file[name] if is_own else None
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:

@@ -1,4 +1,4 @@
-"""A folder of meshes with fields on them, as a data set."""
+"""A data set from a folder of meshes with fields."""
 
 import json
 import logging
@@ -33,12 +33,12 @@ from torch_geometric_flare.transforms import Normalizer, channel_bounds, feature
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
 logger = logging.getLogger(__name__)
-# Of the converted files; meshes converted to an earlier one are read again.
+# Format of the converted files; meshes in an earlier format are read again.
 _FORMAT = 3
 
 
 class SurrogateArguments(TypedDict):
-    """What `SurrogateModule` and `Surrogate` take from a training split."""
+    """Arguments of `SurrogateModule` and `Surrogate` from a training split."""
 
     target_normalizer: Normalizer
     coordinate_normalizer: Normalizer
@@ -58,30 +58,30 @@ class MeshFolder(ConvertedFiles):
 
     Each file is a sample, and samples may differ in size. A sample has
 
-    - `pos` [N, 3], the centres of the cells or the vertices, as in the file; [N, 2] if
-      all vertices have the same $z$; in double precision where single would move or
-      merge points of a mesh of the split, as in a national grid;
-    - `y` [N, C], the arrays of `fields` side by side, as in the file;
-    - each feature [N, C] under its name, or that of `transforms.feature_key` where the
-      name has a meaning already, such as `area`; likewise in double precision where it
-      must be, as time stamps;
-    - `u` [1, G], the `conditions` side by side, in their own units;
-    - `weight` [N], the area, volume or length that each cell or vertex stands for;
-      none of points without cells;
-    - of a surface mesh, `area` [N], and `normal` [N, 3] where `pos` has three
+    - `pos` [N, 3], the centers of the cells or the vertices, as in the file; [N, 2] if
+      all vertices have the same $z$; in double precision if single precision would move
+      or merge points of a mesh of the split, as in a national grid;
+    - `y` [N, C], the concatenated arrays of `fields`, as in the file;
+    - each feature [N, C] under its name, or under `transforms.feature_key` of it if the
+      name is reserved, such as `area`; also in double precision if needed, as for time
+      stamps;
+    - `u` [1, G], the concatenated `conditions`, in physical units;
+    - `weight` [N], the area, volume or length that each cell or vertex represents;
+      absent for points without cells;
+    - for a surface mesh, `area` [N], and `normal` [N, 3] if `pos` has three
       coordinates: outward if the surface is closed.
 
-    It has no `x`: the surrogate makes it of `pos` and the features, in training as in
-    prediction. `surrogate_arguments` returns the normalisers for that.
+    It has no `x`: the surrogate builds it from `pos` and the features, in training and
+    prediction. `surrogate_arguments` returns the normalizers.
 
     A feature is, in this order, the mesh's array of that name at the chosen location,
     numbers in its field data that hold for the whole mesh (such as the speed of the
     inlet), or, if it is called `normal` or `area`, computed.
 
     A condition, a quantity of the whole mesh such as the speed of the inlet, is in the
-    file `cases.csv` beside the meshes or in the field data of the mesh. The table has a
-    line for each mesh, whose file name is in the column `mesh`, and a column called as
-    the condition, with its unit behind it or without:
+    file `cases.csv` in the folder of the meshes or in the field data of the mesh. The
+    table has one line per mesh, with its file name in the column `mesh`, and a column
+    with the name of the condition, optionally followed by its unit:
 
         mesh,speed (m/s),angle_of_attack (°)
         wing_00.vtp,40,-2.5
@@ -89,53 +89,53 @@ class MeshFolder(ConvertedFiles):
     VTK reads no fields from `.stl` and `.ply`. With `fields=()` such a folder gives
     shapes without `y`; to train, save the meshes as `.vtp`.
 
-    Each mesh is read once, in its own process (`pip install
-    ".[data]"`), which takes a second or two, and stored in `cache`: see
-    `ConvertedFiles`. Nothing is written to `root`, which may be read-only. Files that
-    end in other suffixes, hidden ones and those in subfolders are passed over.
+    Each mesh is read once, in a separate process (`pip install ".[data]"`), which takes
+    a second or two, and stored in `cache`, see `ConvertedFiles`. Nothing is written to
+    `root`, which may be read-only. Files with other suffixes, hidden files and files in
+    subfolders are ignored.
 
     Args:
         root: The folder of the meshes; `~` is the home folder.
         split: `"train"`, `"val"` or `"test"`.
-        fields: The arrays to predict. A name alone, anything that a solver writes,
-            stands for a field of one channel without a unit (`Field.read_from`).
-            Otherwise the source of a field says which array it is read from, as in
-            `Field("pressure", 1, "Pa", source="static-pressure (Pa)")`.
-        features: The inputs beside the coordinates, likewise.
+        fields: The arrays to predict. A plain name, as written by a solver, is a field
+            of one channel without a unit (`Field.read_from`). Otherwise the source of a
+            field is the array to read, as in `Field("pressure", 1, "Pa",
+            source="static-pressure (Pa)")`.
+        features: The inputs in addition to the coordinates, likewise.
         conditions: Quantities of the whole mesh, likewise; their source is the name of
             their column or field data.
-        broadcast: Make the conditions features, the same at all points of a mesh, for
-            networks without `u`.
+        broadcast: Convert the conditions to features that are the same at all points of
+            a mesh, for networks without `u`.
         location: Where fields and features lie: `"cell"` or `"point"`.
-        fractions: Shares of the training, validation and test split, of sum 1. They are
-            the chances of a mesh to get there.
-        seed: Which meshes are in which split: the SHA-256 of seed and name tells, the
-            same on every machine, so that a mesh stays where it is when others come. A
-            split that gets none in a small folder borrows a mesh, and
-            `borrowed_*.json` in `cache` holds which one.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
+        fractions: Shares of the training, validation and test split, which sum to 1.
+            They are the probabilities of a mesh to be in each split.
+        seed: Seed of the splits. The SHA-256 of seed and name selects the split of a
+            mesh, the same on every machine, so that a mesh stays in its split when
+            others are added. An empty split of a small folder borrows a mesh, which
+            `borrowed_*.json` in `cache` records.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
         force_reload: Whether to read the meshes again.
-        cache: Folder for what is stored; by default one beside `root`, with
-            `_processed` added to its name.
-        suffixes: Kinds of files that are samples, any of those that
-            `mesh_io.read_mesh` takes.
-        block: Which block of every file, as for `mesh_io.read_mesh`.
-        time: Which time step of every file, likewise.
+        cache: Folder for stored files; by default the path of `root` with `_processed`
+            appended.
+        suffixes: Suffixes of the files to read, any of those that `mesh_io.read_mesh`
+            takes.
+        block: The block of every file, as for `mesh_io.read_mesh`.
+        time: The time step of every file, likewise.
         check: Whether to check the meshes of all splits first, see
             `data_checks.check_meshes`. It reads every mesh again; warnings are logged.
 
     Raises:
         FileNotFoundError: If `root` is not a folder or holds no meshes.
         OSError: If `cache` cannot be written to.
-        ValueError: If an argument is none of its choices, there are too few meshes for
-            the splits, or a file is malformed, was written by a prediction, or lacks an
-            array or a condition, or has one in another unit. The message names the
-            file, the array and those found. With `check`, if a check finds an
-            error; the message is the table of all errors.
+        ValueError: If an argument is invalid, there are too few meshes for the splits,
+            or a file is malformed, was written by a prediction, or lacks an array or a
+            condition, or has one in another unit. The message names the file, the array
+            and those found. With `check`, if a check finds an error; the message is the
+            table of all errors.
     """
 
-    # The names of the splits: nothing is published.
+    # Only the names of the splits; there are no published sizes.
     published_sizes: ClassVar[Mapping[str, int]] = {"train": 0, "val": 0, "test": 0}
     array_names = ("pos", "y", "features", "normal", "area", "weight")
 
@@ -166,7 +166,7 @@ class MeshFolder(ConvertedFiles):
         self.features = _as_fields("features", features)
         self._inputs = self.features
         self._conditions = _as_fields("conditions", conditions)
-        # Raises on equal names.
+        # Raises ValueError if two names are equal.
         channel_slices((*self.fields, *self.features, *self._conditions))
         self.broadcast = broadcast
         self.conditions = () if broadcast else self._conditions
@@ -210,7 +210,7 @@ class MeshFolder(ConvertedFiles):
 
     @property
     def name(self) -> str:
-        """Folder of these arrays, shares and seed."""
+        """Folder for this choice of arrays, shares and seed."""
         chosen = ["broadcast"] if self.broadcast else []
         return f"{self._converted_name}_{_digest(self.fractions, self.seed, *chosen)}"
 
@@ -221,7 +221,7 @@ class MeshFolder(ConvertedFiles):
 
     @property
     def cache_dir(self) -> Path:
-        """Folder of what is made of the meshes."""
+        """Folder of the processed files."""
         return self._cache_dir
 
     @property
@@ -237,11 +237,11 @@ class MeshFolder(ConvertedFiles):
         return f"{self.location}s_{_digest(_FORMAT, arrays, *chosen)}"
 
     def hub_files(self) -> tuple[str, ...]:
-        """Return nothing: the files are yours."""
+        """Return nothing; the files are local."""
         return ()
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
-        """Return the mesh of each sample of the split, by its file name."""
+        """Return the mesh file of each sample of the split, by file name."""
         names = self._names_of_splits()[self.split]
         if not names:
             raise ValueError(
@@ -318,11 +318,11 @@ class MeshFolder(ConvertedFiles):
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the mesh made of its converted arrays."""
+        """Return a sample from its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
         if self._conditions:
             tensors["u"] = torch.from_numpy(self._case(name, arrays))
-        for key in self._in_double:  # in all samples, as they meet in batches
+        for key in self._in_double:  # in all samples, because they are batched together
             tensors[key] = tensors[key].double()
         features = tensors.pop("features")
         data = Data(**{key: value for key, value in tensors.items() if value.numel()})
@@ -344,17 +344,19 @@ class MeshFolder(ConvertedFiles):
 
     def _changed_samples(self) -> set[str]:
         samples = read_json(self.processed_paths[0]).get("samples")
-        known = samples if isinstance(samples, dict) else {}
+        previous = samples if isinstance(samples, dict) else {}
         changed = {
             name
-            for name, entry in known.items()
+            for name, entry in previous.items()
             if isinstance(entry, dict) and entry.get("case") != self._cases.get(name)
         }
-        return changed | (set(known) ^ set(self._files())) | super()._changed_samples()
+        return (
+            changed | (set(previous) ^ set(self._files())) | super()._changed_samples()
+        )
 
     @property
     def _in_double(self) -> set[str]:
-        """Arrays that some sample of the split holds in double precision."""
+        """Arrays that are in double precision in at least one sample of the split."""
         if not hasattr(self, "_in_double_of_split"):
             if not hasattr(self, "_samples"):  # while the split is processed
                 return set()
@@ -373,10 +375,10 @@ class MeshFolder(ConvertedFiles):
         return notes
 
     def surrogate_arguments(self) -> SurrogateArguments:
-        """Return fields, inputs and what is measured on the training split.
+        """Return fields, inputs and statistics of the training split.
 
-        Coordinates are mapped from their bounds to 0 and 1, features, conditions and
-        fields to zero mean and unit deviation. All samples are read, without
+        Coordinates are scaled from their bounds to [0, 1]; features, conditions and
+        fields to zero mean and unit standard deviation. All samples are read, without
         `transform`.
 
         Returns:
@@ -387,13 +389,13 @@ class MeshFolder(ConvertedFiles):
         """
         if self.split != "train":
             raise ValueError(
-                f"split={self.split!r}: normalisers are fitted on the training split "
+                f"split={self.split!r}: normalizers are fitted on the training split "
                 "alone. Call surrogate_arguments of the split 'train'."
             )
         if not self.fields:
             raise ValueError("fields is empty: there is nothing to train on.")
         lower, upper = self.coordinate_bounds()
-        # Slices at one x have no extent along it: their box is as thick as it is large.
+        # Slices at one x have no extent along x: use the largest side of the box there.
         size = upper - lower
         half = torch.where(size > 0, 0, size.max().item() or 1.0) / 2
         lower, upper = lower - half, upper + half
@@ -437,7 +439,7 @@ class MeshFolder(ConvertedFiles):
             yield torch.cat([data[feature_key(f.name)] for f in self.features], dim=1)
 
     def coordinate_bounds(self) -> tuple[Tensor, Tensor]:
-        """Return the corners of the box that holds all points of this split.
+        """Return the bounding box of all points of this split.
 
         Returns:
             Lower and upper corner, $[D]$ each, in the unit of the meshes.
@@ -463,11 +465,11 @@ class MeshFolder(ConvertedFiles):
         return (self.get(index) for index in self.indices())
 
     def _log_size(self, size: int) -> None:
-        """Say nothing: no size is published."""
+        """Do nothing; no sizes are published."""
 
 
 def _as_fields(argument: str, given: Iterable[Field | str]) -> Fields:
-    """Return fields, a name standing for one channel without a unit."""
+    """Return fields; a plain name becomes a field of one channel without a unit."""
     if isinstance(given, str | Field):
         raise ValueError(f"{argument} is {given!r}: pass a list, as [{given!r}].")
     fields = tuple(
@@ -494,7 +496,7 @@ def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
 
 
 def _check_writable(cache: Path, root: Path) -> None:
-    """Refuse a folder that nothing can be stored in, before any mesh is read."""
+    """Refuse a folder that is not writable before any mesh is read."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=cache):
@@ -511,7 +513,7 @@ def find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
 
     Args:
         root: The folder.
-        suffixes: Ends of the names of meshes, in any case.
+        suffixes: Suffixes of mesh files, case-insensitive.
 
     Raises:
         FileNotFoundError: If it is not a folder, or holds no meshes.
@@ -558,20 +560,22 @@ def _field_values(
 
 
 def _found(mesh: Any, path: Path) -> str:
-    """Say which arrays a mesh has."""
-    found = {
+    """Describe the arrays that a mesh has."""
+    arrays = {
         "cell": list(mesh.cell_data),
         "point": list(mesh.point_data),
         "field": list(mesh.field_data),
     }
-    text = "; ".join(f"{kind} data: {names or 'none'}" for kind, names in found.items())
+    text = "; ".join(
+        f"{kind} data: {names or 'none'}" for kind, names in arrays.items()
+    )
     if path.suffix.lower() in (".stl", ".ply"):
         text += f" (VTK reads no fields from {path.suffix}: save it as .vtp)"
     return f"It has {text}"
 
 
 def _refuse_predictions(mesh: Any, path: Path) -> None:
-    """No surrogate is to be trained on what one predicted."""
+    """Refuse a mesh that was written by a prediction."""
     if "provenance" in mesh.field_data:
         (note, *_) = (str(text) for text in mesh.field_data["provenance"])
         if note.startswith("predicted by"):
@@ -579,5 +583,5 @@ def _refuse_predictions(mesh: Any, path: Path) -> None:
 
 
 def _digest(*values: object) -> str:
-    """Return a short name of plain values, the same in every process."""
+    """Return a short hash of plain values that is the same in every process."""
     return sha256_of(json.dumps(values).encode())[:8]

@@ -17,47 +17,45 @@ class Pipe(GeoFNOFlow):
 
     A sample has
 
-    - `pos` [16641, 2], the grid's points row by row, as they are in the files, in
-      widths of the pipe;
+    - `pos` [16641, 2], the grid's points row by row, as in the files, in widths of the
+      pipe;
     - `x` [16641, 2], the same as `pos`;
-    - `y` [16641, 1], the velocity along x as it is in the file, in units of the largest
+    - `y` [16641, 1], the velocity along x as in the file, in units of the largest
       velocity of the inflow;
     - `grid`, (129, 129).
 
-    The files state no units; these follow from the paper. The papers normalise both `x`
+    The files state no units; these follow from the paper. The papers normalize both `x`
     and `y` by means and standard deviations of the training split:
-    `Normalizer.gaussian`, which leaves out the 1e-8 that they add to the latter.
+    `Normalizer.gaussian`, which omits the 1e-8 that they add to the standard deviation.
 
-    The archive `Geo-FNO.tar.gz` is fetched (`pip install
-    ".[data]"`) and unpacked when the data set is first made.
-    Without a connection, place by hand either the archive in `root/raw` or, in
-    `root/raw/Geo-FNO/pipe`, the files
+    The archive `Geo-FNO.tar.gz` is downloaded (`pip install ".[data]"`) and unpacked on
+    first use. Without a connection, manually place either the archive in `root/raw` or,
+    in `root/raw/Geo-FNO/pipe`, the files
 
     - `Pipe_X.npy` and `Pipe_Y.npy` [2310, 129, 129], the points;
     - `Pipe_Q.npy` [2310, 3, 129, 129], velocity along x and y and pressure, of which
       the first is read.
 
-    The samples 0 to 999 are for training, 1000 to 1199 for testing. A file with fewer
-    samples is taken as far as it goes.
+    The samples 0 to 999 are for training, 1000 to 1199 for testing. Of a file with
+    fewer samples, all existing ones are used.
 
-    What is read is verified, and `pre_transform` is applied once and stored, as
-    `VerifiedDataset` describes.
+    Files are verified when read, and the result of `pre_transform` is stored, see
+    `VerifiedDataset`.
 
     Args:
         root: The folder for the files.
         split: `"train"` or `"test"`.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process the unpacked files again. Nothing is fetched
-            again; for that, delete the files in `root/raw`.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
+        force_reload: Whether to process the unpacked files again. To download again,
+            delete the files in `root/raw`.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
-        FileNotFoundError: If the hub, or the folder, has no such files, or the files
-            have no sample of the split.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
+        FileNotFoundError: If the hub or the folder has no such files, or they contain
+            no sample of the split.
         ConnectionError: If files are missing and the hub cannot be reached.
     """
 
@@ -69,5 +67,5 @@ class Pipe(GeoFNOFlow):
 
     @property
     def name(self) -> str:
-        """Folder below `root/processed`."""
+        """Subfolder of `root/processed`."""
         return "pipe"

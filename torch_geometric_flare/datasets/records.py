@@ -1,7 +1,7 @@
-r"""What was stored, so that a later load can tell whether it is still the same.
+r"""Records of stored files, to detect changes when they are loaded.
 
-A large file has a record beside it (`<name>.json`); the sample files of a data set
-share one manifest of fingerprints, and each is checked as it is read.
+A large file has a record in the same folder (`<name>.json`); the sample files of a data
+set share one manifest of fingerprints, and each is verified when read.
 """
 
 import hashlib
@@ -25,20 +25,20 @@ _AGAIN = "pass force_reload=True to process it again."
 
 
 def record_path(path: Path) -> Path:
-    r"""Return the path of a file's record, `<name>.json` beside it."""
+    r"""Return the path of a file's record, `<name>.json` in the same folder."""
     return path.with_name(f"{path.name}.json")
 
 
 def write_record(
     path: Path, *, repo_id: str | None, revision: str | None, commit: str | None
 ) -> str:
-    r"""Record a file's size, SHA-256 and origin beside it.
+    r"""Write a record of a file's size, SHA-256 and origin.
 
     Args:
         path: The file; it is read whole.
-        repo_id: The repository that it came from; `None` if placed by hand.
-        revision: The revision that was asked for.
-        commit: The commit that the revision resolved to, where known.
+        repo_id: Its repository; `None` if placed manually.
+        revision: The requested revision.
+        commit: The commit that the revision resolved to, if known.
 
     Returns:
         The SHA-256.
@@ -57,7 +57,7 @@ def write_record(
 
 
 def verify(path: str | os.PathLike[str]) -> None:
-    r"""Check a file's size and SHA-256 against the record beside it.
+    r"""Check a file's size and SHA-256 against its record.
 
     The whole file is read.
 
@@ -92,8 +92,8 @@ def fingerprint_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Fingerprint:
     r"""Return the size and SHA-256 of a sample that is a slice of larger arrays.
 
     Args:
-        arrays: The sample's part of each array. Names, types and shapes count as the
-            numbers do.
+        arrays: The sample's part of each array. Names, types and shapes enter the hash
+            too.
     """
     total = hashlib.sha256()
     size = 0
@@ -105,12 +105,12 @@ def fingerprint_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Fingerprint:
 
 
 def check_fingerprint(what: str, found: Fingerprint, expected: Fingerprint) -> None:
-    r"""Check that what was read is what the data set was processed from.
+    r"""Check that the content is the same as when the data set was processed.
 
     Args:
-        what: What was read, for the message.
+        what: Name of the content, for the message.
         found: Its fingerprint.
-        expected: The fingerprint in the manifest; further entries do not matter.
+        expected: The fingerprint in the manifest; further entries are ignored.
 
     Raises:
         ValueError: If the two differ.
@@ -126,7 +126,7 @@ def check_fingerprint(what: str, found: Fingerprint, expected: Fingerprint) -> N
 def read_verified(path: str | os.PathLike[str], expected: Fingerprint) -> bytes:
     r"""Read a whole file and check it against its `fingerprint`.
 
-    What is checked is what is returned: the file is read once.
+    The file is read once, so the verified bytes are the returned ones.
 
     Args:
         path: The file.
@@ -175,13 +175,13 @@ def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Manifest:
-    r"""The file that names the samples of a split, written when all are processed.
+    r"""Manifest of the samples of a split, written when all are processed.
 
     Args:
         path: The file.
-        pre_transform: Description of the `pre_transform` that the user asks for;
-            `None` if there is none.
-        fields: Names of the targets that the user asks for.
+        pre_transform: Description of the requested `pre_transform`; `None` if there is
+            none.
+        fields: Names of the requested targets.
     """
 
     path: Path
@@ -189,7 +189,7 @@ class Manifest:
     fields: list[str]
 
     def write(self, samples: dict[str, Fingerprint]) -> None:
-        """Write what was processed.
+        """Write the manifest.
 
         Args:
             samples: Fingerprint and `num_points` of each sample, by name.
@@ -204,12 +204,12 @@ class Manifest:
         )
 
     def read(self, names: list[str]) -> tuple[dict[str, Fingerprint], bool]:
-        """Read what was processed, and compare it with what is asked for.
+        """Read the manifest and compare it with the request.
 
-        Another `pre_transform` than asked for gives a `UserWarning`.
+        A `pre_transform` other than the requested one gives a `UserWarning`.
 
         Args:
-            names: The samples that are there now.
+            names: The samples that exist now.
 
         Returns:
             Fingerprint and `num_points` of each sample by name, and whether the
@@ -249,7 +249,7 @@ class Manifest:
 
 
 def _difference(names: set[str], samples: object) -> str:
-    """Return how many samples came and went, with one name each."""
+    """Describe how many samples were added and removed, with an example each."""
     before = set(samples) if isinstance(samples, dict) else set()
     parts = [
         f"{len(some)} {what}, such as {min(some)!r}"
@@ -270,5 +270,5 @@ def _level_of_caller() -> int:
 
 
 def _is_pyg(frame: FrameType) -> bool:
-    # The prefix is that of PyTorch Geometric and of this package.
+    # The prefix of both PyTorch Geometric and this package.
     return str(frame.f_globals.get("__name__")).startswith("torch_geometric")

@@ -20,7 +20,7 @@ _FILES = ("quadpress_smpl.vtk", "press.npy", "cd.txt")
 
 
 class ShapeNetCar(ConvertedFiles):
-    r"""Cars of ShapeNet in an air stream: the pressure at the vertices of each.
+    r"""Surface pressure at the vertices of ShapeNet cars in an air stream.
 
     The `mlcfd_data` of Umetani and Bickel (2018, *Learning three-dimensional flow for
     interactive aerodynamic design*, <https://doi.org/10.1145/3197517.3201325>): 889
@@ -29,38 +29,37 @@ class ShapeNetCar(ConvertedFiles):
 
     A sample has
 
-    - `x`, `pos` [N, 3], the vertices that belong to a face, in metres;
+    - `x`, `pos` [N, 3], the vertices that belong to a face, in meters;
     - `y` [N, 1], the pressure as in the file, whose unit is not stated;
     - `cells` [E, 4], the vertices of the quads;
     - `weight` [N], the same as `area`;
-    - `normal` [N, 3], unit and outward, and `area` [N] in m², each vertex having equal
-      shares of the quads around it. The files have neither;
+    - `normal` [N, 3], outward unit normals, and `area` [N] in m², equal shares of the
+      quads around each vertex. Both are computed;
     - `drag_coefficient` [1], as in `cd.txt`, in double precision.
 
     The velocity around the car (`hexvelo_smpl.vtk`, `velo.npy`) is not read.
 
-    The archive is not on the Hugging Face hub: take `mlcfd_data.zip` from the page of
-    the publication, and unpack it by hand so that there are
+    The archive is not on the Hugging Face hub: download `mlcfd_data.zip` from the page
+    of the publication and unpack it manually to
     `root/raw/mlcfd_data/training_data/param0` to `param8`, with a folder per car that
-    holds `quadpress_smpl.vtk`, `press.npy` and `cd.txt`. Folders without any of them,
-    of which the archive has four, are passed over.
+    holds `quadpress_smpl.vtk`, `press.npy` and `cd.txt`. Folders without any of them
+    (four in the archive) are ignored.
 
-    Each mesh is read once, in its own process (`pip install
-    ".[data]"`), which takes a second or two per car, and stored:
-    see `ConvertedFiles`.
+    Each mesh is read once, in a separate process (`pip install ".[data]"`), which takes
+    a second or two per car, and stored, see `ConvertedFiles`.
 
     Args:
         root: The folder for the files.
         split: `"train"` or `"test"`.
         fold: Which of the nine `param` folders is the test split; the others are the
-            training split. Published figures are mostly of fold 0, 789 cars and 100.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
+            training split. Most published results use fold 0, with 789 training and 100
+            test cars.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
         force_reload: Whether to read the meshes again.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
         FileNotFoundError: If files are missing.
     """
 
@@ -100,11 +99,11 @@ class ShapeNetCar(ConvertedFiles):
         return [f"mlcfd_data/training_data/param{fold}" for fold in folds]
 
     def hub_files(self) -> tuple[str, ...]:
-        """Return nothing: the hub does not have this set."""
+        """Return nothing; the hub does not have this set."""
         return ()
 
     def download(self) -> None:
-        """Say what is missing, and where to take it from."""
+        """Raise an error that says what is missing and where to get it."""
         missing = [path for path in self.raw_paths if not Path(path).is_dir()]
         raise FileNotFoundError(
             f"'{missing[0]}' is missing. Take mlcfd_data.zip from the page of Umetani "
@@ -115,15 +114,15 @@ class ShapeNetCar(ConvertedFiles):
 
     def sample_files(self) -> dict[str, tuple[Path, ...]]:
         """Return the files of each car, by the folder and its hash."""
-        found = {}
+        cars = {}
         for folder in map(Path, self.raw_paths):
             for car in sorted(path for path in folder.iterdir() if path.is_dir()):
                 files = tuple(car / name for name in _FILES)
                 if any(file.exists() for file in files):
-                    found[f"{folder.name}_{car.name}"] = files
-        if not found:
+                    cars[f"{folder.name}_{car.name}"] = files
+        if not cars:
             raise FileNotFoundError(f"'{self.raw_paths[0]}' holds no cars.")
-        return found
+        return cars
 
     def convert(self, name: str) -> dict[str, Array]:
         """Read a mesh and the pressure at its points."""
@@ -150,7 +149,7 @@ class ShapeNetCar(ConvertedFiles):
         surface = PolyData.from_regular_faces(pos, cells)
         normal = mesh_normals(surface).numpy()
         area = mesh_areas(surface).numpy()
-        # Not every car is closed: one sign for all, by the volume on the inner side.
+        # Not every car is closed: choose one sign for all normals from the volume.
         outward = np.sum((pos - pos.mean(0)) * normal * area) >= 0
         return {
             "pos": pos.astype(np.float32),
@@ -164,7 +163,7 @@ class ShapeNetCar(ConvertedFiles):
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the car made of its converted arrays."""
+        """Return a sample from its converted arrays."""
         tensors = {key: torch.from_numpy(arrays[key]) for key in self.array_names}
         data = MeshData(y=tensors.pop("pressure"), **tensors)
         data.weight = data.area
@@ -172,12 +171,12 @@ class ShapeNetCar(ConvertedFiles):
         return data
 
     def _log_size(self, size: int) -> None:
-        if self.fold == 0:  # the only fold that sizes are published of
+        if self.fold == 0:  # the only fold with published sizes
             super()._log_size(size)
 
 
 def _read_number(path: Path) -> Array:
-    """Return the one number in a text file."""
+    """Return the single number in a text file."""
     try:
         number = float(path.read_text(encoding="utf-8"))
     except ValueError as error:

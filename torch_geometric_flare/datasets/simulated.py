@@ -1,4 +1,4 @@
-"""Data sets that a simulator fills on first use."""
+"""Data sets that are simulated on first use."""
 
 import dataclasses
 import json
@@ -47,48 +47,46 @@ class SimulatedDataset(Dataset):
     r"""Samples of a simulator, simulated once and then read from disk one by one.
 
     A sample has `x` [N, D + F], the coordinates scaled by `coordinate_bounds` and then
-    the features; `pos` [N, D], in the unit of the simulator; `y` [N, C], the targets
-    side by side, in their own units; each feature under its own name; `u` [1, G], the
-    conditions of the whole sample in their own units, if the simulator has any; and,
-    where the simulator returns them, `normal`, `area`, `cells`, `edge_index`, and
-    `grid` as a tuple (H, W). All real numbers are in single precision. Query points
-    that a simulator returns beside these are there under the same names with `query_`
-    before them: `query_x`, `query_pos`, `query_y`, and their features.
+    the features; `pos` [N, D], in the unit of the simulator; `y` [N, C], the
+    concatenated targets, in physical units; each feature under its name; `u` [1, G],
+    the conditions of the whole sample in physical units, if the simulator has any; and,
+    if the simulator returns them, `normal`, `area`, `cells`, `edge_index`, and `grid`
+    as a tuple (H, W). All real numbers are in single precision. Query points that a
+    simulator also returns have the same names with the prefix `query_`: `query_x`,
+    `query_pos`, `query_y`, and their features.
 
-    Every sample has its own file and its own random state, so that a run that was
-    interrupted goes on where it stopped, and a larger `num_samples` adds the new ones
-    only. Files live in `root/<name>-<hash>/<split>`, the hash being that of the
-    simulator's parameters and `seed`; `manifest.json` in there spells these out. A
-    `pre_transform` is applied once, in this process; its results are kept in a folder
-    of their own below the samples.
+    Every sample has a separate file and random state, so an interrupted run resumes
+    where it stopped, and a larger `num_samples` adds only the new samples. Files are in
+    `root/<name>-<hash>/<split>`, with a hash of the simulator's parameters and `seed`;
+    `manifest.json` in this folder lists them. A `pre_transform` is applied once, in
+    this process; its results are stored in a subfolder.
 
-    A solution that did not converge (`simulation.NotConverged`) is not kept: its sample
-    is drawn again, at most nine times, from `sample_rng(seed, split, index, attempt)`.
-    A warning of `logging` counts these, and the sample's file holds their number as
-    `redraws`.
+    A solution that did not converge (`simulation.NotConverged`) is discarded: its
+    sample is drawn again, at most nine times, from `sample_rng(seed, split, index,
+    attempt)`. A warning of `logging` counts these, and the sample's file holds their
+    number as `redraws`.
 
-    Worker processes are started afresh and import the main script again, so that a
-    script must hold what it runs under `if __name__ == "__main__":`. Each one uses a
-    single thread.
+    Worker processes are spawned and import the main script again, so a script must
+    guard its code with `if __name__ == "__main__":`. Each worker uses a single thread.
 
     Args:
         root: Folder for simulated data sets.
         simulator: The physics, for example `simulation.Notchback()`; see `Simulator`.
         num_samples: Size of the split.
-        split: Name of the split; each one draws its own samples.
+        split: Name of the split; each split draws different samples.
         seed: Seed of all splits.
-        num_workers: Processes that simulate: by default one for each core that this
-            process may use, 0 for this process.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied to a sample once, before it is stored. It is recognised
-            by its `repr`, addresses aside: pass `force_reload=True` after an edit that
+        num_workers: Number of worker processes: by default one per core that this
+            process may use; 0 to simulate in this process.
+        transform: Applied to each sample on access.
+        pre_transform: Applied to a sample once, before it is stored. It is identified
+            by its `repr` without addresses: pass `force_reload=True` after an edit that
             the `repr` does not show.
-        force_reload: Whether to simulate these samples anew; further ones that a larger
-            `num_samples` has made are kept.
+        force_reload: Whether to simulate these samples again; further samples from a
+            larger `num_samples` are kept.
 
     Raises:
-        ValueError: If an argument is out of its range, or the folder holds something
-            else than its name says.
+        ValueError: If an argument is out of range, or the content of the folder does
+            not match its name.
         RuntimeError: If the simulator fails, or none of ten draws of a sample
             converges; the message names the sample.
     """
@@ -135,39 +133,39 @@ class SimulatedDataset(Dataset):
 
     @property
     def fields(self) -> Fields:
-        """What the columns of `y` are."""
+        """The columns of `y`."""
         return self.simulator.fields
 
     @property
     def features(self) -> Fields:
-        """What the columns of `x` after the coordinates are."""
+        """The columns of `x` after the coordinates."""
         return self.simulator.features
 
     @property
     def conditions(self) -> Fields:
-        """What the columns of `u` are."""
+        """The columns of `u`."""
         return conditions_of(self.simulator)
 
     @property
     def coordinate_bounds(self) -> Bounds | None:
-        """Corners of the box, in the unit of `pos`, that `x` maps to 0 and 1."""
+        """Corners of the box, in the unit of `pos`, that `x` maps to [0, 1]."""
         return self.simulator.coordinate_bounds
 
     @property
     def query_fields(self) -> Fields:
-        """What the columns of `query_y` are; none without query points."""
+        """The columns of `query_y`; empty without query points."""
         return () if self._query is None else self._query.fields
 
     @property
     def query_features(self) -> Fields:
-        """What the columns of `query_x` after the coordinates are."""
+        """The columns of `query_x` after the coordinates."""
         return () if self._query is None else self._query.features
 
     @property
     def query_coordinate_bounds(self) -> Bounds | None:
-        """Corners of the box, in the unit of `query_pos`, that `query_x` maps to 0, 1.
+        """Corners of the box, in the unit of `query_pos`, that maps to [0, 1].
 
-        `None` where coordinates are as they are, or there are no query points.
+        `None` if coordinates are not scaled, or there are no query points.
         """
         return None if self._query is None else self._query.coordinate_bounds
 
@@ -181,7 +179,7 @@ class SimulatedDataset(Dataset):
 
     @property
     def folder(self) -> Path:
-        """Where all splits of this simulator, with these parameters and seed, live."""
+        """Folder of all splits of this simulator with these parameters and seed."""
         name = re.sub(r"[^A-Za-z0-9_]", "_", self.simulator.name)
         if "simulated" not in name:
             name = f"simulated_{name}"
@@ -225,8 +223,8 @@ class SimulatedDataset(Dataset):
         name = sample_file(index)
         return name if self.pre_transform is None else f"{name}.pt"
 
-    # PyG's `download` and `process` hooks keep their records in pickles; without these
-    # hooks it leaves the folders alone.
+    # PyG's `download` and `process` hooks store pickles; without these hooks it leaves
+    # the folders alone.
     def _prepare(self) -> None:
         self._check_manifest()
         raw = Path(self.raw_dir)
@@ -254,10 +252,10 @@ class SimulatedDataset(Dataset):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, self._manifest)
-        found = read_json(path)
-        if found != self._manifest:
+        stored = read_json(path)
+        if stored != self._manifest:
             raise ValueError(
-                f"'{path}' describes other data ({found}) than was asked for "
+                f"'{path}' describes other data ({stored}) than was asked for "
                 f"({self._manifest}): delete the folder '{path.parent}' or choose "
                 "another root."
             )
@@ -276,7 +274,7 @@ class SimulatedDataset(Dataset):
 
 
 def _num_cores() -> int:
-    """Return the cores that this process may use: fewer in a container."""
+    """Return the number of cores that this process may use, fewer in a container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -296,7 +294,7 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
             for name in ("fields", "features"):
                 described = [field.to_dict() for field in getattr(points, name)]
                 manifest[points.prefix + name] = described
-        # The hash that names the folder depends on the order of the entries.
+        # The hash in the folder name depends on the order of the entries.
         manifest["seed"] = seed
         if conditions:
             manifest["conditions"] = [field.to_dict() for field in conditions]
@@ -324,8 +322,8 @@ def _manifest(simulator: Simulator, seed: int) -> dict[str, Any]:
 def _parameters(simulator: Any) -> dict[str, Any]:
     """Return the parameters of a simulator.
 
-    One that a simulator got later, marked by `omit_default` in its metadata, is left
-    out at its default, so that earlier files keep their folder.
+    A parameter added later, marked by `omit_default` in its metadata, is omitted if it
+    has its default, so that earlier files keep their folder.
     """
     values = dataclasses.asdict(simulator)
     for entry in dataclasses.fields(simulator):

@@ -1,4 +1,4 @@
-"""The sample made of what a simulator returns, and its file."""
+"""Convert the output of a simulator to a sample and its file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,13 +27,13 @@ _STANDARD = ("x", "pos", "y", "u", *_OPTIONAL)
 
 
 def make_arrays(simulator: Simulator, raw: object) -> dict[str, Array]:
-    r"""Return the arrays of a sample, checked, with `x`, `y` and `u` made of them.
+    r"""Validate the arrays of a sample and add `x`, `y` and `u`.
 
-    `x` is made of the raw numbers, before these are rounded to single precision.
+    `x` is computed before the raw numbers are rounded to single precision.
 
     Args:
-        simulator: The simulator that returned them.
-        raw: What its `sample` returned.
+        simulator: The simulator.
+        raw: Output of its `sample` method.
 
     Returns:
         The arrays of the sample's file: real numbers in single precision, indices as
@@ -74,7 +74,7 @@ def read_arrays(
         content: The bytes of the file.
         path: The file, for the messages.
         fields: The targets.
-        conditions: The quantities of the whole sample.
+        conditions: The conditions of the whole sample.
         query_fields: The targets at query points, if there are any.
 
     Raises:
@@ -101,11 +101,11 @@ def read_arrays(
         if conditions and not prefix:
             expected["u"] = (1, num_channels(conditions))
         for name, shape in expected.items():
-            found = arrays[prefix + name].shape
-            if len(found) != 2 or found[: len(shape)] != shape:
+            actual = arrays[prefix + name].shape
+            if len(actual) != 2 or actual[: len(shape)] != shape:
                 raise ValueError(
-                    f"'{path}': {prefix}{name} has the shape {found}, expected {shape} "
-                    "and two dimensions."
+                    f"'{path}': {prefix}{name} has the shape {actual}, expected {shape}"
+                    " and two dimensions."
                 )
     arrays.pop(REDRAWS, None)
     grid = arrays.pop("grid", None)
@@ -119,7 +119,7 @@ def read_arrays(
 
 
 def _key(name: str) -> str:
-    """Return the name under which a sample holds an array of its file."""
+    """Return the name in a sample of an array in its file."""
     if name in _STANDARD:
         return name
     if name.startswith(QUERY):
@@ -128,7 +128,7 @@ def _key(name: str) -> str:
 
 
 def _input_and_target(points: PointSet, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Return `x` and `y` of a set of points, and take the fields out of `arrays`."""
+    """Return `x` and `y` of a set of points, and remove the fields from `arrays`."""
     prefix = points.prefix
     data = Data(pos=torch.from_numpy(arrays[f"{prefix}pos"]))
     for feature in points.features:
@@ -224,7 +224,7 @@ def _check_shapes(arrays: Mapping[str, Array], points: PointSet) -> None:
 
 
 def _check_connectivity(arrays: Mapping[str, Array]) -> None:
-    """Check what names points by their place."""
+    """Check arrays that refer to points by index."""
     size = len(arrays["pos"])
     for name in ("cells", "edge_index"):
         index = arrays.get(name)

@@ -49,7 +49,7 @@ def simulate_files(
     indices: Sequence[int],
     num_workers: int,
 ) -> None:
-    r"""Simulate samples and write each one, atomically, as soon as it is finished.
+    r"""Simulate samples and write each atomically as soon as it is finished.
 
     A solution that did not converge is drawn again, from its own random state. A
     warning counts these; the file of such a sample holds their number as `redraws`.
@@ -58,9 +58,9 @@ def simulate_files(
         simulator: The physics.
         seed: Seed of the data set.
         split: Name of the split.
-        folder: Where the files go.
+        folder: Folder for the files.
         indices: The samples.
-        num_workers: Processes, of one thread each; 0 for this process.
+        num_workers: Number of processes, with one thread each; 0 for this process.
 
     Raises:
         RuntimeError: If a sample fails, or none of its ten draws converges, or a
@@ -71,7 +71,7 @@ def simulate_files(
     job = functools.partial(_simulate_file, simulator, seed, split, folder)
     title = f"simulated data, {simulator.name}, {split}"
     redraws = 0
-    # A log file would keep every state of the bar.
+    # A log file would contain every update of the bar.
     interval = 0.1 if sys.stderr.isatty() else 30.0
     with tqdm(
         total=len(indices), desc=title, unit="sample", mininterval=interval
@@ -94,7 +94,7 @@ def simulate_files(
 def _in_workers(
     job: Callable[[int], int], indices: Sequence[int], num_workers: int, name: str
 ) -> Iterator[int]:
-    """Yield the results of a job as processes of one thread each finish it."""
+    """Yield the results of a job from single-threaded processes as they finish."""
     workers = min(num_workers, len(indices))
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
@@ -122,11 +122,11 @@ def read_sample(
     Args:
         path: The file.
         fields: The targets.
-        conditions: The quantities of the whole sample.
-        query_fields: Those at query points, if there are any.
+        conditions: The conditions of the whole sample.
+        query_fields: The targets at query points, if any.
 
     Raises:
-        FileNotFoundError: If the file is gone.
+        FileNotFoundError: If the file does not exist.
         ValueError: If its content is damaged.
     """
     try:
@@ -144,14 +144,14 @@ def read_sample(
 
 
 def num_points(path: Path) -> int:
-    r"""Return the points of a sample; none of its arrays is read.
+    r"""Return the number of points of a sample without reading its arrays.
 
     Args:
         path: An `.npz` file, of which one header is read, or a `.pt` file, which is
-            mapped into memory.
+            memory-mapped.
 
     Raises:
-        FileNotFoundError: If the file is gone.
+        FileNotFoundError: If the file does not exist.
         ValueError: If its content is damaged.
     """
     try:
@@ -163,9 +163,9 @@ def num_points(path: Path) -> int:
 
 
 def remove_leftovers(folder: Path) -> None:
-    r"""Delete what a killed `write_atomic` left behind, once the file itself exists.
+    r"""Delete leftovers of a killed `write_atomic` whose final file exists.
 
-    A temporary file without its final one may belong to a process still at work.
+    A temporary file without a final one may belong to a running process.
     """
     for path in folder.glob(".*.tmp"):
         final = path.name[1:].rsplit(".", 2)[0]
@@ -210,14 +210,14 @@ def _simulate_file(
         write_atomic(path, buffer.getvalue())
     except FileNotFoundError:
         # Another run over the same folder may have finished this sample and taken
-        # our temporary file for a leftover.
+        # this temporary file for a leftover.
         if not path.exists():
             raise
     return redraws
 
 
 def _follow_parent() -> None:
-    # The worker of a killed process would wait for its next task forever.
+    # Otherwise the workers of a killed process would wait for tasks forever.
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""What a simulator is, and what it says of its points."""
+"""The interface of simulators and the description of their points."""
 
 import zlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch_geometric_flare.fields import Fields
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]
 
 REDRAWS = "redraws"
-"""Name of the array that counts draws without a solution in a sample's file."""
+"""Name of the array with the number of failed draws in a sample's file."""
 RESERVED = (
     "x",
     "y",
@@ -28,16 +28,15 @@ RESERVED = (
 )
 """Names that no field or feature may have."""
 QUERY = "query_"
-"""What starts the names of all that belongs to query points."""
+"""Prefix of all names that belong to query points."""
 
 
 class Simulator(Protocol):
-    r"""The contract of a simulator: a picklable dataclass that draws samples.
+    r"""Interface of a simulator: a picklable dataclass that draws samples.
 
-    The fields of the dataclass are its parameters; JSON must be able to hold them. It
-    knows NumPy alone and returns raw arrays under their own names and in its own
-    units. `SimulatedDataset` makes `x` and `y` of them, and stores all in single
-    precision:
+    The fields of the dataclass are its parameters and must be JSON-serializable. It
+    uses only NumPy and returns raw arrays by name, in its units. `SimulatedDataset`
+    builds `x` and `y` from them and stores all arrays in single precision:
 
     | array | shape | meaning |
     |---|---|---|
@@ -51,18 +50,18 @@ class Simulator(Protocol):
     | `edge_index` | [2, E] | points that each edge joins, integers |
     | `grid` | [2] | points (H, W) of a structured grid, H · W = N, row by row |
 
-    A simulator may leave out the attribute `conditions`, `Fields` as `features` are:
-    it then has none. `SimulatedDataset` makes `u` [1, G] of them.
+    The attribute `conditions`, `Fields` like `features`, is optional.
+    `SimulatedDataset` builds `u` [1, G] from the conditions.
 
 
     A simulator may also have `query_fields`, and with them `query_features` and
-    `query_coordinate_bounds`. It then returns points beside these, such as those of the
+    `query_coordinate_bounds`. It then also returns query points, such as points in the
     air around a body, for models such as `nn.FLAREQuery`: `query_pos` [M, D] and each
-    query field and feature with `query_` before its name, [M, C].
+    query field and feature with the prefix `query_`, [M, C].
 
-    All numbers are finite. Arrays of other names are refused. A solver that did not
-    find its solution raises `simulation.NotConverged`: `SimulatedDataset` draws that
-    sample again.
+    All numbers must be finite. Arrays with other names are refused. A solver that does
+    not converge raises `simulation.NotConverged`: `SimulatedDataset` draws that sample
+    again.
     """
 
     @property
@@ -79,30 +78,30 @@ class Simulator(Protocol):
 
     @property
     def coordinate_bounds(self) -> Bounds | None:
-        """Corners of a box, in the unit of `pos`, that `x` maps to 0 and 1.
+        """Corners of a box, in the unit of `pos`, that `x` maps to [0, 1].
 
-        `None` leaves the coordinates in `x` as they are.
+        With `None` the coordinates in `x` are not scaled.
         """
 
     def sample(self, rng: np.random.Generator) -> Mapping[str, Array]:
-        """Return the raw arrays of one sample, which depend on `rng` alone."""
+        """Return the raw arrays of one sample, which depend only on `rng`."""
 
 
 def conditions_of(simulator: Simulator) -> Fields:
-    """Return the quantities of each sample as a whole; none by default."""
+    """Return the conditions of the whole sample; none by default."""
     conditions: Fields = getattr(simulator, "conditions", ())
     return conditions
 
 
 @dataclass(frozen=True)
 class PointSet:
-    """What a simulator says of one set of its points.
+    """Description of one set of points of a simulator.
 
     Args:
-        prefix: What starts the names of its arrays: nothing, or `QUERY`.
+        prefix: Prefix of the names of its arrays: empty, or `QUERY`.
         fields: The targets.
         features: The inputs beyond the coordinates.
-        coordinate_bounds: Box that `x` maps to 0 and 1.
+        coordinate_bounds: Box that `x` maps to [0, 1].
     """
 
     prefix: str
@@ -112,7 +111,7 @@ class PointSet:
 
     @classmethod
     def of(cls, simulator: Simulator) -> "list[PointSet]":
-        """Return the points of a simulator, and the query points if it has any."""
+        """Return the description of the points, and of the query points if any."""
         query: Any = simulator
         sets = [
             cls("", simulator.fields, simulator.features, simulator.coordinate_bounds)
@@ -125,9 +124,9 @@ class PointSet:
 
     @property
     def quantities(self) -> dict[str, int]:
-        """Channels of the fields and features by the names of their arrays."""
-        known = (*self.fields, *self.features)
-        return {self.prefix + field.name: field.channels for field in known}
+        """Number of channels of the fields and features by array name."""
+        both = (*self.fields, *self.features)
+        return {self.prefix + field.name: field.channels for field in both}
 
 
 def sample_rng(
@@ -139,11 +138,11 @@ def sample_rng(
         seed: Seed of the data set.
         split: Name of the split.
         index: Index of the sample.
-        attempt: How many random states of this sample led to no solution before.
+        attempt: Number of earlier draws of this sample that did not converge.
 
     Returns:
-        A generator that depends on nothing else, neither on the number of samples nor
-        on the order in which, or the process where, they are simulated.
+        A generator that depends only on these arguments, not on the number of samples
+        or on the order or process in which they are simulated.
     """
     key: tuple[int, ...] = (zlib.crc32(split.encode()), index)
     if attempt:

@@ -1,4 +1,4 @@
-"""Verified data sets of a file per sample, of converted files, or of arrays."""
+"""Base classes of verified data sets: file per sample, converted files, or arrays."""
 
 import logging
 from abc import abstractmethod
@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 class FilePerSample(VerifiedDataset):
-    r"""Base of data sets with one `.npz` file per sample.
+    r"""Base class of data sets with one `.npz` file per sample.
 
-    A file is read whole, and its bytes are verified before they are taken for arrays.
-    Beside what `VerifiedDataset` asks for, a format defines `array_names` and
+    A whole file is read, and its bytes are verified before arrays are parsed. In
+    addition to `VerifiedDataset`'s interface, a subclass defines `array_names` and
     `sample_paths`.
     """
 
     array_names: ClassVar[tuple[str, ...]]
-    """The arrays that are read; all others in a file are left alone."""
+    """The arrays to read; all others in a file are ignored."""
 
     @abstractmethod
     def sample_paths(self) -> list[Path]:
@@ -80,15 +80,15 @@ class FilePerSample(VerifiedDataset):
 
 
 class ConvertedFiles(VerifiedDataset):
-    r"""Base of data sets whose samples are converted to `.npz` files when processed.
+    r"""Base class of data sets whose samples are converted to `.npz` files.
 
     For meshes and other files that are large or slow to read: `convert` reads them
-    once, and from then on the arrays are read from `converted_dir`, and verified. The
-    raw files must stay where they are. One that has changed is converted again when the
-    data set is opened: where its size or time differs, its SHA-256 tells. An
-    interrupted run goes on with what it has converted.
+    once, and later the arrays are read from `converted_dir` and verified. The raw files
+    must remain. A changed file is converted again when the data set is opened: if its
+    size or time differs, its SHA-256 is compared. An interrupted run keeps the files
+    that it has converted.
 
-    Beside what `VerifiedDataset` asks for, a format defines `array_names`,
+    In addition to `VerifiedDataset`'s interface, a subclass defines `array_names`,
     `sample_files` and `convert`.
     """
 
@@ -114,7 +114,7 @@ class ConvertedFiles(VerifiedDataset):
 
     @property
     def converted_dir(self) -> Path:
-        """Folder of the converted files, which the splits share."""
+        """Folder of the converted files, shared by the splits."""
         return self.cache_dir / self.name / "converted"
 
     def sample_names(self) -> list[str]:
@@ -145,10 +145,10 @@ class ConvertedFiles(VerifiedDataset):
         super()._process()
 
     def _changed_samples(self) -> set[str]:
-        """Return the samples whose files are not those of the manifest."""
+        """Return the samples whose files differ from the manifest."""
         samples = read_json(self.processed_paths[0]).get("samples")
         if not isinstance(samples, dict):
-            return set()  # The manifest says so when it is read.
+            return set()  # Reading the manifest raises the error.
         return {
             name
             for name, files in self._files().items()
@@ -189,7 +189,7 @@ class ConvertedFiles(VerifiedDataset):
             if same:
                 return {**arrays, _SOURCES: sources}, fingerprint(content)
         hashes = _hashes(files) if hashes is None else hashes
-        with torch.device("cpu"):  # whatever torch's default device
+        with torch.device("cpu"):  # ignore torch's default device
             arrays = {**self.convert(name), _SOURCES: sources, _HASHES: hashes}
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ class ConvertedFiles(VerifiedDataset):
 
 def _size_and_times(file: Path) -> list[int]:
     stat = file.stat()
-    # Tools that copy may set the time of the content, but not that of the change.
+    # Copy tools may set the modification time, but not the change time.
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
@@ -211,26 +211,26 @@ def _hashes(files: Sequence[Path]) -> Array:
 
 
 def _have_changed(files: Sequence[Path], recorded: object) -> bool:
-    """Return whether files are others than recorded; they are read if need be."""
+    """Return whether files differ from their records; reads them if necessary."""
     if not isinstance(recorded, list) or len(recorded) != len(files):
         return True
     if [_size_and_times(file) for file in files] == [one[:-1] for one in recorded]:
         return False
-    found = [bytes(digest).hex() for digest in _hashes(files)]
-    return found != [one[-1] for one in recorded]
+    digests = [bytes(digest).hex() for digest in _hashes(files)]
+    return digests != [one[-1] for one in recorded]
 
 
 class StackedArrays(VerifiedDataset):
-    r"""Base of data sets whose samples are slices of arrays that hold all of them.
+    r"""Base class of data sets whose samples are slices of shared arrays.
 
-    The arrays are opened, not read (`np.load(..., mmap_mode="r")`), when the first
-    sample is, in each process by itself. The fingerprint of a sample is that of its
-    own slices. Beside what `VerifiedDataset` asks for, a format defines `index_ranges`
-    and `open_arrays`, and `sample_axis` where it is not the first.
+    The arrays are memory-mapped (`np.load(..., mmap_mode="r")`) on first access, in
+    each process separately. The fingerprint of a sample covers its slices. In addition
+    to `VerifiedDataset`'s interface, a subclass defines `index_ranges` and
+    `open_arrays`, and `sample_axis` if it is not the first.
     """
 
     sample_axis: ClassVar[int] = 0
-    """Axis of every array that counts the samples: 0 or -1."""
+    """Sample axis of every array: 0 or -1."""
     index_ranges: ClassVar[Mapping[str, range]]
     """Indices of the samples of each split."""
 
@@ -247,8 +247,8 @@ class StackedArrays(VerifiedDataset):
     def convert(self) -> None:
         """Write `.npy` files for `open_arrays` into `processed_dir`.
 
-        Called whenever the split is processed. Only formats whose arrays cannot be
-        mapped into memory as they are need it; it does nothing here.
+        Called when the split is processed. Only formats whose arrays cannot be
+        memory-mapped directly need it; it does nothing by default.
         """
 
     def sample_names(self) -> list[str]:
@@ -266,13 +266,13 @@ class StackedArrays(VerifiedDataset):
     def process(self) -> None:
         """Check and fingerprint every sample of the split; apply `pre_transform`."""
         Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
-        # The samples of an earlier run are those of arrays that `convert` replaces.
+        # Samples of an earlier run refer to arrays that `convert` replaces.
         Path(self.processed_paths[0]).unlink(missing_ok=True)
         self.convert()
         super().process()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A memory map would be pickled with all that it maps.
+        # Pickling a memory map would pickle its whole content.
         return {key: value for key, value in vars(self).items() if key != "_opened"}
 
     def _arrays(self) -> Mapping[str, Array]:
@@ -304,8 +304,8 @@ class StackedArrays(VerifiedDataset):
             key: np.ascontiguousarray(array[index])
             for key, array in self._arrays().items()
         }
-        found = fingerprint_arrays(arrays)
+        actual = fingerprint_arrays(arrays)
         if expected is not None:
             what = f"sample {int(name)} of '{self.raw_paths[0]}' or a file beside it"
-            check_fingerprint(what, found, expected)
-        return arrays, found
+            check_fingerprint(what, actual, expected)
+        return arrays, actual

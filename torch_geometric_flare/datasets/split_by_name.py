@@ -1,4 +1,4 @@
-"""Splits of samples that depend on the name of each alone."""
+"""Splits that depend only on the name of each sample."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ _SPLITS = ("train", "val", "test")
 
 
 class NamedSplits(NamedTuple):
-    """Which samples are in which split.
+    """The samples of each split.
 
     Attributes:
         names: The names of each split, in alphabetical order.
-        borrowed: The split of each sample that its name alone would put elsewhere.
+        borrowed: The split of each sample that is not in the split of its hash.
     """
 
     names: dict[str, list[str]]
@@ -25,22 +25,23 @@ def split_by_name(
     seed: int,
     borrowed: Mapping[str, str],
 ) -> NamedSplits:
-    """Put each sample into a split by the SHA-256 of seed and name.
+    """Assign each sample to a split by the SHA-256 of seed and name.
 
-    The hash is a number from 0 to 1. Below the share of the validation split a sample
-    belongs to that, then to the test split, and from the sum of both on to training.
+    The hash is a number from 0 to 1. Below the validation share a sample is in the
+    validation split, below the sum of both shares in the test split, above it in the
+    training split.
 
-    A split that would be empty borrows from the largest one, and keeps what it has
-    borrowed whatever comes later, so that no sample that was held out is trained on.
+    An empty split borrows from the largest one and keeps the borrowed samples when
+    others are added, so that no held-out sample is trained on later.
 
     Args:
         names: The samples.
         fractions: Shares of training, validation and test.
         seed: The seed.
-        borrowed: What was borrowed before, which may be malformed.
+        borrowed: Samples borrowed before; may be malformed.
 
     Raises:
-        ValueError: If there are fewer samples than splits of a share above zero.
+        ValueError: If there are fewer samples than splits with a positive share.
     """
     _, val, test = fractions
     wanted = [split for split, share in zip(_SPLITS, fractions, strict=True) if share]
@@ -51,23 +52,23 @@ def split_by_name(
         )
     limits = {"val": (0.0, val), "test": (val, val + test), "train": (val + test, 1.0)}
     place = {name: _place(name, seed) for name in names}
-    found: dict[str, list[str]] = {split: [] for split in _SPLITS}
+    members: dict[str, list[str]] = {split: [] for split in _SPLITS}
     kept = {name: s for name, s in borrowed.items() if s in wanted}
     for name in sorted(names):
         own = next(
             (s for s in ("val", "test") if limits[s][0] <= place[name] < limits[s][1]),
             "train",
         )
-        found[kept.get(name, own)].append(name)
+        members[kept.get(name, own)].append(name)
     for split in wanted:
-        if not found[split]:
-            lender = max(wanted, key=lambda other: len(found[other]))
+        if not members[split]:
+            lender = max(wanted, key=lambda other: len(members[other]))
             middle = sum(limits[split]) / 2
-            nearest = min(found[lender], key=lambda n: (abs(place[n] - middle), n))
-            found[lender].remove(nearest)
-            found[split].append(nearest)
+            nearest = min(members[lender], key=lambda n: (abs(place[n] - middle), n))
+            members[lender].remove(nearest)
+            members[split].append(nearest)
             kept[nearest] = split
-    return NamedSplits(found, kept)
+    return NamedSplits(members, kept)
 
 
 def _place(name: str, seed: int) -> float:

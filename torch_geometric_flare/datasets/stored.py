@@ -1,4 +1,4 @@
-"""Samples in memory and, after `pre_transform`, as files that hold no code."""
+"""Samples in memory and, after `pre_transform`, as files without code."""
 
 import zipfile
 from io import BytesIO
@@ -16,29 +16,28 @@ from torch_geometric_flare.fields import Fields, channel_slices, num_channels
 
 
 class MeshData(Data):
-    r"""A `Data` whose `cells` stay right in a batch.
+    r"""A `Data` whose `cells` are offset in a batch.
 
-    When samples are put into a batch, PyTorch Geometric shifts `edge_index` and `face`
-    to the points of their own sample, but knows nothing of `cells` [K, V], the points
-    of each cell: those of all samples would name points of the first one. This class
-    shifts them too. In everything else it is a `Data`.
+    When batching samples, PyTorch Geometric offsets `edge_index` and `face`, but not
+    `cells` [K, V], the points of each cell, which would refer to points of the first
+    sample. This class offsets them too. Otherwise it is a `Data`.
 
     All samples of a batch need the same number of corners $V$.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return how much to add to the values of a sample for those after it."""
+        """Return the offset that a sample adds to the values of later samples."""
         if key == "cells":
             return self.num_nodes
         return super().__inc__(key, value, *args, **kwargs)
 
 
 def serialize(data: object, source: Path) -> bytes:
-    r"""Return what `pre_transform` made of a sample as the content of a file.
+    r"""Serialize the output of `pre_transform` to the content of a file.
 
     Args:
         data: A `Data` whose fields are tensors and plain Python values.
-        source: The file that it was made from, for the messages.
+        source: The source file, for the messages.
 
     Returns:
         A dictionary of the fields as `torch.save` writes it, for `deserialize`.
@@ -51,7 +50,7 @@ def serialize(data: object, source: Path) -> bytes:
             f"pre_transform must return a Data, got {type(data).__name__} for "
             f"'{source}'."
         )
-    # A slice would take all of the tensor that it is a view of to disk.
+    # torch.save would store the whole base tensor of a view.
     fields = {
         key: value.clone() if isinstance(value, Tensor) else value
         for key, value in data.to_dict().items()
@@ -69,10 +68,9 @@ def serialize(data: object, source: Path) -> bytes:
 
 
 def deserialize(content: bytes, path: Path) -> Data:
-    r"""Return the sample in the content of a file that `serialize` made.
+    r"""Return the sample in the content of a file from `serialize`.
 
-    No code is run. Checksums are compared, and what the file claims to hold with what
-    it holds.
+    No code is executed. Checksums and declared sizes are verified.
 
     Args:
         content: The bytes of the file.
@@ -84,27 +82,27 @@ def deserialize(content: bytes, path: Path) -> Data:
     """
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
-            held = sum(member.file_size for member in archive.infolist())
-            if held > len(content):  # torch.save compresses nothing
+            size = sum(member.file_size for member in archive.infolist())
+            if size > len(content):  # torch.save compresses nothing
                 raise ValueError(
-                    f"it claims {held} bytes in a file of {len(content)} bytes"
+                    f"it claims {size} bytes in a file of {len(content)} bytes"
                 )
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of {damaged} differs")
         fields = torch.load(BytesIO(content), weights_only=True)
         if not isinstance(fields, dict):
             raise ValueError(f"it holds a {type(fields).__name__}, not a dictionary")
-        # torch takes the length of a storage from the pickle, unchecked.
+        # torch trusts the storage length in the pickle.
         storages = {
             value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
             for value in fields.values()
             if isinstance(value, Tensor)
         }
-        if sum(storages.values()) > held:
+        if sum(storages.values()) > size:
             raise ValueError("its tensors claim more bytes than it holds")
         data = MeshData.from_dict(fields)
     except Exception as error:
-        # What zipfile or torch raises depends on where the file is damaged.
+        # zipfile and torch raise different exceptions for different damage.
         raise ValueError(
             f"'{path}' is damaged: delete it and make the data set again, which "
             f"restores this sample ({first_line(error)})."
@@ -114,10 +112,10 @@ def deserialize(content: bytes, path: Path) -> Data:
 
 
 def num_stored_points(path: Path) -> int:
-    r"""Return the points of a stored sample; its file is mapped and not read.
+    r"""Return the number of points of a stored sample by memory-mapping its file.
 
     Args:
-        path: A file that `serialize` made.
+        path: A file from `serialize`.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -149,11 +147,11 @@ def check_finite(data: Data, path: Path, fields: Fields = ()) -> None:
     Args:
         data: The sample.
         path: Its file, for the message.
-        fields: What the columns of `y` are, if known, for the message.
+        fields: The columns of `y`, if known, for the message.
 
     Raises:
-        ValueError: If a value is infinite or no number. The message names the file, the
-            array and the number of such values.
+        ValueError: If a value is infinite or NaN. The message names the file, the array
+            and the number of such values.
     """
     for name in ("x", "pos", "y", "u"):
         value = data.get(name)

@@ -1,4 +1,4 @@
-"""The surfaces of runs of a solver, as published: a mesh and tables for each."""
+"""Published surfaces of solver runs, each with a mesh and tables."""
 
 import csv
 import operator
@@ -23,10 +23,10 @@ from torch_geometric_flare.transforms import Normalizer, make_input
 
 
 class SurfaceRuns(ConvertedFiles):
-    """Base of data sets of the same body in many shapes, a folder for each run.
+    """Base class of data sets of one body in many shapes, with a folder per run.
 
     `root/raw/<hub_folder>/run_N` holds the mesh of run N with pressure and wall shear
-    stress at its cells, and tables beside it, the first of force coefficients. A format
+    stress at its cells, and tables, the first with force coefficients. A subclass
     defines the attributes below and `split_of`, and documents the arguments.
     """
 
@@ -35,23 +35,23 @@ class SurfaceRuns(ConvertedFiles):
     run_files: ClassVar[tuple[str, ...]]
     """Files in the folder of a run, the mesh first; `{}` is its number."""
     mesh_size: ClassVar[str]
-    """How large a mesh is, in words."""
+    """Text that gives the size of a mesh."""
     pressure_array: ClassVar[str]
     """Cell data of the mesh with the pressure."""
     shear_array: ClassVar[str]
     """Cell data of the mesh with the wall shear stress."""
     drawing: ClassVar[str]
-    """What the folder of the drawn cells is called, before their number."""
+    """Prefix of the folder of drawn cells, before their number."""
     available_fields: ClassVar[Fields]
-    """The targets that `fields` chooses from."""
+    """The available targets."""
     coordinate_bounds: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
-    """Lower and upper corner, in metres, which `x` maps to 0 and 1."""
+    """Lower and upper corner, in meters, of the box that `x` maps to the unit cube."""
     coefficient_names: ClassVar[tuple[str, ...]] = ("cd", "cl", "clf", "clr", "cs")
-    """Force coefficients that a table may have; the first two it must."""
+    """Force coefficients in a table; the first two are required."""
 
     @abstractmethod
     def split_of(self, run: int) -> str | None:
-        """Return the split of a run, `None` if it is in none."""
+        """Return the split of a run; `None` if it is in none."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class SurfaceRuns(ConvertedFiles):
 
     @property
     def name(self) -> str:
-        """Folder of what was drawn of these runs."""
+        """Folder of the cells drawn from these runs."""
         if self.runs is None:
             return self._drawing
         digest = sha256_of(repr(self.runs).encode())
@@ -98,7 +98,7 @@ class SurfaceRuns(ConvertedFiles):
 
     @property
     def converted_dir(self) -> Path:
-        """Folder of what was drawn, the same for all splits and choices of `runs`."""
+        """Folder of the drawn cells, the same for all splits and choices of `runs`."""
         return Path(self.root, "processed", self._drawing, "converted")
 
     @property
@@ -115,7 +115,7 @@ class SurfaceRuns(ConvertedFiles):
         return [f"run_{run}/{name.format(run)}" for name in self.run_files]
 
     def download(self) -> None:
-        """Fetch what is missing of the runs, if there are any."""
+        """Download missing files of the runs."""
         if not self._chosen():
             folder = Path(self.raw_dir, self.hub_folder)
             files = " ".join(f'"{path}"' for path in self._paths_of(1))
@@ -137,7 +137,7 @@ class SurfaceRuns(ConvertedFiles):
         }
 
     def convert(self, name: str) -> dict[str, Array]:
-        """Read a mesh and draw cells of it."""
+        """Read a mesh and draw cells from it."""
         from torch_geometric_flare.mesh_io import polygon_vectors, read_mesh
 
         path, *tables = self._files()[name]
@@ -157,7 +157,7 @@ class SurfaceRuns(ConvertedFiles):
         except ValueError as error:
             raise ValueError(f"'{path}': {error}.") from error
         areas = areas[drawn]
-        # A cell without extent has no direction.
+        # A degenerate cell has no direction.
         normals = vectors[drawn] / np.where(areas > 0, areas, 1.0)[:, None]
         return {
             "pos": centers[drawn].astype(np.float32),
@@ -170,7 +170,7 @@ class SurfaceRuns(ConvertedFiles):
         }
 
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the body made of the drawn cells."""
+        """Return a sample from the drawn cells."""
         tensors = {
             key: torch.from_numpy(arrays[key])
             for key in ("pos", "normal", "area", "pressure", "wall_shear_stress")
@@ -205,16 +205,16 @@ class SurfaceRuns(ConvertedFiles):
             ValueError: If a table is malformed. The message names it.
         """
         names = self.coefficient_names
-        found = read_row(tables[0], names[:2], names[2:])
-        return {name: np.array([value]) for name, value in found.items()}
+        coefficients = read_row(tables[0], names[:2], names[2:])
+        return {name: np.array([value]) for name, value in coefficients.items()}
 
     def _chosen(self) -> tuple[int, ...]:
-        """Return the runs: those asked for, or those of the split that are present."""
+        """Return the requested runs, or those of the split that are present."""
         if self.runs is not None:
             return self.runs
         folders = Path(self.raw_dir, self.hub_folder).glob("run_*")
-        found = (re.fullmatch(r"run_([1-9]\d*)", folder.name) for folder in folders)
-        present = sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(r"run_([1-9]\d*)", folder.name) for folder in folders)
+        present = sorted(int(match[1]) for match in matches if match)
         return tuple(
             run
             for run in present
@@ -224,7 +224,7 @@ class SurfaceRuns(ConvertedFiles):
 
 
 def _checked_runs(runs: Sequence[int]) -> tuple[int, ...]:
-    """Return the runs as Python's integers: NumPy's would name another folder."""
+    """Return the runs as Python integers, because NumPy's change the folder name."""
     try:
         numbers = tuple(operator.index(run) for run in runs)
     except TypeError:
@@ -255,25 +255,25 @@ def _cell_data(
 def read_row(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, float]:
-    """Return numbers in the one row of a table, by their names in its header.
+    """Return the numbers in the single row of a table by column name.
 
     Args:
-        path: The file, of values separated by commas.
-        required: Names that it must have, in lower case; upper case is as good.
-        optional: Further ones that it may have.
+        path: The CSV file.
+        required: Required columns, in lower case; case-insensitive.
+        optional: Optional columns.
 
     Raises:
-        ValueError: If it is no such table, or lacks a name. The message names both.
+        ValueError: If the table is malformed or lacks a column. The message names both.
     """
     try:
-        # A spreadsheet puts a byte order mark in front.
+        # Spreadsheets write a byte order mark first.
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, skipinitialspace=True))
         names, numbers = (row for row in rows if row)
         by_name = dict(
             zip((name.strip().lower() for name in names), numbers, strict=True)
         )
-        found = {
+        values = {
             name: float(by_name[name])
             for name in (*required, *optional)
             if name in by_name
@@ -282,9 +282,9 @@ def read_row(
         raise ValueError(
             f"'{path}' is not a table of one header and one row of numbers: {error}."
         ) from error
-    if not set(required) <= set(found) or not np.isfinite(list(found.values())).all():
+    if not set(required) <= set(values) or not np.isfinite(list(values.values())).all():
         raise ValueError(
             f"'{path}' must give finite {', '.join(required)}, and holds "
             f"{', '.join(by_name)}."
         )
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""The base of data sets whose files are fetched, recorded, and verified when read."""
+"""Base class of data sets whose files are downloaded, recorded and verified."""
 
 import logging
 import os
@@ -33,64 +33,62 @@ logger = logging.getLogger(__name__)
 
 
 class VerifiedDataset(Dataset, ABC):
-    r"""Base of data sets of published files; a format is a subclass.
+    r"""Base class of data sets of published files; each format is a subclass.
 
-    What all of them share:
+    All subclasses share:
 
-    - **Files.** They are fetched from the Hugging Face hub into `root/raw`, or placed
-      there by hand; archives are unpacked once. Size, SHA-256 and commit of what was
-      fetched are recorded beside it.
+    - **Files.** They are downloaded from the Hugging Face hub to `root/raw`, or placed
+      there manually; archives are unpacked once. Size, SHA-256 and commit of downloads
+      are recorded next to them.
     - **Processing, once.** Every sample of the split is read, checked and
       fingerprinted. `root/processed/<name>/<split>/manifest.json` is written last, so
-      that an interrupted run is begun anew. The results of a `pre_transform` are
-      stored beside it; without one nothing is stored twice. As everywhere in PyG, the
-      results of an earlier `pre_transform` are kept, with a warning, until
-      `force_reload=True`.
-    - **Reading, one by one.** A sample is read from disk when it is indexed, and
-      compared with its fingerprint: no more than its own bytes are read for that.
+      an interrupted run starts again. The results of a `pre_transform` are stored next
+      to it; without one nothing is stored twice. As in PyG, the results of an earlier
+      `pre_transform` are kept, with a warning, until `force_reload=True`.
+    - **Reading, one by one.** A sample is read from disk on access and compared with
+      its fingerprint; only its bytes are read.
 
     A format derives from `FilePerSample` (each sample has its own file), from
     `ConvertedFiles` (its files are slow to read, such as meshes) or from
-    `StackedArrays` (samples are slices of arrays that hold all of them), which say
-    where samples come from, and defines
+    `StackedArrays` (samples are slices of arrays that hold all of them), which define
+    the source of the samples, and defines
 
     - `repo_id` and `published_sizes`, the repository and the samples of each split;
     - `fields` and `features`, as class attributes or set before this constructor runs;
-    - `name`, the folder below `root/processed`, which must differ with every argument
-      that changes the samples, other than `split`, `fields` and `pre_transform`;
-    - `raw_file_names`, the files and folders below `root/raw` that it needs;
-    - `hub_files`, what to fetch if one of them is missing;
-    - `make_sample`, from raw arrays to a `Data`.
+    - `name`, the subfolder of `root/processed`, which must depend on every argument
+      that changes the samples, except `split`, `fields` and `pre_transform`;
+    - `raw_file_names`, the required files and folders in `root/raw`;
+    - `hub_files`, the files to download if one of them is missing;
+    - `make_sample`, which converts raw arrays to a `Data`.
 
     Args:
         root: The folder for the files.
         split: One of the names in `published_sizes`.
         revision: The commit, tag or branch of the hub's repository; `None` takes the
-            latest. Files fetched earlier must be of that revision.
-        transform: Applied to a sample whenever it is indexed.
-        pre_transform: Applied once to every sample, and its result stored.
-        force_reload: Whether to process, and take the fingerprints of, the raw files
-            again. Nothing is fetched again; for that, delete the files in `root/raw`.
+            latest. Files downloaded earlier must belong to that revision.
+        transform: Applied to each sample on access.
+        pre_transform: Applied once to each sample; the result is stored.
+        force_reload: Whether to process and fingerprint the raw files again. To
+            download again, delete the files in `root/raw`.
 
     Raises:
-        ValueError: If an argument is none of its choices, or if a file is malformed
-            or has changed.
-        FileNotFoundError: If the hub, or the folder, has no such files.
+        ValueError: If an argument is invalid, or if a file is malformed or has changed.
+        FileNotFoundError: If the hub or the folder has no such files.
         ConnectionError: If files are missing and the hub cannot be reached.
     """
 
     repo_id: ClassVar[str]
     """Repository of data sets on the Hugging Face hub, `"owner/name"`."""
     published_sizes: ClassVar[Mapping[str, int]]
-    """Number of samples that each split was published with."""
+    """Published number of samples of each split."""
     hub_folder: ClassVar[str] = ""
-    """Folder below `root/raw` that the repository's files are fetched into."""
+    """Subfolder of `root/raw` for the repository's files."""
     fields: Fields
-    """What the columns of `y` are."""
+    """The columns of `y`."""
     features: Fields = ()
-    """What the columns of `x` after the coordinates are."""
+    """The columns of `x` after the coordinates."""
     conditions: Fields = ()
-    """What the columns of `u` are; a sample without them has no `u`."""
+    """The columns of `u`; a sample without conditions has no `u`."""
 
     def __init__(
         self,
@@ -111,41 +109,41 @@ class VerifiedDataset(Dataset, ABC):
             str(as_path(root)), transform, pre_transform, force_reload=force_reload
         )
 
-    # What a format defines.
+    # Defined by each format.
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Folder of this variant of the data set below `root/processed`."""
+        """Subfolder of `root/processed` for this variant of the data set."""
 
     @property
     @abstractmethod
     def raw_file_names(self) -> list[str]:
-        """Files and folders below `root/raw` without which nothing can be read."""
+        """Required files and folders in `root/raw`."""
 
     @abstractmethod
     def hub_files(self) -> Iterable[str]:
-        """Return the paths of the files to fetch, inside the hub's repository.
+        """Return the paths of the files to download, inside the hub's repository.
 
-        An archive is unpacked into the folder of its name without suffixes. A
-        generator may read what it has yielded before (such as an index of files) once
-        it is resumed: by then that file lies in `hub_folder`, below `raw_dir`.
+        An archive is unpacked to the folder of its name without suffixes. A generator
+        may read a file that it has yielded before (such as an index of files): when it
+        is resumed, that file is in `hub_folder`, in `raw_dir`.
         """
 
     @abstractmethod
     def make_sample(self, arrays: Mapping[str, Array], name: str) -> Data:
-        """Return the sample made of its raw arrays.
+        """Return the sample from its raw arrays.
 
         Args:
-            arrays: The arrays as they are in the files: of one sample, of numbers, not
-                checked otherwise.
-            name: The name of the sample.
+            arrays: The arrays of one sample as in the files: numeric, otherwise
+                unchecked.
+            name: Name of the sample.
 
         Raises:
             ValueError: If the arrays are not of this format.
         """
 
-    # What `FilePerSample` and `StackedArrays` define.
+    # Defined by `FilePerSample` and `StackedArrays`.
 
     @abstractmethod
     def sample_names(self) -> list[str]:
@@ -159,45 +157,46 @@ class VerifiedDataset(Dataset, ABC):
     def _read_arrays(
         self, name: str, expected: Fingerprint | None
     ) -> tuple[Mapping[str, Array], Fingerprint]:
-        """Return the raw arrays of a sample and the fingerprint of what was read.
+        """Return the raw arrays of a sample and the fingerprint of the read bytes.
 
         Raises:
-            ValueError: If it is not the expected one, or a file is malformed.
+            ValueError: If the fingerprint is not the expected one, or a file is
+                malformed.
         """
 
     @abstractmethod
     def source(self, name: str) -> Path:
         """Return the raw file that a sample comes from, for messages."""
 
-    # What all formats share.
+    # Shared by all formats.
 
     @property
     def processed_dir(self) -> str:
-        """A folder for each variant and split."""
+        """The folder of this variant and split."""
         return str(self.cache_dir / self.name / self.split)
 
     @property
     def cache_dir(self) -> Path:
-        """Folder of what is made of the raw files."""
+        """Folder of the processed files."""
         return Path(self.root, "processed")
 
     @property
     def processed_file_names(self) -> list[str]:
-        """The manifest, which is written last and names everything else."""
+        """The manifest, which is written last and lists all other files."""
         return ["manifest.json"]
 
     @property
     def sizes(self) -> list[int]:
-        """Points of each sample before `transform`, from the manifest."""
+        """Number of points of each sample before `transform`, from the manifest."""
         return [
             self._samples[self._names[index]]["num_points"] for index in self.indices()
         ]
 
     def download(self) -> None:
-        """Fetch what is missing, unless it was placed in `raw_dir`, and unpack it.
+        """Download and unpack missing files that were not placed in `raw_dir`.
 
         Raises:
-            FileNotFoundError: If a raw file is missing all the same.
+            FileNotFoundError: If a raw file is still missing.
         """
         filenames, kept = [], []
         for filename in self.hub_files():
@@ -228,24 +227,24 @@ class VerifiedDataset(Dataset, ABC):
         self._log_size(len(names))
         folder = Path(self.processed_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        # Without its manifest, an interrupted run is begun anew.
+        # Without a manifest, an interrupted run starts again.
         Path(self.processed_paths[0]).unlink(missing_ok=True)
         samples: dict[str, Fingerprint] = {}
         stored: set[Path] = set()
         for name in names:
             if Path(name).name != name:
                 raise ValueError(f"the sample name {name!r} is not that of a file.")
-            arrays, found = self._read_arrays(name, None)
+            arrays, digest = self._read_arrays(name, None)
             data = self._make_checked(arrays, name)
             if self.pre_transform is not None:
                 data = self.pre_transform(data)
                 content = serialize(data, self.source(name))
-                found = fingerprint(content)
+                digest = fingerprint(content)
                 path = folder / f"{name}.pt"
                 stored.add(path)
                 write_atomic(path, content)
             samples[name] = {
-                **found,
+                **digest,
                 "num_points": self._num_points(data, name),
                 **self._notes(name, arrays),
             }
@@ -297,7 +296,7 @@ class VerifiedDataset(Dataset, ABC):
         )
 
     def _make_checked(self, arrays: Mapping[str, Array], name: str) -> Data:
-        with torch.device("cpu"):  # whatever torch's default device
+        with torch.device("cpu"):  # ignore torch's default device
             data = self.make_sample(arrays, name)
         check_finite(data, self.source(name), self.fields)
         return data
@@ -316,7 +315,7 @@ class VerifiedDataset(Dataset, ABC):
     def _log_size(self, size: int) -> None:
         published = self.published_sizes[self.split]
         if size != published:
-            # Logged and not warned about: a subset of one's own is not a mistake.
+            # Logged, not warned about: a user's subset is not a mistake.
             logger.warning(
                 "'%s' holds %d samples; the published %s split has %d.",
                 self.raw_paths[0],

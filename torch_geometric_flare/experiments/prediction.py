@@ -1,4 +1,4 @@
-"""The command line that predicts on meshes from files."""
+"""Command line for predictions on mesh files."""
 
 import argparse
 import csv
@@ -38,16 +38,16 @@ _FLOW = (1.0, 0.0, 0.0)
 def predict_command_line(
     description: str, argv: Sequence[str] | None = None, prog: str | None = None
 ) -> int:
-    """Predict fields on the meshes that a command line names.
+    """Predict fields on the meshes named on a command line.
 
     Args:
-        description: What `--help` prints first.
-        argv: The arguments; those of the process by default.
-        prog: Name of the command; that of the script by default.
+        description: Description that `--help` prints.
+        argv: The arguments; by default those of the process.
+        prog: Name of the command; by default that of the script.
 
     Returns:
-        The exit code: 2 if a mesh, the checkpoint or an option could not be used, after
-        one sentence on stderr for each.
+        The exit code: 2 if a mesh, the checkpoint or an option could not be used, with
+            one line on stderr for each.
     """
     args = _parse(description, argv, prog)
     failed = 0
@@ -147,7 +147,7 @@ def _parse(
 
 
 def _load(args: argparse.Namespace) -> Surrogate:
-    """Load the checkpoint, and check the options that depend on it."""
+    """Load the checkpoint and check the options that depend on it."""
     if not 0 < args.scale < float("inf"):
         raise ValueError(f"--scale {args.scale}: give a finite factor above 0")
     surrogate = load_surrogate(args.checkpoint, device=args.device)
@@ -176,23 +176,23 @@ def _load(args: argparse.Namespace) -> Surrogate:
 
 
 def _find_jobs(path: Path, output: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Return each mesh with the file to write, without suffix where that follows."""
+    """Return each mesh with its output file, without suffix if added later."""
     if not path.is_dir():
         yield path, output or path.with_name(_stem(path))
         return
-    found = _meshes_in(path)
+    meshes = _meshes_in(path)
     folder = output or path.with_name(f"{path.name}_predicted")
     folder.mkdir(parents=True, exist_ok=True)
-    for each in found:
+    for each in meshes:
         yield each, folder / _stem(each)
 
 
 def _meshes_in(folder: Path) -> list[Path]:
     kinds = mesh_io.MESH_SUFFIXES
-    found = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
-    if not found:
+    meshes = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
+    if not meshes:
         raise ValueError(f"{folder} holds no meshes: {', '.join(kinds)}")
-    return found
+    return meshes
 
 
 def _stem(path: Path, what: str = "predicted") -> str:
@@ -202,12 +202,12 @@ def _stem(path: Path, what: str = "predicted") -> str:
 def _predict(
     args: argparse.Namespace, surrogate: Surrogate, path: Path, output: Path
 ) -> list[ForceRow]:
-    """Read, predict and write one mesh; return rows for the table of forces."""
+    """Read, predict and write one mesh; return rows for the force table."""
     mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-    known = of_mesh = surrogate.features + surrogate.conditions
+    all_inputs = of_mesh = surrogate.features + surrogate.conditions
     if isinstance(surrogate, QuerySurrogate):
-        known += surrogate.query.features
-    constants = dict(_constant(text, known) for text in args.set)
+        all_inputs += surrogate.query.features
+    constants = dict(_constant(text, all_inputs) for text in args.set)
     mesh_io.add_case(mesh, path, of_mesh, constants)
     options = {
         "constants": constants,
@@ -250,12 +250,15 @@ def _predict(
 
 
 def _output_file(args: argparse.Namespace, mesh: Any, output: Path, path: Path) -> Path:
-    """Return the file to write, with the suffix of this kind of mesh."""
+    """Return the output file, with the suffix for this type of mesh."""
     kinds = {pv.PolyData: ".vtp", pv.ImageData: ".vti"}
     suffix = kinds.get(type(mesh), ".vtu")
     if output != args.output:
         output = output.with_name(output.name + suffix)
-    if output.suffix.lower() not in (suffix, ".vtk"):  # others would drop the field
+    if output.suffix.lower() not in (
+        suffix,
+        ".vtk",
+    ):  # other formats would drop the fields
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
     inputs = [path] if args.at is None else [path, Path(args.at.text)]
     if output.exists() and any(p.exists() and output.samefile(p) for p in inputs):
@@ -264,7 +267,7 @@ def _output_file(args: argparse.Namespace, mesh: Any, output: Path, path: Path) 
 
 
 def _location(args: argparse.Namespace, surrogate: Surrogate) -> str:
-    """Return where fields lie: as the command line says, or as in the training."""
+    """Return the location of fields: from the command line, or as in training."""
     return args.location or surrogate.location or "point"
 
 
@@ -278,11 +281,11 @@ def _write(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _constant(text: str, known: Fields) -> tuple[str, list[float]]:
-    """Read what `--set` was given: numbers, and behind a space their unit."""
+    """Parse `--set`: numbers, optionally followed by a space and their unit."""
     name, _, values = text.partition("=")
     numbers, _, unit = values.strip().rpartition(" ")
     try:
-        float(unit.split(",")[-1])  # all of it are numbers
+        float(unit.split(",")[-1])  # only numbers
         numbers = values
     except ValueError:
         expected = {field.name: field.unit for field in known}.get(name, unit)
@@ -301,7 +304,7 @@ def _constant(text: str, known: Fields) -> tuple[str, list[float]]:
 
 
 def _site(text: str) -> mesh_io.QuerySite:
-    """Read what `--at` was given."""
+    """Parse `--at`."""
     try:
         return mesh_io.QuerySite.parse(text)
     except ValueError as error:
@@ -309,7 +312,7 @@ def _site(text: str) -> mesh_io.QuerySite:
 
 
 def _arrays(text: str) -> Fields:
-    """Read what `--fields` was given."""
+    """Parse `--fields`."""
     try:
         return read_fields(text)
     except ValueError as error:
@@ -317,7 +320,7 @@ def _arrays(text: str) -> Fields:
 
 
 def _report(error: Exception, path: Path | None = None) -> int:
-    """Print one sentence, with the options of the command line; return the code."""
+    """Print an error in terms of command-line options; return the exit code."""
     named = "" if path is None or str(path) in str(error) else f"{path}: "
     text = f"{named}{error}"
     for option in ("scale", "block", "time"):

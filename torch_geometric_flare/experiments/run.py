@@ -1,4 +1,4 @@
-"""One call that trains a model on a benchmark, measures it and draws a sample."""
+"""Train a model on a benchmark, evaluate it and plot a sample."""
 
 import json
 import logging
@@ -47,9 +47,9 @@ from torch_geometric_flare.transforms import channel_bounds
 
 log = logging.getLogger(__name__)
 
-# Validations in a training. They measure all points of a sample, so more take long.
+# Validations per training. They evaluate all points of a sample, so more are slow.
 _VALIDATIONS = 10
-# Options in which a run may differ from the one of a published figure.
+# Options that may differ from the run of a published result.
 _COMPARABLE = (
     "model",
     "device",
@@ -60,25 +60,25 @@ _COMPARABLE = (
     "folder",
     "progress",
 )
-_CALIBRATION = 9  # samples for bands of 90 %
+_CALIBRATION = 9  # minimum number of samples for 90 % bands
 
 
 @keep_random_state()
 def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
-    """Train a model on a benchmark, measure it beside two baselines, and draw a sample.
+    """Train a model on a benchmark, compare it with two baselines, and plot a sample.
 
-    Into the folder go `config.yaml`, what `training.fit` writes, `metrics.json`, a
+    The folder gets `config.yaml`, the files of `training.fit`, `metrics.json`, a
     picture of the test sample of median error, `loss.png`, and `prediction.vtp` with
-    that sample's surface where it is known, or its points, and the fields.
+    the fields on that sample's surface, or on its points if the surface is unknown.
 
-    The random numbers of the caller stay as they are.
+    The caller's random states do not change.
 
     Args:
         config: The run.
-        resume: Carry on from the checkpoint in the folder of `config`, if it holds one.
+        resume: Resume from the checkpoint in the folder of `config`, if there is one.
 
     Returns:
-        What `metrics.json` holds.
+        The content of `metrics.json`.
 
     Raises:
         ValueError: If the benchmark has no such recipe, data or fields.
@@ -117,15 +117,20 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         logger=_make_logger(config.logger, folder),
     )
     timer = StepTimer()
-    shown = [TimeEstimate()] if config.progress else []
+    estimates = [TimeEstimate()] if config.progress else []
 
     def note(*_: object) -> None:
         _write_config(config, folder)
 
-    # A resumed run may have other options, and is refused before these.
+    # A resumed run with other options is refused before they are written.
     noted = LambdaCallback(on_train_start=note, on_fit_end=note)
     surrogate = training.fit(
-        module, data, folder, trainer, resume=resume, callbacks=[timer, *shown, noted]
+        module,
+        data,
+        folder,
+        trainer,
+        resume=resume,
+        callbacks=[timer, *estimates, noted],
     )
 
     _measure_trust(config, splits, surrogate, folder)
@@ -147,7 +152,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         "num_points": test[0].num_nodes,
         "epochs": recipe.epochs,
         "steps": timer.steps,
-        # A complex parameter is two numbers.
+        # A complex parameter counts as two numbers.
         "parameters": sum(p.numel() << p.is_complex() for p in network.parameters()),
         "training_seconds": timer.seconds,
         "seconds_per_step": timer.seconds_per_step,
@@ -156,7 +161,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 1),
     }
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
-    # The sample of median error stands for all.
+    # Plot the sample of median error as representative.
     middle = int(errors.argsort()[len(test) // 2])
     mesh = benchmark.surface(selection, middle)
     if mesh is not None:
@@ -175,11 +180,11 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 
 
 def make_folder(config: RunConfig, prefix: str = "") -> Path:
-    """Make a new folder in `runs`, named by problem, data and time.
+    """Create a new folder in `runs`, named by problem, data and time.
 
     Args:
         config: The run.
-        prefix: What the name starts with.
+        prefix: Prefix of the name.
     """
     name = f"{prefix}{config.benchmark.name}-{config.selection.data}"
     return training.run_folder(Path("runs", name))
@@ -188,14 +193,14 @@ def make_folder(config: RunConfig, prefix: str = "") -> Path:
 def published_figures(
     config: RunConfig, results: Mapping[str, Any]
 ) -> tuple[Published, ...]:
-    """Return the published figures that a run may stand beside.
+    """Return the published results that a run can be compared with.
 
-    These are figures of the whole official data with the paper's recipe, so that
-    nothing simulated, shortened or incomplete ever stands beside them.
+    These are results on the complete official data with the paper's recipe, so that
+    nothing simulated, shortened or incomplete is ever compared with them.
 
     Args:
         config: The run.
-        results: What `run_benchmark` returned, for its `num_train` and `num_test`.
+        results: Output of `run_benchmark`, for its `num_train` and `num_test`.
     """
     benchmark = config.benchmark
     published_run = RunConfig(
@@ -214,12 +219,12 @@ def published_figures(
 def _write_config(config: RunConfig, folder: Path) -> None:
     if getattr(rank_zero_only, "rank", 0) == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        # Without the folder: a run that starts from this file gets its own.
+        # Without the folder, so that a run from this file gets a new one.
         replace(config, folder=None).save(folder / CONFIG)
 
 
 def choose_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe of a run, with what the run changes of it.
+    """Return the recipe of a run with the changes that the run makes.
 
     Args:
         config: The run.
@@ -234,11 +239,11 @@ def choose_recipe(config: RunConfig) -> Recipe:
         for name, value in config.values_of("model").items()
         if value is not None and name in arguments
     }
-    given = config.values_of(Recipe).items()
+    changes = config.values_of(Recipe).items()
     recipe = replace(
         recipe,
         model={**recipe.model, **model},
-        **{name: value for name, value in given if value is not None},
+        **{name: value for name, value in changes if value is not None},
     )
     return change_recipe(recipe, config.changes) if config.changes else recipe
 
@@ -246,9 +251,9 @@ def choose_recipe(config: RunConfig) -> Recipe:
 def _measure_trust(
     config: RunConfig, splits: Splits, surrogate: Surrogate, folder: Path
 ) -> None:
-    """Give the surrogate and its checkpoint a guard, and bands from held-out samples.
+    """Add a guard and bands from held-out samples to the surrogate and its checkpoint.
 
-    Validation samples that have chosen weights are not held out.
+    Validation samples that selected the weights do not count as held out.
     """
     choosing = config.keep_best or config.patience is not None
     held_out = None if choosing else splits.val
@@ -266,7 +271,7 @@ def _measure_trust(
 def make_data(
     splits: Splits, recipe: Recipe, seed: int
 ) -> training.SurrogateDataModule:
-    """Return the batches that a recipe trains on.
+    """Return the data module for a recipe.
 
     Args:
         splits: The data.
@@ -292,7 +297,7 @@ def _fit_budget(
     data: training.SurrogateDataModule,
     folder: Path,
 ) -> Recipe:
-    """Return the module's recipe with the steps that the run asks for."""
+    """Return the module's recipe with the number of steps of the run."""
     steps = config.steps
     if config.seconds is not None:
         steps = steps_within(config.seconds, trainer, module, data, folder)
@@ -303,7 +308,7 @@ def _fit_budget(
 
 
 class _PointsAlone(BaseTransform):
-    """Drops what names points by their place, so that points may be left out."""
+    """Drops fields that refer to points by index, so that points can be dropped."""
 
     def forward(self, data: Data) -> Data:
         for name in ("edge_index", "cells", "grid"):
@@ -313,9 +318,9 @@ class _PointsAlone(BaseTransform):
 
 
 def _make_logger(name: str | None, folder: Path) -> Logger | None:
-    """Return a logger of Lightning that keeps its files in the folder of the run.
+    """Return a Lightning logger that writes to the folder of the run.
 
-    MLflow logs to the server that `MLFLOW_TRACKING_URI` names, if it is set.
+    MLflow logs to the server in `MLFLOW_TRACKING_URI`, if it is set.
     """
     try:
         if name == "tensorboard":
@@ -339,24 +344,24 @@ def _make_logger(name: str | None, folder: Path) -> Logger | None:
 
 
 def _check_grid(recipe: Recipe, sample: Data) -> None:
-    """Refuse a recipe whose network is bound to another grid than the samples'."""
-    bound, found = recipe.model.get("grid"), sample.get("grid")
-    if isinstance(bound, tuple) and found is not None and bound != tuple(found):
+    """Refuse a recipe whose network has another grid than the samples."""
+    bound, grid = recipe.model.get("grid"), sample.get("grid")
+    if isinstance(bound, tuple) and grid is not None and bound != tuple(grid):
         raise ValueError(
             f"this recipe of {recipe.model_class.__name__} is for samples on the grid "
-            f"{bound}, but these are on {tuple(found)}: give --num-points="
+            f"{bound}, but these are on {tuple(grid)}: give --num-points="
             f"{math.prod(bound)}, or choose another recipe"
         )
 
 
 def make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
-    """Build the network of a recipe for some data, with its normalisers.
+    """Build the network of a recipe for some data, with its normalizers.
 
     Args:
         splits: The data.
-        recipe: The network and its training. Where samples have query points, a network
-            such as `nn.FLAREQuery`, whose widths at these are taken from the data.
-        what: What it is trained on, in words, such as "simulated cars".
+        recipe: The network and its training. If samples have query points, a network
+            such as `nn.FLAREQuery`, whose query widths are set from the data.
+        what: Description of the training data, such as "simulated cars".
     """
     channels = splits.train[0].x.size(1)
     coordinates = channels - num_channels(splits.features)

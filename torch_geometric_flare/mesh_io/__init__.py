@@ -1,4 +1,4 @@
-"""Mesh files: reading, writing, and what the shape of a mesh tells."""
+"""Read and write mesh files, and compute geometric quantities of meshes."""
 
 from torch_geometric_flare._extras import needs_extra
 

@@ -1,4 +1,4 @@
-"""Conditions of meshes from a table beside them."""
+"""Read the conditions of meshes from a table in their folder."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.mesh_io.features import is_computed
 
 CASES_TABLE = "cases.csv"
-"""Name of the table: a line for each mesh, whose file name is in the column `mesh`."""
+"""Name of the table: one line per mesh, with its file name in the column `mesh`."""
 
 _MESH = "mesh"
 
@@ -19,11 +19,11 @@ _MESH = "mesh"
 def read_cases(
     path: Path, conditions: Fields, meshes: Collection[str]
 ) -> dict[str, list[float | None]]:
-    """Return what a table says about meshes.
+    """Read the conditions of meshes from a table.
 
-    A column is called as the source or the name of its condition, with the unit behind
-    it in brackets or without, as `speed (m/s)`. Channel $k$ of several has the column
-    `name[k]`. Columns of other names and lines of other meshes are passed over.
+    A column has the source or the name of its condition, optionally followed by the
+    unit in parentheses, as `speed (m/s)`. Channel $k$ of several has the column
+    `name[k]`. Other columns and lines of other meshes are ignored.
 
     Args:
         path: The table.
@@ -31,13 +31,13 @@ def read_cases(
         meshes: File names of the meshes.
 
     Returns:
-        A number for each channel, `None` where no column has it, of each mesh that the
-        table lists, by its name.
+        For each listed mesh, by name: one number per channel; `None` if there is no
+            column.
 
     Raises:
-        ValueError: If the table has no column `mesh`, two columns or two lines of one
-            name, a column in another unit than its condition, or a value that is not a
-            finite number. The message names it.
+        ValueError: If the table has no column `mesh`, has duplicate columns or lines,
+            or the unit of a column differs from that of its condition, or a value is
+            not a finite number. The message names it.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -77,26 +77,25 @@ def add_case(
     wanted: Fields,
     constants: Collection[str] = (),
 ) -> None:
-    """Put into the field data of a mesh what `cases.csv` beside its file says.
+    """Add values from `cases.csv` in the folder of a mesh to its field data.
 
-    Only numbers that the mesh does not have are read, so that a mesh with all of them
-    needs no table.
+    Only values that the mesh lacks are read, so a mesh with all of them needs no table.
 
     Args:
-        mesh: A mesh of `read_mesh`, which is changed.
+        mesh: A mesh from `read_mesh`, which is changed in place.
         path: Its file.
         wanted: Conditions and features of a model. `normal` and `area` are computed,
             see `find_features`, and never read from the table.
-        constants: Names of those that are given otherwise.
+        constants: Names of those with constant values, which are not read.
 
     Raises:
         ValueError: As `read_cases`.
     """
-    held = {*mesh.field_data, *mesh.point_data, *mesh.cell_data, *constants}
+    names = {*mesh.field_data, *mesh.point_data, *mesh.cell_data, *constants}
     missing = tuple(
         field
         for field in wanted
-        if not {field.array, field.name} & held and not is_computed(field)
+        if not {field.array, field.name} & names and not is_computed(field)
     )
     table = path.with_name(CASES_TABLE)
     if not missing or not table.is_file():
@@ -111,33 +110,35 @@ def add_case(
 def _columns_of(
     condition: Field, header: Sequence[str], path: Path
 ) -> list[str | None]:
-    """Return the column of each channel of a condition; `None` where there is none."""
+    """Return the column of each channel of a condition; `None` if missing."""
     marks = (
         [""]
         if condition.channels == 1
         else map("[{}]".format, range(condition.channels))
     )
-    found = [_column_of(condition, mark, header, path) for mark in marks]
-    if None in found and any(found):
+    columns = [_column_of(condition, mark, header, path) for mark in marks]
+    if None in columns and any(columns):
         raise ValueError(
             f"'{path}' has the columns {header}, but not all {condition.channels} of "
             f"{condition}, {condition.array}[0] and so on"
         )
-    return found
+    return columns
 
 
 def _column_of(
     condition: Field, mark: str, header: Sequence[str], path: Path
 ) -> str | None:
     names = {condition.array + mark, condition.name + mark}
-    found = [
+    matching = [
         name for name in header if _without_unit(name)[0] in names or name in names
     ]
-    if len(found) > 1:
-        raise ValueError(f"'{path}' has the columns {found} for {condition}: keep one")
-    if not found:
+    if len(matching) > 1:
+        raise ValueError(
+            f"'{path}' has the columns {matching} for {condition}: keep one"
+        )
+    if not matching:
         return None
-    (column,) = found
+    (column,) = matching
     unit = _without_unit(column)[1]
     if column not in names and unit != condition.unit:
         raise ValueError(
@@ -149,7 +150,7 @@ def _column_of(
 
 
 def _without_unit(column: str) -> tuple[str, str | None]:
-    """Return the name of a column and the unit in brackets behind it."""
+    """Return the name of a column and the unit in parentheses after it."""
     parts = re.fullmatch(r"(.*?)\s*[(\[]([^()\[\]]*)[)\]]", column)
     return (parts[1], parts[2].strip()) if parts else (column, None)
 

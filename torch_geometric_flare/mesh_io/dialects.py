@@ -1,6 +1,6 @@
-"""Dialects of text formats that VTK does not read, rewritten to the ones that it does.
+"""Rewrite dialects of text formats that VTK does not read.
 
-Part of `reader_process`, so that it imports nothing of the package.
+Part of `reader_process`, so it imports nothing from the package.
 """
 
 import codecs
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-_BOMS = (  # the longer one first: it begins with the shorter
+_BOMS = (  # the longer one first, because it starts with the shorter one
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _STL_HEADER, _STL_FACET = 84, 50  # bytes of a binary file
-# Single precision may move a vertex by this share of what the mesh spans.
+# Tolerated rounding of a vertex, as a share of the extent of the mesh.
 _LARGEST_SHIFT = 2.0**-20
 _PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -33,20 +33,20 @@ _PLY_TYPES = {
 
 
 class Malformed(Exception):
-    """What is wrong with the text, as the end of a sentence about the file."""
+    """Error in the text; the message completes a sentence about the file."""
 
 
 def rewrite(path: Path, folder: Path) -> Path:
-    """Return a file that VTK reads: the given one, or one written to `folder`.
+    """Return a file that VTK reads: the same file, or one written to `folder`.
 
-    Text STL may be written in capitals, begin with a byte order mark, have names behind
-    `endsolid`, or lack that line. Far from the origin it becomes OBJ, which VTK reads
-    in double precision. OBJ keeps vertices and faces alone: comments, lines, points,
-    texture coordinates and normals are left out, so that a vertex on a seam of
-    the texture stays one vertex.
+    Text STL may be in upper case, start with a byte order mark, have names after
+    `endsolid`, or lack that line. Far from the origin it is converted to OBJ, which VTK
+    reads in double precision. Of OBJ, only vertices and faces are kept: without
+    comments, lines, points, texture coordinates and normals, a vertex on a texture seam
+    stays one vertex.
 
     Raises:
-        Malformed: If the facets of a text STL are not whole.
+        Malformed: If the facets of a text STL are incomplete.
     """
     suffix = path.suffix.lower()
     if suffix == ".obj":
@@ -65,12 +65,12 @@ def rewrite(path: Path, folder: Path) -> Path:
 
 
 def double_points(path: Path) -> Any:
-    """Return the vertices of a PLY that single precision would move.
+    """Return the vertices of a PLY file if single precision would move them.
 
-    VTK reads them in single precision, whatever the file has.
+    VTK always reads them in single precision.
 
     Returns:
-        An array [N, 3], or `None` where VTK's vertices will do.
+        An array [N, 3], or `None` if VTK's vertices are accurate enough.
     """
     with path.open("rb") as file:
         kind, number, types = "", 0, {}
@@ -81,7 +81,7 @@ def double_points(path: Path) -> Any:
                 kind = words[1]
             elif words[:1] == ["element"]:
                 if element and element != "vertex" and not number:
-                    return None  # vertices are not the first
+                    return None  # vertices are not the first element
                 element = words[1]
                 number = int(words[2]) if element == "vertex" else number
             elif words[:1] == ["property"] and element == "vertex":
@@ -111,7 +111,7 @@ def _is_far(points: Any) -> bool:
 
 
 def _encoding(path: Path) -> tuple[int, str]:
-    """Return the length of the byte order mark, and the encoding that it says."""
+    """Return the length of the byte order mark and its encoding."""
     with path.open("rb") as file:
         head = file.read(4)
     for mark, encoding in _BOMS:
@@ -123,7 +123,7 @@ def _encoding(path: Path) -> tuple[int, str]:
 def _text(path: Path) -> Iterator[str]:
     """Yield the lines of a file in lower case, without line breaks."""
     _, encoding = _encoding(path)
-    # The codec for little and big endian keeps the mark as a character.
+    # The codecs for little and big endian keep the mark as a character.
     with path.open(encoding=encoding, errors="replace") as file:
         for line in file:
             yield line.strip().lstrip("\ufeff").lower()
@@ -136,14 +136,14 @@ def _is_text_stl(path: Path) -> bool:
         head = file.read(_STL_HEADER)
     if not head.decode(encoding, errors="replace").lstrip().lower().startswith("solid"):
         return False
-    # Some write "solid" into the header of a binary file, whose size then fits.
+    # Some binary files start with "solid"; their size matches the facet count.
     facets = int.from_bytes(head[80:84], "little")
     binary = len(head) == _STL_HEADER
     return not (binary and path.stat().st_size == _STL_HEADER + _STL_FACET * facets)
 
 
 def _stl(lines: Iterator[str]) -> Iterator[str]:
-    """Yield one solid of the facets of all solids."""
+    """Yield the facets of all solids as one solid."""
     yield "solid\n"
     corners: list[str] = []
     inside, facets = False, 0
@@ -175,9 +175,9 @@ def _stl(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _far_stl(path: Path) -> Iterator[str] | None:
-    """Return OBJ of the facets of a text STL; `None` if single precision will do.
+    """Convert a text STL to OBJ; `None` if single precision is sufficient.
 
-    Corners that agree in single precision relative to the first are one vertex.
+    Corners that are equal in single precision relative to the first are merged.
     """
     numbers = array("d")
     for line in _stl(_text(path)):
@@ -186,7 +186,7 @@ def _far_stl(path: Path) -> Iterator[str] | None:
                 try:
                     numbers.extend(map(float, corner.split()[1:]))
                 except ValueError:
-                    return None  # VTK says why
+                    return None  # VTK reports the error
     points = np.frombuffer(numbers).reshape(-1, 3) if numbers else np.empty((0, 3))
     if not _is_far(points):
         return None

@@ -1,4 +1,4 @@
-"""How far points are from a body, and in which direction."""
+"""Distances and directions from a body to points."""
 
 from typing import Any
 
@@ -15,25 +15,25 @@ from torch_geometric_flare.mesh_io.inside import closed_surface
 
 Array = npt.NDArray[np.float64]
 
-_ON_IT = 1e-9  # share of the size of the body
+_ON_IT = 1e-9  # as a share of the size of the body
 
 
 def surface_distance(mesh: Any, points: npt.NDArray[Any]) -> tuple[Array, Array]:
     r"""Return the signed distance of points to a closed surface, and its gradient.
 
-    By VTK's implicit distance, exact for a surface of triangles.
+    Uses VTK's implicit distance, which is exact for triangles.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
         points: The points, [N, 3].
 
     Returns:
-        The distances, [N], negative inside, and unit vectors in which they grow, [N,
-        3]: away from the closest point outside, towards it inside, and the normal on
-        the surface.
+        The distances, [N], negative inside, and their gradients, unit vectors [N, 3]:
+        away from the closest point outside, toward it inside, and the normal on the
+        surface.
 
     Raises:
-        ValueError: If the mesh is no closed surface, which has no inside.
+        ValueError: If the mesh is not a closed surface.
     """
     surface = closed_surface(mesh)
     if surface is None:
@@ -61,32 +61,32 @@ def surface_distance(mesh: Any, points: npt.NDArray[Any]) -> tuple[Array, Array]
 def distance_features(
     mesh: Any, points: npt.NDArray[Any], wanted: Fields, scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Return the named inputs that are distances of points to a body.
+    """Return the named inputs that are distances from points to a body.
 
     These are `signed_distance`, of one channel, and `distance_direction`, of three,
     see `surface_distance`.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
         points: The points, [N, 3], in the unit of the mesh.
-        wanted: Inputs of a model, of which others are passed over.
-        scale: Units of the training in one unit of length of the mesh.
+        wanted: Inputs of a model; others are ignored.
+        scale: Length of one unit of the mesh in units of the training data.
 
     Returns:
         The inputs by name, [N, C] each, in float32.
 
     Raises:
-        ValueError: If one is wanted and the mesh is no closed surface.
+        ValueError: If one is wanted and the mesh is not a closed surface.
     """
-    known = (Field("signed_distance"), Field("distance_direction", 3))
-    asked = {(field.name, field.channels) for field in wanted}
-    names = [f.name for f in known if (f.name, f.channels) in asked]
+    fields = (Field("signed_distance"), Field("distance_direction", 3))
+    requested = {(field.name, field.channels) for field in wanted}
+    names = [f.name for f in fields if (f.name, f.channels) in requested]
     if not names:
         return {}
     distance, direction = surface_distance(mesh, points)
     columns = scale * distance[:, None], direction
     return {
         field.name: torch.tensor(column, dtype=torch.float32)
-        for field, column in zip(known, columns, strict=True)
+        for field, column in zip(fields, columns, strict=True)
         if field.name in names
     }

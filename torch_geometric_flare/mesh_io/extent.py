@@ -1,11 +1,11 @@
-"""Whether a mesh lies where a surrogate was trained."""
+"""Check whether a mesh lies in the training box of a surrogate."""
 
 import torch
 from torch import Tensor
 
 _UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048}
-# Up to half the trained size may stick out on each side, and the largest extent must be
-# more than this share of it.
+# A mesh may exceed the training box by half its size on each side, and its largest
+# extent must be more than this share of the box.
 _MARGIN, _LEAST = 0.5, 0.3
 _ROUNDING = 1e-6
 
@@ -13,25 +13,25 @@ _ROUNDING = 1e-6
 def check_extent(
     pos: Tensor, lower: Tensor, upper: Tensor, *, option: str = "scale="
 ) -> Tensor:
-    """Refuse points that are far from the box that a surrogate was trained on.
+    """Refuse points that are far from the training box of a surrogate.
 
     Args:
-        pos: Points in the unit of the training.
+        pos: Points in the unit of the training data.
         lower: Lower corner of the box.
         upper: Upper corner of the box.
-        option: How the message writes the factor that would make the points fit, as
-            the argument or the option of the caller.
+        option: Format of the scale factor in the message, as the argument or the option
+            of the caller.
 
     Shapes:
         - `pos`: $(N, D)$
         - `lower`, `upper`: $(D)$
 
     Returns:
-        Which points lie inside of the box, $(N)$.
+        Whether each point lies inside the box, $(N)$.
 
     Raises:
         ValueError: If the points are too far outside, or much smaller than the box. The
-            message gives both extents, and guesses the unit of length.
+            message gives both extents and suggests a unit of length.
     """
     size = upper - lower
     low, high = pos.amin(0), pos.amax(0)
@@ -54,8 +54,8 @@ def check_extent(
 
 
 def inside_box(pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return which points, [N, D], lie in a box, [D] and [D], as booleans, [N]."""
-    # A box in single precision has its own corners a little outside.
+    """Return whether each of points [N, D] lies in a box, [D] and [D]."""
+    # The corners of a single-precision box may lie slightly outside it.
     size = upper - lower
     margin = _ROUNDING * torch.maximum(lower.abs(), upper.abs()).maximum(size)
     return ((pos >= lower - margin) & (pos <= upper + margin)).all(dim=1)

@@ -1,4 +1,4 @@
-"""Inputs of a prediction on a mesh, besides the coordinates."""
+"""Inputs of a prediction on a mesh, except the coordinates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,25 +22,24 @@ def find_features(
 ) -> dict[str, Tensor]:
     r"""Return the named inputs at the vertices or the cells of a mesh.
 
-    Each comes from `constants`, or else from the array of the mesh called as its
-    source or its name, or else from field data of that name (one number per channel,
-    the same everywhere), or else it is computed: `normal`, by `mesh_normals`, and
-    `area`, by `mesh_areas`.
+    Sources, in this order: `constants`; the array of the mesh with its source or name;
+    field data of that name (one number per channel, the same everywhere); and for
+    `normal` and `area`, `mesh_normals` and `mesh_areas`.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
         features: Names, channels and units of the inputs, as in `Surrogate.features`.
         constants: For an input that is the same everywhere, one number per channel.
-        cells: Take the cells instead of the vertices.
-        scale: Units of the training in one unit of length of the mesh, for areas.
+        cells: Use the cells instead of the vertices.
+        scale: Length of one unit of the mesh in units of the training data, for areas.
 
     Returns:
-        The inputs by name, $[N, C]$ each, in float32; in float64 where float32 would
-        merge or move them, as time stamps.
+        The inputs by name, $[N, C]$ each, in float32; in float64 if float32 would merge
+        or move them, as for time stamps.
 
     Raises:
-        ValueError: If an input is found nowhere, has another number of channels, or is
-            not finite, or a constant is not an input.
+        ValueError: If an input is missing, has the wrong number of channels, or is not
+            finite, or a constant is not an input.
     """
     constants = constants or {}
     check_constants(constants, features)
@@ -55,29 +54,28 @@ def find_conditions(
     conditions: Fields,
     constants: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, Tensor]:
-    r"""Return the named conditions of a mesh: numbers that hold for all of it.
+    r"""Return the named conditions of a mesh: numbers of the whole mesh.
 
-    Each comes from `constants`, or else from the field data of the mesh called as its
-    source or its name. Field data of that name with `_unit` behind it, if there are
-    any, must be its unit.
+    Each comes from `constants`, or from the field data of the mesh with its source or
+    name. Field data of that name with the suffix `_unit`, if any, must equal its unit.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
         conditions: Names, channels and units, as in `Surrogate.conditions`.
         constants: One number per channel of a condition.
 
     Returns:
-        The conditions by name, $[1, C]$ each, in float32 or float64 as of
+        The conditions by name, $[1, C]$ each, in float32 or float64 as in
         `find_features`.
 
     Raises:
-        ValueError: If a condition is found nowhere, has another number of channels, is
-            not finite, or is in another unit by the field data `<name>_unit`, or a
-            constant is not a condition.
+        ValueError: If a condition is missing, has the wrong number of channels, is not
+            finite, or has another unit in the field data `<name>_unit`, or a constant
+            is not a condition.
     """
     constants = constants or {}
     check_constants(constants, conditions)
-    found = {}
+    values_by_name = {}
     for condition in conditions:
         name = _array_name(condition, mesh.field_data)
         if condition.name in constants:
@@ -91,12 +89,12 @@ def find_conditions(
                 f"column {condition.array!r} to a file cases.csv beside the mesh, or "
                 f"set {condition.name}=VALUE"
             )
-        found[condition.name] = _check_values(values, condition)
-    return found
+        values_by_name[condition.name] = _check_values(values, condition)
+    return values_by_name
 
 
 def check_constants(constants: Mapping[str, Any], known: Fields) -> None:
-    """Raise `ValueError` if a constant is none of the known inputs and conditions."""
+    """Raise `ValueError` if a constant is not a known input or condition."""
     unknown = sorted(set(constants) - {field.name for field in known})
     if unknown:
         names = ", ".join(map(str, known)) or "no inputs besides the coordinates"
@@ -104,7 +102,7 @@ def check_constants(constants: Mapping[str, Any], known: Fields) -> None:
 
 
 def is_computed(feature: Field) -> bool:
-    """Return whether an input follows from the shape of a mesh that lacks it."""
+    """Return whether a missing input can be computed from the geometry."""
     return (feature.name, feature.channels) in (("normal", 3), ("area", 1))
 
 
@@ -156,18 +154,18 @@ def _check_values(values: Tensor, feature: Field) -> Tensor:
 
 
 def _array_name(feature: Field, *places: Any) -> str:
-    """Return the source of a feature, or its name where only that is to be found."""
+    """Return the source of a feature, or its name if only that exists."""
     there = any(feature.array in place for place in places)
     return feature.array if there else feature.name
 
 
 def _same_everywhere(field_data: Any, name: str, feature: Field, number: int) -> Tensor:
-    """Return the numbers of field data at every place."""
-    given = np.asarray(field_data[name])
-    if given.dtype.kind not in "fiu" or given.size != feature.channels:
+    """Return field data repeated at every point or cell."""
+    stored = np.asarray(field_data[name])
+    if stored.dtype.kind not in "fiu" or stored.size != feature.channels:
         raise ValueError(
             f"the field data {name!r} must be {feature.channels} numbers, got "
-            f"{given.size} of type {given.dtype}"
+            f"{stored.size} of type {stored.dtype}"
         )
     note = f"{name}_unit"
     unit = str(field_data[note][0]) if note in field_data else feature.unit
@@ -176,7 +174,7 @@ def _same_everywhere(field_data: Any, name: str, feature: Field, number: int) ->
             f"the field data {name!r} is in {unit!r}, but {feature.name} is in "
             f"{feature.unit or 'no unit'!r}: convert it, and its {note!r}"
         )
-    return _repeated(given, number)
+    return _repeated(stored, number)
 
 
 def _repeated(values: Any, number: int) -> Tensor:

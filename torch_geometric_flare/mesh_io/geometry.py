@@ -1,4 +1,4 @@
-"""What the shape of a mesh tells: normals and areas."""
+"""Normals and areas of meshes."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from vtkmodules import vtkCommonDataModel as vtk
 from torch_geometric_flare.mesh_io.polygons import area_vectors
 
 _FACES = (vtk.VTK_TRIANGLE, vtk.VTK_QUAD, vtk.VTK_POLYGON)
-# How files call their normals where they are not marked as such.
+# Names of normals in files that do not mark them as such.
 _NAMES = ("normals", "normal")
 
 
@@ -20,7 +20,7 @@ def is_surface(mesh: Any) -> bool:
     """Return whether all cells are triangles, quads and polygons.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
     """
     if isinstance(mesh, pv.PolyData):
         return bool(mesh.n_cells == mesh.GetNumberOfPolys())
@@ -28,17 +28,17 @@ def is_surface(mesh: Any) -> bool:
 
 
 def oriented_faces(mesh: Any, wanted: str = "area vectors") -> Any:
-    """Return the faces of a surface mesh, all wound about their outward normals.
+    """Return the faces of a surface mesh, all oriented outward.
 
-    Where the mesh has normals of its own, at its cells or else at its points (marked
-    as normals, or called `Normals` or `normal`), they decide: around a cavity, nothing
-    else tells which side is outside. VTK decides for the others: it makes neighbours
-    agree, across points that coincide too, and turns the faces of a closed surface
+    If the mesh has normals at its cells or points (marked as normals, or called
+    `Normals` or `normal`), they define the orientation: around a cavity, nothing else
+    shows which side is outside. Otherwise VTK orients the faces: it makes neighbors
+    consistent, also across coincident points, and orients the faces of a closed surface
     outward.
 
     Args:
         mesh: A mesh of triangles, quads and polygons.
-        wanted: What the faces are for, for the message.
+        wanted: Purpose of the faces, for the message.
 
     Returns:
         A `pyvista.PolyData` of the faces, cells and points in the order of `mesh`.
@@ -70,7 +70,7 @@ def oriented_faces(mesh: Any, wanted: str = "area vectors") -> Any:
 
 
 def own_normals(mesh: Any, *, cells: bool) -> npt.NDArray[np.float64] | None:
-    """Return the normals that a mesh brings, unit vectors or zeros; else `None`."""
+    """Return the normals stored in a mesh, unit vectors or zeros; `None` if missing."""
     data = mesh.cell_data if cells else mesh.point_data
     marked = (mesh.GetCellData() if cells else mesh.GetPointData()).GetNormals()
     names = [] if marked is None else [marked.GetName()]
@@ -86,19 +86,19 @@ def own_normals(mesh: Any, *, cells: bool) -> npt.NDArray[np.float64] | None:
 def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
     r"""Return the unit normals of a surface mesh.
 
-    Normals that the mesh brings itself (marked as such, or called `Normals` or
-    `normal`) are taken as they are. Others follow from the faces, see
-    `oriented_faces`: neighbours agree, and if the surface is closed all point outward;
-    normals of an open surface keep the orientation of its faces. The normal at a
-    vertex is the normalised mean over its faces.
+    Normals stored in the mesh (marked as such, or called `Normals` or `normal`) are
+    used as they are. Otherwise they are computed from the faces, see `oriented_faces`:
+    neighbors are consistent, and if the surface is closed all point outward; normals of
+    an open surface keep the orientation of its faces. The normal at a vertex is the
+    normalized mean over its faces.
 
     Args:
         mesh: A mesh of triangles, quads and polygons.
         cells: Return the normals of the cells instead of those at the vertices.
 
     Returns:
-        Unit normals $[N, 3]$ in float32; zero at vertices without a face and on faces
-        without extent.
+        Unit normals $[N, 3]$ in float32; zero at vertices without a face and on
+        degenerate faces.
 
     Raises:
         ValueError: If the mesh has cells that are not faces.
@@ -122,13 +122,13 @@ def mesh_normals(mesh: Any, *, cells: bool = False) -> Tensor:
 
 
 def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
-    r"""Return the areas of the faces of a surface mesh, or those of its vertices.
+    r"""Return the areas of the faces of a surface mesh, or of its vertices.
 
     Args:
         mesh: A mesh of triangles, quads and polygons, which need not be convex.
         cells: Return the areas of the cells, the lengths of their area vectors (see
-            `polygon_vectors`). At the vertices instead, each face gives equal shares of
-            its area to its corners, so that the sums agree.
+            `polygon_vectors`). Otherwise, each face gives equal shares of its area to
+            its corners, so that the sums agree.
 
     Returns:
         Areas $[N, 1]$ in float32, in the square of the unit of the mesh.
@@ -147,11 +147,11 @@ def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
 def share_sizes(
     sizes: npt.NDArray[np.float64], offsets: Any, points: Any, num_points: int
 ) -> npt.NDArray[np.float64]:
-    """Hand the size of each cell to its corners in equal parts.
+    """Distribute the size of each cell equally to its corners.
 
     Args:
         sizes: Size of each cell.
-        offsets: Where the corners of each cell begin in `points`, and where all end.
+        offsets: Start of the corners of each cell in `points`, and the end of the last.
         points: Corners of all cells.
         num_points: Points of the mesh.
     """
@@ -168,7 +168,7 @@ def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _polygons(surface: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where each polygon begins, and the points of all polygons."""
+    """Return the offset of each polygon and the points of all polygons."""
     polygons = surface.GetPolys()
     return (
         np.asarray(polygons.GetOffsetsArray()).astype(np.int64),
@@ -177,7 +177,7 @@ def _polygons(surface: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 
 def _joined(surface: Any) -> Any:
-    """Return the surface with one point where several coincide, if it has borders."""
+    """Merge coincident points of a surface that has borders."""
     if surface.n_open_edges == 0:
         return surface
     points, place = np.unique(np.asarray(surface.points), axis=0, return_inverse=True)
@@ -188,7 +188,7 @@ def _joined(surface: Any) -> Any:
 
 
 def _rewound(surface: Any, turn: npt.NDArray[np.bool_]) -> Any:
-    """Return the surface with the corners of some polygons in the opposite order."""
+    """Return the surface with the corners of some polygons reversed."""
     offsets, corners = _polygons(surface)
     sizes = np.diff(offsets)
     place = np.arange(len(corners))
@@ -207,7 +207,7 @@ def _build(
 
 
 def _faces(mesh: Any, wanted: str) -> Any:
-    """Return the faces alone, vertices and cells in the order of `mesh`."""
+    """Return only the faces, with vertices and cells in the order of `mesh`."""
     if is_surface(mesh):
         polygons = isinstance(mesh, pv.PolyData)
         return pv.PolyData(mesh.points, faces=mesh.faces if polygons else mesh.cells)

@@ -1,4 +1,4 @@
-"""Which points lie inside of a body."""
+"""Find points inside a body."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from vtkmodules.vtkFiltersModeling import vtkSelectEnclosedPoints
 
 from torch_geometric_flare.mesh_io.geometry import is_surface, oriented_faces
 
-# Share of the size of the body up to which a point inside lies on its surface.
+# A point inside counts as on the surface up to this share of the body's size.
 _SKIN = 1e-5
 
 
 def closed_surface(mesh: Any) -> Any:
-    """Return a closed surface as triangles wound outward, in double precision.
+    """Return a closed surface as outward triangles in double precision.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
 
     Returns:
-        A `pyvista.PolyData`; `None` if the mesh is no closed surface, such as a volume
-        mesh, a cloud or a surface with a hole.
+        A `pyvista.PolyData`; `None` if the mesh is not a closed surface, such as a
+        volume mesh, a cloud or a surface with a hole.
     """
     if isinstance(mesh, pv.PolyData) and not is_surface(mesh):
         mesh = pv.PolyData(mesh.points, faces=mesh.faces)  # without lines and vertices
@@ -36,17 +36,17 @@ def closed_surface(mesh: Any) -> Any:
 def points_inside(
     mesh: Any, points: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.bool_] | None:
-    """Return which points lie inside of a closed surface.
+    """Return which points lie inside a closed surface.
 
-    Points on the surface are outside, up to 1e-5 of the diagonal of the body.
+    Points within 1e-5 of the body's diagonal of the surface count as outside.
 
     Args:
-        mesh: A mesh of `read_mesh`.
+        mesh: A mesh from `read_mesh`.
         points: The points, [N, 3].
 
     Returns:
-        Whether each lies inside, [N]; `None` if the mesh is no closed surface, such as
-        a volume mesh, a cloud or a surface with a hole.
+        Whether each lies inside, [N]; `None` if the mesh is not a closed surface, such
+        as a volume mesh, a cloud or a surface with a hole.
     """
     surface = closed_surface(mesh)
     if surface is None:

@@ -1,4 +1,4 @@
-"""At the cells or at the points of a mesh?"""
+"""Location of mesh arrays: cells or points."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ def find_location(mesh: Any, name: str, location: str | None = None) -> str:
     Args:
         mesh: A PyVista mesh.
         name: Name of the array.
-        location: Where the caller says it lies. `None` for what a prediction has noted
-            in the mesh, or else where there is such an array, at the points if at both.
+        location: The location. `None` for the location that a prediction has noted in
+            the mesh, otherwise where such an array exists, at the points if at both.
 
     Raises:
         ValueError: If `location` is neither.
@@ -28,6 +28,6 @@ def find_location(mesh: Any, name: str, location: str | None = None) -> str:
 
 
 def check_location(location: str | None) -> None:
-    """Raise `ValueError` for anything but a location or `None`."""
+    """Raise `ValueError` unless `location` is valid or `None`."""
     if location is not None and location not in LOCATIONS:
         raise ValueError(f"location must be 'cell' or 'point', got {location!r}")

@@ -1,6 +1,6 @@
-"""One mesh of a file with blocks and time steps.
+"""Read one mesh from a file with blocks and time steps.
 
-Part of `reader_process`, so that it imports nothing of the package.
+Part of `reader_process`, so it imports nothing from the package.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ _MOST_NAMED = 12
 
 
 class NoSuchPart(Exception):
-    """What to name, as the end of a sentence about the file."""
+    """The available parts; the message completes a sentence about the file."""
 
 
 def read_part(path: Path, block: str | None, time: float | None) -> Any:
@@ -24,19 +24,20 @@ def read_part(path: Path, block: str | None, time: float | None) -> Any:
     Args:
         path: The file.
         block: Name of a block, a patch, or a named group of cells; with slashes, its
-            path. All that lies in it is joined. `None` where there is one block; of
-            named groups it takes the whole mesh.
-        time: A time step by its value; `None` where there is one.
+            path. All its parts are merged. `None` if there is one block; with named
+            groups, it selects the whole mesh.
+        time: A time step by its value; `None` if there is only one.
 
     Raises:
-        NoSuchPart: If there is no such block or time, or several and none is named.
+        NoSuchPart: If there is no such block or time, or there are several and none is
+            named.
         OSError: If VTK reports an error, with its text.
     """
     text = _beginning(path)
     suffix = path.suffix.lower()
-    if suffix == ".msh" and not text.startswith("("):  # else of Fluent
+    if suffix == ".msh" and not text.startswith("("):  # otherwise of Fluent
         return _read_meshio(path, "gmsh", block, time)
-    if suffix == ".inp" and text.startswith("*"):  # of Abaqus; else of AVS
+    if suffix == ".inp" and text.startswith("*"):  # of Abaqus; otherwise of AVS
         return _read_meshio(path, "abaqus", block, time)
     reader = pv.get_reader(path, force_ext=".cas" if suffix == ".msh" else None)
     if hasattr(reader, "enable_all_patch_arrays"):  # of OpenFOAM
@@ -53,7 +54,7 @@ def read_part(path: Path, block: str | None, time: float | None) -> Any:
 
 
 def _errors_of(reader: Any) -> list[str]:
-    """Return a list that gets what a reader of VTK reports as an error."""
+    """Return a list that collects the error messages of a VTK reader."""
     errors: list[str] = []
 
     def note(caller: Any, event: str, text: str) -> None:
@@ -86,7 +87,7 @@ def _one_block(mesh: Any, name: str | None) -> Any:
 
 
 def _leaves(blocks: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the meshes with cells by their path, numbered where a name is taken."""
+    """Yield the meshes with cells by path, with numbers for duplicate names."""
     seen: set[str] = set()
     for index, block in enumerate(blocks):
         name = blocks.get_block_name(index) or f"block_{index}"
@@ -114,7 +115,7 @@ def _choose_time(times: Sequence[float], time: float | None) -> float | None:
 
 
 def _read_meshio(path: Path, kind: str, block: str | None, time: float | None) -> Any:
-    """Return a mesh that meshio reads, or the cells of a named group of it."""
+    """Return a mesh read by meshio, or the cells of one of its named groups."""
     try:
         import meshio
     except ModuleNotFoundError:
@@ -137,7 +138,7 @@ def _read_meshio(path: Path, kind: str, block: str | None, time: float | None) -
 
 
 def _groups(mesh: Any, read: Any) -> dict[str, Any]:
-    """Return the numbers of the cells in each named group."""
+    """Return the indices of the cells in each named group."""
     starts = np.cumsum([0, *(len(block.data) for block in read.cells)])
     groups = {
         name: np.concatenate(

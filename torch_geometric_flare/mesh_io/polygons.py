@@ -1,4 +1,4 @@
-"""Centres and area vectors of polygons."""
+"""Centers and area vectors of polygons."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,18 +15,18 @@ Integers = npt.NDArray[np.int64]
 
 
 class Fans(NamedTuple):
-    """Some polygons, each cut into triangles about the mean of its corners.
+    """Polygons, each split into triangles around the mean of its corners.
 
     Triangle $t$ has the corners `corner[t]`, `corner[following[t]]` and the mean.
 
     Attributes:
-        faces: The polygons, a range of all.
-        first: Where the triangles of each polygon begin.
-        sizes: Triangles of each polygon, as many as corners.
+        faces: The range of polygons.
+        first: Start of the triangles of each polygon.
+        sizes: Number of triangles of each polygon, equal to its corners.
         mean: Mean of the corners of each polygon.
-        corner: Point of the mesh at which each triangle begins.
+        corner: Point of the mesh at the first corner of each triangle.
         following: The next triangle of the same polygon.
-        arm: From the mean to the first corner of each triangle.
+        arm: Vector from the mean to the first corner of each triangle.
         vector: Area vector of each triangle.
     """
 
@@ -41,10 +41,10 @@ class Fans(NamedTuple):
 
 
 def polygon_fans(mesh: Any) -> Iterator[Fans]:
-    """Cut the polygons of a `pyvista.PolyData` into triangles, many at a time.
+    """Split the polygons of a `pyvista.PolyData` into triangles, in blocks.
 
-    Triangles that lie outside of a concave polygon have area vectors of the opposite
-    direction, so that sums over a polygon are those of the polygon.
+    Triangles outside a concave polygon have opposite area vectors, so that sums over
+    the triangles are correct.
     """
     points = np.asarray(mesh.points)
     offsets = np.asarray(mesh.GetPolys().GetOffsetsArray())
@@ -56,7 +56,7 @@ def polygon_fans(mesh: Any) -> Iterator[Fans]:
         corner = corners[bounds[0] : bounds[-1]].astype(np.int64)
         arm = points[corner].astype(np.float64)
         first, sizes = bounds[:-1] - bounds[0], np.diff(bounds)
-        # Relative to one corner first: sums of far coordinates lose their last digits.
+        # Relative to one corner, because sums of large coordinates lose digits.
         origin = arm[first]
         arm -= np.repeat(origin, sizes, axis=0)
         mean = np.add.reduceat(arm, first) / sizes[:, None]
@@ -68,10 +68,10 @@ def polygon_fans(mesh: Any) -> Iterator[Fans]:
 
 
 def area_vectors(mesh: Any) -> tuple[Floats, Floats]:
-    """Return means of the corners and area vectors of the polygons, as they are wound.
+    """Return the mean of the corners and the area vector of each polygon.
 
     Args:
-        mesh: A `pyvista.PolyData` of polygons alone.
+        mesh: A `pyvista.PolyData` of only polygons.
 
     Returns:
         Means and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
@@ -84,7 +84,7 @@ def area_vectors(mesh: Any) -> tuple[Floats, Floats]:
 
 
 def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
-    r"""Return centres and outward area vectors of the polygons of a closed surface.
+    r"""Return centers and outward area vectors of the polygons of a closed surface.
 
     With corners $v_k$ of a polygon, in their order, and their mean $c$, its area vector
     is
@@ -93,19 +93,19 @@ def polygon_vectors(mesh: Any) -> tuple[Floats, Floats]:
     A = \frac{1}{2} \sum_k (v_k - c) \times (v_{k+1} - c)
     $$
 
-    whose length is the area and whose direction is the normal. Neighbours are taken
-    to be wound alike. All vectors are turned at once so that the volume that they
-    enclose, $\frac{1}{3} \sum c \cdot A$, is positive.
+    whose length is the area and whose direction is the normal. Neighbors must be
+    oriented consistently. A common sign is chosen so that the enclosed volume,
+    $\frac{1}{3} \sum c \cdot A$, is positive.
 
     Args:
-        mesh: A `pyvista.PolyData` of polygons alone.
+        mesh: A `pyvista.PolyData` of only polygons.
 
     Returns:
-        Centres and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
+        Centers and area vectors, $[N, 3]$ each, in the unit of the mesh and its square.
 
     Raises:
         ValueError: If the mesh has cells that are not polygons, or encloses no volume,
-            so that no side of it is the outer one.
+            so that it has no outer side.
     """
     number = mesh.GetNumberOfPolys() if hasattr(mesh, "GetNumberOfPolys") else 0
     if number == 0 or number != mesh.n_cells:

@@ -1,4 +1,4 @@
-"""Meshes that others wrote."""
+"""Read untrusted mesh files."""
 
 import os
 import re
@@ -18,20 +18,20 @@ from torch_geometric_flare.mesh_io import reader_process
 from torch_geometric_flare.mesh_io.visible import visible_part
 
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
-"""Mesh files that `read_mesh` takes, and that are looked for in a folder."""
+"""Suffixes that `read_mesh` accepts and that are searched in a folder."""
 
 FURTHER_SUFFIXES = (
     *(".vts", ".vtr", ".vti", ".vtm", ".pvd", ".foam"),
     *(".cgns", ".exo", ".e", ".msh", ".inp"),
 )
-"""Other files that `read_mesh` takes: structured grids, cases with blocks and time
+"""Other files that `read_mesh` accepts: structured grids, cases with blocks and time
 steps, and meshes of Gmsh, Fluent (`.msh`), Abaqus and AVS (`.inp`)."""
 
-# More than any reader of VTK takes for an honest file, and little enough for a file
-# whose header claims what it does not hold.
+# More than any VTK reader needs for a valid file, but small enough for a file whose
+# header claims too much.
 _MEGABYTES, _MEGABYTES_PER_MEGABYTE = 2048, 30
 _SECONDS, _SECONDS_PER_MEGABYTE = 8, 0.25
-# The processor time is limited; a busy machine may take longer by this factor.
+# CPU time is limited; wall time on a busy machine may exceed it by this factor.
 _PATIENCE = 10
 _MOST_NAMED = 12
 _LARGEST_INDEX = 2**24  # bytes of a list of other files
@@ -43,39 +43,39 @@ def read_mesh(
     block: str | None = None,
     time: float | None = None,
 ) -> Any:
-    """Read a surface or a volume mesh, of which nothing is trusted.
+    """Read a surface or a volume mesh from an untrusted file.
 
-    VTK reads the file in its own process, with limits of memory and time that
-    follow from the size of the file, so that a broken file ends that process alone.
-    What it has read is then checked: every cell names vertices that exist, has as many
-    as its type needs, and no coordinate is nan or infinite. Hidden, ghost and empty
-    cells, loose points, and vertices and lines beside faces are left out:
+    VTK reads the file in a separate process, with limits on memory and time that depend
+    on the size of the file, so that a broken file can only end that process. The mesh
+    is then validated: every cell refers to existing vertices, has the number that its
+    type needs, and no coordinate is nan or infinite. Hidden, ghost and empty cells,
+    unused points, and vertices and lines next to faces are left out, see
     `visible_part`.
 
-    Text STL is read in capitals, with names behind `endsolid`, a byte order mark, or
-    without an end; of OBJ the vertices and faces are read, each vertex once. Files of
-    Gmsh and Abaqus need meshio, which the extra `data` brings; those of Abaqus hold no
-    fields. A case of OpenFOAM is an empty file `case.foam` in its folder.
+    Text STL may be in upper case, have names after `endsolid`, a byte order mark, or no
+    end; of OBJ only vertices and faces are read, each vertex once. Files of Gmsh and
+    Abaqus need meshio, which the extra `data` installs; those of Abaqus have no fields.
+    A case of OpenFOAM is an empty file `case.foam` in its folder.
 
     Args:
         path: A file with one of `MESH_SUFFIXES` or `FURTHER_SUFFIXES`, in text or
             binary form; `~` is the home folder.
-        block: Which of several blocks, by its name: a patch such as `"inlet"`, a zone,
-            or a named group of cells; with slashes its path, such as `"boundary/wall"`.
-            A block of blocks is joined.
-        time: Which of several time steps, by its value.
+        block: Name of the block, if there are several: a patch such as `"inlet"`, a
+            zone, or a named group of cells; with slashes its path, such as
+            `"boundary/wall"`. A block of blocks is merged.
+        time: Value of the time step, if there are several.
 
     Returns:
         A `pyvista.PolyData` or `pyvista.UnstructuredGrid` with at least one cell, and
-        the point, cell and field data of the file. Structured grids are unstructured
-        ones.
+        the point, cell and field data of the file. Structured grids become
+        unstructured.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of another format, is broken, holds no such mesh, or a
-            coordinate of it is not finite; if it has several blocks or time steps and
-            none is named, or no such one. The message lists those that it has. Cells of
-            arbitrary order (Lagrange, Bézier) are refused.
+        ValueError: If the file has another format, is broken, holds no such mesh, or a
+            coordinate is not finite; if it has several blocks or time steps and none is
+            named, or the named one does not exist. The message lists the available
+            ones. Cells of arbitrary order (Lagrange, Bézier) are refused.
         OSError: If the file may not be read.
     """
     path = Path(path).expanduser()
@@ -84,7 +84,7 @@ def read_mesh(
     suffixes = (*MESH_SUFFIXES, *FURTHER_SUFFIXES)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"mesh={str(path)!r} is none of {', '.join(suffixes)}")
-    with path.open("rb"):  # may it be read?
+    with path.open("rb"):  # raises OSError if it may not be read
         megabytes = _size(path) >> 20
     part = (block or "", "" if time is None else repr(float(time)))
     with tempfile.TemporaryDirectory(prefix="mesh-") as folder:
@@ -99,7 +99,7 @@ def read_mesh(
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file and of those that it stands for."""
+    """Return the size in bytes of a file and of the files that it refers to."""
     suffix = path.suffix.lower()
     if suffix == ".foam":
         return sum(file.stat().st_size for file in path.parent.rglob("*"))
@@ -114,11 +114,11 @@ def _size(path: Path) -> int:
 def _read_elsewhere(
     path: Path, folder: str, megabytes: int, part: tuple[str, str]
 ) -> str:
-    """Return what is wrong with the mesh, or nothing once it lies in `folder`."""
+    """Read the mesh to `folder`; return an error text, empty on success."""
     seconds = _SECONDS + int(_SECONDS_PER_MEGABYTE * megabytes)
     memory = _MEGABYTES + _MEGABYTES_PER_MEGABYTE * megabytes
     script = reader_process.__file__
-    # Stacks and buffers of threads count as memory.
+    # The memory limit includes stacks and buffers of threads.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -154,15 +154,15 @@ def as_mesh(mesh: Any, name: str = "mesh") -> Any:
 
     Args:
         mesh: A mesh of PyVista or VTK; a structured grid becomes an unstructured one.
-        name: What messages call it.
+        name: Name of the mesh in messages.
 
     Raises:
-        TypeError: If it is not a mesh, or several.
+        TypeError: If it is not a single mesh.
         ValueError: If it has no points, or their coordinates are not all finite.
     """
     wrapped = mesh
     if isinstance(mesh, vtkDataObject):
-        with suppress(TypeError):  # of kinds that PyVista does not know
+        with suppress(TypeError):  # types that PyVista does not know
             wrapped = pv.wrap(mesh)
     if isinstance(wrapped, pv.MultiBlock):
         names = ", ".join(repr(key) for key in wrapped.keys()[:_MOST_NAMED])

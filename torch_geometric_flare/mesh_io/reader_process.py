@@ -1,15 +1,15 @@
-"""A script that reads one mesh file, in its own process, and checks it.
+"""A script that reads and validates one mesh file in a separate process.
 
     python reader_process.py MESH FOLDER MEGABYTES SECONDS [BLOCK [TIME]]
 
-VTK trusts what a file says: a wrong count or a wrong index ends the process, or takes
-all its memory. `read_mesh` therefore starts this script, which prints `STARTED`, takes
-at most the given memory and processor time, and writes a mesh that has passed all
-checks to FOLDER, in VTK's own XML format without compression. Otherwise it prints what
-is wrong as the end of a sentence whose subject is the file, and exits with `REFUSED`.
+VTK trusts the content of a file: a wrong count or index can crash the process or
+exhaust its memory. `read_mesh` therefore starts this script, which prints `STARTED`,
+uses at most the given memory and CPU time, and writes a validated mesh to FOLDER, in
+VTK's XML format without compression. On an error it prints the end of a sentence whose
+subject is the file, and exits with `REFUSED`.
 
-It imports nothing of the package but three modules beside it, which do not either, so
-that it starts without torch.
+It imports only three modules of the package from its folder, which import none, so it
+starts without torch.
 """
 
 import os
@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyvista as pv
-from vtkmodules import vtkCommonDataModel as vtk  # `import vtk` takes as long again
+from vtkmodules import (
+    vtkCommonDataModel as vtk,
+)  # `import vtk` would take twice as long
 from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter, vtkXMLUnstructuredGridWriter
 
 if __package__:
     from torch_geometric_flare.mesh_io import dialects, parts, xml_names
-else:  # as a script
+else:  # if run as a script
     import dialects  # type: ignore[import-not-found, no-redef]
     import parts  # type: ignore[import-not-found, no-redef]
     import xml_names  # type: ignore[import-not-found, no-redef]
@@ -35,7 +37,7 @@ else:  # as a script
 STARTED = "started"
 REFUSED = 3
 
-_VARIABLE = {  # kinds of cells with any number of corners, and the least of them
+_VARIABLE = {  # cell types with any number of corners, and the minimum
     vtk.VTK_POLY_VERTEX: 1,
     vtk.VTK_POLY_LINE: 2,
     vtk.VTK_TRIANGLE_STRIP: 3,
@@ -44,22 +46,22 @@ _VARIABLE = {  # kinds of cells with any number of corners, and the least of the
     vtk.VTK_CONVEX_POINT_SET: 4,
     vtk.VTK_POLYHEDRON: 4,
 }
-_LONGEST = 200  # characters of VTK's own reason
-# Beyond these are cells of any order, whose corners follow rules of their own.
+_LONGEST = 200  # characters of VTK's message
+# Higher types are cells of arbitrary order with other rules for corners.
 _LAST_KIND = vtk.VTK_POLYHEDRON
 
 Integers = npt.NDArray[np.integer[Any]]
 
 
 class Refused(Exception):
-    """What is wrong with the file."""
+    """Error in the file."""
 
 
 def limit(megabytes: int, seconds: int) -> None:
-    """Bound memory and processor time of this process, where the system can."""
+    """Limit memory and CPU time of this process, if the system supports it."""
     try:
         import resource
-    except ImportError:  # Windows: the parent's own time limit must do
+    except ImportError:  # Windows: only the parent's time limit applies
         return
     for name, value in (
         (resource.RLIMIT_DATA, megabytes << 20),
@@ -73,7 +75,7 @@ def limit(megabytes: int, seconds: int) -> None:
 
 
 def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any:
-    """Read whatever the file holds."""
+    """Read the file without validation."""
     with pv.vtk_verbosity("off"):
         try:
             rewritten = dialects.rewrite(path, folder)
@@ -90,21 +92,21 @@ def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any
             said = _reason(error, path.suffix)
             raise Refused(f"cannot be read: broken?{said}") from error
     if isinstance(mesh, pv.DataSet) and not isinstance(mesh, pv.PolyData):
-        return mesh.cast_to_unstructured_grid()  # grids too
+        return mesh.cast_to_unstructured_grid()  # also converts grids
     return mesh
 
 
 def _reason(error: Exception, suffix: str) -> str:
-    """Return what VTK says about a file, without the place in its own code."""
+    """Return VTK's message about a file without its source location."""
     text = " ".join(str(error).split())
-    if re.search(r"vtk\w+Pipeline", text):  # of a reader that has given up already
+    if re.search(r"vtk\w+Pipeline", text):  # from a reader that has already failed
         return f" VTK finds nothing in it that a {suffix} file begins with"
     text = re.sub(r"^(ERROR|WARNING): In \S+, line \d+ |\(0x[0-9a-f]+\)", "", text)
     return f" VTK says: {text[:_LONGEST]}" if text else ""
 
 
 def check(mesh: Any) -> None:
-    """Refuse a mesh whose arrays do not fit together."""
+    """Refuse a mesh with inconsistent arrays."""
     kinds = (pv.PolyData, pv.UnstructuredGrid)
     if not isinstance(mesh, kinds) or not mesh.n_cells:
         raise Refused("holds no surface or unstructured mesh")
@@ -135,7 +137,7 @@ def check(mesh: Any) -> None:
 
 
 def surface_cells(mesh: Any) -> Iterator[tuple[Any, Integers]]:
-    """Return the four lists of cells of a surface, with the kind of each cell."""
+    """Return the four cell lists of a surface, with the type of each cell."""
     for cells, kind in (
         (mesh.GetVerts(), vtk.VTK_POLY_VERTEX),
         (mesh.GetLines(), vtk.VTK_POLY_LINE),
@@ -146,12 +148,12 @@ def surface_cells(mesh: Any) -> Iterator[tuple[Any, Integers]]:
 
 
 def grid_cells(mesh: Any) -> Iterator[tuple[Any, Integers]]:
-    """Return the cells of an unstructured mesh, with the kind of each."""
+    """Return the cells of an unstructured mesh, with the type of each."""
     yield mesh.GetCells(), np.asarray(mesh.celltypes)
 
 
 def offsets_and_points(cells: Any) -> tuple[Integers, Integers]:
-    """Return where each cell begins, and the points of all cells."""
+    """Return the offset of each cell and the points of all cells."""
     offsets = np.asarray(pv.convert_array(cells.GetOffsetsArray()))
     points = np.asarray(pv.convert_array(cells.GetConnectivityArray()))
     if len(offsets) == 0 and cells.GetNumberOfCells() == 0:
@@ -169,7 +171,7 @@ def offsets_and_points(cells: Any) -> tuple[Integers, Integers]:
 
 
 def check_cells(cells: Any, kind: Integers, num_points: int) -> None:
-    """Refuse cells of points that do not exist, or of the wrong number of them."""
+    """Refuse cells with missing points or with the wrong number of points."""
     offsets, points = offsets_and_points(cells)
     if len(kind) != len(offsets) - 1:
         raise Refused(f"has {len(offsets) - 1} cells but {len(kind)} types: broken?")
@@ -187,18 +189,18 @@ def check_cells(cells: Any, kind: Integers, num_points: int) -> None:
                 f"has cells of the VTK type {number}, which is not read here: convert "
                 "them to linear or quadratic ones"
             )
-        found = corners[kind == number]
+        counts = corners[kind == number]
         least = _VARIABLE.get(int(number), cell.GetNumberOfPoints())
-        most = found.max() if number in _VARIABLE else least
-        if found.min() < least or found.max() > most:
+        most = counts.max() if number in _VARIABLE else least
+        if counts.min() < least or counts.max() > most:
             raise Refused(
-                f"has cells of the VTK type {number} with {found.min()} to "
-                f"{found.max()} vertices, where they need {least}: broken?"
+                f"has cells of the VTK type {number} with {counts.min()} to "
+                f"{counts.max()} vertices, where they need {least}: broken?"
             )
 
 
 def check_polyhedra(mesh: Any) -> None:
-    """Refuse polyhedra with faces that do not exist."""
+    """Refuse polyhedra with missing faces."""
     faces, of_cells = mesh.GetPolyhedronFaces(), mesh.GetPolyhedronFaceLocations()
     is_polyhedron = np.asarray(mesh.celltypes) == vtk.VTK_POLYHEDRON
     if faces is None or of_cells is None:
@@ -217,7 +219,7 @@ def check_polyhedra(mesh: Any) -> None:
 
 
 def write(mesh: Any, folder: str) -> None:
-    """Write the mesh as it is, quickly."""
+    """Write the mesh uncompressed."""
     writer: Any
     if isinstance(mesh, pv.PolyData):
         writer, suffix = vtkXMLPolyDataWriter(), ".vtp"
@@ -243,14 +245,14 @@ def main(
     block: str = "",
     time: str = "",
 ) -> int:
-    """Read, check and write."""
+    """Read, validate and write."""
     print(STARTED, flush=True)
     limit(int(megabytes), int(seconds))
     try:
         wanted = float(time) if time else None
         mesh = read(Path(path), Path(folder), block or None, wanted)
         check(mesh)
-        mesh.cell_centers()  # what VTK cannot bear shall show here
+        mesh.cell_centers()  # so that crashes in VTK happen here
         write(mesh, folder)
     except Refused as reason:
         print(reason)

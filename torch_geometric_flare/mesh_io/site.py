@@ -1,4 +1,4 @@
-"""Places around a body to predict at: a slice, a box, or the points of a file."""
+"""Query points around a body: a slice, a box, or the points of a file."""
 
 import csv
 import math
@@ -22,37 +22,37 @@ _AXES = "xyz"
 _FORMS = (
     "slice:AXIS=VALUE[:SPACING], box:X0,X1,Y0,Y1,Z0,Z1[:SPACING], points.csv, or a mesh"
 )
-# Intervals along the longest side of a slice and of a box without a spacing.
+# Default number of intervals along the longest side of a slice and of a box.
 _OF_SLICE, _OF_BOX = 200, 64
 _MOST_POINTS = 100_000_000
 
 
 @dataclass(frozen=True)
 class QuerySite(ABC):
-    """Where to predict, read from a text once by `QuerySite.parse`.
+    """A set of query points, parsed from text by `QuerySite.parse`.
 
     Args:
-        text: What it was read from, for messages.
+        text: The text, for messages.
     """
 
     text: str
 
     @staticmethod
     def parse(text: str) -> "QuerySite":
-        """Read one of these forms, with lengths in the unit of the mesh.
+        """Parse one of these forms, with lengths in the unit of the mesh.
 
-        - `slice:y=0`, a plane across the box that the query points of the training lie
-          in; `slice:y=0:0.01` with a point every 0.01, by default 201 points along the
+        - `slice:y=0`, a plane across the training box of the query points;
+          `slice:y=0:0.01` with a point every 0.01, by default 201 points along the
           longer side;
         - `box:0,4,-1,1,0,2`, a grid over a box, x from 0 to 4 and so on;
           `box:0,4,-1,1,0,2:0.1` with a point every 0.1, by default 65 along the longest
-          side. In the plane, `box:0,4,-1,1`;
-        - `points.csv`, a table whose columns are x, y, z, or are named in its header,
-          where further columns are inputs of the model;
+          side. In 2D, `box:0,4,-1,1`;
+        - `points.csv`, a table with the columns x, y, z, or with a header, in which
+          further columns are inputs of the model;
         - a file of `read_mesh`, for the points of that mesh.
 
         Raises:
-            ValueError: If the text is none of them; the message names it.
+            ValueError: If the text has none of these forms; the message names it.
         """
         kind, colon, rest = text.partition(":")
         if colon and kind in ("slice", "box"):
@@ -73,11 +73,11 @@ class QuerySite(ABC):
         """Return the points as a PyVista dataset, in the unit of the mesh.
 
         Args:
-            lower: Lower corner of the box of the training, 2 or 3 numbers.
+            lower: Lower corner of the training box, 2 or 3 numbers.
             upper: Upper corner.
 
         Raises:
-            ValueError: If it does not fit the dimension or lie in the box, or has too
+            ValueError: If the dimension differs, it lies outside the box, or has too
                 many points.
             FileNotFoundError: If the file does not exist.
         """
@@ -85,7 +85,7 @@ class QuerySite(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What files of fields there are called."""
+        """Name in the files of predicted fields."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _grid(
     spacing: float | None,
     intervals: int,
 ) -> Any:
-    """Return a grid with its outer points on the box, about `spacing` apart."""
+    """Return a grid that fills the box, with a spacing of about `spacing`."""
     sizes = np.subtract(high, low)
     step = sizes.max() / intervals if spacing is None else spacing
     steps = np.where(sizes > 0, np.maximum(np.ceil(sizes / step - 1e-9), 1), 0)
@@ -210,7 +210,7 @@ def _grid(
 
 
 def _read_points(path: Path, dimension: int) -> Any:
-    """Return the points of a table; columns after the coordinates are point data."""
+    """Return the points of a table; further columns become point data."""
     axes = list(_AXES[:dimension])
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -9,20 +9,20 @@ Floats = npt.NDArray[np.float64]
 
 
 def sobolev_smooth(mesh: Any, values: Floats, length: float) -> Floats:
-    r"""Return the Sobolev gradient of derivatives by the vertices of a surface.
+    r"""Return the Sobolev gradient of derivatives by surface vertices.
 
-    A derivative by each vertex of a mesh is rough, and depends on the mesh. Its Sobolev
-    gradient $s$ solves
+    The derivative by each vertex of a mesh is rough and depends on the mesh. Its
+    Sobolev gradient $s$ solves
 
     $$(M + \ell^2 K)\, s = g$$
 
     with the mass matrix $M$, lumped, and the stiffness matrix $K$ of linear elements on
-    the triangles of the surface: what is shorter than $\ell$ is damped. Of all
-    displacements of one norm $\int d^2 + \ell^2 |\nabla d|^2$, $-s$ lowers the
-    quantity most, and a step along it is a descent: $g \cdot s > 0$. With $\ell = 0$ it
-    is the derivative per area.
+    the triangles of the surface: lengths shorter than $\ell$ are damped. Of all
+    displacements with the same norm $\int d^2 + \ell^2 |\nabla d|^2$, $-s$ lowers the
+    quantity most, and it is a descent direction: $g \cdot s > 0$. With $\ell = 0$ it is
+    the derivative per area.
 
-    Points that coincide are one. Needs SciPy.
+    Coincident points are merged. Needs SciPy.
 
     Args:
         mesh: A `pyvista.PolyData` of polygons.
@@ -51,16 +51,16 @@ def sobolev_smooth(mesh: Any, values: Floats, length: float) -> Floats:
     place = place.ravel()
     triangles = place[mesh.triangulate().regular_faces]
     corners = points[triangles]  # [T, 3, 3]
-    # Opposite to each corner.
+    # The edge opposite to each corner.
     edges = np.roll(corners, -2, axis=1) - np.roll(corners, -1, axis=1)
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
     number = len(points)
     mass = np.bincount(triangles.ravel(), np.repeat(area / 3, 3), minlength=number)
-    known = area > 0
-    local = np.einsum("tik,tjk->tij", edges[known], edges[known])
-    local /= 4 * area[known, None, None]
-    rows = np.repeat(triangles[known], 3, axis=1).ravel()
-    columns = np.tile(triangles[known], 3).ravel()
+    nonzero = area > 0
+    local = np.einsum("tik,tjk->tij", edges[nonzero], edges[nonzero])
+    local /= 4 * area[nonzero, None, None]
+    rows = np.repeat(triangles[nonzero], 3, axis=1).ravel()
+    columns = np.tile(triangles[nonzero], 3).ravel()
     stiffness = coo_array((local.ravel(), (rows, columns)), (number, number)).tocsr()
     used = mass > 0
     total = np.bincount(place, values, minlength=number)

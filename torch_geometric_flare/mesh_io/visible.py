@@ -1,4 +1,4 @@
-"""What of a mesh is data: neither hidden, nor repeated, nor empty, nor loose."""
+"""Extract the visible, used and non-empty part of a mesh."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pyvista as pv
 from vtkmodules import vtkCommonDataModel as vtk
 
 _GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
-# Cells that another piece or a finer level has too, and those that are blanked.
+# Cells duplicated in another piece or a finer level, and blanked cells.
 _HIDDEN_CELL = (
     vtk.vtkDataSetAttributes.DUPLICATECELL
     | vtk.vtkDataSetAttributes.REFINEDCELL
@@ -20,16 +20,16 @@ Mask = npt.NDArray[np.bool_]
 
 
 def visible_part(mesh: Any) -> Any:
-    """Return the cells and points of a mesh that are data.
+    """Return the cells and points of a mesh that carry data.
 
-    What VTK does not show is not: blanked cells, those with a blanked point, ghost
-    cells, which are those of another piece of the mesh, and empty cells. Nor are the
-    vertices and lines that a mesher writes beside faces and volumes, and points of no
-    cell, whose values no solver computes.
+    Cells that VTK does not show are removed: blanked cells, cells with a blanked point,
+    ghost cells, which belong to another piece of the mesh, and empty cells. Vertices
+    and lines that a mesher writes in addition to faces and volumes are removed too, and
+    so are points without a cell, whose values no solver computes.
 
     Args:
-        mesh: A `pyvista.PolyData` or `pyvista.UnstructuredGrid`. One of vertices and
-            lines alone keeps them, and one without cells its points.
+        mesh: A `pyvista.PolyData` or `pyvista.UnstructuredGrid`. A mesh of only
+            vertices and lines keeps them, and a mesh without cells keeps its points.
 
     Returns:
         The mesh itself if all of it is data, otherwise a copy of the part with its
@@ -43,16 +43,18 @@ def visible_part(mesh: Any) -> Any:
         return mesh
     dimension = _dimensions(mesh)
     solid = dimension >= min(2, dimension.max(initial=0))
-    shown = solid & (dimension >= 0) & _not_hidden(mesh)
-    if not shown.any():
+    visible = solid & (dimension >= 0) & _not_hidden(mesh)
+    if not visible.any():
         raise ValueError("the mesh has no cells but hidden, ghost and empty ones")
     used = np.zeros(mesh.n_points, bool)
     corner, of_cell = _corners(mesh)
-    used[corner[shown[of_cell]]] = True
-    if shown.all() and used.all():
+    used[corner[visible[of_cell]]] = True
+    if visible.all() and used.all():
         return mesh
     part = (
-        _part_of_surface(mesh, shown, used) if surface else _part_of_grid(mesh, shown)
+        _part_of_surface(mesh, visible, used)
+        if surface
+        else _part_of_grid(mesh, visible)
     )
     for data in (part.cell_data, part.point_data):
         if _GHOSTS in data:
@@ -61,34 +63,34 @@ def visible_part(mesh: Any) -> Any:
 
 
 def _dimensions(mesh: Any) -> npt.NDArray[np.int64]:
-    """Return the dimension of each cell, -1 of an empty one."""
+    """Return the dimension of each cell, -1 if empty."""
     if isinstance(mesh, pv.PolyData):
         numbers = (mesh.GetNumberOfVerts(), mesh.GetNumberOfLines())
         return np.repeat([0, 1, 2], [*numbers, mesh.n_cells - sum(numbers)])
     types = np.asarray(mesh.celltypes)
     kinds, place = np.unique(types, return_inverse=True)
-    found = [
+    dimensions = [
         -1
         if kind == vtk.VTK_EMPTY_CELL
         else vtk.vtkGenericCell.InstantiateCell(int(kind)).GetCellDimension()
         for kind in kinds
     ]
-    return np.array(found, np.int64)[place]
+    return np.array(dimensions, np.int64)[place]
 
 
 def _not_hidden(mesh: Any) -> Mask:
-    shown = np.ones(mesh.n_cells, bool)
+    visible = np.ones(mesh.n_cells, bool)
     if _GHOSTS in mesh.cell_data:
-        shown &= (np.asarray(mesh.cell_data[_GHOSTS]) & _HIDDEN_CELL) == 0
+        visible &= (np.asarray(mesh.cell_data[_GHOSTS]) & _HIDDEN_CELL) == 0
     if _GHOSTS in mesh.point_data:
         blank = (np.asarray(mesh.point_data[_GHOSTS]) & _HIDDEN_POINT) != 0
         corner, of_cell = _corners(mesh)
-        shown[of_cell[blank[corner]]] = False
-    return shown
+        visible[of_cell[blank[corner]]] = False
+    return visible
 
 
 def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the points of all cells, and the cell that each belongs to."""
+    """Return the points of all cells and the cell of each."""
     lists = (
         (mesh.GetVerts(), mesh.GetLines(), mesh.GetPolys())
         if isinstance(mesh, pv.PolyData)
@@ -107,8 +109,8 @@ def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return np.concatenate(points), np.concatenate(cells)
 
 
-def _part_of_surface(mesh: Any, shown: Mask, used: Mask) -> Any:
-    """Return some cells of a surface; `extract_cells` would make a grid of it."""
+def _part_of_surface(mesh: Any, visible: Mask, used: Mask) -> Any:
+    """Return some cells of a surface; `extract_cells` would return a grid."""
     number = np.cumsum(used) - 1
     part = pv.PolyData(np.asarray(mesh.points)[used])
     part.verts = np.empty(0, np.int64)
@@ -119,7 +121,7 @@ def _part_of_surface(mesh: Any, shown: Mask, used: Mask) -> Any:
         (mesh.GetPolys(), part.SetPolys),
     ):
         count = cells.GetNumberOfCells()
-        kept = shown[first : first + count]
+        kept = visible[first : first + count]
         first += count
         if not kept.any():
             continue
@@ -128,7 +130,7 @@ def _part_of_surface(mesh: Any, shown: Mask, used: Mask) -> Any:
         offsets = np.concatenate([[0], np.cumsum(sizes[kept])])
         put(pv.CellArray.from_arrays(offsets, number[corners]))
     for source, target, mask in (
-        (mesh.cell_data, part.cell_data, shown),
+        (mesh.cell_data, part.cell_data, visible),
         (mesh.point_data, part.point_data, used),
     ):
         for name in list(source):
@@ -139,8 +141,8 @@ def _part_of_surface(mesh: Any, shown: Mask, used: Mask) -> Any:
     return part
 
 
-def _part_of_grid(mesh: Any, shown: Mask) -> Any:
-    part = mesh.extract_cells(np.flatnonzero(shown))
+def _part_of_grid(mesh: Any, visible: Mask) -> Any:
+    part = mesh.extract_cells(np.flatnonzero(visible))
     for data in (part.cell_data, part.point_data):
         for name in ("vtkOriginalCellIds", "vtkOriginalPointIds"):
             if name in data:

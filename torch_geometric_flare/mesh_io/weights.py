@@ -1,4 +1,4 @@
-"""How much length, area or volume each point or cell of a mesh stands for."""
+"""Length, area or volume that each point or cell of a mesh represents."""
 
 from typing import Any
 
@@ -18,20 +18,20 @@ _SIZES = ("Volume", "Area", "Length")
 
 
 def mesh_weights(mesh: Any, *, cells: bool = False) -> Tensor | None:
-    r"""Return what each cell or each point of a mesh stands for.
+    r"""Return the length, area or volume of each cell or point of a mesh.
 
-    The sizes of its cells: areas of a surface, volumes of a volume, lengths of curves,
-    those of the highest dimension that the mesh has. At the points, each cell gives
-    equal shares to its corners.
+    The sizes of the cells of the highest dimension: areas of a surface, volumes of a
+    volume mesh, lengths of curves. At the points, each cell gives equal shares to its
+    corners.
 
     Args:
         mesh: A mesh of PyVista.
         cells: Return the sizes of the cells instead of the shares of the points.
 
     Returns:
-        $[N]$ in float32, not negative; zero where a cell has no extent, or a point
-        belongs to no cell. `None` if no cell has an extent: a cloud of points, whose
-        weights `transforms.quadrature_weights` estimates.
+        $[N]$ in float32, not negative; zero for a degenerate cell or a point without a
+        cell. `None` if all sizes are zero, as for a point cloud, whose weights
+        `transforms.quadrature_weights` estimates.
     """
     if mesh.n_cells == 0:
         return None
@@ -56,7 +56,7 @@ def _cell_sizes(mesh: Any) -> npt.NDArray[np.float64]:
 
 
 def _at_points(mesh: Any, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Hand the size of each cell to its corners."""
+    """Distribute the size of each cell to its corners."""
     cells = mesh.cast_to_unstructured_grid().GetCells()
     offsets = np.asarray(cells.GetOffsetsArray())
     points = np.asarray(cells.GetConnectivityArray())

@@ -1,4 +1,4 @@
-"""Point clouds and meshes as files that ParaView opens."""
+"""Write point clouds and meshes to files for ParaView."""
 
 import os
 import tempfile
@@ -25,14 +25,13 @@ def write_points(
     *,
     notes: Mapping[str, str] | None = None,
 ) -> Path:
-    r"""Write points and the fields on them as VTK PolyData with one vertex for each.
+    r"""Write points and their fields as VTK PolyData with one vertex per point.
 
     Args:
-        path: File to write, ending in `.vtp`; an existing file is replaced, and is
-            never left half written.
-        pos: Points; points in the plane get $z = 0$.
+        path: File to write, ending in `.vtp`; an existing file is replaced atomically.
+        pos: Points; 2D points get $z = 0$.
         fields: Values at the points by name; one channel is written as a scalar.
-        notes: Texts for the file's field data, such as where the values come from.
+        notes: Texts for the file's field data, such as the source of the values.
 
     Shapes:
         - `pos`: $(N, 3)$ or $(N, 2)$
@@ -42,8 +41,7 @@ def write_points(
         The path of the file.
 
     Raises:
-        ValueError: If the file's name does not end in `.vtp`, or if a shape does not
-            fit.
+        ValueError: If the file's name does not end in `.vtp`, or if a shape is wrong.
         OSError: If the file cannot be written.
     """
     path = Path(path).expanduser()
@@ -68,14 +66,14 @@ def write_points(
 
 
 def add_notes(dataset: Any, notes: Mapping[str, str]) -> None:
-    """Put texts into the field data of a PyVista dataset.
+    """Add texts to the field data of a PyVista dataset.
 
     Args:
-        dataset: The dataset, which is changed.
+        dataset: The dataset, which is changed in place.
         notes: Texts by name, of any characters, such as the unit m²/s².
     """
     for name, text in notes.items():
-        # By VTK itself, which writes UTF-8: PyVista refuses what is not ASCII.
+        # Uses VTK directly, which writes UTF-8; PyVista refuses non-ASCII text.
         array = vtkStringArray()
         array.SetName(name)
         array.InsertNextValue(text)
@@ -93,7 +91,7 @@ def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:
         The path of the file.
 
     Raises:
-        ValueError: If the format does not exist for this kind of dataset.
+        ValueError: If this type of dataset cannot be saved in the format.
         FileNotFoundError: If the folder of `path` does not exist.
         OSError: If VTK could not write the file.
     """
@@ -102,7 +100,7 @@ def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(
             f"path={str(path)!r} lies in no folder that exists: create it first"
         )
-    # A folder of our own: a file from `mkstemp` would keep its private mode.
+    # A temporary folder, because a file from `mkstemp` would keep its private mode.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         written = Path(folder) / path.name
         xml = path.suffix.lower() in _XML and isinstance(dataset, pv.DataSet)

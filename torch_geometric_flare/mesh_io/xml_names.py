@@ -1,6 +1,6 @@
-"""Names of arrays in VTK's XML formats, whose writers do not escape them.
+"""Escape array names for VTK's XML writers, which do not.
 
-Part of `reader_process`, so that it imports nothing of the package.
+Part of `reader_process`, so it imports nothing from the package.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _ENTITIES = {'"': "&quot;", "\n": "&#10;", "\t": "&#9;", "\r": "&#13;"}
 def escaped_names(mesh: Any) -> Iterator[None]:
     """Escape the names of all arrays of a dataset while it is written.
 
-    A name such as `p > 0` would make a file that cannot be read.
+    A name such as `p > 0` would give an unreadable file.
 
     Args:
         mesh: The dataset.

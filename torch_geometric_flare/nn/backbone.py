@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 
 class BlockNetwork(nn.Module):
-    r"""Base class of networks of blocks between a lift and a head.
+    r"""Base class of networks with blocks between a lift and a head.
 
     $$x \leftarrow \mathrm{lift}(x), \qquad x \leftarrow \mathrm{block}_i(x), \qquad
       y = \mathrm{head}(\mathrm{norm}(x))$$
 
-    A subclass sets the attributes below. `lift`, `norm` and `head` act on each point by
-    itself; `init` says how parameters start, see `nn.initialization`. Blocks get the
-    `condition_channels` conditions of each graph with its layout.
+    A subclass sets the attributes below. `lift`, `norm` and `head` act on each point
+    separately; `init` selects the initialization, see `nn.initialization`. The layout
+    passes the `condition_channels` conditions of each graph to the blocks.
     """
 
     in_channels: int
@@ -67,12 +67,12 @@ class BlockNetwork(nn.Module):
         self._reset_lift()
 
     def _reset_lift(self) -> None:
-        """Let the lift keep the size of the input; call it last in a constructor."""
+        """Make the lift preserve the input scale; call it last in a constructor."""
         if self.init == "scaled":
             reset_carrying(self.lift)
 
     def why_unsupported(self, way: str) -> str | None:
-        """Return why the network cannot run in this way, `None` if it can.
+        """Return why the network cannot run in this way; `None` if it can.
 
         Args:
             way: `"chunk_size"`, `"group"` or `"predict_stream"`.
@@ -99,32 +99,32 @@ class BlockNetwork(nn.Module):
 
 
 class Backbone(BlockNetwork):
-    r"""Base class of networks whose points see each other only in their blocks.
+    r"""Base class of networks whose points interact only in the blocks.
 
     It runs on all points at once and on padded graphs. If all blocks are a
-    `nn.streaming.Stage`, it also runs in chunks of `chunk_size` points, on points that
-    are spread over the processes of a `group`, and from file to file by
+    `nn.streaming.Stage`, it also runs in chunks of `chunk_size` points, on points
+    distributed over the processes of a `group`, and from file to file with
     `predict_stream`. A subclass sets
 
     - `in_channels`, `hidden_channels`, `out_channels` and `chunk_size`;
-    - `init`, how parameters start, see `nn.initialization`; `"paper"` by default;
-    - `lift`, `norm` and `head`: modules that act on each point by itself;
+    - `init`, the initialization, see `nn.initialization`; `"paper"` by default;
+    - `lift`, `norm` and `head`: modules that act on each point separately;
     - `blocks`: modules called as `block(x, layout, group=group)`, such as
       `ResidualBlock` around a `PointMixer`. A network that encodes and decodes once has
-      one block, whose `process` is the rest.
+      one block, whose `process` contains the rest.
     """
 
     chunk_size: int | None
 
-    __prepare_scriptable__ = refuse_script  # torch.jit.script asks for it
+    __prepare_scriptable__ = refuse_script  # needed by torch.jit.script
 
     def input_rows(self, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return what `lift` takes of each point: `x`, unless a subclass adds to it.
+        """Return the input of `lift` at each point: `x`, unless a subclass adds to it.
 
-        A model that is bound to a grid knows the position of each row only here.
+        A model with a fixed grid can use the position of each row only here.
 
         Args:
-            x: Features of all points, in the order that the caller has them in.
+            x: Features of all points, in the caller's order.
             layout: The graphs.
         """
         return x
@@ -141,19 +141,18 @@ class Backbone(BlockNetwork):
         r"""Predict the fields at every point.
 
         Args:
-            x: Features of the points, normalised coordinates included.
-            batch: Graph of each point, sorted; `None` for a single graph. A
-                `PointBatch` says that the rows of `x` are in its order. Of padded
-                graphs, a mask that is true where a point is real.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            group: Processes that hold the other points of these graphs; each passes
-                its own points, perhaps none, and gets the fields there. `None` if all
-                points are here.
-            weight: What each point stands for, such as its share of a surface, not
-                negative; only ratios within a graph count. `None` where all points
-                count alike.
-            u: Conditions of each graph, such as a speed and an angle, where the network
-                has `condition_channels`. With a `group` the same on all processes.
+            x: Features of the points, normalized coordinates included.
+            batch: Graph of each point, sorted; `None` for a single graph. With a
+                `PointBatch`, the rows of `x` are in its order. For padded graphs, a
+                mask that is true for real points.
+            batch_size: Number of graphs; trailing ones may be empty.
+            group: Processes that hold the other points of these graphs; each passes its
+                points, possibly none, and gets the fields there. `None` if this process
+                has all points.
+            weight: Non-negative weight of each point, such as its share of a surface;
+                only ratios within a graph matter. `None` for equal weights.
+            u: Conditions of each graph, such as a speed and an angle, if the network
+                has `condition_channels`. With a `group`, equal on all processes.
 
         Shapes:
             - `x`: $[N, C_\text{in}]$, padded $[B, N, C_\text{in}]$
@@ -161,8 +160,8 @@ class Backbone(BlockNetwork):
             - `u`: $[B, G]$
 
         Returns:
-            $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$ with zeros. Points of
-            one graph never depend on another graph.
+            $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$ with zeros. Points of one
+            graph never depend on another graph.
 
         Raises:
             ValueError: If the width of `x` is not `in_channels`, or `batch` is
@@ -205,7 +204,7 @@ class Backbone(BlockNetwork):
         return layout.unsort(self.run_blocks(layout.sort(x), layout, group=group))
 
     def _check_supported(self, **values: object) -> None:
-        """Raise `ValueError` if a value is given that the network cannot take."""
+        """Raise `ValueError` for an argument that the network does not support."""
         for name, value in values.items():
             reason = None if value is None else self.why_unsupported(name)
             if reason is not None:
@@ -218,26 +217,29 @@ class Backbone(BlockNetwork):
 class MixerBackbone(Backbone):
     r"""Pre-norm residual blocks of a mixer and a pointwise MLP.
 
-    A baseline is its mixer: `Transformer` is `MixerBackbone` of `SoftmaxAttention`.
+    A baseline is defined by its mixer: `Transformer` is a `MixerBackbone` of
+    `SoftmaxAttention`.
 
     Args:
-        mixer: Makes the mixer of one block.
+        mixer: Function that returns the mixer of one block.
         in_channels: Width of the input.
         hidden_channels: Width of the hidden features.
         out_channels: Fields to predict.
         num_layers: Number of blocks.
         heads: Attention heads of each block.
-        mlp_ratio: Inner over outer width of each block's MLP, with an exact GELU.
-        feed_forward: Makes the pointwise map of one block, in place of that MLP.
-        lift: Makes the first map, in place of an MLP.
+        mlp_ratio: Ratio of inner to outer width of each block's MLP, with an exact
+            GELU.
+        feed_forward: Function that returns the pointwise map of one block, to replace
+            that MLP.
+        lift: Function that returns the first map, to replace an MLP.
         lift_layers: Residual hidden layers of the first and the last MLP; -1 makes each
             a single linear map.
         act: Activation of both.
         chunk_size: Points to compute at a time; `None` for all at once.
-        init: How parameters start, see `nn.initialization`.
+        init: The initialization, see `nn.initialization`.
         condition_channels: Conditions of each graph; 0 for none.
         condition_octaves: Octaves of sines and cosines of each condition that the norms
-            of the blocks see beside it.
+            of the blocks also take.
 
     Raises:
         ValueError: If a size is not positive, `heads` does not divide
@@ -246,7 +248,7 @@ class MixerBackbone(Backbone):
     """
 
     shown: tuple[str, ...] = ("num_layers", "heads")
-    """Attributes that the representation names."""
+    """Attributes shown in the representation."""
 
     def __init__(
         self,
@@ -314,8 +316,8 @@ class MixerBackbone(Backbone):
         self._check_supported(chunk_size=chunk_size)
 
     def __repr__(self) -> str:
-        shown = "".join(f", {name}={getattr(self, name)}" for name in self.shown)
+        text = "".join(f", {name}={getattr(self, name)}" for name in self.shown)
         return (
             f"{type(self).__name__}({self.in_channels}, {self.hidden_channels}, "
-            f"{self.out_channels}{shown})"
+            f"{self.out_channels}{text})"
         )

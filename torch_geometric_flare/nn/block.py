@@ -20,28 +20,28 @@ class ResidualBlock(nn.Module):
     $$x \leftarrow x + \mathrm{mixer}(\mathrm{LN}(x)), \qquad
       x \leftarrow x + \mathrm{feedforward}(\mathrm{LN}(x))$$
 
-    Before the mixer may stand a local layer, which passes messages along edges:
+    An optional local layer before the mixer passes messages along edges:
 
     $$x \leftarrow x + \mathrm{local}(\mathrm{LN}(x), \mathrm{edges})$$
 
-    With conditions $u$ of the whole graph, both norms but that of the local layer are
-    modulated, see `nn.ConditionedNorm`:
-    $\mathrm{LN}(x)\,(1 + \gamma(u)) + \beta(u)$.
+    With conditions $u$ of the whole graph, both norms, except that of the local layer,
+    are modulated, see `nn.ConditionedNorm`: $\mathrm{LN}(x)\,(1 + \gamma(u)) +
+    \beta(u)$.
 
     Such a block combines local and global interactions, like `GPSConv` of PyTorch
     Geometric.
 
     Args:
         channels: Width of the features.
-        mixer: Called as `mixer(x, batch)`; the only part that sees several points.
-            With the methods of a `PointMixer` the block runs in chunks, on points
-            spread over processes, and from file to file as well.
-        feed_forward: Called as `feed_forward(x)`, on each point by itself.
+        mixer: Called as `mixer(x, batch)`; the only part that combines points. With the
+            methods of a `PointMixer` the block also runs in chunks, on points
+            distributed over processes, and from file to file.
+        feed_forward: Called as `feed_forward(x)`, on each point separately.
         local: Called as `local(x, **edges)`, such as a convolution of PyTorch
-            Geometric. A block with one sees all points at once.
+            Geometric. A block with a local layer needs all points at once.
         condition_channels: Conditions of each graph; 0 for none.
         condition_octaves: Octaves of sines and cosines of each condition that the norms
-            see beside it, see `ConditionedNorm`.
+            also take, see `ConditionedNorm`.
 
     Shapes:
         - input: $[N, C]$
@@ -80,7 +80,7 @@ class ResidualBlock(nn.Module):
 
     @property
     def supports_cpu_kernels(self) -> bool:
-        """Whether the kernels of a CPU compute most of it."""
+        """Whether CPU kernels compute most of the block."""
         return getattr(self.mixer, "supports_cpu_kernels", False) is True
 
     def reset_parameters(self) -> None:
@@ -115,19 +115,19 @@ class ResidualBlock(nn.Module):
     def encode_rows(
         self, x: Tensor, layout: PointBatch, latents: Latents = ()
     ) -> State:
-        """Return the state that the mixer makes of points."""
-        given = (layout,) if self.condition_channels else ()
-        return self._stage.encode_rows(self.mixer_norm(x, *given), layout, latents)
+        """Return the mixer's state of the points."""
+        condition = (layout,) if self.condition_channels else ()
+        return self._stage.encode_rows(self.mixer_norm(x, *condition), layout, latents)
 
     def process(self, state: Any, latents: Latents = ()) -> Latents:
-        """Return what the mixer makes of the state of each graph."""
+        """Return the mixer's processed state of each graph."""
         return self._stage.process(state, latents)
 
     def decode_rows(self, latents: Latents, x: Tensor, layout: PointBatch) -> Tensor:
-        """Return the rows that leave the block."""
-        given = (layout,) if self.condition_channels else ()
-        y = self._stage.decode_rows(latents, self.mixer_norm(x, *given), layout)
-        return self._update(x, y, given)
+        """Return the output rows of the block."""
+        condition = (layout,) if self.condition_channels else ()
+        y = self._stage.decode_rows(latents, self.mixer_norm(x, *condition), layout)
+        return self._update(x, y, condition)
 
     def forward(
         self,
@@ -141,20 +141,20 @@ class ResidualBlock(nn.Module):
 
         Args:
             x: Features of the points.
-            batch: Graph of each point, or the layout; handed to the mixer.
-            group: Processes that hold the other points of these graphs, if there are
-                any; handed to the mixer as `mixer(x, batch, group=group)`.
+            batch: Graph of each point, or the layout; passed to the mixer.
+            group: Processes that hold the other points of these graphs, if any; passed
+                to the mixer as `mixer(x, batch, group=group)`.
             edges: Keyword arguments of the local layer, such as `edge_index` and
-                `edge_attr`. They number the rows of `x` as they are.
-            u: Conditions of each graph, $[B, G]$; a layout has its own.
+                `edge_attr`. They refer to the rows of `x`.
+            u: Conditions of each graph, $[B, G]$; a layout includes them.
 
         Returns:
             The features after the block, $[N, C]$.
 
         Raises:
             ValueError: If there is a local layer without `edges`, or `edges` without a
-                local layer, or a `group` where the block needs all points at once, or
-                `u` is missing or has another width than `condition_channels`.
+                local layer, or a `group` but the block needs all points at once, or `u`
+                is missing or its width differs from `condition_channels`.
         """
         if (self.local is None) != (edges is None):
             raise ValueError(
@@ -169,17 +169,17 @@ class ResidualBlock(nn.Module):
             x = x + self.local(self.local_norm(x), **edges)
         if u is not None:
             check_conditions(self, u)
-        given = (batch, u) if self.condition_channels else ()
+        condition = (batch, u) if self.condition_channels else ()
         shared: dict[str, Any] = {} if group is None else {"group": group}
         if u is not None and getattr(self.mixer, "condition_channels", 0) > 0:
             shared["u"] = u
-        mixed = mixer(self.mixer_norm(x, *given), batch, **shared)
-        return self._update(x, mixed, given)
+        mixed = mixer(self.mixer_norm(x, *condition), batch, **shared)
+        return self._update(x, mixed, condition)
 
     def run_with_state(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None" = None
     ) -> tuple[Tensor, Any]:
-        """Return what `forward` returns, and the state that the mixer made.
+        """Return the output of `forward` and the mixer's state.
 
         Args:
             x: Features, in the order of the layout.
@@ -189,13 +189,15 @@ class ResidualBlock(nn.Module):
         Shapes:
             - `x`: $[N, C]$
         """
-        given = (layout,) if self.condition_channels else ()
+        condition = (layout,) if self.condition_channels else ()
         mixer: Any = self.mixer
-        mixed, state = mixer.mix_with_state(self.mixer_norm(x, *given), layout, group)
-        return self._update(x, mixed, given), state
+        mixed, state = mixer.mix_with_state(
+            self.mixer_norm(x, *condition), layout, group
+        )
+        return self._update(x, mixed, condition), state
 
-    def _update(self, x: Tensor, mixed: Tensor, given: tuple[Any, ...]) -> Tensor:
+    def _update(self, x: Tensor, mixed: Tensor, condition: tuple[Any, ...]) -> Tensor:
         """Add the output of the mixer, then that of the pointwise map."""
         x = x + mixed
-        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, *given))
+        y: Tensor = x + self.feed_forward(self.feed_forward_norm(x, *condition))
         return y

@@ -1,4 +1,4 @@
-"""Trained models with their normalisers: predict, save and load with torch alone."""
+"""Trained models with their normalizers: predict, save and load with torch alone."""
 
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (

@@ -1,4 +1,4 @@
-"""Arguments of a model's forward: fields of the sample, and edges."""
+"""Arguments of a model's forward: fields of the sample and edges."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ def forward_arguments(model: nn.Module, data: Data) -> dict[str, Any]:
 
     As in `torch_geometric.nn.MessagePassing`, the signature is the interface: a model
     of `forward(x, pos, edge_index, edge_attr, batch)` gets these five fields.
-    Wrappers such as those of `torch.compile` or peft are looked through, see `unwrap`.
-    `batch_size` stands for the number of graphs. A parameter with a default keeps it
-    where `data` has no such field.
+    Wrappers such as those of `torch.compile` or peft are removed first, see `unwrap`.
+    `batch_size` is the number of graphs. A parameter with a default keeps it if `data`
+    has no such field.
 
     Args:
         model: The network.
@@ -50,16 +50,16 @@ def supports_weights(model: nn.Module) -> bool:
 
 
 def _num_graphs(data: Data) -> int | None:
-    """Count the graphs: one for a sample, `None` for a batch made by hand."""
+    """Return the number of graphs: 1 for a sample, `None` for a hand-made batch."""
     return getattr(data, "num_graphs", None if "batch" in data else 1)
 
 
 class MissingEdges(BaseTransform):
-    """Makes the edges of samples and batches that lack them.
+    """Adds edges to samples and batches that have none.
 
     Args:
-        needed: Name of the field that tells whether the edges are there.
-        transform: What makes them.
+        needed: Name of the field that exists if the sample has edges.
+        transform: The transform that adds them.
     """
 
     def __init__(self, needed: str, transform: BaseTransform) -> None:
@@ -70,26 +70,26 @@ class MissingEdges(BaseTransform):
         """Return the sample with edges; called on a copy."""
         if data.get(self.needed) is not None:
             return data
-        made: Data = self.transform(data)
-        return made
+        with_edges: Data = self.transform(data)
+        return with_edges
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.needed!r}, {self.transform})"
 
 
 def edge_transform(model: nn.Module) -> MissingEdges | None:
-    """Return the transform that makes the edges that a model needs.
+    """Return the transform that adds the edges that a model needs.
 
-    A forward that names `edge_index` gets the edges of the mesh, or else those of the
-    nearest neighbours (`transforms.MeshEdges`). One that names `edge_weight` too gets
-    all neighbours within `model.radius`, with weights (`transforms.RadiusEdges`),
-    whatever edges the mesh has. Edges that a sample already has are kept.
+    A forward that names `edge_index` gets the edges of the mesh, or edges to the
+    nearest neighbors if there is no mesh (`transforms.MeshEdges`). A forward that also
+    names `edge_weight` always gets all neighbors within `model.radius`, with weights
+    (`transforms.RadiusEdges`). Edges that a sample already has are kept.
 
     Args:
         model: The network.
 
     Returns:
-        The transform; `None` if the forward can do without edges.
+        The transform; `None` if the forward does not need edges.
     """
     parameters = forward_parameters(model)
     edges = parameters.get("edge_index")

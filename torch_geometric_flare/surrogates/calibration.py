@@ -1,4 +1,4 @@
-"""Split-conformal bands: how far the truth may lie from a prediction."""
+"""Split-conformal error bands around predictions."""
 
 import copy
 import math
@@ -24,29 +24,31 @@ Kind = Literal["marginal", "simultaneous"]
 Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
 """Named numbers of a sample and its fields, such as drag and lift."""
 
-# Of the scale of a field. Members agree somewhere by chance: less would widen bands.
+# As a share of the field's scale. Members agree by chance at some points; a smaller
+# floor would widen the bands.
 _FLOOR = 0.03
 
 
 @dataclass(frozen=True)
 class Calibration:
-    r"""What samples that a surrogate was not trained on say of its errors.
+    r"""Error bounds of a surrogate, measured on samples it was not trained on.
 
-    Each number is the $\lceil (n + 1)\,\text{level} \rceil$-th smallest of the errors
-    of $n$ calibration samples, so that a new sample of the same kind exceeds it with
-    probability $1 - \text{level}$ at most, whatever the errors are like.
+    Each number is the $\lceil (n + 1)\,\text{level} \rceil$-th smallest error of $n$
+    calibration samples. A new sample of the same kind exceeds it with probability at
+    most $1 - \text{level}$, for any distribution of the errors.
 
     Attributes:
-        level: The coverage that the bands promise, such as 0.9.
+        level: The nominal coverage of the bands, such as 0.9.
         num_samples: Number of calibration samples.
-        marginal: Of each channel, the half width of a band, in units of the spread,
-            that holds a share `level` of all points of new samples, on average over
+        marginal: For each channel, the half width of a band, in units of the spread,
+            that contains a share `level` of all points of new samples, on average over
             both; by conformal risk control.
-        simultaneous: The same of a band that holds all points of a sample.
-        relative_l2: Of each field, the relative error that a sample exceeds rarely.
-        quantities: Of each named quantity, the half width of an interval about it.
-        members: Weights of further networks of the same class, whose deviation at each
-            point is the spread; without any, the spread is 1 everywhere.
+        simultaneous: The same for a band that contains all points of a sample.
+        relative_l2: For each field, the relative error that a sample rarely exceeds.
+        quantities: For each named quantity, the half width of its interval.
+        members: Weights of further networks of the same class. The spread is the
+            standard deviation of their predictions at each point; without members it
+            is 1 everywhere.
 
     Source:
         Lei et al., Distribution-free predictive inference for regression, 2018;
@@ -77,30 +79,30 @@ class Calibration:
         return width
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tensors and plain values that a file keeps."""
+        """Return the calibration as tensors and plain values for a file."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {**values, "members": list(self.members)}
 
     @classmethod
     def read(cls, described: Mapping[str, Any], channels: int) -> "Calibration":
-        """Return a calibration from what a file said, which may be malformed.
+        """Return a calibration from the content of a file, which may be malformed.
 
         Args:
-            described: As of `to_dict`.
+            described: As returned by `to_dict`.
             channels: Channels of the prediction.
 
         Raises:
-            ValueError: If the parts do not fit.
+            ValueError: If the values are inconsistent.
         """
         values = {each.name: described[each.name] for each in fields(cls)}
         values["members"] = tuple(dict(member) for member in values["members"])
-        made = cls(**values)
-        for width in (made.marginal, made.simultaneous):
+        calibration = cls(**values)
+        for width in (calibration.marginal, calibration.simultaneous):
             if width.shape != (channels,) or not bool((width >= 0).all()):
                 raise ValueError("the file holds a malformed calibration")
-        if not 0 < made.level < 1:
+        if not 0 < calibration.level < 1:
             raise ValueError("the file holds a malformed calibration")
-        return made
+        return calibration
 
 
 def calibrate(
@@ -110,7 +112,7 @@ def calibrate(
     quantities: Quantities | None,
     members: Sequence["NormalizedModel"],
 ) -> Calibration:
-    """Measure what `Surrogate.calibrate` promises."""
+    """Implement `Surrogate.calibrate`."""
     check_numbers(level=level)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}, expected a share between 0 and 1")
@@ -146,13 +148,13 @@ def calibrate(
         for name, columns in channel_slices(surrogate.fields).items():
             errors[name].append(relative_l2(predicted[:, columns], truth[:, columns]))
         if quantities is not None:
-            told, true = (
+            estimates, truths = (
                 quantities(sample, surrogate.split(values))
                 for values in (predicted, truth)
             )
-            for name, value in told.items():
-                if value is not None and (known := true.get(name)) is not None:
-                    differences.setdefault(name, []).append(abs(value - known))
+            for name, value in estimates.items():
+                if value is not None and (true := truths.get(name)) is not None:
+                    differences.setdefault(name, []).append(abs(value - true))
     largest = torch.stack([rows[-1] for rows in residuals])
     channels = range(largest.size(1))
     return Calibration(
@@ -181,7 +183,7 @@ def calibrate(
 def band(
     surrogate: "NormalizedModel", data: Data, predicted: Tensor, kind: Kind
 ) -> Tensor:
-    """Return the half widths about a prediction, see `Surrogate.band`.
+    """Return the half widths around a prediction, see `Surrogate.band`.
 
     Args:
         surrogate: The surrogate.
@@ -207,13 +209,13 @@ def _spread(
     predicted: Tensor,
     members: Sequence[Mapping[str, Tensor]],
 ) -> Tensor:
-    """Return the deviation of the members' predictions at each point.
+    """Return the standard deviation of the predictions at each point.
 
     Args:
         surrogate: The surrogate.
         data: The sample.
-        predicted: Its own prediction.
-        members: Weights of the others.
+        predicted: The surrogate's prediction.
+        members: Weights of the other networks.
 
     Shapes:
         - `predicted`: $[N, C]$
@@ -239,8 +241,8 @@ def conformal_quantile(scores: Tensor, level: float) -> Tensor:
     r"""Return the $\lceil (n + 1)\,\text{level} \rceil$-th smallest score.
 
     Args:
-        scores: One for each calibration sample.
-        level: The share of new samples that must not exceed it, in (0, 1).
+        scores: One score per calibration sample.
+        level: The share of new samples that must not exceed the result, in (0, 1).
 
     Shapes:
         - `scores`: $[n]$, with $n \ge \text{level} / (1 - \text{level})$
@@ -250,13 +252,13 @@ def conformal_quantile(scores: Tensor, level: float) -> Tensor:
 
 
 def risk_controlled(residuals: Sequence[Tensor], level: float) -> Tensor:
-    r"""Return the least bound below which a share of the points of new samples lies.
+    r"""Return the smallest bound that covers a share of the points of new samples.
 
-    With $r_i(q)$ the share of the points of sample $i$ above $q$, this is the least $q$
-    with $(\sum_i r_i(q) + 1) / (n + 1) \le 1 - \text{level}$.
+    With $r_i(q)$ the share of the points of sample $i$ above $q$, this is the smallest
+    $q$ with $(\sum_i r_i(q) + 1) / (n + 1) \le 1 - \text{level}$.
 
     Args:
-        residuals: Of each calibration sample, ascending.
+        residuals: Ascending residuals of each calibration sample.
         level: The share, in (0, 1).
 
     Shapes:

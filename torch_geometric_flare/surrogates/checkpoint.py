@@ -24,9 +24,9 @@ from torch_geometric_flare.surrogates.generative_surrogate import GenerativeSurr
 from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
-# The attribute of a folder in a zip archive.
+# Marks a folder in a zip archive.
 _FOLDER = 0x10
-# Exceptions of `zipfile` and `torch.load` on random bytes.
+# `zipfile` and `torch.load` raise these on random bytes.
 _DAMAGED = (
     AttributeError,
     EOFError,
@@ -46,9 +46,9 @@ _DAMAGED = (
 def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
     """Save a surrogate to a file that `load_surrogate` reads.
 
-    The file holds the weights and the normalisers, the class of the model and its
-    arguments, names and units of fields and features, and what the surrogate was
-    trained on. A file of that name is replaced in one step.
+    The file holds the weights and the normalizers, the class of the model and its
+    arguments, the names and units of fields and features, and a description of the
+    training data. An existing file is replaced atomically.
 
     Args:
         surrogate: The surrogate.
@@ -71,7 +71,7 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         "state_dict": state,
         **describe_trust(surrogate),
     }
-    # The archive would hold the name of a path, which is random here.
+    # Given a path, torch.save stores its name, which is random here, in the archive.
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         torch.save(content, file)
 
@@ -81,29 +81,28 @@ def load_surrogate(
     model: nn.Module | None = None,
     device: torch.device | str = "cpu",
 ) -> Surrogate:
-    """Load a surrogate from a file of `save_surrogate` or from a training's checkpoint.
+    """Load a surrogate from a `save_surrogate` file or a training checkpoint.
 
-    From a training's checkpoint, such as `last.ckpt`, it takes the averaged weights if
-    there are any. The file's checksums are compared with its contents, and it is read
-    with `torch.load(..., weights_only=True)`, which builds tensors and plain values and
-    nothing else. In a file without names of fields, all channels are one field called
-    `field`.
+    From a training checkpoint, such as `last.ckpt`, it takes the averaged weights if
+    there are any. It verifies the checksums of the file and reads it with
+    `torch.load(..., weights_only=True)`, which builds only tensors and plain values. If
+    the file has no field names, all channels are one field called `field`.
 
     Args:
         path: The file.
-        model: The network that takes the weights. By default it is built from the
+        model: The network to load the weights into. By default it is built from the
             class name and the arguments in the file, in the dtype of the weights.
-        device: Where to put the surrogate.
+        device: Device of the surrogate.
 
     Returns:
         The surrogate, in evaluation mode; a `QuerySurrogate` or `GenerativeSurrogate`
-        if it was one.
+        if one was saved.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no such checkpoint, its class is not in
+        ValueError: If the file is damaged or not such a checkpoint, its class is not in
             `torch_geometric_flare.nn.models` and no `model` is given, the weights do
-            not fit the model, or there is no such device.
+            not fit the model, or the device does not exist.
     """
     check_kind((str, os.PathLike), "the path of a checkpoint", path=path)
     path = Path(path).expanduser()
@@ -118,9 +117,9 @@ def load_surrogate(
 
 
 def add_trust(path: Path, surrogate: Surrogate) -> None:
-    """Add guard and calibration to the checkpoint of a training.
+    """Add guard and calibration to a training checkpoint.
 
-    The training can still be resumed from it.
+    Training can still resume from it.
 
     Args:
         path: The checkpoint.
@@ -132,7 +131,7 @@ def add_trust(path: Path, surrogate: Surrogate) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a file that may hold anything, to the CPU.
+    """Read an untrusted file onto the CPU.
 
     Args:
         path: The checkpoint.
@@ -152,7 +151,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint: Any = None
     cause = None
     with path.open("rb") as file, warnings.catch_warnings():
-        # Of an old file format, which is refused below.
+        # torch.load warns about an old file format, which is refused below.
         warnings.simplefilter("ignore", UserWarning)
         try:
             _check_sums(file)
@@ -173,10 +172,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_sums(file: IO[bytes]) -> None:
-    """Verify the checksums of the archive, which `torch.load` does not."""
+    """Verify the checksums of the archive; `torch.load` does not."""
     with zipfile.ZipFile(file) as archive:
         damaged = archive.testzip()
-        # For entries marked as folders torch would return uninitialised memory.
+        # torch would return uninitialized memory for entries marked as folders.
         folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")

@@ -1,4 +1,4 @@
-"""Surrogates as plain values of a checkpoint, and back."""
+"""Convert surrogates to plain values for a checkpoint and back."""
 
 import inspect
 from collections.abc import Mapping
@@ -21,20 +21,20 @@ from torch_geometric_flare.surrogates.normalized_points import (
 S = TypeVar("S", bound=NormalizedModel)
 
 PREFIX = "surrogate."
-"""Where a Lightning module that holds a surrogate keeps its tensors."""
+"""Prefix of the surrogate's tensors in the state dict of a Lightning module."""
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
     """Return the name of the model's class and the arguments that rebuild it.
 
     Args:
-        model: Any module; its constructor arguments are read off the attributes of the
-            same names.
+        model: Any module; its constructor arguments are read from the attributes of
+            the same names.
 
     Returns:
         `model`, the class name, and `arguments`, which is `None` for a class outside
         `torch_geometric_flare.nn.models` and for arguments that are not plain values:
-        such a model must be handed to `load_surrogate`.
+        such a model must be passed to `load_surrogate`.
     """
     name = type(model).__name__
     if _known_class(name) is not type(model):
@@ -48,17 +48,17 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 
 
 def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
-    """Return everything but the tensors that rebuilds a surrogate.
+    """Return all that is needed to rebuild a surrogate, except its tensors.
 
     Args:
         surrogate: The surrogate.
 
     Returns:
-        `model` and `arguments` as `describe_model`, `training_data`, `location`,
+        `model` and `arguments` as in `describe_model`, `training_data`, `location`,
         `fourier_octaves`, `weighted`, `feature_bounds`, `condition_bounds`, and
         `fields`, `features` and `conditions`, each a list of `name`, `channels`, `unit`
-        and, where a field has one, `source`; of a `QuerySurrogate` also `query`, of a
-        `GenerativeSurrogate` `noise_length`.
+        and, if the field has one, `source`; also `query` for a `QuerySurrogate` and
+        `noise_length` for a `GenerativeSurrogate`.
     """
     return {
         **describe_model(surrogate.model),
@@ -76,16 +76,16 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
 
 
 def describe_trust(surrogate: NormalizedModel) -> dict[str, Any]:
-    """Return what the surrogate knows of its limits, in tensors and plain values.
+    """Return guard and calibration as tensors and plain values.
 
     Args:
         surrogate: The surrogate.
 
     Returns:
-        `guard` and `calibration`, where it has them.
+        `guard` and `calibration`, if the surrogate has them.
     """
-    held = {"guard": surrogate.guard, "calibration": surrogate.calibration}
-    return {name: each.to_dict() for name, each in held.items() if each is not None}
+    parts = {"guard": surrogate.guard, "calibration": surrogate.calibration}
+    return {name: each.to_dict() for name, each in parts.items() if each is not None}
 
 
 def rebuild_surrogate(
@@ -100,13 +100,13 @@ def rebuild_surrogate(
     """Build a surrogate from the contents of a file, which may be malformed.
 
     Args:
-        kind: Its class.
-        path: The file, for the messages.
-        description: As of `describe_surrogate`.
-        state: As of `Surrogate.state_dict`, or of a module that holds the surrogate.
+        kind: Class of the surrogate.
+        path: The file, for error messages.
+        description: As returned by `describe_surrogate`.
+        state: State dict of the surrogate or of a module that holds it.
         model: As for `load_surrogate`.
-        device: Where to put the surrogate.
-        trust: With what `describe_trust` has returned.
+        device: Device of the surrogate.
+        trust: A mapping that includes the output of `describe_trust`.
 
     Returns:
         The surrogate, in evaluation mode.
@@ -128,7 +128,7 @@ def rebuild_surrogate(
         raise ValueError(f"path={str(path)!r} is malformed: {error!r}") from error
     try:
         return surrogate.to(device).eval()
-    except (AssertionError, RuntimeError) as error:  # as torch was built without CUDA
+    except (AssertionError, RuntimeError) as error:  # such as torch without CUDA
         raise ValueError(f"device={str(device)!r} cannot be used: {error}") from error
 
 
@@ -141,19 +141,19 @@ def build_surrogate(
     """Rebuild a surrogate.
 
     Args:
-        kind: Its class.
-        description: As of `describe_surrogate`. Without `fields`, as in checkpoints
-            that know no names, all channels are one field called `field`.
-        state: As of `Surrogate.state_dict`.
-        model: The network that takes the weights; `None` to build it.
+        kind: Class of the surrogate.
+        description: As returned by `describe_surrogate`. Without `fields`, as in
+            checkpoints without field names, all channels are one field called `field`.
+        state: As returned by `Surrogate.state_dict`.
+        model: The network to load the weights into; `None` to build it.
 
     Returns:
         The surrogate. A model that is built here has the dtype of its weights.
 
     Raises:
         ValueError: If the model cannot be built or the weights do not fit it, or a
-            normaliser or a field is malformed. Contents of other types raise in many
-            ways.
+            normalizer or a field is malformed. Values of unexpected types raise other
+            exceptions.
     """
     if model is None:
         model = _build_model(description)
@@ -192,28 +192,28 @@ def build_surrogate(
 
 
 def _known_class(name: str) -> type[nn.Module] | None:
-    """Return the class that `nn.models` exports under this name, if there is one."""
+    """Return the class that `nn.models` exports under this name, if any."""
     kind = getattr(models, name, None) if name in models.__all__ else None
     return kind if isinstance(kind, type) and issubclass(kind, nn.Module) else None
 
 
 def _build_model(description: dict[str, Any]) -> nn.Module:
     name, arguments = description["model"], description["arguments"]
-    known = _known_class(name)
-    if known is None or arguments is None:
+    kind = _known_class(name)
+    if kind is None or arguments is None:
         raise ValueError(
             f"the file holds the weights of {name!r}, which cannot be rebuilt from "
             "the file alone: build the module and pass it as model="
         )
-    unknown = set(arguments) - set(inspect.signature(known).parameters)
+    unknown = set(arguments) - set(inspect.signature(kind).parameters)
     if unknown:
         raise ValueError(
             f"the file holds arguments that {name} does not take: {sorted(unknown)}: "
             "load it with the version that wrote it"
         )
-    # The weights come from the file; the initial ones must not use up random numbers.
+    # The weights come from the file; initialization must not advance the global RNG.
     with keep_random_state():
-        return known(**arguments)
+        return kind(**arguments)
 
 
 def _plain(bounds: tuple[list[float], list[float]] | None) -> list[list[float]] | None:

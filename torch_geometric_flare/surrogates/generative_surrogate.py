@@ -1,4 +1,4 @@
-"""A surrogate that draws fields, where a sample leaves several answers open."""
+"""A surrogate that samples fields when the input does not determine them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from torch_geometric_flare.transforms import Normalizer
 
 
 class GenerativeSurrogate(Surrogate):
-    r"""Draws fields $y$ given a sample: its geometry, features and conditions.
+    r"""Draws fields $y$ given a sample's geometry, features and conditions.
 
     Flow matching ([arXiv 2210.02747](https://arxiv.org/abs/2210.02747)) on straight
     paths: the network learns the velocity of fields between noise at $t = 0$ and data
@@ -27,23 +27,23 @@ class GenerativeSurrogate(Surrogate):
       v(y_t, t \mid \text{sample}) \approx y - \epsilon,$$
 
     by least squares, see `training.GenerativeModule`. A draw starts from noise and
-    solves $\dot y_t = v(y_t, t)$. The network sees the encoded input of the sample and
-    $y_t$ at each point, and $2t - 1$ as the last condition of the graph. Take
+    solves $\dot y_t = v(y_t, t)$. The network takes the encoded input of the sample and
+    $y_t$ at each point, and $2t - 1$ as the last condition of the graph. Use
 
         FLARE(channels + C, 64, C, condition_channels=G + 1, condition_octaves=4,
               latent_conditions=True)
 
-    for `channels` of the input, $C$ fields and $G$ conditions of the sample.
+    for `channels` input channels, $C$ fields and $G$ conditions of the sample.
 
-    The noise is a Gaussian field, a function of the position: draws do not depend on
-    the order of the points, and another mesh has the same noise.
+    The noise is a Gaussian field that is a function of the position: draws do not
+    depend on the order of the points, and different meshes get the same noise.
 
-    Predictions, bands and forces use the mean of 32 draws of 4 steps, which take 256
+    Predictions, bands and forces use the mean of 32 draws of 4 steps, which takes 256
     evaluations of the network.
 
     Args:
         model: The network, with one condition more than the channels of `conditions`.
-        target_normalizer: As all further arguments, see `Surrogate`.
+        target_normalizer: See `Surrogate`, also for all further arguments.
         noise_length: Correlation length of the noise, in coordinates encoded by
             `coordinate_normalizer`.
 
@@ -80,7 +80,7 @@ class GenerativeSurrogate(Surrogate):
         self.noise_length = float(noise_length)
 
     def forward(self, data: Data | Tensor) -> Tensor:
-        """Return the mean of draws, in the units of the fields, differentiably.
+        """Return the mean of 32 draws, in the units of the fields; differentiable.
 
         Args:
             data: As for `Surrogate.forward`.
@@ -98,23 +98,23 @@ class GenerativeSurrogate(Surrogate):
     ) -> Tensor:
         r"""Draw fields, in evaluation mode and without gradients.
 
-        Draw $i$ depends on the seed, on $i$ and on the sample, and on nothing else:
-        neither on batch-mates nor on how many draws are asked for. Samples of a batch
-        start from the same noise.
+        Draw $i$ depends only on the seed, on $i$ and on the sample, not on the other
+        samples of the batch or on `num_draws`. Samples of a batch start from the same
+        noise.
 
         Args:
             data: A sample, a batch of samples, or the positions of one sample.
             num_draws: Number of draws $S$.
-            num_steps: Steps of the midpoint rule from noise to data, each of two
-                evaluations of the network.
+            num_steps: Steps of the midpoint rule from noise to data; each evaluates
+                the network twice.
             seed: Seed of the draws.
 
         Returns:
             $[S, N, C]$, in the units of the fields.
 
         Raises:
-            ValueError: As `Surrogate.forward`; or if a number is not positive, or there
-                are no positions.
+            ValueError: As `Surrogate.forward`; also if a number is not positive or
+                there are no positions.
         """
         check_integers(1, num_draws=num_draws, num_steps=num_steps)
         check_integers(0, seed=seed)
@@ -127,8 +127,8 @@ class GenerativeSurrogate(Surrogate):
 
         Args:
             data: As for `forward`.
-            state: Encoded fields on their way from noise to data.
-            time: From 0, noise, to 1, for each graph.
+            state: Encoded fields at `time`, between noise and data.
+            time: Time of each graph, from 0 (noise) to 1 (data).
 
         Shapes:
             - `state`: $[N, C]$
@@ -145,7 +145,7 @@ class GenerativeSurrogate(Surrogate):
 
         Args:
             data: A sample or a batch with `pos`, or positions.
-            weights: Normal numbers for each graph, see `noise.smooth_noise`.
+            weights: Standard normal numbers for each graph, see `noise.smooth_noise`.
 
         Shapes:
             - `weights`: $[B, 2F, C]$
@@ -171,7 +171,7 @@ class GenerativeSurrogate(Surrogate):
 
         Args:
             data: As for `forward`.
-            state: As for `velocity`; by default zero, the mean of all noise.
+            state: As for `velocity`; by default zero, the mean of the noise.
             time: As for `velocity`; by default zero.
         """
         arguments = super().model_arguments(data)
@@ -194,11 +194,11 @@ class GenerativeSurrogate(Surrogate):
         return arguments
 
     def calibrate(self, *arguments: Any, **options: Any) -> Calibration:
-        """Measure bands about the mean of draws, as `Surrogate.calibrate` does.
+        """Measure bands around the mean of draws, as `Surrogate.calibrate` does.
 
         Args:
-            *arguments: Those of `Surrogate.calibrate`.
-            **options: Those of `Surrogate.calibrate`, without `members`.
+            *arguments: Passed to `Surrogate.calibrate`.
+            **options: Passed to `Surrogate.calibrate`; without `members`.
         """
         if options.get("members"):
             raise ValueError(
@@ -208,14 +208,14 @@ class GenerativeSurrogate(Surrogate):
         return super().calibrate(*arguments, **options)
 
     def describe_more(self) -> dict[str, Any]:
-        """Return what a checkpoint says of the noise."""
+        """Return what a checkpoint stores about the noise."""
         return {"noise_length": self.noise_length}
 
     @classmethod
     def read_more(
         cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        """Return the length of noise that a checkpoint holds, as an argument."""
+        """Return the noise length from a checkpoint as a constructor argument."""
         if "noise_length" not in description:
             raise ValueError(
                 "the file holds a surrogate that predicts one field, not one that "
@@ -241,7 +241,7 @@ class GenerativeSurrogate(Surrogate):
 
 
 def _sizes(data: Data | Tensor) -> list[int]:
-    """Return the points of each graph."""
+    """Return the number of points of each graph."""
     batch = None if isinstance(data, Tensor) else data.get("batch")
     if batch is None:
         return [len(data) if isinstance(data, Tensor) else int(data.num_nodes or 0)]

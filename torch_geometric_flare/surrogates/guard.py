@@ -1,4 +1,4 @@
-"""How far a sample is from those of a training, in the latent states of the network."""
+"""Distance of a sample from the training samples, in the network's latent states."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,30 +13,30 @@ from torch_geometric_flare._arguments import check_integers
 from torch_geometric_flare.fields import Fields, channel_names
 
 NEIGHBORS = 3
-"""Training samples whose mean distance counts."""
+"""Number of nearest training samples whose distances are averaged."""
 
 FEWEST = NEIGHBORS + 2
-"""Training samples that a guard needs."""
+"""Fewest training samples that a guard needs."""
 
-_ROUNDING = 1e-6  # of numbers in single precision
+_ROUNDING = 1e-6  # relative, in single precision
 
 UNUSUAL, OUTSIDE = 0.95, 0.99
-"""Shares of held-out samples that are nearer than an unusual sample, or one outside."""
+"""Levels of the held-out distances above which a sample is unusual or outside."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a guard says of a sample.
+    """Result of a guard for a sample.
 
     Attributes:
         label: `"inside"`, `"unusual"` if farther than 95 % of held-out samples, or
             `"outside"` if farther than 99 % of them, or a condition is out of range.
         distance: Mean whitened distance to the nearest training samples.
-        unusual_above: The distance that an unusual sample exceeds.
-        outside_above: The distance that a sample outside exceeds.
+        unusual_above: Distance above which a sample is unusual.
+        outside_above: Distance above which a sample is outside.
         nearest: Names of the nearest training samples, the nearest first.
-        out_of_range: Conditions beyond those of the training, in words.
-        basis: What the thresholds were taken from, in words.
+        out_of_range: Text for each condition outside the range of the training data.
+        basis: Text that says what the thresholds are based on.
     """
 
     label: Literal["inside", "unusual", "outside"]
@@ -59,22 +59,22 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Guard:
-    r"""Tells samples like those of a training from others.
+    r"""Detects samples that are unlike the training samples.
 
-    Each training sample has a row of numbers, `nn.pooled_states` and its encoded
-    conditions. The columns are scaled to unit deviation and whitened by the shrunk
+    Each sample has a row of numbers, `nn.pooled_states` and its encoded conditions. The
+    columns are scaled to unit standard deviation and whitened with the shrunk
     covariance of Ledoit and Wolf. The distance of a sample is the mean distance to its
     3 nearest training samples; the thresholds are quantiles of the distances of samples
     that the network was not trained on.
 
     Attributes:
         summaries: Rows of the training samples, $[n, S]$, the encoded conditions last.
-        distances: Distances of the samples for the thresholds, $[m]$, ascending.
+        distances: Distances that the thresholds are based on, $[m]$, ascending.
         names: Names of the training samples.
-        held_out: Whether the network was not trained on the samples for the thresholds.
-            Else each training sample was measured against the others, which gives
-            smaller distances than new samples have.
-        num_conditions: Columns of conditions.
+        held_out: Whether these distances belong to samples that the network was not
+            trained on. Otherwise each training sample was compared with the others,
+            which gives smaller distances than those of new samples.
+        num_conditions: Number of condition columns.
 
     Source:
         Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance
@@ -95,22 +95,22 @@ class Guard:
         names: Sequence[str] | None = None,
         num_conditions: int = 0,
     ) -> "Guard":
-        """Measure the distances that the thresholds are taken from.
+        """Measure the distances that the thresholds are based on.
 
         Args:
             summaries: Rows of the training samples.
-            held_out: Rows of other samples; `None` to measure each training sample
-                against the others.
+            held_out: Rows of other samples; `None` to compare each training sample
+                with the others.
             names: Names of the training samples; their numbers by default.
-            num_conditions: Columns of conditions, the last ones.
+            num_conditions: Number of condition columns, which are the last ones.
 
         Shapes:
             - `summaries`: $[n, S]$
             - `held_out`: $[m, S]$
 
         Raises:
-            ValueError: If there are less than 5 training samples, no held-out ones, not
-                as many names as samples, or a row is not finite.
+            ValueError: If there are fewer than 5 training samples, `held_out` is empty,
+                the numbers of names and samples differ, or a row is not finite.
         """
         number = len(summaries)
         if number < FEWEST:
@@ -123,7 +123,7 @@ class Guard:
             raise ValueError(f"names are {len(names)}, but train has {number} samples")
         if held_out is not None and len(held_out) == 0:
             raise ValueError("held_out is empty: pass None or at least one sample")
-        # What a file keeps, so that a loaded guard says the same.
+        # In the precision of a saved guard, so that a loaded one gives equal results.
         rows = summaries.detach().cpu().float()
         finite = rows.isfinite().all(1)
         if not finite.all():
@@ -146,11 +146,11 @@ class Guard:
 
     @cached_property
     def _whitening(self) -> tuple[Tensor, Tensor]:
-        """The mean of the rows, and the matrix that whitens what is around it."""
+        """The mean of the rows and the matrix that whitens the centered rows."""
         rows = self.summaries.double()
         mean = rows.mean(dim=0)
         deviation = rows.std(dim=0, correction=0)
-        # A column that is constant but for rounding is measured by its size.
+        # A column that is constant up to rounding is scaled by its magnitude.
         scale = torch.maximum(deviation, _ROUNDING * mean.abs())
         scale = torch.where(scale == 0, 1.0, scale)
         values, vectors = torch.linalg.eigh(_shrunk_covariance((rows - mean) / scale))
@@ -162,7 +162,7 @@ class Guard:
         return (self.summaries.double() - mean) @ matrix
 
     def measure(self, summaries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distances of samples, and their nearest training samples.
+        """Return the distances of samples and their nearest training samples.
 
         Args:
             summaries: Rows of the samples.
@@ -171,7 +171,7 @@ class Guard:
             - `summaries`: $[B, S]$
 
         Returns:
-            Distances, $[B]$, infinite where a row is not finite, and the numbers of the
+            Distances, $[B]$, infinite where a row is not finite, and the indices of the
             nearest training samples, $[B, 3]$.
         """
         mean, matrix = self._whitening
@@ -180,10 +180,10 @@ class Guard:
         return torch.where(rows.isfinite().all(1), distance, math.inf), nearest
 
     def threshold(self, level: float) -> float:
-        r"""Return the distance that a share of new samples stays below.
+        r"""Return the distance that a share of new samples does not exceed.
 
         This is the $\lceil (m + 1)\,\text{level} \rceil$-th smallest of the $m$
-        distances, or the largest one where that is beyond the last.
+        distances, or the largest one if that rank exceeds $m$.
 
         Args:
             level: The share, in (0, 1).
@@ -193,7 +193,7 @@ class Guard:
 
     @property
     def basis(self) -> str:
-        """What the thresholds were taken from, in words."""
+        """Text that says what the thresholds are based on."""
         number = len(self.distances)
         text = f"by {number} held-out samples"
         if not self.held_out:
@@ -203,11 +203,11 @@ class Guard:
         return text
 
     def judge(self, summary: Tensor, conditions: Fields = ()) -> Verdict:
-        """Return what the guard says of one sample.
+        """Compare one sample with the training samples.
 
         Args:
-            summary: Its row.
-            conditions: Names of the columns of conditions.
+            summary: Row of the sample.
+            conditions: Names of the condition columns.
 
         Shapes:
             - `summary`: $[1, S]$
@@ -235,7 +235,7 @@ class Guard:
             return ()
         columns = slice(-self.num_conditions, None)
         low, high = self.summaries[:, columns].aminmax(dim=0)
-        slack = 1e-4 * (high - low)  # the numbers are of single precision
+        slack = 1e-4 * (high - low)  # the numbers are in single precision
         values = summary.detach().cpu().float()[0, columns]
         return tuple(
             f"{name} is {'below' if value < least else 'above'} the training's"
@@ -250,19 +250,19 @@ class Guard:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tensors and plain values that a file keeps."""
+        """Return the guard as tensors and plain values for a file."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**values, "names": list(self.names)}
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> "Guard":
-        """Return a guard from what a file said, which may be malformed.
+        """Return a guard from the content of a file, which may be malformed.
 
         Args:
-            described: As of `to_dict`.
+            described: As returned by `to_dict`.
 
         Raises:
-            ValueError: If the parts do not fit each other.
+            ValueError: If the values are inconsistent.
         """
         rows, distances = described["summaries"], described["distances"]
         names = tuple(map(str, described["names"]))
@@ -284,13 +284,13 @@ class Guard:
 
 
 def _nearest(distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean distance to the nearest rows, and which they are."""
+    """Return the mean distance to the nearest rows and their indices."""
     values, indices = distances.topk(NEIGHBORS, dim=1, largest=False)
     return values.mean(dim=1), indices
 
 
 def _shrunk_covariance(rows: Tensor) -> Tensor:
-    """Return the covariance of centred rows, shrunk by the rule of Ledoit and Wolf."""
+    """Return the Ledoit-Wolf shrunk covariance of centered rows."""
     number, width = rows.shape
     covariance = rows.mT @ rows / number
     mean = covariance.trace() / width

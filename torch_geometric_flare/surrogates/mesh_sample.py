@@ -1,4 +1,4 @@
-"""The sample that a surrogate takes for a mesh."""
+"""Convert a mesh to the sample that a surrogate takes."""
 
 import copy
 import os
@@ -32,30 +32,30 @@ from torch_geometric_flare.transforms import (
     quadrature_weights,
 )
 
-# Below this share of the points inside of the trained box, a prediction is a guess.
+# Warn if a smaller share of the points lies inside the training box.
 LEAST_SHARE = 0.8
-# Of the values of a training, whatever their distribution, at least 89 % lie within so
-# many deviations of their mean.
+# At least 89 % of the training values lie within so many standard deviations of their
+# mean, for any distribution.
 _DEVIATIONS = 3
-_ROUNDING = 1e-5  # share of a bound by which a value that is the same may lie beyond it
-_BRICK = 12  # the number of a hexahedron in VTK
-# Where points count alike, a larger ratio of their areas changes the prediction.
+_ROUNDING = 1e-5  # tolerance at a bound, as a share of the bound
+_BRICK = 12  # VTK's cell type of a hexahedron
+# With equal weights, a larger ratio of areas changes the prediction.
 _LARGEST_SPREAD = 10
-_FEWEST = 20  # points that have a distribution
+_FEWEST = 20  # fewest points for a spread
 
 
 @dataclass(frozen=True)
 class MeshSample:
-    """A mesh, and the sample that a surrogate takes for it.
+    """A mesh and its sample for a surrogate.
 
     Args:
         mesh: A copy of the mesh without hidden parts.
-        name: What messages call it.
+        name: Name of the mesh in messages.
         data: The sample, on the device of the surrogate.
-        outside: Which points lie outside of the box of the training, [N].
-        surrogate: What predicts it, with or without weights as was asked for.
-        weights: Where the weights are from, for the notes.
-        guard: What to do with a mesh that is not like the training samples.
+        outside: Whether each point lies outside the training box, [N].
+        surrogate: The surrogate, with or without weights as requested.
+        weights: Source of the weights, for the notes.
+        guard: What to do if the mesh is unlike the training samples.
         location: Where the points of the sample lie: `"cell"` or `"point"`.
         fields: The fields of the surrogate, with the names of arrays on this mesh.
     """
@@ -72,7 +72,7 @@ class MeshSample:
 
     @property
     def is_judged(self) -> bool:
-        """Whether there is a guard that is to judge it."""
+        """Whether a guard is to judge the sample."""
         return self.guard != "off" and self.surrogate.guard is not None
 
 
@@ -88,7 +88,7 @@ def read_sample(
     guard: str = "warn",
 ) -> MeshSample:
     """Return the sample of a mesh; arguments and errors of `Surrogate.predict_mesh`."""
-    # Meshes need pyvista, which a surrogate can do without.
+    # Imported here because it needs pyvista, which a surrogate does not.
     from torch_geometric_flare import mesh_io
 
     mesh_io.check_location(location)
@@ -125,22 +125,22 @@ def read_sample(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix
     )
     data = Data(pos=torch.from_numpy(narrow(pos.numpy())))
-    given = {*constants, *mesh.point_data, *mesh.field_data}
-    made = {} if cells else _surface_distance(mesh, data, features, given)
-    of_sample = {field.name for field in conditions}
+    names = {*constants, *mesh.point_data, *mesh.field_data}
+    computed = {} if cells else _surface_distance(mesh, data, features, names)
+    condition_names = {field.name for field in conditions}
     try:
         mesh_io.check_constants(constants, features + conditions)
-        inputs = made | mesh_io.find_features(
+        inputs = computed | mesh_io.find_features(
             mesh,
-            tuple(feature for feature in features if feature.name not in made),
-            {k: v for k, v in constants.items() if k not in of_sample},
+            tuple(feature for feature in features if feature.name not in computed),
+            {k: v for k, v in constants.items() if k not in condition_names},
             cells=cells,
             scale=scale,
         )
         numbers = mesh_io.find_conditions(
             mesh,
             conditions,
-            {k: v for k, v in constants.items() if k in of_sample},
+            {k: v for k, v in constants.items() if k in condition_names},
         )
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
@@ -160,20 +160,22 @@ def read_sample(
 
 
 def _surface_distance(
-    mesh: Any, data: Data, features: Fields, given: Set[str]
+    mesh: Any, data: Data, features: Fields, names: Set[str]
 ) -> dict[str, Tensor]:
-    """Compute `SurfaceDistance` on a mesh of bricks that does not bring it."""
+    """Compute `SurfaceDistance` on a mesh of bricks that lacks it."""
     transform = SurfaceDistance()
-    (made,) = transform.fields(data.pos.size(1))
-    asked = [f for f in features if (f.name, f.channels) == (made.name, made.channels)]
-    if not asked or {asked[0].name, asked[0].array} & given:
+    (field,) = transform.fields(data.pos.size(1))
+    wanted = [
+        f for f in features if (f.name, f.channels) == (field.name, field.channels)
+    ]
+    if not wanted or {wanted[0].name, wanted[0].array} & names:
         return {}
     if set(getattr(mesh, "celltypes", ())) != {_BRICK}:
         return {}
     cells = torch.as_tensor(mesh.cells_dict[_BRICK], dtype=torch.long)
     sample = Data(x=data.pos, pos=data.pos, cells=cells)
     sample = transform(CellsToEdge("hexahedron")(sample))
-    return {made.name: sample[feature_key(made.name)]}
+    return {field.name: sample[feature_key(field.name)]}
 
 
 def check_range(
@@ -183,7 +185,7 @@ def check_range(
     inputs: Mapping[str, Tensor],
     name: str,
 ) -> None:
-    """Warn about features or conditions that the training did not see."""
+    """Warn about features or conditions outside their training range."""
     number = num_channels(features)
     rule = ""
     if bounds is not None:
@@ -210,9 +212,9 @@ def check_range(
             of = f"[{channel}]" if feature.channels > 1 else ""
             least, most = values[:, channel].aminmax()
             unit = f" {feature.unit}" if feature.unit else ""
-            found = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+            span = f"{least:g}" if least == most else f"{least:g} to {most:g}"
             warnings.warn(
-                f"{feature.name}{of} of {name} is {found}{unit}, but the model was "
+                f"{feature.name}{of} of {name} is {span}{unit}, but the model was "
                 f"trained on {low[columns][channel]:.4g} to "
                 f"{high[columns][channel]:.4g}{unit}{rule}: expect large errors",
                 stacklevel=5,
@@ -227,7 +229,7 @@ def _weigh(
     cells: bool,
     name: str,
 ) -> tuple[NormalizedModel, str]:
-    """Give the points their weights; return what predicts, and a note about them."""
+    """Set the weights of the points; return the surrogate to use and a note."""
     from torch_geometric_flare import mesh_io
 
     if weight not in ("area", "none", None):
@@ -260,11 +262,11 @@ def _weigh(
         data.weight = measure
         return surrogate, "from the cells of the mesh"
     data.weight = quadrature_weights(data.pos, surface=data.pos.size(1) == 3).float()
-    return surrogate, "estimated from the nearest neighbours of each point"
+    return surrogate, "estimated from the nearest neighbors of each point"
 
 
 def _spread(weights: Tensor | None) -> float:
-    """Return the ratio of large to small weights, without the extreme twentieths."""
+    """Return the ratio of the 95th to the 5th percentile of the weights."""
     if weights is None or len(weights) < _FEWEST:
         return 1.0
     ordered = weights[weights > 0].sort().values
@@ -273,11 +275,11 @@ def _spread(weights: Tensor | None) -> float:
 
 
 def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
-    """Return what the guard says of a mesh, and warn or raise if it is not inside.
+    """Return the guard's verdict on a mesh; warn or raise if it is not inside.
 
     Args:
         sample: The mesh.
-        summary: What the guard compares; `None` where the sample is not judged.
+        summary: Input of the guard; `None` if the sample is not judged.
     """
     guard = sample.surrogate.guard
     if sample.guard == "off":
@@ -296,7 +298,7 @@ def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
 def _check_place(
     pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the coordinates that the model takes, and which lie outside of its box.
+    """Return the coordinates that the model takes and which lie outside its box.
 
     Raises `ValueError` for a mesh far from the box.
     """
@@ -318,11 +320,11 @@ def _check_place(
 
 
 def warn_of_share(inside: Tensor, name: str) -> None:
-    """Warn if few points lie in the box of the training.
+    """Warn if few points lie in the training box.
 
     Args:
-        inside: Which do, [N].
-        name: What the points are, for the message.
+        inside: Whether each point does, [N].
+        name: Name of the points in the message.
     """
     share = inside.double().mean().item()
     if share < LEAST_SHARE:

@@ -26,8 +26,8 @@ _RELATIVE_L2 = (
 def model_card(surrogate: NormalizedModel, metrics: Mapping[str, float]) -> str:
     """Return a model card in Markdown.
 
-    It states the training data and whether they were simulated, what goes in and comes
-    out in which units, the box that predictions hold for, and the metrics.
+    It states the training data and whether they were simulated, the inputs and outputs
+    with their units, the box in which predictions are valid, and the metrics.
 
     Args:
         surrogate: The surrogate.
@@ -108,7 +108,7 @@ def _inputs(
 
 
 def _query(surrogate: NormalizedModel) -> list[str]:
-    """Return the section on query points, of a surrogate that has any."""
+    """Return the section on query points if the surrogate has any."""
     query = getattr(surrogate, "query", None)
     if not isinstance(query, NormalizedPoints):
         return []
@@ -147,26 +147,28 @@ def _guard(guard: Guard | None) -> str:
 
 
 def _calibration(surrogate: NormalizedModel) -> list[str]:
-    made = surrogate.calibration
-    if made is None:
+    calibration = surrogate.calibration
+    if calibration is None:
         return []
     rows = [
         (name, f"{width:.4g}", f"{everywhere:.4g}")
         for name, width, everywhere in zip(
             channel_names(surrogate.fields),
-            made.marginal.tolist(),
-            made.simultaneous.tolist(),
+            calibration.marginal.tolist(),
+            calibration.simultaneous.tolist(),
             strict=True,
         )
     ]
-    unit = "in units of the members' deviation" if made.members else "in its unit"
-    bounds = made.relative_l2 | made.quantities
+    unit = "in its unit"
+    if calibration.members:
+        unit = "in units of the members' deviation"
+    bounds = calibration.relative_l2 | calibration.quantities
     table = _table(("Field", "Half width at a point", "At all points at once"), rows)
     return [
         "## Bands",
-        f"Calibrated on {made.num_samples} held-out samples: with probability "
-        f"{made.level:g} the truth of a new sample of this kind lies in the band of a "
-        f"field, {unit}.",
+        f"Calibrated on {calibration.num_samples} held-out samples: with probability "
+        f"{calibration.level:g} the truth of a new sample of this kind lies in the "
+        f"band of a field, {unit}.",
         table,
         _table(
             ("Error that is exceeded as rarely", "Value"),

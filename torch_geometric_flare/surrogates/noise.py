@@ -4,22 +4,22 @@ import torch
 from torch import Tensor
 
 NUM_WAVES = 256
-"""Waves $F$ of which noise is made."""
-_BLOCK = 2**14  # points whose waves are computed at a time
+"""Number of waves $F$ in the noise."""
+_BLOCK = 2**14  # points computed at a time
 
 
 def smooth_noise(pos: Tensor, weights: Tensor) -> Tensor:
-    r"""Return Gaussian fields of unit variance that vary over a length of one.
+    r"""Return Gaussian fields of unit variance and a correlation length of one.
 
     $$\epsilon(p) = F^{-1/2} \sum_{f=1}^{F}
       a_f \cos(\omega_f \cdot p) + b_f \sin(\omega_f \cdot p)$$
 
-    with fixed frequencies $\omega_f$ from Student's t distribution of three degrees of
-    freedom, the spectrum of a Matérn covariance of smoothness 3/2.
+    with fixed frequencies $\omega_f$ from Student's t distribution with three degrees
+    of freedom, the spectrum of a Matérn covariance of smoothness 3/2.
 
     Args:
         pos: Where to evaluate the fields.
-        weights: Normal numbers, $a$ and then $b$, of $C$ fields.
+        weights: Standard normal numbers of $C$ fields, first $a$ and then $b$.
 
     Shapes:
         - `pos`: $[N, D]$

@@ -1,4 +1,4 @@
-"""A model between its normalisers: from samples to fields in their own units."""
+"""A model with its normalizers: maps samples to fields in physical units."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ from torch_geometric_flare.surrogates.normalized_points import (
 )
 from torch_geometric_flare.transforms import Normalizer
 
-# Distance of a box from the origin, in its extents, at which too many digits are lost.
+# A box farther from the origin, in units of its size, loses too many digits.
 _FAR = 2**10
 
 
@@ -41,7 +41,7 @@ class NormalizedModel(NormalizedPoints):
     r"""The numerical part of a `Surrogate`, which documents its arguments."""
 
     own_conditions: int = 0
-    """Conditions that a subclass gives the model beside those of samples."""
+    """Number of conditions that a subclass adds to those of the samples."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class NormalizedModel(NormalizedPoints):
         check_kind(bool, "True or False", weighted=weighted)
         self.weighted = weighted and supports_weights(model)
         self.conditions: Fields = tuple(conditions)
-        # Raises if two have the same name.
+        # Raises ValueError if two names are equal.
         channel_slices((*self.features, *self.conditions))
         self.feature_bounds = _check_bounds("feature", feature_bounds, self.features)
         self.condition_bounds = _check_bounds(
@@ -95,7 +95,7 @@ class NormalizedModel(NormalizedPoints):
         self._check_conditions()
 
     def _check_conditions(self) -> None:
-        """Raise `ValueError` unless model, names and normaliser of `u` agree."""
+        """Raise `ValueError` unless the model, names and normalizer of `u` agree."""
         names, number = names_of(self.conditions), num_channels(self.conditions)
         normalizer = self.condition_normalizer
         if normalizer is not None and normalizer.num_channels != number:
@@ -122,35 +122,35 @@ class NormalizedModel(NormalizedPoints):
             )
 
     def forward(self, data: Data | Tensor) -> Tensor:
-        """Predict all fields in their own units, differentiably.
+        """Predict all fields in physical units; differentiable.
 
         Inputs are cast to the dtype of the model's parameters. If the forward names
-        `pos`, and the box of the training lies farther from the origin than 1,024 times
-        its size, `pos` is relative to that box. Edges that the forward needs and `data`
-        lacks are made, see `edge_transform`.
+        `pos` and the training box is farther from the origin than 1,024 times its size,
+        `pos` is relative to that box. Edges that the forward needs and `data` lacks are
+        added, see `edge_transform`.
 
         Args:
             data: A sample or a batch of samples with the fields that the model's
-                forward names, among them `u`, the conditions of each sample in their
-                own units; or the positions of one sample alone.
+                forward names, including `u`, the conditions of each sample in physical
+                units; or only the positions of one sample.
 
         Shapes:
             - positions: $[N, D]$, in the units of the training data
 
         Returns:
-            The predicted fields side by side, $[N, C]$.
+            The concatenated predicted fields, $[N, C]$.
 
         Raises:
             ValueError: If `data` lacks a feature or a field that the model's forward
-                names, or its `x` has another number of channels than
-                `input_normalizer`, or its `u` is not as `conditions` say.
+                names, its `x` does not have the number of channels of
+                `input_normalizer`, or its `u` does not match `conditions`.
         """
         arguments = self.model_arguments(data)
         if _has_other_width(self.model, arguments.get("x")):
             encoded = self._name_channels(arguments)
         else:
             encoded = self.model(**arguments)
-        # In the precision of the normaliser, where the model's is less.
+        # In the precision of the normalizer if the model's is lower.
         decoded: Tensor = self.target_normalizer.decode(encoded)
         return decoded
 
@@ -183,21 +183,21 @@ class NormalizedModel(NormalizedPoints):
         return _as_floating(arguments, self.model)
 
     def describe_more(self) -> dict[str, Any]:
-        """Return further plain values that a checkpoint holds for a subclass."""
+        """Return further plain values that a checkpoint stores for a subclass."""
         return {}
 
     @classmethod
     def read_more(
         cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        """Return further arguments of a subclass, from a checkpoint.
+        """Return further constructor arguments of a subclass from a checkpoint.
 
         Args:
-            description: With what `describe_more` has returned.
-            state: Tensors by name, as of `state_dict`.
+            description: A mapping that includes the output of `describe_more`.
+            state: Tensors by name, as in `state_dict`.
 
         Raises:
-            ValueError: If the checkpoint is of another class.
+            ValueError: If the checkpoint belongs to another class.
         """
         if "query" in description:
             raise ValueError(
@@ -229,10 +229,10 @@ class NormalizedModel(NormalizedPoints):
         return u if normalizer is None else normalizer.encode(u)
 
     def _near_origin(self, pos: Tensor) -> Tensor:
-        """Return coordinates that keep their digits when they are cast.
+        """Return coordinates that keep their digits when cast to lower precision.
 
-        Where the box of the training lies far from the origin, as in a national grid,
-        they are taken from its lower corner.
+        If the training box is far from the origin, as in a national grid, they are
+        relative to its lower corner.
         """
         box = self.coordinate_normalizer
         if box is None or box.num_channels != pos.size(-1):
@@ -241,7 +241,7 @@ class NormalizedModel(NormalizedPoints):
         return (pos - torch.where(far, box.shift, 0.0)).to(pos.dtype)
 
     def _name_channels(self, arguments: dict[str, Any]) -> Any:
-        """Call the model; if it refuses `x`, name the channels of `x` in the error."""
+        """Call the model; if it rejects `x`, name the channels of `x` in the error."""
         try:
             return self.model(**arguments)
         except (ValueError, RuntimeError) as error:
@@ -249,12 +249,12 @@ class NormalizedModel(NormalizedPoints):
             features = num_channels(self.features)
             width = arguments["x"].size(1)
             coordinates = (width - features) // (1 + 2 * self.fourier_octaves)
-            held = [f"{coordinates} coordinates"]
-            held += [f"{field.name} ({field.channels})" for field in self.features]
+            parts = [f"{coordinates} coordinates"]
+            parts += [f"{field.name} ({field.channels})" for field in self.features]
             if self.fourier_octaves:
-                held += [f"{width - features - coordinates} Fourier features"]
+                parts += [f"{width - features - coordinates} Fourier features"]
             raise ValueError(
-                f"x has {width} channels: {', '.join(held)}; but "
+                f"x has {width} channels: {', '.join(parts)}; but "
                 f"{type(network).__name__} was built with in_channels="
                 f"{network.in_channels}: build it with in_channels={width}, or name "
                 "other features"
@@ -268,11 +268,11 @@ class NormalizedModel(NormalizedPoints):
             data: A sample, a batch of samples, or the positions of one sample.
 
         Returns:
-            The predicted fields side by side, $[N, C]$.
+            The concatenated predicted fields, $[N, C]$.
 
         Raises:
-            ValueError: As `forward`; or if the input is not finite and, because of it,
-                neither are the fields.
+            ValueError: As `forward`; also if the fields are not finite because the
+                input is not.
         """
         self.eval()
         prediction: Any = self(data)
@@ -285,7 +285,7 @@ class NormalizedModel(NormalizedPoints):
 
     @torch.no_grad()
     def predict_with_summary(self, data: Data | Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `predict` and `summary` return, by one pass over the points.
+        """Return the results of `predict` and `summary` in one pass over the points.
 
         Args:
             data: A sample, a batch of samples, or the positions of one sample.
@@ -305,23 +305,23 @@ class NormalizedModel(NormalizedPoints):
 
     @torch.no_grad()
     def summary(self, data: Data | Tensor) -> Tensor:
-        """Return what the guard compares: pooled states and encoded conditions.
+        """Return the input of the guard: pooled states and encoded conditions.
 
         Args:
             data: A sample, a batch of samples, or the positions of one sample.
 
         Returns:
-            $[B, S]$, a row for each sample; see `nn.pooled_states`.
+            $[B, S]$, one row per sample; see `nn.pooled_states`.
 
         Raises:
-            ValueError: If the blocks of the model leave no states, or as `forward`.
+            ValueError: If the blocks of the model have no states, or as `forward`.
         """
         self.eval()
         arguments = self.model_arguments(data)
-        taken = ("batch", "batch_size", "weight", "u")
-        given = {name: arguments[name] for name in taken if name in arguments}
+        names = ("batch", "batch_size", "weight", "u")
+        options = {name: arguments[name] for name in names if name in arguments}
         network: Any = unwrap(self.model)
-        rows = pooled_states(network, arguments["x"], **given)
+        rows = pooled_states(network, arguments["x"], **options)
         u = arguments.get("u")
         return rows if u is None else torch.cat([rows, u.to(rows.dtype)], dim=1)
 
@@ -331,30 +331,30 @@ class NormalizedModel(NormalizedPoints):
         held_out: Sequence[Data] | None = None,
         names: Sequence[str] | None = None,
     ) -> Guard:
-        """Remember the training samples, so that others can be told from them.
+        """Store the training samples' states to detect samples that are unlike them.
 
-        Sets `guard`, by which `judge` and `predict_mesh` say whether a sample is like
-        those of the training. It travels in checkpoints. Predictions stay as they are.
+        Sets `guard`, which `judge` and `predict_mesh` use to compare a sample with the
+        training samples. It is saved in checkpoints and does not change predictions.
 
         Args:
             train: Samples that the model was trained on, at least 5.
-            held_out: Samples of the same kind that it was not trained on, for the
-                thresholds; 99 or more give both. Without them each training sample is
-                measured against the others, which gives thresholds that are too low.
+            held_out: Samples of the same kind that it was not trained on, for the two
+                thresholds; both need at least 99. Without them each training sample is
+                compared with the others, which gives thresholds that are too low.
             names: Names of the training samples; their numbers by default.
 
         Returns:
             The guard.
 
         Raises:
-            ValueError: If the blocks of the model leave no states, there are too few
+            ValueError: If the blocks of the model have no states, there are too few
                 samples, or a state is not finite.
         """
         device = self.target_normalizer.shift.device
 
         def rows(samples: Sequence[Data]) -> Tensor:
-            made = [self.summary(copy.copy(d).to(device)).cpu() for d in samples]
-            return torch.cat(made) if made else torch.empty(0, 0)
+            parts = [self.summary(copy.copy(d).to(device)).cpu() for d in samples]
+            return torch.cat(parts) if parts else torch.empty(0, 0)
 
         self.guard = Guard.fit(
             rows(train),
@@ -365,7 +365,7 @@ class NormalizedModel(NormalizedPoints):
         return self.guard
 
     def judge(self, data: Data | Tensor) -> Verdict:
-        """Return whether a sample is like those of the training.
+        """Return whether a sample is like the training samples.
 
         Args:
             data: One sample, or its positions.
@@ -405,7 +405,7 @@ def _check_bounds(
 
 
 def _as_floating(arguments: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Cast floating-point fields to the dtype of the parameters, and nothing else."""
+    """Cast only the floating-point fields to the dtype of the parameters."""
     dtypes = (p.dtype for p in model.parameters() if p.is_floating_point())
     dtype = next(dtypes, None)
     if dtype is None:

@@ -1,4 +1,4 @@
-"""The normalisers of one set of points: from samples to inputs, and to fields."""
+"""Fields, features and normalizers of one set of points."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
@@ -14,21 +14,21 @@ from torch_geometric_flare.transforms import Normalizer, fourier_features, make_
 
 
 class NormalizedPoints(nn.Module):
-    r"""Names, units and normalisers of one set of points.
+    r"""Names, units and normalizers of one set of points.
 
     Args:
         target_normalizer: Decodes the network's output.
         coordinate_normalizer: Encodes the positions of a sample without `x`.
         fields: Names and units of the columns of the prediction; `None` for one field
-            called `field` that takes all of them.
+            called `field` with all of them.
         features: Names and units of the columns of `x` after the coordinates.
         input_normalizer: Encodes all channels of `x`.
         fourier_octaves: Octaves of `transforms.fourier_features` of the coordinates.
 
     Raises:
-        ValueError: If two fields or two features have the same name, or the channels of
-            `fields`, or of the coordinates and `features`, are not as many as those of
-            their normaliser.
+        ValueError: If two fields or two features have the same name, or the number of
+            channels of `fields`, or of the coordinates and `features`, differs from
+            that of the normalizer.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class NormalizedPoints(nn.Module):
             (Field("field", channels),) if fields is None else tuple(fields)
         )
         self.features: Fields = tuple(features)
-        # Raises if two have the same name.
+        # Raises ValueError if two names are equal.
         channel_slices(self.fields)
         channel_slices(self.features)
         if num_channels(self.fields) != channels:
@@ -69,32 +69,32 @@ class NormalizedPoints(nn.Module):
                 f"channels together, but target_normalizer has {channels}"
             )
         if coordinate_normalizer is not None and input_normalizer is not None:
-            made = coordinate_normalizer.num_channels + num_channels(self.features)
-            if made != input_normalizer.num_channels:
+            width = coordinate_normalizer.num_channels + num_channels(self.features)
+            if width != input_normalizer.num_channels:
                 raise ValueError(
                     f"input_normalizer has {input_normalizer.num_channels} channels, "
-                    f"but coordinates and features have {made} together"
+                    f"but coordinates and features have {width} together"
                 )
 
     def encode_input(self, data: Data) -> Tensor | None:
-        """Return the input of the model, its `x`, for a sample or a batch.
+        """Return the model input `x` for a sample or a batch.
 
         Args:
-            data: With `x`, or with `pos` and the named features.
+            data: A sample or batch with `x`, or with `pos` and the named features.
 
         Returns:
             The encoded input, $[N, C_in]$; `None` if `data` has no `x` and it cannot be
-            made: `pos` is missing, or the surrogate knows neither coordinates nor
-            features nor inputs.
+            built: `pos` is missing, or the surrogate has no coordinate normalizer,
+            input normalizer or features.
 
         Raises:
-            ValueError: If `data` lacks a feature, or its `x` has another number of
-                channels than `input_normalizer`.
+            ValueError: If `data` lacks a feature, or its `x` does not have the number
+                of channels of `input_normalizer`.
         """
         x: Tensor | None = data.get("x")
         if x is None:
-            # Samples of a surrogate that knows none of the three bring their own x,
-            # and what it was made of is not known here.
+            # Without any of the three, this surrogate cannot build x; samples must
+            # have it.
             makes_input = (
                 self.coordinate_normalizer is not None
                 or self.input_normalizer is not None
@@ -106,7 +106,7 @@ class NormalizedPoints(nn.Module):
         return self._add_fourier_features(self._normalize(x))
 
     def _add_fourier_features(self, x: Tensor) -> Tensor:
-        """Append the Fourier features of the coordinates, the first columns."""
+        """Append Fourier features of the coordinates, which are the first columns."""
         if not self.fourier_octaves:
             return x
         coordinates = x[:, : x.size(1) - num_channels(self.features)]
@@ -128,7 +128,7 @@ class NormalizedPoints(nn.Module):
         """Return the columns of each field.
 
         Args:
-            prediction: What `forward` or `predict` returned, or a target.
+            prediction: Output of `forward` or `predict`, or a target.
 
         Shapes:
             - `prediction`: $[N, C]$
@@ -137,7 +137,7 @@ class NormalizedPoints(nn.Module):
             The fields by name, $[N, C_f]$ each, views of `prediction`.
 
         Raises:
-            ValueError: If `prediction` has another number of channels.
+            ValueError: If `prediction` has the wrong number of channels.
         """
         channels = num_channels(self.fields)
         if prediction.dim() != 2 or prediction.size(1) != channels:
@@ -152,7 +152,7 @@ class NormalizedPoints(nn.Module):
 
 
 def names_of(fields: Fields) -> str:
-    """Return the names and units of fields, for messages."""
+    """Return the names and units of fields for messages."""
     return ", ".join(str(field) for field in fields)
 
 
@@ -162,7 +162,7 @@ def read_fields(described: Sequence[Mapping[str, Any]]) -> Fields:
 
 
 def read_normalizer(state: Mapping[str, Tensor], name: str) -> Normalizer | None:
-    """Return a normaliser from the tensors of a checkpoint, if it is there."""
+    """Return a normalizer from the tensors of a checkpoint; `None` if missing."""
     if f"{name}.shift" not in state:
         return None
     return Normalizer(state[f"{name}.shift"], state[f"{name}.scale"])

@@ -1,4 +1,4 @@
-"""The prediction of a surrogate around a mesh, as arrays of a slice, box or cloud."""
+"""Predict around a mesh, on a slice, box or point cloud."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def find_site(surrogate: "QuerySurrogate", at: Any, scale: float) -> Any:
-    """Return the points of a place; see `QuerySurrogate.predict_around`."""
+    """Return the query points of `at`; see `QuerySurrogate.predict_around`."""
     from torch_geometric_flare import mesh_io
 
     if isinstance(at, str):
@@ -49,15 +49,15 @@ def predict_around(
 
     query, name = surrogate.query, "the place"
     constants = constants or {}
-    of_body = surrogate.features + surrogate.conditions
-    mesh_io.check_constants(constants, of_body + query.features)
+    body_fields = surrogate.features + surrogate.conditions
+    mesh_io.check_constants(constants, body_fields + query.features)
     body, around = (
         {key: value for key, value in constants.items() if key in {f.name for f in fs}}
-        for fs in (of_body, query.features)
+        for fs in (body_fields, query.features)
     )
     sample = read_sample(surrogate, mesh, constants=body, scale=scale, **options)
     site = find_site(surrogate, at, scale)
-    # A grid stays one: as an unstructured mesh it would be many times as large.
+    # Keep a grid: as an unstructured mesh it would be many times as large.
     is_grid = hasattr(site, "dimensions")
     where = (site if is_grid else mesh_io.as_mesh(site, "at")).copy()
     pos, outside = _check_site(
@@ -70,7 +70,7 @@ def predict_around(
     for feature, column in inputs.items():
         points[f"query_{feature_key(feature)}"] = column
     device = surrogate.target_normalizer.shift.device
-    encoder = cast("QuerySurrogate", sample.surrogate)  # the same, or with weights
+    encoder = cast("QuerySurrogate", sample.surrogate)  # may use weights
     state = encoder.encode(sample.data)
     verdict = judge_sample(sample, state.pooled() if sample.is_judged else None)
     predicted = surrogate.predict_at(state, points.to(device)).cpu()
@@ -97,19 +97,19 @@ def _features(
     constants: Mapping[str, Sequence[float]],
     scale: float,
 ) -> dict[str, Tensor]:
-    """Return the named inputs of query points, distances to the body among them."""
+    """Return the named inputs of query points, including distances to the body."""
     from torch_geometric_flare import mesh_io
 
-    held = {*constants, *where.point_data, *where.field_data}
-    missing = tuple(f for f in features if not {f.name, f.array} & held)
-    made = mesh_io.distance_features(body, where.points, missing, scale)
-    others = tuple(feature for feature in features if feature.name not in made)
-    found = made | mesh_io.find_features(where, others, constants, scale=scale)
-    return {feature.name: found[feature.name] for feature in features}
+    names = {*constants, *where.point_data, *where.field_data}
+    missing = tuple(f for f in features if not {f.name, f.array} & names)
+    distances = mesh_io.distance_features(body, where.points, missing, scale)
+    others = tuple(feature for feature in features if feature.name not in distances)
+    inputs = distances | mesh_io.find_features(where, others, constants, scale=scale)
+    return {feature.name: inputs[feature.name] for feature in features}
 
 
 def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
-    """Return the corners of the box that query points were trained in."""
+    """Return the corners of the training box of the query points."""
     box = query.coordinate_normalizer
     if box is None:
         raise ValueError(
@@ -121,7 +121,7 @@ def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
 
 
 def _check_site(pos: Tensor, query: NormalizedPoints) -> tuple[Tensor, Tensor]:
-    """Return the coordinates that the model takes, and which lie outside of its box."""
+    """Return the coordinates that the model takes and which lie outside its box."""
     from torch_geometric_flare.mesh_io.extent import describe_box, inside_box
 
     lower, upper = _box(query)

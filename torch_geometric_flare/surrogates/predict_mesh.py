@@ -1,4 +1,4 @@
-"""The prediction of a surrogate on a mesh, as arrays of that mesh."""
+"""Predict on a mesh and add the fields as arrays."""
 
 import warnings
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _PREDICTED = "predicted by"
 
 
 def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
-    """Return a copy of a mesh with the fields; see `Surrogate.predict_mesh`."""
+    """Return a copy of a mesh with predicted fields; see `Surrogate.predict_mesh`."""
     sample = read_sample(surrogate, mesh, **options)
     surrogate, data = sample.surrogate, sample.data
     summary = None
@@ -52,7 +52,7 @@ def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
 
 
 def sample_notes(sample: MeshSample, verdict: str) -> dict[str, str]:
-    """Return what the field data say of any prediction by a mesh."""
+    """Return the notes that the field data of every prediction get."""
     return {
         "provenance": _provenance(sample.surrogate),
         "weights": sample.weights,
@@ -71,45 +71,45 @@ def add_fields(
     outside: Tensor,
     bands: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Put predicted fields, and their errors where the truth is known, on a mesh.
+    """Add predicted fields to a mesh, and their errors if it has the true fields.
 
     Args:
-        mesh: A PyVista dataset, which is changed.
-        fields: Names, units and arrays of the truth.
+        mesh: A PyVista dataset, which is changed in place.
+        fields: Names and units of the fields, and the arrays of the true values.
         values: Predictions by name, [N, C].
         location: Where they lie: `"cell"` or `"point"`.
         notes: Texts for the field data.
-        name: What warnings call the mesh.
-        outside: Which points lie outside of the box of the training, [N].
-        bands: Half widths about the predictions by name, [N, C].
+        name: Name of the mesh in warnings.
+        outside: Whether each point lies outside the training box, [N].
+        bands: Half widths around the predictions by name, [N, C].
     """
     from torch_geometric_flare import mesh_io
 
-    there = mesh.cell_data if location == "cell" else mesh.point_data
+    arrays = mesh.cell_data if location == "cell" else mesh.point_data
     notes, bands = dict(notes), bands or {}
     if outside.any():
-        there["outside_box"] = outside.numpy().astype("uint8")
-    # Of a mesh that was predicted on before, the truth has its other name already.
+        arrays["outside_box"] = outside.numpy().astype("uint8")
+    # An earlier prediction has renamed the true field.
     suffix = "_true" if _is_predicted(mesh) else ""
     for field in fields:
         predicted = values[field.name].squeeze(1).cpu().numpy()
-        known = field.array if field.source in there else f"{field.name}{suffix}"
-        if known in there:
-            truth = there[known]
+        true_name = field.array if field.source in arrays else f"{field.name}{suffix}"
+        if true_name in arrays:
+            truth = arrays[true_name]
             if truth.shape == predicted.shape and truth.dtype.kind in "fiu":
-                there[f"{field.name}_true"] = truth
-                there[f"{field.name}_error"] = predicted - truth
+                arrays[f"{field.name}_true"] = truth
+                arrays[f"{field.name}_error"] = predicted - truth
                 _count_gaps(f"{field.name}_true", truth, name)
-        there[field.name] = predicted
+        arrays[field.name] = predicted
         if field.name in bands:
-            there[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
+            arrays[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
         notes[f"{field.name}_unit"] = field.unit
         notes[f"{field.name}_location"] = location
     mesh_io.add_notes(mesh, notes)
 
 
 def _count_gaps(array: str, truth: Any, name: str) -> None:
-    """Warn about values of the truth that are not finite."""
+    """Warn about true values that are not finite."""
     finite = torch.as_tensor(truth).isfinite().view(len(truth), -1).all(1)
     gaps = len(finite) - int(finite.sum())
     if gaps:
@@ -121,13 +121,13 @@ def _count_gaps(array: str, truth: Any, name: str) -> None:
 
 
 def _is_predicted(mesh: Any) -> bool:
-    """Return whether the fields of a mesh are those of an earlier prediction."""
+    """Return whether the fields of a mesh come from an earlier prediction."""
     if "provenance" not in mesh.field_data:
         return False
     return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
 
 
 def _provenance(surrogate: NormalizedModel) -> str:
-    """Say where the numbers come from."""
+    """Return the provenance note: the model and its training data."""
     data = surrogate.training_data or "data that it does not name"
     return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"

@@ -1,7 +1,7 @@
 """Surrogates in folders and on the Hugging Face hub, without pickled objects.
 
-The mixin of `huggingface_hub` writes only plain arguments, and a surrogate also has
-normalisers and units, so the client of `huggingface_hub` is used here.
+The mixin of `huggingface_hub` writes only plain arguments. A surrogate also has
+normalizers and units, so this module uses the client of `huggingface_hub`.
 """
 
 import json
@@ -29,7 +29,7 @@ from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 _FORMAT = 1
-_TRUST = "trust."  # before the names of tensors that are not the surrogate's own
+_TRUST = "trust."  # prefix of the tensors of guard and calibration
 _TENSOR = "tensor"
 _LARGEST_CONFIG = 2**20  # bytes; real files are far smaller
 
@@ -51,7 +51,7 @@ def save_pretrained(
         if not math.isfinite(value):
             raise ValueError(f"metrics[{name!r}] is {value}, expected a finite number")
     state = {
-        # A copy each: the format refuses tensors that share memory.
+        # Copied because the format rejects tensors that share memory.
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in surrogate.state_dict().items()
     }
@@ -88,7 +88,7 @@ def push_to_hub(
     revision: str | None,
     commit_message: str,
 ) -> str:
-    """Upload what `save_pretrained` writes, and return the address of the commit."""
+    """Upload the files of `save_pretrained` and return the URL of the commit."""
     with needs_extra("hub", "Surrogate.push_to_hub"):
         from huggingface_hub import HfApi
 
@@ -135,18 +135,18 @@ def from_pretrained(
         raise ValueError(f"'{path}' is not a file of safetensors: {error}") from error
     description = config["surrogate"]
     arguments = description["arguments"]
-    if arguments is not None:  # JSON knows no tuples
+    if arguments is not None:  # JSON has no tuples
         arguments = {name: _as_tuple(value) for name, value in arguments.items()}
     described = {**description, "arguments": arguments}
-    held = {name: state.pop(name) for name in [*state] if name.startswith(_TRUST)}
-    trust = _put_tensors(config.get("trust", {}), held)
+    tensors = {name: state.pop(name) for name in [*state] if name.startswith(_TRUST)}
+    trust = _put_tensors(config.get("trust", {}), tensors)
     return rebuild_surrogate(
         kind, folder / _CONFIG, described, state, model, device, trust
     )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read and check the configuration, which may hold anything."""
+    """Read and validate the untrusted configuration."""
     if not path.is_file():
         raise ValueError(
             f"'{path}' is missing: this is not a folder of Surrogate.save_pretrained"
@@ -180,7 +180,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
-    """Read the file of the weights, and compare it with the configuration."""
+    """Read the weights file and verify its size and hash."""
     if not path.is_file():
         raise ValueError(
             f"'{path}' is missing: copy or download the whole folder again"
@@ -198,7 +198,7 @@ def _read_weights(path: Path, expected: Mapping[str, Any]) -> bytes:
 
 
 def _download(repo_id: str, revision: str | None, token: str | None) -> Path:
-    """Fetch the two files to the cache of the hub's client, and return their folder."""
+    """Download the two files to the hub's cache and return their folder."""
     with needs_extra("hub", f"{repo_id!r} is not a folder here; fetching it"):
         from huggingface_hub import hf_hub_download
 
@@ -212,7 +212,7 @@ def _download(repo_id: str, revision: str | None, token: str | None) -> Path:
 
 @contextmanager
 def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the hub's client raises into errors that say what to do."""
+    """Convert exceptions of the hub's client to errors that say what to do."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,
@@ -238,7 +238,7 @@ def _clear_errors(repo_id: str, revision: str | None) -> Iterator[None]:
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return nested plain values with names where tensors were, and collect these."""
+    """Replace tensors in nested plain values by names, and collect the tensors."""
     if isinstance(value, Tensor):
         tensors[name] = value.contiguous()
         return {_TENSOR: name}
@@ -250,7 +250,7 @@ def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _put_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Undo `_take_tensors`."""
+    """Inverse of `_take_tensors`."""
     if isinstance(value, dict):
         if value.keys() == {_TENSOR}:
             return tensors.get(value[_TENSOR])

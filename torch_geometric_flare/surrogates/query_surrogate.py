@@ -1,4 +1,4 @@
-"""A model of two streams with its normalisers."""
+"""A two-stream model with its normalizers."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -22,35 +22,35 @@ from torch_geometric_flare.surrogates.predict_around import predict_around
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
-# `follow_batch` of a loader, which assigns query points to graphs.
+# `follow_batch` argument of a loader; it assigns query points to graphs.
 FOLLOW_BATCH = ["query_pos", "query_x"]
 
 _PREFIX = "query_"
-# Batch vectors that PyTorch Geometric makes of `follow_batch`; all are equal.
+# Batch vectors that PyTorch Geometric adds for `follow_batch`; all are equal.
 _BATCHES = ("pos_batch", "x_batch", "y_batch")
 
 
 class QueryPoints(NormalizedPoints):
-    """Names, units and normalisers of the query points of a `QuerySurrogate`.
+    """Names, units and normalizers of the query points of a `QuerySurrogate`.
 
     Args:
         target_normalizer: Decodes the fields at query points.
         coordinate_normalizer: Encodes `query_pos` of a sample without `query_x`.
         fields: Names and units of the columns of the prediction; `None` for one field
-            called `field` that takes all of them.
+            called `field` with all of them.
         features: Names and units of the columns of `query_x` after the coordinates. A
-            sample without `query_x` brings each feature as `query_<name>`.
+            sample without `query_x` has each feature as `query_<name>`.
         input_normalizer: Encodes all channels of `query_x`.
         fourier_octaves: Octaves of `transforms.fourier_features` of the coordinates.
 
     Raises:
-        ValueError: If two fields or two features have the same name, or the channels of
-            `fields`, or of the coordinates and `features`, are not as many as those of
-            their normaliser.
+        ValueError: If two fields or two features have the same name, or the number of
+            channels of `fields`, or of the coordinates and `features`, differs from
+            that of the normalizer.
     """
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the tensors as plain values."""
+        """Return everything except the tensors as plain values."""
         return {
             "fields": [field.to_dict() for field in self.fields],
             "features": [field.to_dict() for field in self.features],
@@ -61,15 +61,15 @@ class QueryPoints(NormalizedPoints):
     def from_dict(
         cls, description: Mapping[str, Any], state: Mapping[str, Tensor], prefix: str
     ) -> Self:
-        """Rebuild it from plain values and tensors.
+        """Rebuild query points from plain values and tensors.
 
         Args:
-            description: As of `to_dict`.
+            description: As returned by `to_dict`.
             state: Tensors by name.
             prefix: Prefix of the names.
 
         Raises:
-            ValueError: If the normaliser of the fields is missing, or the values are
+            ValueError: If the normalizer of the fields is missing, or the values are
                 malformed.
         """
         target, coordinates, inputs = (
@@ -91,19 +91,19 @@ class QueryPoints(NormalizedPoints):
 class QuerySurrogate(Surrogate):
     r"""A `Surrogate` of a model such as `nn.FLAREQuery`, which predicts anywhere.
 
-    A sample holds the geometry like that of a `Surrogate`, in `pos`, `x` and so on, and
-    the query points under the same names with the prefix `query_`: `query_pos` or
-    `query_x`, `query_y`, and features. Each stream has its normalisers and fields.
+    A sample holds the geometry as for a `Surrogate`, in `pos`, `x` and so on, and the
+    query points under the same names with the prefix `query_`: `query_pos` or
+    `query_x`, `query_y`, and features. Each stream has separate normalizers and fields.
 
     `predict` returns the fields of both streams. `encode` returns the state of a
-    geometry, from which `predict_at` predicts at any points. The mesh of `predict_mesh`
-    is the geometry, and gets the fields of the source points.
+    geometry, from which `predict_at` predicts at any points. `predict_mesh` takes the
+    geometry as its mesh and predicts the fields of the source points.
 
     Args:
         model: The network, whose forward takes `query_x`.
-        target_normalizer: As all others but `query`, for the source points, see
-            `Surrogate`.
-        query: Names, units and normalisers of the query points.
+        target_normalizer: For the source points, see `Surrogate`; also all further
+            arguments except `query`.
+        query: Names, units and normalizers of the query points.
 
     Raises:
         ValueError: As `Surrogate`; also if the forward of `model` takes no `query_x`.
@@ -127,12 +127,12 @@ class QuerySurrogate(Surrogate):
         self.query = query
 
     def forward(self, data: Data | Tensor) -> Any:
-        """Predict the fields of both streams in their own units, differentiably.
+        """Predict the fields of both streams in physical units; differentiable.
 
         Args:
-            data: A sample or a batch of samples with query points. A loader makes
-                batches with `follow_batch=["query_pos", "query_x"]`, as that of
-                `SurrogateDataModule` does.
+            data: A sample or a batch of samples with query points. To batch samples,
+                a loader needs `follow_batch=["query_pos", "query_x"]`, which
+                `SurrogateDataModule` sets.
 
         Returns:
             The fields at source points, $[N, C]$, and at query points, $[N_q, C_q]$.
@@ -159,13 +159,13 @@ class QuerySurrogate(Surrogate):
 
     @torch.no_grad()
     def encode(self, data: Data | Tensor) -> GeometryState:
-        """Keep all that `predict_at` needs of a geometry.
+        """Encode a geometry into the state that `predict_at` needs.
 
         Runs in evaluation mode and without gradients.
 
         Args:
             data: A sample or a batch of samples, or the positions of one sample. Query
-                points are not looked at.
+                points are ignored.
         """
         self.eval()
         arguments = super().model_arguments(_without_queries(data))
@@ -180,22 +180,23 @@ class QuerySurrogate(Surrogate):
     def predict_at(self, state: GeometryState, query: Data | Tensor) -> Tensor:
         """Predict at points of an encoded geometry.
 
-        Runs in evaluation mode and without gradients, in chunks where the model has a
+        Runs in evaluation mode and without gradients, in chunks if the model has a
         `chunk_size`.
 
         Args:
-            state: From `encode`.
+            state: Output of `encode`.
             query: The positions of the points; or a sample that has them as
-                `query_pos` or `query_x`, with the features beside them.
+                `query_pos` or `query_x`, and the features.
 
         Shapes:
             - positions: $[N_q, D]$, in the units of the training data
 
         Returns:
-            The fields at query points, $[N_q, C_q]$, in their own units.
+            The fields at query points, $[N_q, C_q]$, in physical units.
 
         Raises:
-            ValueError: If the sample lacks a feature, or the state is of another model.
+            ValueError: If the sample lacks a feature, or the state comes from another
+                model.
         """
         self.eval()
         points = query_points(
@@ -207,10 +208,9 @@ class QuerySurrogate(Surrogate):
         return self.query.target_normalizer.decode(f)
 
     def source(self) -> Surrogate:
-        """Return the surrogate of the source points alone, which shares all weights.
+        """Return the surrogate of only the source points; it shares all weights.
 
-        Loaded from a file, its network is a `nn.FLARE` of the same sizes, to be passed
-        as `model`.
+        To load it from a file, pass a `nn.FLARE` of the same sizes as `model`.
         """
         model: Any = unwrap(self.model)
         source = Surrogate(
@@ -233,7 +233,7 @@ class QuerySurrogate(Surrogate):
         return source
 
     def summary(self, data: Data | Tensor) -> Tensor:
-        """Return what the guard compares; query points are not looked at.
+        """Return the input of the guard; query points are ignored.
 
         Args:
             data: As for `encode`.
@@ -247,8 +247,8 @@ class QuerySurrogate(Surrogate):
 
         Args:
             data: Samples with the true fields `y`.
-            *arguments: Those of `Surrogate.calibrate`.
-            **options: Those of `Surrogate.calibrate`.
+            *arguments: Passed to `Surrogate.calibrate`.
+            **options: Passed to `Surrogate.calibrate`.
         """
         members = [member.source() for member in options.pop("members", ())]
         source = self.source()
@@ -271,16 +271,16 @@ class QuerySurrogate(Surrogate):
 
         Args:
             mesh: The geometry.
-            **options: Those of `Surrogate.predict_mesh`.
+            **options: Passed to `Surrogate.predict_mesh`.
         """
         return self.source().predict_mesh(mesh, **options)
 
     def predict_around(self, mesh: Any, at: Any, **options: Any) -> Any:
-        """Encode a mesh and predict the fields of query points in a place around it.
+        """Encode a mesh and predict the fields at query points around it.
 
-        Points inside of the mesh get NaN where it is a closed surface in space; the
-        field data of the result count them, as `points_inside`. Otherwise these say
-        what those of `Surrogate.predict_mesh` do.
+        If the mesh is a closed surface in 3D, points inside it get NaN, and the field
+        data of the result give their number as `points_inside`. The other field data
+        are those of `Surrogate.predict_mesh`.
 
         Needs PyVista: `pip install ".[viz]"`. Write the result with
         `mesh_io.save_dataset`.
@@ -288,39 +288,40 @@ class QuerySurrogate(Surrogate):
         Args:
             mesh: The geometry, as for `Surrogate.predict_mesh`.
             at: Where to predict, in the unit of the mesh: a `mesh_io.QuerySite`, its
-                text, such as `"slice:y=0"`, or a PyVista mesh, for its points. Features
-                of query points are arrays of it, or computed: distances to `mesh` as of
-                `mesh_io.distance_features`, others as of `mesh_io.find_features`.
-            **options: Those of `Surrogate.predict_mesh`; `location` is that of the
+                text, such as `"slice:y=0"`, or a PyVista mesh, whose points are used.
+                Features of query points are arrays of this mesh or computed: distances
+                to `mesh` by `mesh_io.distance_features`, others by
+                `mesh_io.find_features`.
+            **options: Passed to `Surrogate.predict_mesh`; `location` applies to the
                 source points, and `constants` may hold features of query points.
 
         Returns:
-            A copy of the place with one array at the points per field: a
+            A dataset of the query points with one point array per field: a
             `pyvista.ImageData` for a slice or a box, a `pyvista.PolyData` for a table,
-            or a mesh as that given.
+            or a copy of the mesh that was passed.
 
         Raises:
             FileNotFoundError: If there is no such file.
             TypeError: If `mesh` or `at` is neither a file nor one mesh.
-            ValueError: As `Surrogate.predict_mesh`, for either; also if `at` is no
-                place, does not fit the dimension or lies far from the box of the
-                training, or distances are needed and `mesh` is not a closed surface.
+            ValueError: As `Surrogate.predict_mesh`, for either; also if `at` is not a
+                query site, has the wrong dimension or lies far from the training box,
+                or distances are needed and `mesh` is not a closed surface.
 
         Warns:
             UserWarning: As `Surrogate.predict_mesh`, for either.
         """
-        with torch.device("cpu"):  # where meshes are, whatever torch's default device
+        with torch.device("cpu"):  # meshes are on the CPU; ignore the default device
             return predict_around(self, mesh, at, **options)
 
     def describe_more(self) -> dict[str, Any]:
-        """Return what a checkpoint says of the query points."""
+        """Return what a checkpoint stores about the query points."""
         return {"query": self.query.to_dict()}
 
     @classmethod
     def read_more(
         cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> dict[str, Any]:
-        """Return the query points that a checkpoint holds, as an argument."""
+        """Return the query points from a checkpoint as a constructor argument."""
         if "query" not in description:
             raise ValueError(
                 "the file holds a surrogate without query points: load it as a "
@@ -340,13 +341,13 @@ class QuerySurrogate(Surrogate):
 
 
 def query_points(data: Data) -> Data:
-    """Return the query points of a sample or a batch as a sample by themselves.
+    """Return the query points of a sample or a batch as a separate sample.
 
     Args:
-        data: With `query_pos`, `query_y` and so on.
+        data: A sample or batch with `query_pos`, `query_y` and so on.
 
     Returns:
-        A sample with `pos`, `y` and so on; of a batch with `batch` and `num_graphs`.
+        A sample with `pos`, `y` and so on; for a batch also `batch` and `num_graphs`.
 
     Raises:
         ValueError: If there are no query points, or `data` is a batch that does not say
@@ -373,7 +374,7 @@ def query_points(data: Data) -> Data:
 
 
 def _without_queries(data: Data | Tensor) -> Data:
-    """Return a copy without query points, but with a place for the argument."""
+    """Return a copy without query points and with an empty `query_x`."""
     data = Data(pos=data) if isinstance(data, Tensor) else copy.copy(data)
     for name in _query_names(data):
         del data[name]

@@ -1,4 +1,4 @@
-"""Prediction step after step."""
+"""Autoregressive rollout of a surrogate."""
 
 import copy
 from collections.abc import Mapping
@@ -12,37 +12,38 @@ from torch_geometric_flare.transforms import feature_key
 def rollout(
     surrogate: Surrogate, data: Data, num_steps: int, changes: Mapping[str, str]
 ) -> list[Data]:
-    r"""Advance a state in time: each prediction is the input of the next.
+    r"""Advance a state in time by feeding each prediction into the next step.
 
-    The surrogate sees the state among its features and predicts the change of each over
-    one step, in the same unit:
+    The surrogate takes the state as part of its features and predicts the change of
+    each over one step, in the same unit:
 
     $$s_{t + 1} = s_t + f(s_t).$$
 
     All other fields of `data`, such as coordinates, boundary values or a steady flow,
-    stay as they are. Gradients flow through all steps; for a prediction call
+    stay unchanged. Gradients flow through all steps; for inference call
     `surrogate.eval()` and wrap the call in `torch.no_grad()`.
 
-    An error of one step is an input of the next, and nothing here keeps it from
-    growing. The step is that of the training data, and the error is known only for as
-    many steps as were tested.
+    The error of one step enters the next, and nothing here keeps it from growing. The
+    step size is that of the training data, and the error is known only for as many
+    steps as were tested.
 
     Args:
-        surrogate: Its features hold the state, its fields the changes.
-        data: A sample or a batch at the first time, with each feature under its name
-            and without `x`, which is made anew for each step.
+        surrogate: The surrogate; its features include the state, its fields are the
+            changes.
+        data: A sample or a batch at the initial time, with each feature under its name
+            and without `x`, which is rebuilt in each step.
         num_steps: Number of steps.
-        changes: The field that is the change of each feature of the state, as in
+        changes: For each feature of the state, the field that is its change, as in
             `{"temperature": "temperature_change"}`.
 
     Returns:
-        The sample or batch after each step, `num_steps` of them; they share what does
-        not change.
+        The samples or batches after each of the `num_steps` steps; they share all
+        unchanged fields.
 
     Raises:
         ValueError: If `num_steps` is below one; if `changes` is empty, names a feature
-            or field that the surrogate does not have, or one of other channels; or if
-            `data` has an `x` or lacks a feature.
+            or field that the surrogate does not have, or two with different channels;
+            or if `data` has an `x` or lacks a feature.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
@@ -57,7 +58,7 @@ def rollout(
         predicted = surrogate.split(surrogate(data))
         data = copy.copy(data)
         for feature, change in changes.items():
-            # A feature of one channel may be a vector of numbers.
+            # A feature of one channel may have shape [N] instead of [N, 1].
             key = feature_key(feature)
             data[key] = data[key] + predicted[change].view_as(data[key])
         states.append(data)
@@ -65,7 +66,7 @@ def rollout(
 
 
 def check_changes(surrogate: Surrogate, changes: Mapping[str, str]) -> None:
-    """Compare the state with what the surrogate takes and predicts.
+    """Check `changes` against the features and fields of the surrogate.
 
     Raises:
         ValueError: As `rollout`.

@@ -1,4 +1,4 @@
-"""Derivatives of a force, or of another number of the fields, by vertices."""
+"""Derivatives of a force, or another scalar of the fields, by vertex positions."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -25,14 +25,13 @@ Quantity = str | Callable[[Mapping[str, Tensor], SurfaceGeometry], Tensor]
 
 @dataclass(frozen=True)
 class Flow:
-    """What force coefficients refer to, as for `metrics.mesh_forces`.
+    """Reference values of force coefficients, as for `metrics.mesh_forces`.
 
     Args:
         speed: Free-stream speed in m/s.
         reference_area: Reference area in m².
-        density: Density in kg/m³ where the pressure is in Pa; `None` where it is
-            kinematic.
-        pressure: Name of the field.
+        density: Density in kg/m³ if the pressure is in Pa; `None` if it is kinematic.
+        pressure: Name of the pressure field.
     """
 
     speed: float
@@ -43,22 +42,22 @@ class Flow:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    r"""A number of a predicted mesh, and its derivatives.
+    r"""A scalar of a predicted mesh and its derivatives.
 
     Attributes:
-        value: The number, such as the drag coefficient.
+        value: The scalar, such as the drag coefficient.
         mesh: With `wrt="pos"`, the predicted mesh with these arrays at its vertices,
             where `drag` stands for the name of the quantity:
 
             - `drag_gradient`, the derivative by each vertex, $[V, 3]$, per unit of
               length of the mesh;
-            - `drag_normal_gradient`, that of moving the surface along its outward
-              normal, per area, $[V]$: its integral over the surface, times a
-              displacement, is the change;
+            - `drag_normal_gradient`, the derivative by a displacement along the outward
+              normal, per area, $[V]$: the integral over the surface of this times a
+              displacement is the change;
             - with `smoothing`, `drag_smooth_gradient`, the same smoothed, $[V]$, and
               `drag_displacement`, the direction along the normals that lowers the
-              quantity, whose longest vector has length one, $[V, 3]$.
-        conditions: With `wrt="u"`, the derivative by each condition, in its own unit.
+              quantity, scaled so that the longest vector has length one, $[V, 3]$.
+        conditions: With `wrt="u"`, the derivative by each condition, in physical units.
     """
 
     value: float
@@ -78,7 +77,7 @@ def mesh_sensitivity(
     scale: float,
     **options: Any,
 ) -> Sensitivity:
-    """Return a number and its derivatives; see `Surrogate.sensitivity`."""
+    """Return a scalar and its derivatives; see `Surrogate.sensitivity`."""
     if wrt not in ("pos", "u"):
         raise ValueError(f"wrt is {wrt!r}, expected 'pos' or 'u'")
     if wrt == "u" and not surrogate.conditions:
@@ -114,8 +113,8 @@ def mesh_sensitivity(
     number = float(value.detach())
     if wrt == "u":
         slices = channel_slices(surrogate.conditions)
-        found = {name: gradient[0, columns].cpu() for name, columns in slices.items()}
-        return Sensitivity(number, conditions=found)
+        by_name = {name: gradient[0, columns].cpu() for name, columns in slices.items()}
+        return Sensitivity(number, conditions=by_name)
     name = quantity if isinstance(quantity, str) else _name(quantity)
     written = _write(sample, geometry, fields, gradient, name, smoothing)
     return Sensitivity(number, mesh=written)
@@ -132,32 +131,32 @@ def _geometry(sample: MeshSample) -> SurfaceGeometry:
 
 
 def _attach(data: Any, geometry: SurfaceGeometry, scale: float) -> None:
-    """Let all that follows from the vertices depend on them, with unchanged values."""
+    """Make geometric fields depend on the vertices without changing their values."""
     width = data.pos.size(1)
-    made = {
+    computed = {
         "pos": geometry.pos[:, :width] * scale,
         "weight": geometry.area,
         feature_key("normal"): geometry.normal,
         feature_key("area"): geometry.area[:, None] * scale**2,
     }
-    for key, value in made.items():
+    for key, value in computed.items():
         if key in data:
-            given = data[key].double()
-            value = value.view(given.shape)
-            # Arrays of the mesh itself, and centres of polygons by VTK, keep their
-            # values; what was computed in single precision does not.
-            offset = given - value.detach()
-            rounding = _ROUNDING * given.abs().max()
+            original = data[key].double()
+            value = value.view(original.shape)
+            # Arrays of the mesh and VTK's polygon centers keep their values; values
+            # computed in single precision are replaced.
+            offset = original - value.detach()
+            rounding = _ROUNDING * original.abs().max()
             data[key] = value + torch.where(offset.abs() > rounding, offset, 0.0)
 
 
 def _in_chunks(surrogate: NormalizedModel, size: int | None) -> NormalizedModel:
-    """Return the surrogate, or a copy of it that computes so many points at a time."""
+    """Return the surrogate, or a copy that processes `size` points at a time."""
     if size is None:
         return surrogate
     if not hasattr(unwrap(surrogate.model), "chunk_size"):
         raise ValueError("chunk_size is given, but this model has no chunk_size")
-    # Shares all parameters: modules keep them in a dictionary of their own.
+    # Shallow copies share all parameters.
     copied = copy.copy(surrogate)
     model: Any = copy.copy(unwrap(surrogate.model))
     model.chunk_size = size
@@ -168,7 +167,7 @@ def _in_chunks(surrogate: NormalizedModel, size: int | None) -> NormalizedModel:
 def _measure(
     quantity: Quantity, flow: Flow | None, fields: Fields, scale: float
 ) -> Callable[[Mapping[str, Tensor], SurfaceGeometry], Tensor]:
-    """Return what makes a number of the fields."""
+    """Return the function that computes the scalar from the fields."""
     if callable(quantity):
         return quantity
     names = ForceCoefficients._fields
@@ -187,16 +186,17 @@ def _measure(
             f"{[field.name for field in fields]}"
         )
 
-    given = flow
+    reference = flow  # not None, also for the type checker in the closure
 
-    def force(found: Mapping[str, Tensor], geometry: SurfaceGeometry) -> Tensor:
-        pressure = found[given.pressure].double().squeeze(1) / (given.density or 1.0)
+    def force(values: Mapping[str, Tensor], geometry: SurfaceGeometry) -> Tensor:
+        pressure = values[reference.pressure].double().squeeze(1)
+        pressure = pressure / (reference.density or 1.0)
         coefficients = force_coefficients(
             geometry.on_triangles(pressure),
             geometry.fans * scale**2,
             torch.ones_like(geometry.fans[:, 0]),
-            speed=given.speed,
-            reference_area=given.reference_area,
+            speed=reference.speed,
+            reference_area=reference.reference_area,
         )
         coefficient: Tensor = coefficients._asdict()[quantity][0]
         return coefficient
@@ -217,7 +217,7 @@ def _write(
     name: str,
     smoothing: float | None,
 ) -> Any:
-    """Return the mesh with its fields and the derivatives at its vertices."""
+    """Return the mesh with the fields and the derivatives at its vertices."""
     from torch_geometric_flare import mesh_io
 
     mesh = sample.mesh

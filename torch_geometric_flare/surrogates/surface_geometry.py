@@ -1,4 +1,4 @@
-"""Centres, normals and areas of a surface mesh as functions of its vertices."""
+"""Centers, normals and areas of a surface mesh as functions of its vertices."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,14 +13,14 @@ from torch import Tensor
 class SurfaceGeometry:
     r"""A surface mesh of polygons, differentiable in the positions of its vertices.
 
-    Each polygon is cut into triangles about the mean of its corners, as in
-    `metrics.mesh_forces`, and its area vector is their sum.
+    Each polygon is split into triangles around the mean of its corners, as in
+    `metrics.mesh_forces`; its area vector is the sum of theirs.
 
     Args:
         points: Vertices, $[V, 3]$.
         corner: Vertex at each corner of each polygon, in order around it, $[K]$.
         face: Polygon of each corner, sorted, $[K]$.
-        cells: Whether values lie at the polygons; else at the vertices.
+        cells: Whether values lie at the polygons; otherwise at the vertices.
     """
 
     points: Tensor
@@ -33,9 +33,9 @@ class SurfaceGeometry:
         """Return the geometry of a mesh whose faces point outward.
 
         Args:
-            mesh: A `pyvista.PolyData` of `mesh_io.oriented_faces`.
+            mesh: A `pyvista.PolyData` from `mesh_io.oriented_faces`.
             points: Its vertices, $[V, 3]$.
-            cells: Whether values lie at the polygons; else at the vertices.
+            cells: Whether values lie at the polygons; otherwise at the vertices.
         """
         polygons = mesh.GetPolys()
         offsets, corners = (
@@ -48,12 +48,12 @@ class SurfaceGeometry:
 
     @cached_property
     def sizes(self) -> Tensor:
-        """Corners of each polygon, $[F]$."""
+        """Number of corners of each polygon, $[F]$."""
         return torch.bincount(self.face)
 
     @cached_property
     def following(self) -> Tensor:
-        """The next corner of the same polygon, $[K]$."""
+        """Index of the next corner of the same polygon, $[K]$."""
         ends = self.sizes.cumsum(0)
         following = torch.arange(1, len(self.corner) + 1, device=self.corner.device)
         following[ends - 1] = ends - self.sizes
@@ -67,7 +67,7 @@ class SurfaceGeometry:
 
     @cached_property
     def fans(self) -> Tensor:
-        """Area vector of each triangle of a side and the mean, $[K, 3]$."""
+        """Area vector of each triangle between a side and the center, $[K, 3]$."""
         arm = self.points[self.corner] - self.centers[self.face]
         vectors: Tensor = torch.linalg.cross(arm, arm[self.following]) / 2
         return vectors
@@ -79,12 +79,12 @@ class SurfaceGeometry:
 
     @cached_property
     def pos(self) -> Tensor:
-        """Where values lie, $[N, 3]$."""
+        """Positions of the values, $[N, 3]$."""
         return self.centers if self.cells else self.points
 
     @cached_property
     def area(self) -> Tensor:
-        """Area that each value stands for, $[N]$: of vertices equal shares of faces."""
+        """Area per value, $[N]$; vertices get equal shares of their faces."""
         area = _length(self.vectors)
         if self.cells:
             return area
@@ -93,7 +93,7 @@ class SurfaceGeometry:
 
     @cached_property
     def normal(self) -> Tensor:
-        """Outward unit normals, $[N, 3]$: of vertices the mean of those of faces."""
+        """Outward unit normals, $[N, 3]$; at vertices the mean over their faces."""
         unit = self.vectors / _length(self.vectors).clamp(min=_TINY)[:, None]
         if self.cells:
             return unit
@@ -103,7 +103,7 @@ class SurfaceGeometry:
     def on_triangles(self, values: Tensor) -> Tensor:
         """Return values $[N]$ at the triangles of `fans`, $[K]$.
 
-        Those of a polygon, or of the corners of a triangle their mean.
+        A triangle gets the value of its polygon, or the mean over its corners.
         """
         if self.cells:
             return values[self.face]

@@ -31,7 +31,7 @@ from torch_geometric_flare.training.sampling import (
     sample_sizes,
 )
 
-# What must be unchanged when a training resumes.
+# Entries that must not change on resume.
 _FIXED = (
     "seed",
     "batch_size",
@@ -46,16 +46,16 @@ _FIXED = (
 class _Loader(DataLoader):
     """A loader that stays correct when Lightning rebuilds it with another sampler.
 
-    With several processes Lightning wraps its sampler in one that would shuffle again:
-    processes that share each sample would then take other steps than one process. For
+    With several processes Lightning wraps the sampler in one that shuffles again, so
+    processes that share each sample would take other steps than a single process. For
     `Trainer(overfit_batches=...)` it passes torch's sequential sampler, which yields
     samples instead of batches.
 
-    In validation and test, repeated samples are marked, and left out of batches that
+    In validation and test, repeated samples are marked, and dropped from batches that
     hold others.
 
     Args:
-        in_order: Whether these are the samples of validation or test.
+        in_order: Whether these are validation or test samples.
     """
 
     def __init__(self, *args: Any, in_order: bool = False, **kwargs: Any) -> None:
@@ -72,62 +72,62 @@ class _Loader(DataLoader):
         self.collate_fn = _DropRepeated(collate)
 
     def __iter__(self) -> Any:
-        # Draws a seed by a generator of the CPU, on torch's default device.
+        # DataLoader draws a seed with a CPU generator on torch's default device.
         with torch.device("cpu"):
             return super().__iter__()
 
 
 class _DropRepeated:
-    """Makes a batch of the samples that are not repeated, if there are any."""
+    """Collates the samples that are not repeated, or all if there are none."""
 
     def __init__(self, collate: Callable[[list[Data]], Any]) -> None:
         self.collate = collate
 
     def __call__(self, samples: list[Data]) -> Any:
         once = [data for data in samples if data.get(NUMBER, 0) >= 0]
-        with torch.device("cpu"):  # whatever torch's default device
+        with torch.device("cpu"):  # ignore torch's default device
             return self.collate(_all_weighted(once or samples))
 
 
 def _all_weighted(samples: list[Data]) -> list[Data]:
-    """Give points weights of one where another sample of the batch has `weight`.
+    """Add weights of one to samples without `weight` if others in the batch have it.
 
-    PyTorch Geometric takes the keys of a batch from its first sample, so that the
-    weights of others would be lost.
+    PyTorch Geometric takes the keys of a batch from its first sample, so the weights of
+    the other samples would be lost.
     """
-    have = ["weight" in data for data in samples]
-    if all(have) or not any(have):
+    has_weight = ["weight" in data for data in samples]
+    if all(has_weight) or not any(has_weight):
         return samples
     filled = [copy.copy(data) for data in samples]
-    for data, has in zip(filled, have, strict=True):
+    for data, has in zip(filled, has_weight, strict=True):
         if not has:
             data.weight = torch.ones(data.num_nodes)
     return filled
 
 
 class SurrogateDataModule(LightningDataModule):
-    """Batches whose order and augmentation depend on (seed, epoch) alone.
+    """Batches whose order and augmentation depend only on (seed, epoch).
 
     Any transform of PyTorch Geometric is reproducible here, such as
     `FixedPoints(1000, replace=False)`, with any number of workers and after a resume:
-    it runs under generators seeded from (seed, epoch, index). One that leaves out or
-    moves points of a sample with `edge_index`, `cells` or `grid`, which name points by
-    their place, is refused unless it replaces these. Each epoch takes every
-    training sample once, the last batch being smaller if need be. The validation and
-    test samples are the same in every pass.
+    it runs with generators seeded from (seed, epoch, index). A transform that drops or
+    reorders points of a sample with `edge_index`, `cells` or `grid`, which refer to
+    points by index, is refused unless it replaces these. Each epoch takes every
+    training sample once; the last batch may be smaller. The validation and test samples
+    are the same in every pass.
 
-    A model whose forward asks for `edge_index` gets edges, made where the samples are
-    (`surrogates.edge_transform`), after `train_transform`.
+    If the model's forward needs `edge_index`, edges are added on the device of the
+    samples (`surrogates.edge_transform`), after `train_transform`.
 
-    Processes that train together, or groups of them that share each sample, take turns
-    in the order of the epoch: of two, the first gets every other sample (with
-    `max_points`, every other batch) and the second those between. Where they do not
-    come out even, the first ones of the order are repeated at its end. One such group
-    has the order of one process. In validation and test a repeated sample counts once.
+    Processes of one training, or groups of them that share each sample, take the
+    samples of the epoch in turn: with two, the first gets every other sample (with
+    `max_points`, every other batch) and the second the rest. If they cannot be divided
+    evenly, the first ones of the order are repeated at the end. A single group has the
+    order of a single process. In validation and test a repeated sample counts once.
 
-    With `max_points`, batches of unequal samples take equal memory: each holds as many
-    samples as fit, other ones in each epoch, but always the same number of batches an
-    epoch. Validation and test then take one sample at a time.
+    With `max_points`, batches of samples of different sizes need similar memory: each
+    holds as many samples as fit. Their composition changes with the epoch, but the
+    number of batches does not. Validation and test then take one sample at a time.
 
     Args:
         train: Training samples; a dataset of PyTorch Geometric or a list of `Data`.
@@ -137,18 +137,18 @@ class SurrogateDataModule(LightningDataModule):
             fit. With both, neither limit is exceeded.
         train_transform: Applied to each training sample in each epoch.
         seed: Seed of the order and of the transforms.
-        num_workers: Processes that prepare samples; 0 for none.
-        max_points: Points in a training batch; a larger sample is a batch by itself.
-            `None` for no limit.
+        num_workers: Number of worker processes; 0 for none.
+        max_points: Maximum number of points in a training batch; a larger sample forms
+            a batch alone. `None` for no limit.
         sizes: Points of each training sample, for `max_points`; by default the
             attribute `sizes` of `train`, which the datasets of this package read from
-            their index, or the `num_nodes` of samples in memory. Name them where a
+            their index, or the `num_nodes` of samples in memory. Pass them if a
             transform changes them, as in `sizes=[1000] * len(train)`.
 
     Raises:
         ValueError: If `train` is empty, `batch_size` or `max_points` is not a positive
             integer, a number is negative, or `sizes` is given without `max_points`, is
-            not one number per sample, or is missing where `train` does not tell.
+            not one number per sample, or is missing and `train` does not provide it.
     """
 
     def __init__(
@@ -214,25 +214,25 @@ class SurrogateDataModule(LightningDataModule):
 
     @property
     def num_batches(self) -> int:
-        """Training batches in an epoch, the same number in each."""
+        """Number of training batches per epoch, the same in each epoch."""
         if isinstance(self._sampler, PointBatchSampler):
             return len(self._sampler)
         assert self.batch_size is not None
         return -(-len(self.train) // self.batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        """Return the batches of the training split, in a new order each epoch."""
-        # A sampler of whole batches leaves no batching to the loader.
+        """Return a loader of the training split, with a new order in each epoch."""
+        # PointBatchSampler yields whole batches, so the loader must not batch.
         whole = isinstance(self._sampler, PointBatchSampler)
         batch_size = None if whole else self.batch_size
         return self._loader(self.train, self._sampler, batch_size, self.train_transform)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Return the batches of the validation split, if there is one."""
+        """Return a loader of the validation split, if there is one."""
         return [] if self.val is None else self._ordered(self.val)
 
     def test_dataloader(self) -> DataLoader:
-        """Return the batches of the test split.
+        """Return a loader of the test split.
 
         Raises:
             ValueError: If there is no such split.
@@ -242,7 +242,7 @@ class SurrogateDataModule(LightningDataModule):
         return self._ordered(self.test)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the batches of the test split, as `test_dataloader`."""
+        """Return a loader of the test split, as `test_dataloader` does."""
         return self.test_dataloader()
 
     def _ordered(self, dataset: Sequence[Data]) -> DataLoader:
@@ -271,24 +271,24 @@ class SurrogateDataModule(LightningDataModule):
             num_workers=self.num_workers,
             follow_batch=FOLLOW_BATCH,
             persistent_workers=self.num_workers > 0,
-            # A loader without one draws from the global generator whenever it is
-            # iterated, which would shift the random numbers of the training.
+            # Without a generator, each iteration of the loader would advance the global
+            # RNG and change the random numbers of the training.
             generator=torch.Generator("cpu"),
         )
 
     def _edges(self) -> Callable[[Data], Data] | None:
-        """Return the transform that makes the edges that the network needs."""
+        """Return the transform that adds the edges that the network needs."""
         module = None if self.trainer is None else self.trainer.lightning_module
         surrogate = getattr(module, "surrogate", None)
         return edge_transform(surrogate.model) if surrogate is not None else None
 
     def on_exception(self, exception: BaseException) -> None:
-        """Exit with the status of SIGTERM where that signal ends the training."""
+        """Exit with the status of SIGTERM if that signal ends the training."""
         if isinstance(exception, SIGTERMException):
-            exception.code = 128 + signal.SIGTERM  # of itself it has 0, success
+            exception.code = 128 + signal.SIGTERM  # Lightning sets 0, success
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what must be unchanged when a training resumes, and the next epoch."""
+        """Return the next epoch and all entries that must not change on resume."""
         return {
             "epoch": self._sampler.epoch + 1,
             "seed": self.seed,
@@ -303,21 +303,21 @@ class SurrogateDataModule(LightningDataModule):
 
     @cached_property
     def _first_and_last_sample(self) -> str:
-        """Describe two samples, to recognise the data without loading all of them."""
+        """Describe two samples to identify the data without loading all of it."""
         samples = SeededDataset(self.train, self.seed)
         return " and ".join(
             _fingerprint(samples[0, index]) for index in (0, len(self.train) - 1)
         )
 
     def _num_replicas(self) -> int:
-        """Count the processes, or groups of them, that share out an epoch's samples."""
+        """Return the number of processes, or groups, that split an epoch's samples."""
         shares = (
             None if self.trainer is None else self.trainer.distributed_sampler_kwargs
         )
         return 1 if shares is None else int(shares["num_replicas"])
 
     def _sizes_crc32(self) -> int | None:
-        """Return a checksum of the sizes that batches are packed by."""
+        """Return a checksum of the sizes that determine the batches."""
         if not isinstance(self._sampler, PointBatchSampler):
             return None
         return zlib.crc32(str(self._sampler.sizes).encode())
@@ -325,41 +325,41 @@ class SurrogateDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with the epoch after the checkpoint's.
 
-        Lightning builds the training loader before it announces the epoch, and workers
-        would read ahead in the order of epoch 0.
+        Lightning builds the training loader before it sets the epoch, and workers would
+        prefetch in the order of epoch 0.
 
         Raises:
             ValueError: If the seed, the batch size, the limit on points, the number of
-                processes with samples of their own, the transform, or the training
-                samples are others than in the checkpoint: their number, their sizes,
-                or the arrays of the first and the last.
+                processes that get different samples, the transform, or the training
+                samples (their number, their sizes, or the arrays of the first and the
+                last) differ from the checkpoint.
         """
-        here = self.state_dict()
+        current = self.state_dict()
         callbacks = getattr(self.trainer, "callbacks", ())
         if any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
-            # It tries sizes, and restores the training from before.
+            # It tries batch sizes and then restores the earlier state.
             state_dict = {**state_dict, "batch_size": self.batch_size}
-        theirs, ours = state_dict.get("num_replicas", 1), here["num_replicas"]
-        if theirs != ours:
-            # The schedule of the learning rate counts the steps of an epoch.
+        saved, num_replicas = state_dict.get("num_replicas", 1), current["num_replicas"]
+        if saved != num_replicas:
+            # The learning rate schedule depends on the number of steps per epoch.
             raise ValueError(
-                f"the checkpoint's epochs were shared out among {theirs} devices or "
-                f"groups of devices, but now it is {ours}: resume with the same "
-                "devices and strategy, or start a training in another folder"
+                f"the checkpoint's epochs were shared out among {saved} devices or "
+                f"groups of devices, but now it is {num_replicas}: resume with the "
+                "same devices and strategy, or start a training in another folder"
             )
         for name in _FIXED:
-            theirs = state_dict.get(name)
-            if here[name] != theirs:
+            saved = state_dict.get(name)
+            if current[name] != saved:
                 raise ValueError(
-                    f"the checkpoint was trained with {name}={theirs} but the data has "
-                    f"{here[name]}: resume with the same data, or start a training in "
-                    "another folder"
+                    f"the checkpoint was trained with {name}={saved} but the data has "
+                    f"{current[name]}: resume with the same data, or start a training "
+                    "in another folder"
                 )
         self._sampler.set_epoch(state_dict["epoch"])
 
 
 def _fingerprint(data: Data) -> str:
-    """Describe a sample: its points, and a hash of each array's bytes, first of `y`."""
+    """Describe a sample by its points and a hash of each array, `y` first."""
     arrays = {
         name: value
         for name, value in data.to_dict().items()

@@ -1,4 +1,4 @@
-"""The training of a surrogate, as a Lightning module."""
+"""The Lightning module that trains a surrogate."""
 
 import json
 import math
@@ -52,7 +52,7 @@ from torch_geometric_flare.training.optimizer import build_optimizer
 from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer
 
-# What must be unchanged when a training resumes, and its name in messages.
+# Entries that must not change on resume, and their names in messages.
 _DESCRIBED = {
     "model": "model",
     "arguments": "model",
@@ -69,48 +69,48 @@ _DESCRIBED = {
 
 
 class SurrogateModule(LightningModule):
-    """Trains any surrogate on the relative errors of its decoded fields.
+    """Trains a surrogate on the relative errors of its decoded fields.
 
-    The loss is the mean over the fields of the mean over the samples of
-    `metrics.relative_l2`, prediction and target both in their own units: each field
-    counts as much as any other, whatever its unit. Where a field is zero at every point
-    of a sample, the error is absolute, in units of the scale of `target_normalizer`,
-    and a warning names the sample. With an average of the weights, validation and test
-    see the averaged ones.
+    The loss is `metrics.relative_l2` of prediction and target in physical units,
+    averaged over samples and then over fields: all fields have equal weight,
+    independent of their units. If a field is zero at every point of a sample, the error
+    is absolute, in units of the scale of `target_normalizer`, and a warning names the
+    sample. With weight averaging, validation and test use the averaged weights.
 
-    All stages log the means over an epoch of what `measure` returns: `train_loss`,
-    `val_loss` and `test_loss`, and likewise `relative_l2`, with several fields also
-    that of each, such as `train_relative_l2_pressure`. Override `measure` for other
-    targets or metrics, such as labels; override `loss`, which it calls, to minimise
-    something else beside the same errors.
+    All stages log the epoch means of the output of `measure`: `train_loss`, `val_loss`
+    and `test_loss`, and likewise `relative_l2`; with several fields also that of each,
+    such as `train_relative_l2_pressure`. Override `measure` for other targets or
+    metrics, such as labels; override `loss`, which it calls, to minimize another loss
+    and log the same errors.
 
     Args:
         model: The network, whose forward names the fields of `Data` that it needs.
         target_normalizer: Decodes the network's output.
         coordinate_normalizer: Encodes positions, for samples without `x`.
-        recipe: The hyperparameters; by default those of `Recipe` itself.
-        training_data: What the model is trained on, in words, so that predictions can
-            say whether the data were simulated.
+        recipe: The hyperparameters; by default the defaults of `Recipe`.
+        training_data: Description of the training data, so that predictions can say
+            whether the data were simulated.
         fields: Names and units of the columns of `y`; `None` for one field called
             `field`.
         features: Names and units of the columns of `x` after the coordinates.
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh the samples lie.
-        weighted: Whether points count by the `weight` of their sample.
+        weighted: Whether points are weighted by the `weight` of their sample.
         conditions: Names and units of the columns of `u`.
         condition_normalizer: Encodes `u`.
-        feature_bounds: The least and the largest value of each channel of `features`
-            over the training split, see `transforms.channel_bounds`.
-        condition_bounds: The same of each channel of `conditions`.
-        query: Names, units and normalisers of query points, for a model such as
+        feature_bounds: Minimum and maximum of each channel of `features` over the
+            training split, see `transforms.channel_bounds`.
+        condition_bounds: The same for each channel of `conditions`.
+        query: Names, units and normalizers of query points, for a model such as
             `nn.FLAREQuery`: the surrogate is then a `surrogates.QuerySurrogate`, and
-            the errors of the fields at query points count like the others. Their names
-            have `query_` before them.
+            the errors of the fields at query points enter the loss like the others,
+            with the prefix `query_` in their names.
 
-    All but the recipe are as for `surrogates.Surrogate`, and travel in the checkpoint.
+    All arguments except the recipe are as for `surrogates.Surrogate` and are saved in
+    the checkpoint.
 
     Raises:
-        ValueError: If `model` is not of the recipe's class, or the surrogate refuses an
+        ValueError: If `model` is not of the recipe's class, or the surrogate rejects an
             argument.
     """
 
@@ -170,14 +170,14 @@ class SurrogateModule(LightningModule):
         )
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
-        self._counted = 0  # samples of a batch that have a truth
+        self._counted = 0  # samples of the batch with a target
         self._resumed_steps: int | None = None  # of the schedule of a checkpoint
         # A prediction, its data and targets, and its errors.
         self._shared: tuple[Tensor, Data, Tensor, Any] | None = None
 
     @property
     def learning_rate(self) -> float:
-        """The recipe's learning rate, which `Tuner.lr_find` of Lightning sets."""
+        """The recipe's learning rate; Lightning's `Tuner.lr_find` sets it."""
         return self.recipe.learning_rate
 
     @learning_rate.setter
@@ -191,19 +191,20 @@ class SurrogateModule(LightningModule):
         model: nn.Module | None = None,
         **arguments: Any,
     ) -> Self:
-        """Return a module with the weights, the normalisers and the recipe of a file.
+        """Return a module with the weights, normalizers and recipe of a checkpoint.
 
-        A training carries on by `fit(..., resume=True)`; this is for a new one that
-        starts from these weights.
+        Use it to start a new training from these weights; to continue a training, use
+        `fit(..., resume=True)`.
 
         Args:
-            checkpoint_path: A checkpoint of a training, such as `last.ckpt`.
-            model: As for `load_surrogate`: the network that takes the weights.
-            **arguments: Further arguments, such as `recipe` in place of the file's.
+            checkpoint_path: A training checkpoint, such as `last.ckpt`.
+            model: As for `load_surrogate`: the network to load the weights into.
+            **arguments: Further arguments, such as `recipe` to replace the file's.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If `load_surrogate` refuses it, or no training wrote it.
+            ValueError: If `load_surrogate` rejects the file, or it is not a training
+                checkpoint.
         """
         surrogate = load_surrogate(checkpoint_path, model)
         described = read_checkpoint(Path(checkpoint_path).expanduser())[
@@ -231,7 +232,7 @@ class SurrogateModule(LightningModule):
             condition_normalizer=surrogate.condition_normalizer,
             **arguments,
         )
-        # Not arguments of all classes.
+        # Set as attributes because some subclasses do not take these arguments.
         for name in ("weighted", "feature_bounds", "condition_bounds"):
             if name not in arguments:
                 setattr(module.surrogate, name, getattr(surrogate, name))
@@ -239,48 +240,50 @@ class SurrogateModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Log the recipe as hyperparameters."""
-        plain = json.loads(json.dumps(self.recipe.to_dict()))  # YAML knows no tuples
+        plain = json.loads(json.dumps(self.recipe.to_dict()))  # YAML has no tuples
         for logger in self.loggers:
             logger.log_hyperparams(plain)
 
     def on_train_start(self) -> None:
-        """Move the learning rate to this training's schedule, if its length changed.
+        """Set the learning rate from the new schedule if its length has changed.
 
         Warns:
             UserWarning: If the resumed training had another number of steps.
         """
-        theirs, self._resumed_steps = self._resumed_steps, None
+        saved_steps, self._resumed_steps = self._resumed_steps, None
         for config in self.trainer.lr_scheduler_configs:
             schedule: Any = config.scheduler
-            ours = getattr(schedule, "total_steps", None)
-            if theirs is None or ours is None or ours == theirs:
+            num_steps = getattr(schedule, "total_steps", None)
+            if saved_steps is None or num_steps is None or num_steps == saved_steps:
                 continue
-            if schedule.last_epoch >= ours:
+            if schedule.last_epoch >= num_steps:
                 raise ValueError(
                     f"the checkpoint has made {schedule.last_epoch} steps, but "
-                    f"max_epochs and max_steps end this training after {ours}: raise "
-                    "them"
+                    f"max_epochs and max_steps end this training after {num_steps}: "
+                    "raise them"
                 )
             schedule.last_epoch -= 1
             schedule.step()  # repeat the step on the new schedule
             rate = schedule.get_last_lr()[0]
             warnings.warn(
-                f"the checkpoint's learning rate was scheduled over {theirs} steps, "
-                f"this training has {ours}: it goes on with a rate of {rate:.3g}",
+                "the checkpoint's learning rate was scheduled over "
+                f"{saved_steps} steps, this training has {num_steps}: it goes on with "
+                f"a rate of {rate:.3g}",
                 stacklevel=2,
             )
 
     def forward(self, data: Data) -> Tensor:
-        """Predict all fields in their own units, $[N, C]$; with `query` a pair."""
+        """Predict all fields in physical units, $[N, C]$; a pair with `query`."""
         prediction: Tensor = self.surrogate(data)
         return prediction
 
     def loss(self, prediction: Tensor, data: Data) -> Tensor:
-        """Return the mean relative error of fields and samples.
+        """Return the mean relative error over fields and samples.
 
-        A `derivative_weight` in the recipe adds that multiple of the relative errors of
+        The recipe's `derivative_weight` adds that multiple of the relative errors of
         both derivatives of the fields on their grid (mean over the samples). Override
-        it to train on another loss; all stages log it beside the relative errors.
+        this method to train on another loss; all stages log it with the relative
+        errors.
 
         Args:
             prediction: The decoded fields.
@@ -293,8 +296,9 @@ class SurrogateModule(LightningModule):
             A scalar.
 
         Raises:
-            ValueError: If `data` has no `y` or it does not fit the prediction, or with
-                a `derivative_weight` is not on one grid.
+            ValueError: If `data` has no `y`, its shape differs from that of the
+                prediction, or the recipe has a `derivative_weight` and the samples are
+                not on one grid.
         """
         loss = mean_over_fields(self._errors(prediction, data)).mean()
         if self.recipe.derivative_weight:
@@ -308,7 +312,7 @@ class SurrogateModule(LightningModule):
     def measure(self, prediction: Tensor, data: Data) -> dict[str, Tensor]:
         """Return the loss and the other metrics that all stages log.
 
-        Training, validation and test call it, so that an override holds in all three.
+        Training, validation and test call it, so an override applies to all three.
 
         Args:
             prediction: The decoded fields.
@@ -318,9 +322,10 @@ class SurrogateModule(LightningModule):
             - `prediction`: $[N, C]$
 
         Returns:
-            Scalars by name: `loss`, which is minimised; `relative_l2`, the mean
+            Scalars by name: `loss`, which is minimized; `relative_l2`, the mean
             relative error; with several fields also that of each, such as
-            `relative_l2_pressure`. An override may return others beside `loss`.
+            `relative_l2_pressure`. An override must return `loss` and may return any
+            other scalars.
 
         Raises:
             ValueError: As `loss`.
@@ -362,7 +367,7 @@ class SurrogateModule(LightningModule):
     ) -> None:
         """Log the measures of one batch of the validation split.
 
-        With several loaders Lightning adds their number to the names, as in
+        With several loaders Lightning appends their index to the names, as in
         `val_loss/dataloader_idx_1`.
         """
         self._measure("val", batch)
@@ -375,7 +380,7 @@ class SurrogateModule(LightningModule):
         """Return the recipe's optimizer and a one-cycle schedule over all steps.
 
         Raises:
-            ValueError: If the trainer does not tell how many steps that is.
+            ValueError: If the trainer does not determine the number of steps.
         """
         recipe = self.recipe
         optimizer = build_optimizer(self.surrogate.model, recipe)
@@ -395,41 +400,41 @@ class SurrogateModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add plain values that rebuild the surrogate, instead of pickled objects."""
+        """Add plain values, not pickled objects, to rebuild the surrogate from."""
         checkpoint["surrogate"] = self._description()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume the training of another model or with another recipe.
+        """Refuse to resume with another model, recipe or data description.
 
         Raises:
             ValueError: If the checkpoint's recipe, model, fields, features or
-                description of the data is not this one.
+                description of the data differs.
         """
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GrowLatents):
                 callback.restore(self, checkpoint)
-        theirs, ours = checkpoint["surrogate"], self._description()
+        saved, current = checkpoint["surrogate"], self._description()
         for name, what in _DESCRIBED.items():
-            check_same(theirs.get(name), ours.get(name), what)
+            check_same(saved.get(name), current.get(name), what)
         for schedule in checkpoint.get("lr_schedulers", ()):
-            # The schedule spans the steps of this training, not those of another one.
+            # Keep the new schedule's length, which may differ from the saved one.
             self._resumed_steps = schedule.pop("total_steps", None)
             schedule.pop("_schedule_phases", None)
 
     def _surrogate_class(self) -> Callable[..., Surrogate]:
-        """Return what makes the surrogate of the constructor's arguments."""
+        """Return the callable that builds the surrogate."""
         return Surrogate
 
     def _errors(self, prediction: Tensor, data: Data) -> Any:
-        """Return the errors of a prediction, from `_share_errors` if it has them."""
-        asked = (prediction, data, data.get("y"))
-        if self._shared is not None and all(map(is_, asked, self._shared)):
+        """Return the errors of a prediction, cached by `_share_errors` if possible."""
+        key = (prediction, data, data.get("y"))
+        if self._shared is not None and all(map(is_, key, self._shared)):
             return self._shared[-1]
         return self._compute_errors(prediction, data)
 
     @contextmanager
     def _share_errors(self, prediction: Tensor, data: Data) -> Iterator[Any]:
-        """Compute the errors of a prediction once, for all uses in the context."""
+        """Compute the errors of a prediction once for all uses in the context."""
         errors = self._compute_errors(prediction, data)
         self._shared = (prediction, data, data.y, errors)
         try:
@@ -438,20 +443,20 @@ class SurrogateModule(LightningModule):
             self._shared = None
 
     def _compute_errors(self, prediction: Tensor, data: Data) -> Any:
-        """Return the relative error of each sample by the name of the field.
+        """Return the relative error of each sample by field name.
 
-        In validation and test, points without a finite truth are left out, and samples
-        of which a field has none.
+        In validation and test, points without a finite target are left out, and so are
+        samples in which a field has no finite target.
         """
         if self.training:
             return surrogate_errors(self.surrogate, prediction, data)
         errors = surrogate_errors(self.surrogate, prediction, data, skip_gaps=True)
-        known = ~mean_over_fields(errors).isnan()
-        self._counted = int(known.sum())
-        return {name: error[known] for name, error in errors.items()}
+        has_target = ~mean_over_fields(errors).isnan()
+        self._counted = int(has_target.sum())
+        return {name: error[has_target] for name, error in errors.items()}
 
     def _num_steps(self) -> int:
-        """Return the steps of the training, for the schedule of the learning rate."""
+        """Return the number of training steps for the learning rate schedule."""
         estimate = self.trainer.estimated_stepping_batches
         if not 0 <= estimate < math.inf:
             raise ValueError(
@@ -464,13 +469,13 @@ class SurrogateModule(LightningModule):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GradientAccumulationScheduler):
                 estimate = self._accumulated_steps(callback, estimate)
-        # The schedule divides by the length of each phase less one step.
+        # OneCycleLR divides by the length of each phase minus one step.
         return max(4, int(estimate))
 
     def _accumulated_steps(
         self, callback: GradientAccumulationScheduler, most: float
     ) -> float:
-        """Return the steps of epochs whose batches are gathered by a schedule."""
+        """Return the number of steps under scheduled gradient accumulation."""
         batches, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
         if epochs is None or epochs < 0 or batches == math.inf:
             return most
@@ -482,19 +487,19 @@ class SurrogateModule(LightningModule):
         return {**described, "recipe": self.recipe.to_dict()}
 
     def _is_flagged(self, split: str, what: str) -> bool:
-        """Return whether a split has been warned about before."""
+        """Return whether this warning was already issued, and mark it as issued."""
         before = (split, what) in self._flagged
         self._flagged.add((split, what))
         return before
 
     def _flag_zeros(self, data: Data) -> None:
-        """Warn, once for each stage and field, that an error is absolute."""
+        """Warn, once per stage and field, that an error is absolute."""
         trainer = self._trainer
         stage = None if trainer is None else trainer.state.stage
         split = "" if stage is None else stage.dataloader_prefix or ""
-        for prefix, points, known in streams(self.surrogate, data):
-            scales = known.split(known.target_normalizer.scale[None])
-            zeros = zero_fields(points.y, points, known.fields)
+        for prefix, points, stream in streams(self.surrogate, data):
+            scales = stream.split(stream.target_normalizer.scale[None])
+            zeros = zero_fields(points.y, points, stream.fields)
             for name, graphs in zeros.items():
                 if self._is_flagged(split, prefix + name):
                     continue
@@ -503,7 +508,7 @@ class SurrogateModule(LightningModule):
                 warn_absolute(samples, scales)
 
     def _check_gaps(self, stage: str, batch: Data, loss: Tensor | None) -> None:
-        """Raise if an input is why a loss is not finite; warn of gaps in the truth.
+        """Raise if an input makes the loss non-finite; warn of gaps in the target.
 
         Raises:
             RuntimeError: If an input of validation or test is not finite.
@@ -521,7 +526,7 @@ class SurrogateModule(LightningModule):
             )
 
     def _measure(self, stage: str, batch: Data) -> Tensor:
-        """Log the measures of a batch, and return its loss."""
+        """Log the metrics of a batch and return its loss."""
         self._counted = graphs_of(batch)[1]
         measured = self.measure(self(batch), batch)
         weight = self._counted
@@ -531,13 +536,13 @@ class SurrogateModule(LightningModule):
         if "loss" not in measured:
             raise ValueError(
                 f"{type(self).__name__}.measure returned {sorted(measured)} without "
-                "'loss', which training minimises: add it"
+                "'loss', which training minimizes: add it"
             )
         for name, value in measured.items():
             self.log(
                 f"{stage}_{name}",
                 value.detach() if weight else torch.zeros_like(value),
-                # Lightning averages it over processes, and would round integers down.
+                # A float, because Lightning's average over processes truncates ints.
                 batch_size=float(weight),  # type: ignore[arg-type]
                 on_step=False,
                 on_epoch=True,
@@ -548,7 +553,7 @@ class SurrogateModule(LightningModule):
 
 
 def _find_gaps(batch: Data, stage: str, ignore: Collection[str] = ()) -> str:
-    """Return the gaps of the first sample of a batch that has any, and its number."""
+    """Describe the gaps of the first sample of a batch that has any."""
     if not find_gaps(batch, ignore):
         return ""
     samples = batch.to_data_list() if isinstance(batch, Batch) else [batch]

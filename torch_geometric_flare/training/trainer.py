@@ -1,4 +1,4 @@
-"""The Lightning trainer of a recipe, and one call that trains a surrogate."""
+"""Build the Lightning trainer of a recipe and train a surrogate."""
 
 import sys
 from collections.abc import Sequence
@@ -34,30 +34,30 @@ from torch_geometric_flare.training.run_folder import lock_folder
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How a training runs: devices, precision, validation and logs.
+    """Settings of a training run: devices, precision, validation and logs.
 
-    `fit` and `build_trainer` take it; `fit` also takes its fields as keywords. What is
-    trained, and for how long, is in the `Recipe` of the module.
+    `fit` and `build_trainer` take it; `fit` also takes its fields as keywords. The
+    hyperparameters and the number of epochs are in the `Recipe` of the module.
 
     Args:
-        accelerator: `cpu`, `gpu` and so on, as Lightning names them.
-        devices: Number of devices. They take turns in the order of every epoch, and
-            samples are repeated to make shares equal; the batch size is that of one
-            device. With a `PointParallelStrategy` all of this holds for each group of
+        accelerator: Lightning's name of the accelerator, such as `cpu` or `gpu`.
+        devices: Number of devices. They take the samples of each epoch in turn, and
+            samples are repeated to give all devices the same number; the batch size is
+            per device. With a `PointParallelStrategy` this applies to each group of
             devices that share the points of a sample.
-        strategy: How devices work together, as Lightning names it, or a strategy of
-            Lightning's or a `PointParallelStrategy`; such an object serves one trainer.
-        precision: Arithmetic, as Lightning names it.
-        deterministic: Make operations on a GPU repeatable, as they are on a CPU;
+        strategy: Lightning's name of a strategy, a Lightning strategy or a
+            `PointParallelStrategy`; an object can be used for only one trainer.
+        precision: Lightning's name of the precision.
+        deterministic: Use deterministic operations on a GPU (on a CPU they always are);
             without it a resumed training on a GPU differs from an uninterrupted one.
-        validate_every: Epochs from one validation to the next.
-        keep_best: Keep the checkpoint of the lowest `val_loss` as `best.ckpt`, beside
-            `last.ckpt`.
-        patience: End the training when `val_loss` has not fallen in so many validations
-            in a row; `None` for never.
-        logger: A Lightning logger, or several, that log beside the CSV file.
-        progress: Show a progress bar on a terminal, and print a line an epoch, at most
-            every ten seconds, anywhere else.
+        validate_every: Number of epochs between validations.
+        keep_best: Keep the checkpoint with the lowest `val_loss` as `best.ckpt`, in
+            addition to `last.ckpt`.
+        patience: Stop training when `val_loss` has not decreased in this many
+            consecutive validations; `None` for never.
+        logger: One or several Lightning loggers in addition to the CSV file.
+        progress: Show a progress bar on a terminal; elsewhere print one line per
+            epoch, at most every ten seconds.
 
     Raises:
         TypeError: If `logger` is neither a logger nor a sequence of loggers, or a
@@ -90,7 +90,7 @@ class TrainerConfig:
 
     @property
     def loggers(self) -> tuple[Logger, ...]:
-        """The loggers beside the CSV file."""
+        """The loggers in addition to the CSV file."""
         if self.logger is None:
             return ()
         is_many = isinstance(self.logger, Sequence) and not isinstance(self.logger, str)
@@ -98,9 +98,9 @@ class TrainerConfig:
 
     @property
     def num_replicas(self) -> int:
-        """Devices, or groups of them, that get different samples."""
+        """Number of devices, or groups of devices, that get different samples."""
         if isinstance(self.strategy, PointParallelStrategy):
-            # A number that does not divide is refused once the processes have met.
+            # The strategy rejects a number that does not divide when it starts.
             return max(1, self.devices // self.strategy.processes_per_sample)
         return self.devices
 
@@ -115,22 +115,21 @@ def build_trainer(
     """Build the Lightning trainer of a recipe.
 
     It clips gradients, averages the weights, seeds every epoch, writes `last.ckpt` at
-    the end of each epoch, and logs to `metrics/version_*/metrics.csv`, each resumed
-    part of the training in its own version. Beside it stands `hparams.yaml`, the
-    recipe.
+    the end of each epoch, and logs to `metrics/version_*/metrics.csv`, with a new
+    version for each resume. `hparams.yaml` in the same folder holds the recipe.
 
     Args:
-        module: The training, with its recipe.
+        module: The module to train, with its recipe.
         data: The splits.
-        folder: Where checkpoint and logs go.
-        config: How the training runs; by default `TrainerConfig()`.
+        folder: Folder for checkpoints and logs.
+        config: Settings of the run; by default `TrainerConfig()`.
         callbacks: Further callbacks.
 
     Raises:
-        ValueError: If the config asks for `keep_best` or `patience` without a
-            validation split, for `keep_best` with fewer epochs than `validate_every` or
-            for `16-true` on a CPU, or `data` has another batch size than the recipe.
-            The recipe's does not count if `data` limits only the points of a batch.
+        ValueError: If the config sets `keep_best` or `patience` without a validation
+            split, `keep_best` with fewer epochs than `validate_every`, or `16-true` on
+            a CPU, or the batch sizes of `data` and the recipe differ. The recipe's
+            batch size is ignored if `data` limits only the points of a batch.
     """
     config = TrainerConfig() if config is None else config
     if data.val is None and (config.keep_best or config.patience is not None):
@@ -180,7 +179,7 @@ def build_trainer(
     )
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.precision == "16-true" and on_cpu:
-        # AdamW's epsilon of 1e-8 rounds to zero there, so its steps divide by zero.
+        # AdamW's epsilon of 1e-8 rounds to zero in float16, so it divides by zero.
         raise ValueError(
             "precision='16-true' makes the first step on a CPU nan: take 'bf16-true', "
             "or '32-true', the default"
@@ -196,7 +195,7 @@ def _own_callbacks(
     num_batches: int,
     bar: bool,
 ) -> list[Callback]:
-    """Return what seeds, stops, saves, averages and shows a training."""
+    """Return the callbacks for seeds, stopping, checkpoints, averaging and progress."""
     recipe = module.recipe
     own: list[Callback] = []
     if config.patience is not None:
@@ -225,44 +224,45 @@ def fit(
     callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> Surrogate:
-    """Train a surrogate, or carry on where a killed training stopped.
+    """Train a surrogate, or resume a training that was killed.
 
-    A training that was killed at any moment and resumed gives, bit by bit, the weights
-    of an uninterrupted one (on a GPU, with `deterministic`; on a CPU, with as many
-    threads): order, augmentation and random numbers of an epoch depend only on the seed
-    of `data` and on the epoch, and an unfinished epoch starts again. The initial
-    weights are the caller's: seed them with `torch.manual_seed`. The training leaves
-    the random state of the caller (of torch, numpy and `random`) as it was.
+    A training that was killed at any time and resumed gives weights that are bitwise
+    equal to those of an uninterrupted one (on a GPU, with `deterministic`; on a CPU,
+    with the same number of threads): order, augmentation and random numbers of an epoch
+    depend only on the seed of `data` and on the epoch, and an unfinished epoch starts
+    again. The caller initializes the weights: seed them with `torch.manual_seed`. The
+    random states of the caller (torch, numpy and `random`) do not change.
 
     With several devices the first process writes the files, and every process returns
     the surrogate of its checkpoint.
 
-    While it runs, the folder is locked: a second call for the same folder, in this or
-    another process, is refused. The lock ends with its process, however that ends.
+    During training the folder is locked: a second call for the same folder, in this or
+    another process, raises an error. The lock ends when its process ends.
 
     Args:
-        module: The training, with its recipe.
+        module: The module to train, with its recipe.
         data: The splits.
-        folder: Where checkpoint and logs go; `~` is the home folder.
-        config: How the training runs; by default `TrainerConfig()`.
-        resume: Carry on from `last.ckpt` in `folder`; start anew if there is none.
+        folder: Folder for checkpoints and logs; `~` is the home folder.
+        config: Settings of the run; by default `TrainerConfig()`.
+        resume: Resume from `last.ckpt` in `folder`; start from scratch if there is
+            none.
         callbacks: Further callbacks.
-        **options: Fields of `TrainerConfig`, in place of those of `config`, such as
+        **options: Fields of `TrainerConfig` that replace those of `config`, such as
             `accelerator="cpu"`, `precision="bf16-mixed"` or `patience=3`.
 
     Returns:
-        The surrogate of `last.ckpt`, or with `keep_best` of `best.ckpt`, with averaged
+        The surrogate of `last.ckpt`, or of `best.ckpt` with `keep_best`, with averaged
         weights, on the CPU.
 
     Raises:
         FileExistsError: If `folder` holds a checkpoint and `resume` is not set.
-        ValueError: If `TrainerConfig` or `build_trainer` refuses an argument; if
-            another training uses the folder; if the checkpoint is damaged or was
-            trained with another recipe, model, precision, on other devices or other
-            data; or if the samples lack a field.
+        ValueError: If `TrainerConfig` or `build_trainer` rejects an argument; if
+            another training uses the folder; if the checkpoint is damaged or belongs to
+            another recipe, model, precision, number of devices or other data; or if the
+            samples lack a field.
         TypeError: If an option is not a field of `TrainerConfig`.
         RuntimeError: If the loss is not finite.
-        SystemExit: With status 143, after the batch at hand, where the process gets
+        SystemExit: With status 143, after the current batch, if the process receives
             SIGTERM.
     """
     config = replace(TrainerConfig() if config is None else config, **options)
@@ -270,14 +270,14 @@ def fit(
     module.train()  # A prediction may have left it in evaluation mode.
     with keep_random_state(), quiet_lightning():
         trainer = build_trainer(module, data, folder, config, callbacks)
-        # The first process locks for all that train together.
+        # The first process holds the lock for all processes of the training.
         with lock_folder(folder) if trainer.is_global_zero else nullcontext():
             checkpoint = _find_checkpoint(folder, resume)
             trainer.fit(
                 module, datamodule=data, ckpt_path=checkpoint, weights_only=True
             )
-            # Where a folder is named by the time, only that of the first process has
-            # the file.
+            # If the folder name contains the time, only the first process's folder
+            # has the file.
             name = "best.ckpt" if config.keep_best else "last.ckpt"
             written = trainer.strategy.broadcast(folder / name)
             if config.keep_best and not written.exists():
@@ -289,7 +289,7 @@ def fit(
 
 
 def _find_checkpoint(folder: Path, resume: bool) -> Path | None:
-    """Return the checkpoint to carry on from, `None` to start anew."""
+    """Return the checkpoint to resume from; `None` to start from scratch."""
     checkpoint = folder / "last.ckpt"
     if not checkpoint.exists():
         return None

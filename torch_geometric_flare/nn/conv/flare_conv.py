@@ -52,23 +52,23 @@ if TYPE_CHECKING:
 class FLAREConv(PointMixer):
     r"""Low-rank global attention between the points of each graph, at linear cost.
 
-    From the Fast Low-rank Attention Routing Engine,
-    [arXiv 2508.12594](https://arxiv.org/abs/2508.12594). In each head, $M$ learned
-    latents $Q$ gather the points and scatter back to them:
+    From the Fast Low-rank Attention Routing Engine, [arXiv
+    2508.12594](https://arxiv.org/abs/2508.12594). In each head, $M$ learned latents $Q$
+    gather from the points and scatter back to them:
 
     $$Z = \mathrm{softmax}_N(s\,QK^\top)V, \qquad
       Y = \mathrm{softmax}_M(s\,KQ^\top)Z, \qquad x' = W\,Y$$
 
-    where keys and values are residual MLPs of $x$. Graphs of a batch never see each
-    other, whatever their sizes. The cost is $O(NM)$.
+    where keys and values are residual MLPs of $x$. Graphs of a batch never interact,
+    for any sizes. The cost is $O(NM)$.
 
     With conditions $u$ of each graph, its latents are $Q + W_u\, e(u)$, where $W_u$
     starts at zero, and $e(u)$ is $u$, followed by its sines and cosines if there are
     `condition_octaves`.
 
     Args:
-        in_channels: Width of the input; -1 for that of the first input. A pair for
-            source and query points of two kinds, whose keys then come from two MLPs.
+        in_channels: Width of the input; -1 to infer it from the first input. A pair for
+            different source and query points, whose keys then come from two MLPs.
         out_channels: Width of the output; by default `in_channels`, if that is a
             positive number.
         heads: Attention heads $H$.
@@ -82,14 +82,14 @@ class FLAREConv(PointMixer):
         bias: Whether the linear maps have a bias; those of `latent_blocks` do.
         chunk_size: Points to compute at a time, forward and backward, with the same
             result; `None` for all at once. May be set on an existing module.
-        init: How parameters start, see `nn.initialization`: `"scaled"`, or `"paper"` as
+        init: The initialization, see `nn.initialization`: `"scaled"`, or `"paper"` as
             published.
-        shared_latents: Whether all heads have the same latents, one parameter
-            $[1, M, D]$ in place of $[H, M, D]$.
+        shared_latents: Whether all heads have the same latents, one parameter $[1, M,
+            D]$ instead of $[H, M, D]$.
         latent_blocks: Pre-norm transformer blocks among the latents of each graph,
-            between gathering and scattering. Latent $m$ of all heads is one token of
-            $H D$ channels; the MLPs are as wide.
-        condition_channels: Conditions of each graph that move its latents; 0 for none.
+            between gathering and scattering. Latent $m$ of all heads is one token of $H
+            D$ channels; the MLPs have the same width.
+        condition_channels: Conditions of each graph that shift its latents; 0 for none.
         condition_octaves: Octaves of `transforms.fourier_features` of each condition,
             which should be scaled to about $[-1, 1]$, such as a time; 0 for none.
 
@@ -164,7 +164,7 @@ class FLAREConv(PointMixer):
         self.head_channels = head_channels
         self.kv_layers = kv_layers
         self.scale = scale
-        self.__dict__["act"] = act  # beside the registered modules
+        self.__dict__["act"] = act  # not a registered module
         self.qk_norm = qk_norm
         self.bias = bias
         self.chunk_size = chunk_size
@@ -187,7 +187,7 @@ class FLAREConv(PointMixer):
         self.value_mlp = ResidualMLP(
             source, width, width, kv_layers, act, bias, init=init
         )
-        # Keys of query points of their own kind.
+        # Keys of query points with their own channels.
         self.query_mlp: ResidualMLP | None = None
         if isinstance(in_channels, tuple):
             self.query_mlp = ResidualMLP(
@@ -248,7 +248,7 @@ class FLAREConv(PointMixer):
     def mix_with_state(
         self, x: Tensor, layout: PointBatch, group: "ProcessGroup | None"
     ) -> tuple[Tensor, SoftmaxState]:
-        """Return what `mix_rows` returns, and the state of all points."""
+        """Return the output of `mix_rows` and the state of all points."""
         k, v = self._keys(x), self._values(x)
         q = self._queries(k, layout.u)
         state = ragged_flare_encode(q, k, v, layout, scale=self.scale)
@@ -275,11 +275,11 @@ class FLAREConv(PointMixer):
         return self._merge_heads(y)
 
     def mix_padded(self, x: Tensor, mask: Tensor, u: Tensor | None = None) -> Tensor:
-        r"""Mix padded graphs by operations whose shapes depend on theirs alone.
+        r"""Mix padded graphs by operations whose shapes depend only on input shapes.
 
         Args:
             x: Features, finite in the padding too.
-            mask: True where a point is real.
+            mask: True for real points.
             u: Conditions of each graph.
 
         Shapes:
@@ -288,7 +288,7 @@ class FLAREConv(PointMixer):
             - `u`: $[B, G]$
 
         Returns:
-            $[B, N, C_\text{out}]$, of no meaning in the padding.
+            $[B, N, C_\text{out}]$, undefined in the padding.
         """
         k, v = self._keys(x).transpose(1, 2), self._values(x).transpose(1, 2)
         q = self._queries(k, u)
@@ -307,15 +307,15 @@ class FLAREConv(PointMixer):
         weight: Tensor | None = None,
         u: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        r"""Return what each latent gathers from points, and each point from latents.
+        r"""Return the weights of gathering and scattering.
 
         With `latent_blocks` the output is not the product of the two and the values.
 
         Args:
             x: Features of the points.
             batch: Graph of each point, or the layout.
-            batch_size: Number of graphs, where trailing ones may be empty.
-            weight: What each point stands for, as in `forward`.
+            batch_size: Number of graphs; trailing ones may be empty.
+            weight: Weight of each point, as in `forward`.
             u: Conditions of each graph, as in `forward`.
 
         Shapes:
@@ -324,8 +324,8 @@ class FLAREConv(PointMixer):
             - `u`: $[B, G]$
 
         Returns:
-            Gather weights and scatter weights, both $[N, H, M]$: the first sum to
-            one over the points of each graph, the second over the latents.
+            Gather weights and scatter weights, both $[N, H, M]$: the first sum to one
+            over the points of each graph, the second over the latents.
 
         Raises:
             ValueError: As `forward`.
@@ -364,7 +364,7 @@ class FLAREConv(PointMixer):
         return q.to(k.dtype)  # under autocast the keys are in lower precision
 
     def _latent_shift(self, modulation: Tensor, u: Tensor | None) -> Tensor:
-        """Return what conditions add to the latents of each graph, [B, H, M, D]."""
+        """Return the shift of the latents of each graph by conditions, [B, H, M, D]."""
         check_conditions(self, u)
         assert u is not None
         encoded = encode_conditions(u, self.condition_octaves).to(modulation.dtype)
@@ -374,20 +374,20 @@ class FLAREConv(PointMixer):
     def _keys(self, x: Tensor, mlp: ResidualMLP | None = None) -> Tensor:
         k = self._split_heads((mlp or self.key_mlp)(x))
         normalised: Tensor = self.key_norm(k)
-        # Under autocast the norm gives float32 where the values are in half.
+        # Under autocast the norm returns float32 for values in half precision.
         return normalised.to(k.dtype)
 
     def _values(self, x: Tensor) -> Tensor:
         return self._split_heads(self.value_mlp(x))
 
     def _check_input(self, x: Tensor, role: Role) -> None:
-        """Take the width of the first input, then check."""
+        """Infer the width from the first input, then check it."""
         if UNKNOWN in _widths(self.in_channels):
             self._materialise(x, role)
         super()._check_input(x, role)
 
     def _materialise(self, x: Tensor, role: Role) -> None:
-        """Give MLPs that wait for their first input the width of these points."""
+        """Set the width of lazy MLPs from these points."""
         mlps: tuple[ResidualMLP, ...] = (self.key_mlp, self.value_mlp)
         if self.query_mlp is not None:
             mlps = {"both": (), "source": mlps, "query": (self.query_mlp,)}[role]
@@ -396,7 +396,7 @@ class FLAREConv(PointMixer):
         self._take_widths()
 
     def _take_widths(self) -> None:
-        """Take `in_channels` from the MLPs."""
+        """Set `in_channels` from the MLPs."""
         source, query = self.key_mlp.in_channels, self.query_mlp
         self.in_channels = source if query is None else (source, query.in_channels)
 
@@ -428,6 +428,6 @@ def _widths(in_channels: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _take_loaded_widths(conv: nn.Module, incompatible_keys: Any) -> None:
-    """Give a lazy module the widths of the weights that it has loaded."""
+    """Set the widths of a lazy module from the loaded weights."""
     assert isinstance(conv, FLAREConv)
     conv._take_widths()
