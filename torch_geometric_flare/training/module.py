@@ -115,7 +115,7 @@ class SurrogateModule(LightningModule):
     """
 
     _may_have_gaps: tuple[str, ...] = TARGETS
-    """Arrays of validation and test of which points that are not finite are left out."""
+    """Arrays whose points that are not finite are left out of validation and test."""
 
     def __init__(
         self,
