@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,23 @@ def test_train_evaluate_and_info(tmp_path, capsys):
     assert main(["info", checkpoint]) == 0
     output = capsys.readouterr().out
     assert "FLARE(" in output and "simulated channels" in output
+
+
+def test_evaluate_with_conditions_of_a_table(capsys):
+    surrogate = Surrogate(
+        FLARE(3, 16, 1, num_layers=1, heads=2, num_latents=4, condition_channels=1),
+        Normalizer([1.0], [2.0]),
+        Normalizer.from_bounds([-1.0] * 3, [1.0] * 3),
+        fields=(Field("pressure"),),
+        conditions=(Field("speed", unit="m/s"),),
+    )
+    save_surrogate(surrogate, "last.ckpt")
+    body = pv.Sphere(theta_resolution=6, phi_resolution=5)
+    body["pressure"] = np.ones(body.n_points, np.float32)
+    body.save("body.vtp")
+    assert "speed" in refused(capsys, "evaluate", "last.ckpt", "body.vtp")
+    Path("cases.csv").write_text("mesh,speed (m/s)\nbody.vtp,30\n")
+    assert main(["evaluate", "last.ckpt", "body.vtp"]) == 0
 
 
 def test_evaluate_on_meshes(capsys):

@@ -133,6 +133,8 @@ def halve(data):
             r"line 3, mesh 'm1.vtp': 'speed \(m/s\)'.*'nan'",
         ),
         (TABLE.replace("25.0", ""), "'m1.vtp'.* is ''"),
+        (TABLE.replace("25.0", "25,0"), "'m1.vtp' has 4 values.*3 columns"),
+        (TABLE.replace("note", "mesh"), "two columns called 'mesh'"),
         (TABLE.replace("25.0", "fast"), "'m1.vtp'.* is 'fast'"),
         (TABLE.replace("m1.vtp,25.0,x\n", ""), r"m1.vtp' lacks .*speed \(m/s\).*m/s"),
         (TABLE.replace("speed (m/s)", "v"), r"lacks .*speed \(m/s\).*'speed' in m/s"),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from torch_geometric_flare.experiments import Selection, find_benchmark
 from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
-from torch_geometric_flare.surrogates import Surrogate, load_surrogate, save_surrogate
+from torch_geometric_flare.surrogates import (
+    GenerativeSurrogate,
+    Surrogate,
+    load_surrogate,
+    save_surrogate,
+)
 from torch_geometric_flare.transforms import Normalizer
 
 CHANNEL = "tests.experiments.channels:CHANNEL"
@@ -98,6 +104,23 @@ def test_on_meshes_with_weights(tmp_path):
         torch.testing.assert_close(found, one.values[0], atol=1e-6, rtol=1e-5)
     written = pv.read(tmp_path / "out" / "eigenvectors_body_vtp.vtp")
     assert written.cell_data["block2_eigenvector1"].shape == (body.n_cells, 2)
+
+
+def test_on_a_mesh_with_draws():
+    surrogate = GenerativeSurrogate(
+        FLARE(4, 16, 1, 2, 2, 4, condition_channels=1),
+        Normalizer([1.0], [2.0]),
+        Normalizer.from_bounds([-1.0] * 3, [1.0] * 3),
+    )
+    save_surrogate(surrogate, "last.ckpt")
+    body = pv.Sphere(theta_resolution=6, phi_resolution=5)
+    body.save("body.vtp")
+    assert main(["spectrum", "last.ckpt", "body.vtp"]) == 0
+    (blocks,) = json.loads(Path("spectrum.json").read_text()).values()
+    given = surrogate.model_arguments(torch.from_numpy(np.array(body.points)))
+    for block, one in zip(blocks, spectra(surrogate.model, **given), strict=True):
+        found = torch.tensor(block["eigenvalues"], dtype=torch.float64)
+        torch.testing.assert_close(found, one.values[0], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

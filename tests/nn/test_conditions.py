@@ -43,7 +43,7 @@ MERGING = {
     "FLARE, sines": lambda n: FLARE(
         *(4, 8, 2, 2, 2, 5),
         **{"condition_channels": n, "latent_conditions": n > 0, "qk_norm": True},
-        condition_octaves=2,
+        condition_octaves=2 if n else 0,
         shared_latents=True,
     ),
     "FLAREPP": lambda n: FLAREPP(4, 8, 2, 2, 2, 5, condition_channels=n),

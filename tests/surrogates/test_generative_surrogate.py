@@ -169,7 +169,18 @@ def test_the_prediction_is_the_mean_of_32_draws():
 def test_guard_of_the_geometry():
     surrogate = make_surrogate()
     batch = Batch.from_data_list([sample(0), sample(1)])
-    assert surrogate.summary(batch).shape == (2, 2 * 8 + 2)
+    assert surrogate.summary(batch).shape == (2, 2 * 8 + 1)
+
+
+def test_guard_names_a_condition_out_of_range():
+    surrogate, samples = make_surrogate(), [sample(seed) for seed in range(6)]
+    surrogate.fit_guard(samples)
+    assert surrogate.judge(sample(3)).out_of_range == ()
+    beyond = sample(3)
+    beyond.u = torch.tensor([[40.0]])
+    assert surrogate.judge(beyond).out_of_range == ("speed is above the training's",)
+    summary = surrogate.predict_with_summary(beyond)[1]
+    assert torch.equal(summary, surrogate.summary(beyond))
 
 
 @pytest.mark.parametrize("way", ["file", "folder"])
@@ -217,3 +228,14 @@ def test_wrong_arguments():
     del without.pos
     with pytest.raises(ValueError, match="pos"):
         surrogate.sample(without)
+    with pytest.raises(TypeError, match="data is None"):
+        surrogate.sample(None)
+    rows, gap = sample(), sample()
+    rows.u = torch.rand(2, 1)
+    with pytest.raises(ValueError, match="u has 2 rows"):
+        surrogate.sample(rows)
+    gap.wall[7] = torch.nan
+    with pytest.raises(ValueError, match="wall has .* point 7"):
+        surrogate.sample(gap)
+    with pytest.raises(ValueError, match="takes no u"):
+        make_surrogate(nn.Linear(6, 2))

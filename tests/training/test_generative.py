@@ -151,6 +151,16 @@ def test_logs_the_loss_and_loads_again(tmp_path):
     assert again.surrogate.noise_length == 0.5
 
 
+def test_gaps_in_a_field_are_named(tmp_path):
+    val = [HideFeature("depth", 0.5)(sample) for sample in samples()]
+    val[3].y[2] = torch.nan
+    data = SurrogateDataModule(
+        samples(), val, batch_size=2, train_transform=HideFeature("depth", 0.5)
+    )
+    with pytest.raises(RuntimeError, match="y has .* point 2 in sample 3 of val"):
+        fit(make_module(), data, tmp_path, **QUIET)
+
+
 def test_what_is_refused():
     with pytest.raises(ValueError, match="derivative_weight is 0.1"):
         make_module(derivative_weight=0.1)

@@ -54,3 +54,5 @@ def test_what_is_refused():
     data = Data(pos=torch.rand(50, 2), depth=torch.rand(1, 2))
     with pytest.raises(ValueError, match="50 points"):
         HideFeature("depth", 0.5)(data)
+    with pytest.raises(ValueError, match="depth_known"):
+        HideFeature("depth", 0.5)(HideFeature("depth", 0.5)(sample()))

@@ -202,7 +202,7 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
     location = surrogate.location or "point"
     samples = []
     for path in meshes:
-        mesh = surrogate.predict_mesh(mesh_io.read_mesh(path))
+        mesh = surrogate.predict_mesh(path)
         columns: dict[str, list[Tensor]] = {"y": [], "prediction": []}
         for field in surrogate.fields:
             if f"{field.name}_true" not in mesh.array_names:

@@ -17,7 +17,11 @@ from torch_geometric_flare.analysis import Spectrum
 from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.evaluation import TestData, parse_checkpoint
 from torch_geometric_flare.experiments.options import Options
-from torch_geometric_flare.surrogates import Surrogate, load_surrogate
+from torch_geometric_flare.surrogates import (
+    QuerySurrogate,
+    Surrogate,
+    load_surrogate,
+)
 from torch_geometric_flare.visualization import plot_spectra
 
 log = logging.getLogger(__name__)
@@ -137,7 +141,12 @@ def _of_split(surrogate: Surrogate, config: SpectrumConfig) -> Iterator[_Case]:
 
 def _of_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> Iterator[_Case]:
     """Yield meshes with the arguments of the network for predictions on them."""
-    recorded: dict[str, Any] = {}
+    if isinstance(surrogate, QuerySurrogate):
+        raise ValueError(
+            "the checkpoint has query points, whose network has no spectra: give one "
+            "of a network of residual blocks, such as FLARE"
+        )
+    recorded: list[Any] = []
     names = [Path(path).name for path in meshes]
     for path, name in zip(meshes, names, strict=True):
         if names.count(name) > 1:
@@ -146,15 +155,17 @@ def _of_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> Iterator[_Case]:
                 "after: give one at a time, or rename one"
             )
 
-    def record(model: Any, positional: Any, arguments: dict[str, Any]) -> None:
-        recorded.update(arguments)
+    def record(_: Any, samples: Any) -> None:
+        recorded[:] = samples
 
     for path, name in zip(meshes, names, strict=True):
-        recorded.clear()
-        with surrogate.model.register_forward_pre_hook(record, with_kwargs=True):
+        with surrogate.register_forward_pre_hook(record):
             mesh = surrogate.predict_mesh(path)
         yield _Case(
-            name=name.replace(".", "_"), title=name, arguments=dict(recorded), mesh=mesh
+            name=name.replace(".", "_"),
+            title=name,
+            arguments=surrogate.model_arguments(*recorded),
+            mesh=mesh,
         )
 
 

@@ -36,8 +36,9 @@ def read_cases(
 
     Raises:
         ValueError: If the table has no column `mesh`, has duplicate columns or lines,
-            or the unit of a column differs from that of its condition, or a value is
-            not a finite number. The message names it.
+            a line with more values than columns, a column whose unit differs from that
+            of its condition, or a value that is not a finite number. The message names
+            it.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -45,6 +46,8 @@ def read_cases(
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"'{path}' is not a table in UTF-8: {error}") from error
     header = [name.strip() for name in header]
+    if header.count(_MESH) > 1:
+        raise ValueError(f"'{path}' has two columns called {_MESH!r}: keep one")
     if _MESH not in header:
         raise ValueError(
             f"'{path}' has the columns {header}, but none called {_MESH!r}, with the "
@@ -64,6 +67,11 @@ def read_cases(
         if mesh in cases:
             raise ValueError(f"'{path}', line {number}: {mesh!r} is listed twice")
         where = f"'{path}', line {number}, mesh {mesh!r}"
+        if any(cell.strip() for cell in line[len(header) :]):
+            raise ValueError(
+                f"{where} has {len(line)} values, but there are {len(header)} columns: "
+                "write decimals with a point"
+            )
         cases[mesh] = [
             None if name is None else _number(cells.get(name, ""), name, where)
             for name in columns

@@ -11,8 +11,8 @@ from torch_geometric_flare.nn.autocast import outside_autocast
 from torch_geometric_flare.nn.block import ResidualBlock
 from torch_geometric_flare.nn.checks import (
     check_condition_channels,
+    check_condition_octaves,
     check_conditions,
-    check_count,
     check_double,
     check_heads,
     check_points,
@@ -286,8 +286,9 @@ class MixerBackbone(Backbone):
         self.chunk_size = chunk_size
         self.init = check_init(init)
         self.condition_channels = check_condition_channels(condition_channels)
-        check_count(condition_octaves=condition_octaves)
-        self.condition_octaves = condition_octaves
+        self.condition_octaves = check_condition_octaves(
+            condition_octaves, condition_channels
+        )
 
         def pointwise() -> nn.Module:
             return pointwise_mlp(width, mlp_ratio * width, width, nn.GELU(), init)

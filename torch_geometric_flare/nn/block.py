@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from torch_geometric_flare.functional import PointBatch, State
-from torch_geometric_flare.nn.checks import check_condition_channels, check_conditions
+from torch_geometric_flare.nn.checks import (
+    check_condition_channels,
+    check_condition_octaves,
+    check_conditions,
+)
 from torch_geometric_flare.nn.dense.conditioned_norm import layer_norm
 from torch_geometric_flare.nn.streaming.stage import Latents, Stage, why_whole
 
@@ -72,6 +76,7 @@ class ResidualBlock(nn.Module):
         if local is not None:
             self.local_norm = nn.LayerNorm(channels)
         self.local = local
+        check_condition_octaves(condition_octaves, condition_channels)
         conditions = condition_channels, condition_octaves
         self.mixer_norm: Any = layer_norm(channels, *conditions)
         self.mixer = mixer

@@ -160,6 +160,22 @@ def check_condition_channels(channels: Any) -> int:
     return int(channels)
 
 
+def check_condition_octaves(octaves: Any, channels: int) -> int:
+    """Return the octaves; raise `ValueError` if there are no conditions for them.
+
+    Args:
+        octaves: Octaves of sines and cosines of each condition.
+        channels: Number of conditions.
+    """
+    check_count(condition_octaves=octaves)
+    if octaves and not channels:
+        raise ValueError(
+            f"condition_octaves is {octaves}, but condition_channels is 0: give the "
+            "number of conditions of a graph"
+        )
+    return int(octaves)
+
+
 def check_conditions(module: nn.Module, u: Tensor | None) -> None:
     """Raise `ValueError` unless `u` matches the conditions of a module.
 

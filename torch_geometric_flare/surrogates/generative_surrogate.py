@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from torch_geometric_flare._arguments import check_integers, check_numbers
+from torch_geometric_flare._arguments import check_integers, check_kind, check_numbers
 from torch_geometric_flare._random import derive_seed
 from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.calibration import Calibration
 from torch_geometric_flare.surrogates.noise import NUM_WAVES, smooth_noise
+from torch_geometric_flare.surrogates.normalized_model import check_input_gaps
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 from torch_geometric_flare.transforms import Normalizer
 
@@ -113,14 +114,16 @@ class GenerativeSurrogate(Surrogate):
             $[S, N, C]$, in the units of the fields.
 
         Raises:
-            ValueError: As `Surrogate.forward`; also if a number is not positive or
+            ValueError: As `Surrogate.predict`; also if a number is not positive or
                 there are no positions.
         """
         check_integers(1, num_draws=num_draws, num_steps=num_steps)
         check_integers(0, seed=seed)
+        check_kind((Data, Tensor), "a sample, a batch or positions", data=data)
         self.eval()
-        draws = (self._draw(data, i, num_steps, seed) for i in range(num_draws))
-        return torch.stack([*draws])
+        draws = [self._draw(data, i, num_steps, seed) for i in range(num_draws)]
+        check_input_gaps(draws, data)
+        return torch.stack(draws)
 
     def velocity(self, data: Data | Tensor, state: Tensor, time: Tensor) -> Tensor:
         """Return the velocity of encoded fields.
@@ -190,6 +193,10 @@ class GenerativeSurrogate(Surrogate):
         arguments["x"] = torch.cat([x, state.to(x)], dim=1)
         last = (2 * time - 1).unsqueeze(1).to(x)
         u = arguments.get("u") if self.conditions else None
+        if u is not None and len(u) != len(last):
+            raise ValueError(
+                f"u has {len(u)} rows, expected one for each of {len(last)} samples"
+            )
         arguments["u"] = last if u is None else torch.cat([u, last], dim=1)
         return arguments
 

@@ -106,12 +106,15 @@ class NormalizedModel(NormalizedPoints):
         number += self.own_conditions
         if number == 0:
             return
-        name = type(unwrap(self.model)).__name__
+        name, kind = type(unwrap(self.model)).__name__, type(self).__name__
+        names = names or "none"
+        if self.own_conditions:
+            names += f" and {self.own_conditions} of {kind} itself"
         if "u" not in forward_parameters(self.model):
             raise ValueError(
-                f"conditions are {names}, but the forward of {name} "
-                "takes no u: leave them out, or take a model such as FLARE with "
-                f"condition_channels={number}"
+                f"conditions are {names}, but the forward of {name} takes no u: take a "
+                f"model such as FLARE with condition_channels={number}"
+                + ("" if self.own_conditions else ", or leave them out")
             )
         built = getattr(unwrap(self.model), "condition_channels", number)
         if built != number:
@@ -277,10 +280,7 @@ class NormalizedModel(NormalizedPoints):
         self.eval()
         prediction: Any = self(data)
         parts = prediction if isinstance(prediction, tuple) else (prediction,)
-        if not all(bool(part.isfinite().all()) for part in parts):
-            sample = Data(pos=data) if isinstance(data, Tensor) else data
-            if gaps := find_gaps(sample, TARGETS):
-                raise ValueError(gaps)
+        check_input_gaps(parts, data)
         return cast(Tensor, prediction)
 
     @torch.no_grad()
@@ -299,9 +299,10 @@ class NormalizedModel(NormalizedPoints):
         if why_no_states(network) is not None or len(states) != len(network.blocks):
             return predicted, self.summary(data)  # compiled, or an error
         rows = pool_states(network, states)
-        if self.conditions and isinstance(data, Data):
-            rows = torch.cat([rows, self._encode_conditions(data).to(rows.dtype)], 1)
-        return predicted, rows
+        if isinstance(data, Tensor) or "u" not in data:
+            return predicted, rows
+        u = self.model_arguments(data).get("u")
+        return predicted, self._add_conditions(rows, u)
 
     @torch.no_grad()
     def summary(self, data: Data | Tensor) -> Tensor:
@@ -322,8 +323,14 @@ class NormalizedModel(NormalizedPoints):
         options = {name: arguments[name] for name in names if name in arguments}
         network: Any = unwrap(self.model)
         rows = pooled_states(network, arguments["x"], **options)
-        u = arguments.get("u")
-        return rows if u is None else torch.cat([rows, u.to(rows.dtype)], dim=1)
+        return self._add_conditions(rows, arguments.get("u"))
+
+    def _add_conditions(self, rows: Tensor, u: Tensor | None) -> Tensor:
+        """Return rows of states followed by the encoded conditions of samples."""
+        if u is None:
+            return rows
+        of_samples = u[:, : u.size(1) - self.own_conditions]
+        return torch.cat([rows, of_samples.to(rows.dtype)], dim=1)
 
     def fit_guard(
         self,
@@ -376,6 +383,20 @@ class NormalizedModel(NormalizedPoints):
         if self.guard is None:
             raise ValueError("the surrogate has no guard: make one by fit_guard")
         return self.guard.judge(self.summary(data), self.conditions)
+
+
+def check_input_gaps(predicted: Iterable[Tensor], data: Data | Tensor) -> None:
+    """Raise `ValueError` if a prediction is not finite because of its input.
+
+    Args:
+        predicted: What was predicted.
+        data: From which sample, batch or positions.
+    """
+    if all(bool(part.isfinite().all()) for part in predicted):
+        return
+    sample = Data(pos=data) if isinstance(data, Tensor) else data
+    if gaps := find_gaps(sample, TARGETS):
+        raise ValueError(gaps)
 
 
 def _has_other_width(model: nn.Module, x: Tensor | None) -> bool:

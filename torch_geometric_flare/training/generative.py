@@ -27,7 +27,7 @@ class GenerativeModule(SurrogateModule):
     of fields encoded by `target_normalizer`. The times of a batch are evenly spaced.
     The minimum of the loss is above zero, because $y_t$ does not determine $\epsilon$.
     All stages log the loss only. Validation and test use the same noise and times in
-    every epoch.
+    every epoch, and need fields that are finite at all points.
 
     Args:
         *arguments: Those of `SurrogateModule`.
@@ -41,6 +41,7 @@ class GenerativeModule(SurrogateModule):
     """
 
     surrogate: GenerativeSurrogate
+    _may_have_gaps = ()  # the network sees the true fields at all points
 
     def __init__(
         self, *arguments: Any, noise_length: float = 0.2, **keywords: Any

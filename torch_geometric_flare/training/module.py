@@ -114,6 +114,9 @@ class SurrogateModule(LightningModule):
             argument.
     """
 
+    _may_have_gaps: tuple[str, ...] = TARGETS
+    """Arrays whose points that are not finite are left out of validation and test."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -512,9 +515,12 @@ class SurrogateModule(LightningModule):
 
         Raises:
             RuntimeError: If an input of validation or test is not finite.
+
+        Warns:
+            UserWarning: If a truth that may have gaps has some.
         """
         diverged = loss is not None and not bool(loss.isfinite())
-        if diverged and (gaps := _find_gaps(batch, stage, TARGETS)):
+        if diverged and (gaps := _find_gaps(batch, stage, self._may_have_gaps)):
             raise RuntimeError(f"{gaps}: repair it, or leave out the sample")
         inputs = set(batch.to_dict()).difference(TARGETS)
         if (gaps := _find_gaps(batch, stage, inputs)) and not self._is_flagged(

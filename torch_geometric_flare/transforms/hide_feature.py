@@ -21,7 +21,8 @@ class HideFeature(BaseTransform):
 
     Raises:
         ValueError: If `share` is no share. When applied: if the sample has no such
-            feature of one row a point, or has an `x`, which may show it.
+            feature of one row a point, or has an `x`, which may show it, or the feature
+            is hidden already.
 
     Examples:
         >>> data = Data(pos=torch.rand(50, 2), permeability=torch.ones(50, 1))
@@ -45,6 +46,10 @@ class HideFeature(BaseTransform):
             raise ValueError(
                 f"the sample has {sorted(data.keys())}, expected the feature "
                 f"{self.name!r} with a row for each of {number} points, and no x"
+            )
+        if data.get(feature_key(f"{self.name}_known")) is not None:
+            raise ValueError(
+                f"the sample has {self.name}_known: {self.name!r} is hidden already"
             )
         known = value.new_zeros(len(value), 1)
         known[torch.randperm(len(value))[: round(self.share * len(value))]] = 1

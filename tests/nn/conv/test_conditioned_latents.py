@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 from torch_geometric.utils import to_dense_batch
 
 from torch_geometric_flare import FLARE, FLAREConv
 from torch_geometric_flare.analysis import spectra, spectrum
 from torch_geometric_flare.functional import PointBatch, reference_flare_attention
-from torch_geometric_flare.nn import grow_latents
+from torch_geometric_flare.nn import ResidualBlock, grow_latents
 from torch_geometric_flare.testing import (
     assert_batch_invariant,
     assert_chunk_invariant,
@@ -192,5 +193,11 @@ def test_wrong_conditions():
         FLAREConv(8, condition_channels=-1)
     with pytest.raises(ValueError, match="condition_octaves is 1.5"):
         FLAREConv(8, condition_channels=1, condition_octaves=1.5)
+    with pytest.raises(ValueError, match="condition_octaves is 2"):
+        FLAREConv(8, condition_octaves=2)
+    with pytest.raises(ValueError, match="condition_octaves is 2"):
+        FLARE(3, 8, 1, condition_octaves=2)
+    with pytest.raises(ValueError, match="condition_octaves is 2"):
+        ResidualBlock(8, conv_of(), nn.Identity(), condition_octaves=2)
     with pytest.raises(ValueError, match="latent_conditions"):
         FLARE(3, 8, 1, latent_conditions=True)

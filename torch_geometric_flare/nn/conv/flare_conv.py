@@ -21,6 +21,7 @@ from torch_geometric_flare.functional import (
 from torch_geometric_flare.functional.attention.choice import compute
 from torch_geometric_flare.nn.checks import (
     check_condition_channels,
+    check_condition_octaves,
     check_conditions,
     check_count,
     check_heads,
@@ -99,9 +100,10 @@ class FLAREConv(PointMixer):
         - output: $[N, C_\text{out}]$, padded $[B, N, C_\text{out}]$
 
     Raises:
-        ValueError: If a size is not positive, `latent_blocks` is negative,
-            `out_channels` is needed and not given, or `head_channels` is not given and
-            `out_channels` is not divisible by `heads`.
+        ValueError: If a size is not positive, `latent_blocks` is negative, there are
+            `condition_octaves` without conditions, `out_channels` is needed and not
+            given, or `head_channels` is not given and `out_channels` is not divisible
+            by `heads`.
 
     Examples:
         >>> conv = FLAREConv(16, heads=4, num_latents=32)
@@ -153,7 +155,7 @@ class FLAREConv(PointMixer):
             chunk_size=chunk_size,
         )
         check_layers(kv_layers=kv_layers)
-        check_count(latent_blocks=latent_blocks, condition_octaves=condition_octaves)
+        check_count(latent_blocks=latent_blocks)
         if head_channels is None:
             head_channels = check_heads(out_channels, heads, "out_channels")
         check_positive(head_channels=head_channels)
@@ -172,7 +174,9 @@ class FLAREConv(PointMixer):
         self.shared_latents = shared_latents
         self.latent_blocks = latent_blocks
         self.condition_channels = check_condition_channels(condition_channels)
-        self.condition_octaves = condition_octaves
+        self.condition_octaves = check_condition_octaves(
+            condition_octaves, condition_channels
+        )
 
         width = heads * head_channels
         sets = 1 if shared_latents else heads

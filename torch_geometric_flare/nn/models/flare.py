@@ -52,8 +52,9 @@ class FLARE(MixerBackbone):
         - output: $[N, C_\text{out}]$ or $[B, N, C_\text{out}]$
 
     Raises:
-        ValueError: If a size is not positive or `heads` does not divide
-            `hidden_channels`.
+        ValueError: If a size is not positive, `heads` does not divide
+            `hidden_channels`, or there are `condition_octaves` or `latent_conditions`
+            without conditions.
 
     Examples:
         >>> model = FLARE(3, 32, 1, num_layers=2, heads=4, num_latents=16)
@@ -108,7 +109,7 @@ class FLARE(MixerBackbone):
                 shared_latents=shared_latents,
                 latent_blocks=latent_blocks,
                 condition_channels=condition_channels if latent_conditions else 0,
-                condition_octaves=condition_octaves,
+                condition_octaves=condition_octaves if latent_conditions else 0,
             ),
             in_channels,
             hidden_channels,
