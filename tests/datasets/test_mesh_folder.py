@@ -119,7 +119,7 @@ def test_normalisers_are_those_of_the_training_split(folder):
     assert arguments["feature_bounds"] == bounds and bounds[0] < bounds[1]
     surrogate = Surrogate(torch.nn.Identity(), **arguments)
     assert surrogate.encode_input(samples[0]).shape == (samples[0].num_nodes, 4)
-    with pytest.raises(ValueError, match="split='val': normalisers are fitted on the"):
+    with pytest.raises(ValueError, match="split='val': normalizers"):
         MeshFolder(folder, "val", fields=[PRESSURE]).surrogate_arguments()
 
 

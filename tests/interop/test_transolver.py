@@ -43,7 +43,7 @@ def test_errors():
         from_reference("transolver", state, heads=3)
     with pytest.raises(ValueError, match=r"grid is \(8, 5\), but 'transolver'"):
         from_reference("transolver", state, heads=2, grid=(8, 5))
-    with pytest.raises(ValueError, match="grid is None, but 'transolver_conv2d' is"):
+    with pytest.raises(ValueError, match="grid is None, but 'transolver_conv2d'"):
         from_reference("transolver_conv2d", state, heads=2)
     with pytest.raises(ValueError, match="mixer.point.weight has shape"):
         from_reference("transolver_conv2d", state, heads=2, grid=(8, 5))
