@@ -84,7 +84,7 @@ def main(argv=None):
     add("--root", default="data", help="folder of the data sets")
     add("--num-train", type=int, default=200)
     add("--num-test", type=int, default=50)
-    add("--noise", type=float, nargs="+", default=[0.01, 1.0], help="of the copies")
+    add("--noise", type=float, nargs="+", default=[0.01, 0.3, 1.0], help="of copies")
     add("--errors", type=float, nargs="+", default=[0.25, 0.2, 0.15])
     add_threads_option(parser)
     args = parser.parse_args(argv)

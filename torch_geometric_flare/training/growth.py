@@ -70,7 +70,7 @@ class GrowLatents(Callback):
         self,
         schedule: Mapping[int, int],
         every: Literal["epoch", "step"] = "epoch",
-        noise: float = 0.01,
+        noise: float = 0.3,
         seed: int = 0,
     ) -> None:
         self.schedule = dict(sorted(schedule.items()))
