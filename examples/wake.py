@@ -32,7 +32,7 @@ from torch_geometric_flare.experiments import Selection, load_simulated
 from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.nn import FLAREQuery
-from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK
 from torch_geometric_flare.simulation import NotchbackShape, NotchbackVolume
 from torch_geometric_flare.training import (
     SurrogateDataModule,
@@ -63,12 +63,9 @@ def parse_args(argv=None):
 
 
 def make_recipe(epochs):
-    """A small network, trained on one car a step."""
-    sizes = {"hidden_channels": 64, "num_layers": 4, "heads": 8, "num_latents": 64}
-    sizes |= {"kv_layers": 0, "mlp_layers": 1}
-    muon = {"optimizer": "muon", "learning_rate": 2e-3, "cycle_momentum": False}
-    steps = {"epochs": epochs, "batch_size": 1, "coordinates": "box"}
-    return Recipe(model_class=FLAREQuery, model=sizes, **muon, **steps)
+    """The quick recipe of cars for query points, trained on one car a step."""
+    changes = {"epochs": epochs, "num_points": None, "weight_decay": 1e-5}
+    return replace(FLARE_DRIVAERML_QUICK, model_class=FLAREQuery, **changes)
 
 
 def flow_of(simulator, split, index):

@@ -1,11 +1,12 @@
 """The page on a model of one's own: its model competes, and its laws can fail."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.examples.loading import load_example
 
 from .snippets import blocks, run_page
 
@@ -55,10 +56,7 @@ def test_the_model_competes(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
-    path = ROOT / "examples/compare.py"
-    spec = importlib.util.spec_from_file_location("compare_example", path)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = load_example("compare")
     dataset = "--dataset=own_model:ELASTICITY_WITH_CLUSTERS"
     small = ["--num-train=2", "--num-test=1", "--epochs=1", "--seeds=1", "--device=cpu"]
     example.main([dataset, "--models=clusternet", *small])

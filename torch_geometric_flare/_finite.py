@@ -1,4 +1,4 @@
-"""Which values of a sample are not finite, in words."""
+"""Text that says which values of a sample are not finite."""
 
 from collections.abc import Collection
 from typing import Any
@@ -9,15 +9,15 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 TARGETS = ("y", "query_y")
-"""Arrays of a sample that are no input."""
+"""Names of the arrays of a sample that are not inputs."""
 
 
 def describe_gaps(values: npt.NDArray[Any], name: str = "") -> str:
-    r"""Return how many values are not finite, and where the first is; else nothing.
+    r"""Return how many values are not finite, and where the first is; empty if all are.
 
     Args:
         values: Numbers with one row for each point.
-        name: What they are, for the text.
+        name: Name of the array, for the text.
     """
     finite = np.isfinite(values)
     if finite.all():
@@ -31,17 +31,17 @@ def describe_gaps(values: npt.NDArray[Any], name: str = "") -> str:
 
 
 def find_gaps(data: Data, ignore: Collection[str] = ()) -> str:
-    """Return which arrays of a sample or batch are not finite; nothing if all are.
+    """Return which arrays of a sample or batch are not finite; empty if all are.
 
     Args:
         data: The sample or batch.
         ignore: Names of arrays that do not count.
     """
-    found = []
+    parts = []
     for name, value in data.to_dict().items():
         if name in ignore or not isinstance(value, Tensor) or not value.dim():
             continue
         if value.is_floating_point() and not bool(value.isfinite().all()):
             values = value.detach().double().cpu().numpy()
-            found.append(f"{name} has {describe_gaps(values)}")
-    return "; ".join(found)
+            parts.append(f"{name} has {describe_gaps(values)}")
+    return "; ".join(parts)

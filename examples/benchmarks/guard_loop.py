@@ -36,7 +36,7 @@ def compare(surrogate, train, held_out, kinds, statistics, is_outside=None):
         surrogate: The surrogate, whose guard is fitted anew.
         train: Its training samples.
         held_out: Samples of the same kind.
-        kinds: Samples by the name of their kind; without `y` where there is no truth.
+        kinds: Samples by name of their kind; those without a true field have no `y`.
         statistics: Makes a row of numbers of a sample.
         is_outside: Tells whether a sample lies outside of the box.
 

@@ -214,8 +214,8 @@ def test_a_checkpoint_and_its_command(folder, trained, tmp_path, capsys):
 
     for given in ("speed=30", "speed=30 m/s"):
         assert run("--set", given)[0] == 0
-        found = pv.read(out).cell_data["pressure"]
-        np.testing.assert_allclose(found, surrogate.predict(low)[:, 0], rtol=1e-4)
+        written = pv.read(out).cell_data["pressure"]
+        np.testing.assert_allclose(written, surrogate.predict(low)[:, 0], rtol=1e-4)
     for options, message in (
         ((), "lacks the condition speed (m/s)"),
         (("--set=speed=30 km/h",), "'km/h'"),
@@ -238,15 +238,15 @@ def test_a_command_on_a_folder_reads_the_table(folder, trained, tmp_path, capsys
     out = tmp_path / "out"
     assert main(["predict", str(path), str(folder), f"--output={out}"]) == 0
     for number, name in enumerate(MESHES):
-        found = pv.read(out / f"m{number}_vtp_predicted.vtp")
-        assert conditions_of(found) == [SPEEDS[name], number - 2.0]
+        written = pv.read(out / f"m{number}_vtp_predicted.vtp")
+        assert conditions_of(written) == [SPEEDS[name], number - 2.0]
         mesh = pv.read(folder / name)
         given = {"speed": [SPEEDS[name]]}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             expected = surrogate.predict_mesh(mesh, constants=given)
             from_file = surrogate.predict_mesh(folder / name)
-        for same in (found, from_file):
+        for same in (written, from_file):
             np.testing.assert_allclose(
                 same["pressure"], expected["pressure"], rtol=1e-5, atol=1e-6
             )
@@ -282,9 +282,9 @@ def test_a_table_gives_features_that_were_conditions(folder):
     recipe = Recipe(model_class=LNO, model={**WIDTHS, "num_modes": 4})
     surrogate = Surrogate(recipe.build_for(train), **train.surrogate_arguments())
     name = train.sample_names()[0]
-    found = surrogate.predict_mesh(folder / name)["pressure"]
+    written = surrogate.predict_mesh(folder / name)["pressure"]
     expected = surrogate.predict(train[0])[:, 0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(written, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_areas_are_not_those_of_the_table(tmp_path):

@@ -1,5 +1,8 @@
+from functools import partial
+
 import pytest
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.simulation import Notchback
@@ -20,3 +23,13 @@ def checkpoint(tmp_path):
     )
     save_surrogate(surrogate, tmp_path / "last.ckpt")
     return tmp_path / "last.ckpt"
+
+
+@pytest.fixture
+def load_here(monkeypatch, tmp_path):
+    """Load an example that writes to a temporary folder and starts no process."""
+    monkeypatch.setattr(
+        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
+    )
+    monkeypatch.chdir(tmp_path)
+    return partial(load_example, monkeypatch=monkeypatch)

@@ -1,20 +1,10 @@
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.surrogates import load_surrogate
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "adapt.py"
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("adapt_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -24,13 +14,13 @@ def adapt(monkeypatch, tmp_path):
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
     monkeypatch.chdir(tmp_path)
-    return load()
+    return load_example("adapt")
 
 
 def test_without_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(SystemExit) as caught:
-        load()
+        load_example("adapt")
     assert caught.value.code == (
         'adapt.py needs peft: pip install ".[peft]" in a clone'
     )

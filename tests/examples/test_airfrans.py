@@ -1,16 +1,14 @@
 """`examples/airfrans.py` on files in the official format, of a made-up flow."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.surrogates import load_surrogate
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "airfrans.py"
 NAMES = [f"airFoil2D_SST_{number}" for number in range(5)]
 FIELDS = ("pressure", "query_velocity", "query_pressure", "query_turbulent_viscosity")
 
@@ -47,10 +45,7 @@ def example(monkeypatch, tmp_path):
     manifest["scarce_train"] = NAMES[:2]
     (raw / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("airfrans_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("airfrans")
 
 
 def test_one_command(example, tmp_path, capsys):

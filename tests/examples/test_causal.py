@@ -1,25 +1,12 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "causal.py"
 SMALL = ["--num-train=2", "--num-test=2", "--steps=12", "--ahead=4", "--epochs=2"]
 
 
 @pytest.fixture
-def example(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("causal_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "causal_example", module)
-    spec.loader.exec_module(module)
-    return module
+def example(load_here):
+    return load_here("causal")
 
 
 def test_prints_what_it_promises(example, capsys):

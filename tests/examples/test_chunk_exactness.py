@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -6,20 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.simulation import Notchback
 from torch_geometric_flare.surrogates import Surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "chunk_exactness.py"
-
 
 @pytest.fixture
 def example(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("chunk_exactness", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_example("chunk_exactness")
     monkeypatch.chdir(tmp_path)
     return module
 

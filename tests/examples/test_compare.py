@@ -1,15 +1,14 @@
 """The comparison's command line, on a tiny benchmark."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.experiments import compare
 from torch_geometric_flare.experiments.isolated_run import recorded_run
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "compare.py"
 TINY = "--dataset=tests.experiments.channels:CHANNEL"
 
 
@@ -30,10 +29,7 @@ def example(monkeypatch, tmp_path):
         "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
     )
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("compare_example", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("compare")
 
 
 def test_compares_and_carries_on(example, tmp_path, capsys):

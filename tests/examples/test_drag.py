@@ -1,7 +1,4 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,20 +7,10 @@ import torch
 from torch_geometric_flare.datasets.simulator import sample_rng
 from torch_geometric_flare.simulation import Notchback, NotchbackShape
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "drag.py"
-
 
 @pytest.fixture
-def drag(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("drag_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "drag_example", module)
-    spec.loader.exec_module(module)
-    return module
+def drag(load_here):
+    return load_here("drag")
 
 
 def test_writes_what_it_promises(drag, tmp_path, capsys):

@@ -1,16 +1,14 @@
 import dataclasses
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvista as pv
 from huggingface_hub import constants
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.surrogates import load_surrogate
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "drivaerml.py"
 SMALL = [
     "--num-points=600",
     "--num-train=3",
@@ -23,9 +21,7 @@ SMALL = [
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("drivaerml_example", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_example("drivaerml")
     monkeypatch.chdir(tmp_path)
     return module
 

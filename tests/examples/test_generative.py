@@ -1,27 +1,15 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch_geometric.data import Data
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "generative.py"
 SMALL = ["--side=8", "--num-train=8", "--num-test=2", "--epochs=1"]
 
 
 @pytest.fixture
-def example(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("generative_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "generative_example", module)
-    spec.loader.exec_module(module)
-    return module
+def example(load_here):
+    return load_here("generative")
 
 
 def test_writes_what_it_promises(example, tmp_path, capsys, monkeypatch):
@@ -48,18 +36,18 @@ def test_writes_what_it_promises(example, tmp_path, capsys, monkeypatch):
 def test_errors_and_coverage_of_a_band(example):
     y = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     truth = Data(y=y, batch=torch.tensor([0, 0, 1, 1]))
-    found = example.measure(
+    result = example.measure(
         2 * y, y - 1, y + torch.tensor([[-0.5], [1], [1], [1]]), truth
     )
-    assert found["relative_l2"] == pytest.approx(1.0)
-    assert found["coverage"] == 0.75
-    assert found["relative_width"] == pytest.approx((0.5 + 3 * 2) / 4 / y.std().item())
+    assert result["relative_l2"] == pytest.approx(1.0)
+    assert result["coverage"] == 0.75
+    assert result["relative_width"] == pytest.approx((0.5 + 3 * 2) / 4 / y.std().item())
 
 
 def test_a_spread_that_tells_the_error(example):
     error = torch.randn(40, 1)
     batch = torch.arange(40) // 8
-    found = example.correlation(2 * error.abs(), error, batch)
-    assert found == pytest.approx([1.0, 1.0])
+    result = example.correlation(2 * error.abs(), error, batch)
+    assert result == pytest.approx([1.0, 1.0])
     points, flows = example.correlation(torch.rand(40, 1), error, batch)
     assert points < 0.8

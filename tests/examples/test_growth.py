@@ -1,20 +1,15 @@
 """The comparison of growing latents with fixed ones, on a few samples."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "examples" / "benchmarks" / "growth.py"
+from tests.examples.loading import load_example
 
 
 @pytest.fixture
 def module():
-    spec = importlib.util.spec_from_file_location("growth", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("benchmarks/growth")
 
 
 @pytest.mark.slow

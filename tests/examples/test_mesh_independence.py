@@ -1,31 +1,21 @@
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvista as pv
 import torch
 
+from tests.examples.loading import EXAMPLES, load_example
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.simulation import Notchback
 from torch_geometric_flare.surrogates import Surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer
 
-FOLDER = Path(__file__).parents[2] / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.mark.filterwarnings("ignore:predicting at the points")
 def test_six_meshes_with_weights_and_without(checkpoint):
-    rows = load("mesh_independence").main([str(checkpoint)])
+    rows = load_example("mesh_independence").main([str(checkpoint)])
     assert (
         json.loads(checkpoint.with_name("mesh_independence.json").read_text()) == rows
     )
@@ -47,8 +37,8 @@ def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
-    monkeypatch.syspath_prepend(str(FOLDER / "benchmarks"))
-    module = load("benchmarks/guard")
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    module = load_example("benchmarks/guard")
     cars = Notchback(num_points=400, panels_along=16, panels_around=6)
     monkeypatch.setattr(module, "CARS", cars)
     options = f"--root {tmp_path} --num-train 5 --held-out 9 --cars 1"
@@ -73,8 +63,8 @@ def test_media_of_other_kinds(monkeypatch, tmp_path, capsys):
         features=[Field("permeability")],
     )
     save_surrogate(surrogate, tmp_path / "last.ckpt")
-    monkeypatch.syspath_prepend(str(FOLDER / "benchmarks"))
-    module = load("benchmarks/guard_darcy")
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    module = load_example("benchmarks/guard_darcy")
     options = f"--root {tmp_path} --num-train 5 --num-points 81 --held-out 9 --media 2"
     module.main([str(tmp_path / "last.ckpt"), *options.split()])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()[1:]]
@@ -92,9 +82,9 @@ def test_airfoils_at_another_mach_number(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
     )
-    monkeypatch.syspath_prepend(str(FOLDER / "benchmarks"))
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
     monkeypatch.chdir(tmp_path)
-    module = load("benchmarks/guard_airfoil")
+    module = load_example("benchmarks/guard_airfoil")
     options = "--num-train 6 --epochs 1 --held-out 2 --airfoils 1"
     module.main(options.split())
     rows = json.loads((tmp_path / "guard_airfoil.json").read_text())
@@ -104,7 +94,7 @@ def test_airfoils_at_another_mach_number(monkeypatch, tmp_path):
 
 
 def test_bands_of_cars(checkpoint, monkeypatch, capsys):
-    module = load("benchmarks/bands")
+    module = load_example("benchmarks/bands")
     cars = Notchback(num_points=300, panels_along=16, panels_around=6)
     monkeypatch.setattr(module, "CARS", cars)
     module.main([*[str(checkpoint)] * 2, "--calibration", "9", "--new", "2"])
@@ -116,7 +106,7 @@ def test_bands_of_cars(checkpoint, monkeypatch, capsys):
 
 
 def test_orders_of_refinement(capsys, monkeypatch):
-    module = load("benchmarks/refinement")
+    module = load_example("benchmarks/refinement")
     monkeypatch.setattr(module, "SIDES", (5, 9, 17))
     monkeypatch.setattr(module, "FINEST", 65)
     module.main([])
@@ -134,7 +124,7 @@ def test_spectra_of_a_checkpoint(checkpoint, tmp_path):
     body = pv.Sphere(theta_resolution=6, phi_resolution=6)
     body.points = (lower + upper) / 2 + body.points * (upper - lower)
     body.save(tmp_path / "body.vtp")
-    found = load("spectrum").main([str(checkpoint), str(tmp_path / "body.vtp")])
+    found = load_example("spectrum").main([str(checkpoint), str(tmp_path / "body.vtp")])
     (block,) = found["body_vtp"]
     assert all(1 <= used <= 4 for used in block["latents_for_95_percent"])
     assert len(block["eigenvalues"]) == 2

@@ -1,25 +1,21 @@
-import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.examples.loading import EXAMPLES, load_example
 from torch_geometric_flare import FLARE
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "million_points.py"
+SCRIPT = EXAMPLES / "million_points.py"
 SMALL = "--points=2500 --chunk-size=1000 --channels=16 --heads=2 --latents=4 --layers=2"
 
 
 @pytest.fixture(scope="module")
 def main():
-    spec = importlib.util.spec_from_file_location("million_points", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_example("million_points").main
 
 
 def test_training_step(main, capsys):

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -6,17 +5,13 @@ import numpy as np
 import pytest
 import pyvista as pv
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.surrogates import load_surrogate
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "own_meshes.py"
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("own_meshes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("own_meshes")
 
 
 def test_a_simulated_car_is_a_closed_surface(example):

@@ -1,15 +1,13 @@
 """The examples of all benchmarks but the demo, on a few simulated samples."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import pyvista as pv
 
+from tests.examples.loading import load_example
 from torch_geometric_flare.surrogates import load_surrogate
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 # Name of the example, its picture, field and points.
 RUNS = [
     pytest.param("elasticity", "stress", "stress", 972),
@@ -22,15 +20,6 @@ RUNS = [
         "airfoil", "mach_number", "mach_number", 111 * 26, marks=pytest.mark.slow
     ),
 ]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(
-        f"{name}_example", EXAMPLES / f"{name}.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +35,7 @@ def test_writes_what_it_promises(name, picture, field, points, tmp_path, capsys)
     options = ["--num-train=2", "--num-test=1", "--epochs=1", "--device=cpu"]
     if name == "darcy":
         options.append("--num-points=100")
-    load(name).main(options)
+    load_example(name).main(options)
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith(f"{name}-simulated-")
     results = json.loads((run / "metrics.json").read_text())
@@ -66,7 +55,7 @@ def test_writes_what_it_promises(name, picture, field, points, tmp_path, capsys)
 
 
 def test_the_gallery_shows_the_newest_runs(tmp_path, capsys):
-    gallery = load("gallery")
+    gallery = load_example("gallery")
     assert gallery.main([]) == 2
     assert "holds no run with a picture" in capsys.readouterr().err
     from matplotlib.figure import Figure

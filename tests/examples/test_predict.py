@@ -1,8 +1,6 @@
 import csv
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pyvista as pv
 import torch
 
 import torch_geometric_flare.nn.models
+from tests.examples.loading import EXAMPLES, load_example
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import mesh_normals, read_mesh
 from torch_geometric_flare.metrics import mesh_forces
@@ -17,16 +16,13 @@ from torch_geometric_flare.nn import FLARE, backbone
 from torch_geometric_flare.surrogates import Surrogate, save_surrogate
 from torch_geometric_flare.transforms import Normalizer
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "predict.py"
+SCRIPT = EXAMPLES / "predict.py"
 LOWER, UPPER = (-1.0, -1.1, -0.3), (4.0, 1.1, 1.2)
 
 
 @pytest.fixture(scope="module")
 def main():
-    spec = importlib.util.spec_from_file_location("predict", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return load_example("predict").main
 
 
 PRESSURE = (Field("pressure", unit="m²/s²"),)

@@ -1,26 +1,14 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "rollout.py"
 SMALL = ["--num-train=2", "--num-test=2", "--resolution=4", "--steps=3", "--unroll=2"]
 
 
 @pytest.fixture
-def example(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("rollout_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "rollout_example", module)
-    spec.loader.exec_module(module)
-    return module
+def example(load_here):
+    return load_here("rollout")
 
 
 def test_writes_what_it_promises(example, tmp_path, capsys):

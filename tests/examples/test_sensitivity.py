@@ -1,14 +1,10 @@
-import importlib.util
 import json
-from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "sensitivity.py"
+from tests.examples.loading import load_example
 
 
 def test_cars_are_moved_and_simulated(checkpoint, capsys):
-    spec = importlib.util.spec_from_file_location("sensitivity", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_example("sensitivity")
     options = ["--cars=2", "--panels", "16", "6", "--step=0.005"]
     rows = module.main([str(checkpoint), *options])
     assert "of 2 cars" in capsys.readouterr().out

@@ -1,26 +1,15 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "wake.py"
 POINTS = ["--num-points=200", "--volume-points=100", "--step-points=50"]
 FIELDS = ("pressure", "query_velocity", "query_pressure")
 
 
 @pytest.fixture
-def wake(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("wake_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "wake_example", module)
-    spec.loader.exec_module(module)
+def wake(load_here, monkeypatch):
+    module = load_here("wake")
 
     class Coarse(module.NotchbackVolume):
         """Cars of few panels."""

@@ -168,17 +168,12 @@ def conditions(graphs, channels=CHANNELS):
     return torch.randn(graphs, channels, generator=generator).double()
 
 
-class Conditioned(nn.Module):
-    """A module whose graphs have conditions that follow from their points or number.
+class Wrapper(nn.Module):
+    """A module around another, whose chunks are those of the inner one."""
 
-    Args:
-        of_points: Take the first point of each graph, so that a graph alone has the
-            conditions that it has among others.
-    """
-
-    def __init__(self, module, of_points=False):
+    def __init__(self, module):
         super().__init__()
-        self.module, self.of_points = module, of_points
+        self.module = module
 
     @property
     def chunk_size(self):
@@ -187,6 +182,19 @@ class Conditioned(nn.Module):
     @chunk_size.setter
     def chunk_size(self, size):
         self.module.chunk_size = size
+
+
+class Conditioned(Wrapper):
+    """A module whose graphs have conditions that follow from their points or number.
+
+    Args:
+        of_points: Take the first point of each graph, so that a graph alone has the
+            conditions that it has among others.
+    """
+
+    def __init__(self, module, of_points=False):
+        super().__init__(module)
+        self.of_points = of_points
 
     def forward(self, x, batch=None, batch_size=None, group=None, weight=None):
         u = conditions(batch_size or 1)

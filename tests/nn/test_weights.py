@@ -37,6 +37,8 @@ from torch_geometric_flare.testing import (
     assert_weights_split,
 )
 
+from .sketches import Wrapper
+
 OPERATORS = {
     "FLAREConv": lambda: FLAREConv(4, heads=2, num_latents=5),
     "FLAREPPConv": lambda: FLAREPPConv(4, heads=2, num_latents=5),
@@ -92,20 +94,8 @@ def test_laws_in_chunks(name, law):
     law(module, 4)
 
 
-class Weighted(nn.Module):
+class Weighted(Wrapper):
     """A module whose points have weights that follow from their features."""
-
-    def __init__(self, module):
-        super().__init__()
-        self.module = module
-
-    @property
-    def chunk_size(self):
-        return self.module.chunk_size
-
-    @chunk_size.setter
-    def chunk_size(self, size):
-        self.module.chunk_size = size
 
     def forward(self, x, batch=None, batch_size=None, group=None):
         weight = (3 * x[:, 0]).exp().detach()

@@ -18,6 +18,7 @@ from torch_geometric_flare.surrogates.description import (
     PREFIX,
     describe_surrogate,
     describe_trust,
+    described_kind,
     rebuild_surrogate,
 )
 from torch_geometric_flare.surrogates.generative_surrogate import GenerativeSurrogate
@@ -108,11 +109,8 @@ def load_surrogate(
     path = Path(path).expanduser()
     checkpoint = read_checkpoint(path)
     described, state = checkpoint["surrogate"], checkpoint["state_dict"]
-    kind: type[Surrogate] = Surrogate
-    if "query" in described:
-        kind = QuerySurrogate
-    elif "noise_length" in described:
-        kind = GenerativeSurrogate
+    kinds = (Surrogate, QuerySurrogate, GenerativeSurrogate)
+    (kind,) = (each for each in kinds if each.__name__ == described_kind(described))
     return rebuild_surrogate(kind, path, described, state, model, device, checkpoint)
 
 

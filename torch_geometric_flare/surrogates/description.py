@@ -20,6 +20,9 @@ from torch_geometric_flare.surrogates.normalized_points import (
 
 S = TypeVar("S", bound=NormalizedModel)
 
+# What a description has only for a surrogate of this class.
+_KINDS = {"query": "QuerySurrogate", "noise_length": "GenerativeSurrogate"}
+
 PREFIX = "surrogate."
 """Prefix of the surrogate's tensors in the state dict of a Lightning module."""
 
@@ -73,6 +76,12 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "condition_bounds": _plain(surrogate.condition_bounds),
         **surrogate.describe_more(),
     }
+
+
+def described_kind(description: Mapping[str, Any]) -> str:
+    """Return the name of the surrogate class that a description belongs to."""
+    names = (name for key, name in _KINDS.items() if key in description)
+    return next(names, "Surrogate")
 
 
 def describe_trust(surrogate: NormalizedModel) -> dict[str, Any]:
@@ -151,10 +160,17 @@ def build_surrogate(
         The surrogate. A model that is built here has the dtype of its weights.
 
     Raises:
-        ValueError: If the model cannot be built or the weights do not fit it, or a
-            normalizer or a field is malformed. Values of unexpected types raise other
-            exceptions.
+        ValueError: If the description belongs to another class, the model cannot be
+            built or the weights do not fit it, or a normalizer or a field is malformed.
+            Values of unexpected types raise other exceptions.
     """
+    described = described_kind(description)
+    bases = (base.__name__ for base in kind.__mro__)
+    if described != next((b for b in bases if b in _KINDS.values()), "Surrogate"):
+        raise ValueError(
+            f"the file holds a {described}, not a {kind.__name__}: load it as a "
+            f"{described}"
+        )
     if model is None:
         model = _build_model(description)
         for name, value in state.items():

@@ -223,11 +223,6 @@ class GenerativeSurrogate(Surrogate):
         cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> dict[str, Any]:
         """Return the noise length from a checkpoint as a constructor argument."""
-        if "noise_length" not in description:
-            raise ValueError(
-                "the file holds a surrogate that predicts one field, not one that "
-                "draws: load it as a Surrogate"
-            )
         return {"noise_length": description["noise_length"]}
 
     def _draw(

@@ -198,20 +198,7 @@ class NormalizedModel(NormalizedPoints):
         Args:
             description: A mapping that includes the output of `describe_more`.
             state: Tensors by name, as in `state_dict`.
-
-        Raises:
-            ValueError: If the checkpoint belongs to another class.
         """
-        if "query" in description:
-            raise ValueError(
-                f"the file holds a surrogate with query points, not a {cls.__name__}: "
-                "load it as a QuerySurrogate"
-            )
-        if "noise_length" in description:
-            raise ValueError(
-                f"the file holds a surrogate that draws fields, not a {cls.__name__}: "
-                "load it as a GenerativeSurrogate"
-            )
         return {}
 
     def _encode_conditions(self, data: Data) -> Tensor:

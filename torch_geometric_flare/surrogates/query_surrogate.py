@@ -322,11 +322,6 @@ class QuerySurrogate(Surrogate):
         cls, description: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> dict[str, Any]:
         """Return the query points from a checkpoint as a constructor argument."""
-        if "query" not in description:
-            raise ValueError(
-                "the file holds a surrogate without query points: load it as a "
-                "Surrogate"
-            )
         query = QueryPoints.from_dict(description["query"], state, "query.")
         return {"query": query}
 

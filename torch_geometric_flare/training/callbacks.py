@@ -64,7 +64,7 @@ def scaled_ema_decay(decay: float, num_steps: int) -> float:
 class AveragedWeights(WeightAveraging):
     """Keeps an exponential average of the weights, in single precision at least.
 
-    Validation and checkpoints take it. An average in half precision would lose the
+    Validation and checkpoints use it. An average in half precision would lose the
     small share of each step to rounding.
 
     Args:
@@ -78,7 +78,7 @@ class AveragedWeights(WeightAveraging):
             cast = [new.to(old) for old, new in zip(average, weights, strict=True)]
             update(average, cast, count)
 
-        # Buffers are copied, not averaged: rounding would move the normalisers.
+        # Buffers are copied, not averaged: rounding would change the normalizers.
         super().__init__(use_buffers=False, multi_avg_fn=move)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
