@@ -5,12 +5,14 @@ import copy
 import pytest
 import pyvista as pv
 import torch
+from torch import nn
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import (
     FLARE,
     FLAREPP,
+    GNOT,
     LNO,
     FLAREQuery,
     MeshGraphNet,
@@ -18,6 +20,8 @@ from torch_geometric_flare.nn import (
     Transolver,
     pooled_states,
 )
+from torch_geometric_flare.nn.pooled_states import why_no_states
+from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.surrogates import (
     Guard,
     QueryPoints,
@@ -37,6 +41,7 @@ MODELS = {
     ),
     "PerceiverIO": lambda **a: PerceiverIO(3, 16, 1, heads=2, num_latents=5, **a),
     "LNO": lambda **a: LNO(3, 16, 1, heads=2, num_modes=5, **a),
+    "GNOT": lambda **a: GNOT(3, 16, 1, num_layers=2, heads=2, **a),
 }
 
 
@@ -88,6 +93,54 @@ def test_pooled_states_depend_on_the_geometry_alone(name):
     model.chunk_size = 7
     torch.testing.assert_close(pooled_states(model, x), alone, atol=1e-11, rtol=0)
     assert (pooled_states(model, other) - alone).abs().max() > 1e-6
+
+
+class _SilentBlock(nn.Module):
+    """A user's block whose forward does not call `run_whole`."""
+
+    num_encodes = 1
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def encode_rows(self, x, layout, latents=()):
+        return self.block.encode_rows(x, layout, latents)
+
+    def process(self, state, latents=()):
+        return self.block.process(state, latents)
+
+    def decode_rows(self, latents, x, layout):
+        return self.block.decode_rows(latents, x, layout)
+
+    def forward(self, x, layout, group=None):
+        latents = self.process(self.encode_rows(x, layout))
+        return self.decode_rows(latents, x, layout)
+
+
+def test_pooled_states_of_blocks_with_their_own_forward():
+    torch.manual_seed(0)
+    model = MODELS["FLARE"]().double()
+    x = torch.rand(20, 3).double()
+    expected = pooled_states(model, x)
+    model.blocks = nn.ModuleList(_SilentBlock(block) for block in model.blocks)
+    torch.testing.assert_close(pooled_states(model, x), expected, atol=1e-12, rtol=0)
+    assert model.chunk_size is None
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n, *key in RECIPES if key == ["elasticity", "quick"])
+)
+def test_every_network_has_states_or_a_reason(name):
+    torch.manual_seed(0)
+    samples = [Data(pos=torch.rand(n, 2), y=torch.rand(n, 1)) for n in (30, 20)]
+    model = RECIPES[name, "elasticity", "quick"].build_for(samples)
+    surrogate = Surrogate(model, Normalizer.identity(1))
+    if why_no_states(model) is None:
+        assert surrogate.summary(samples[0]).isfinite().all()
+    else:
+        with pytest.raises(ValueError, match=type(model).__name__):
+            surrogate.summary(samples[0])
 
 
 def test_pooled_states_are_means_over_the_latents():

@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from torch_geometric_flare.data_checks.facts import NORMALS, MeshFacts, Place
-from torch_geometric_flare.data_checks.findings import Finding
+from torch_geometric_flare.data_checks.findings import FieldStatistics, Finding
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,6 +19,8 @@ _FAR = 3.0
 # Robust deviations from the median that clean data rarely reach.
 _OUTLIER = 8.0
 _MOST_CLOSED = 2 / 3
+# Ratio of mean to deviation beyond which relative errors say little.
+_OFFSET = 100.0
 _UNITS = {
     "millimetres": 1000.0,
     "centimetres": 100.0,
@@ -44,6 +46,28 @@ def check_set(
     yield from _check_constants(meshes)
     yield from _check_statistics(meshes)
     yield from _check_conditions(meshes)
+
+
+def check_offsets(statistics: Mapping[Place, FieldStatistics]) -> Iterator[Finding]:
+    """Check that no field varies by less than a hundredth of its mean.
+
+    Args:
+        statistics: Statistics of each array over all meshes.
+    """
+    for (location, name), one in statistics.items():
+        far = np.abs(one.mean) > _OFFSET * one.deviation
+        for channel in np.flatnonzero(far & (one.deviation > 0)):
+            mean, deviation = one.mean[channel], one.deviation[channel]
+            channels = f", channel {channel}" if len(one.mean) > 1 else ""
+            yield Finding(
+                "",
+                "offset",
+                "warning",
+                f"{location} data {name!r}{channels}: the mean is {mean:.6g}, the "
+                f"deviation {deviation:.3g}, so a constant has a relative error of "
+                f"{deviation / abs(mean):.2g}",
+                "to predict it, write the difference from a reference value",
+            )
 
 
 def robust_scores(values: Floats) -> Floats:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_geometric_flare import mesh_io
-from torch_geometric_flare.data_checks.across import check_set
+from torch_geometric_flare.data_checks.across import check_offsets, check_set
 from torch_geometric_flare.data_checks.duplicates import check_duplicates
 from torch_geometric_flare.data_checks.facts import (
     MeshFacts,
@@ -42,6 +42,7 @@ CHECKS = {
     "nan": "values that are not finite",
     "constant": "an array that is one number",
     "precision": "values whose variation single precision cannot hold",
+    "offset": "a field that varies little about a large mean",
     "outliers": "values, arrays or conditions far from those of the others",
     "duplicates": "a mesh that is there twice, or nearly, in one split or in two",
     "predicted": "fields that a surrogate predicted",
@@ -103,15 +104,17 @@ def check_meshes(
                 findings += check_volumes(mesh, name)
             if forces is not None:
                 findings += check_forces(mesh, name, forces)
+    statistics = _pooled(facts)
     if facts:
         findings += check_set(facts, tuple(arrays))
+        findings += check_offsets(statistics)
         findings += check_duplicates(
             facts, lambda one: mesh_io.read_mesh(one.path, **(part or {}))
         )
     order = {name: number for number, name in enumerate(CHECKS)}
     kept = [finding for finding in findings if finding.what not in ignore]
     kept.sort(key=lambda f: (SEVERITIES.index(f.severity), order[f.what], f.mesh))
-    return CheckReport(tuple(kept), files, _pooled(facts))
+    return CheckReport(tuple(kept), files, statistics)
 
 
 def _name_files(splits: Mapping[str, Sequence[Path]]) -> dict[str, dict[str, Path]]:

@@ -34,7 +34,7 @@ _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
 logger = logging.getLogger(__name__)
 # Format of the converted files; meshes in an earlier format are read again.
-_FORMAT = 3
+_FORMAT = 4
 
 
 class SurrogateArguments(TypedDict):
@@ -61,7 +61,9 @@ class MeshFolder(ConvertedFiles):
     - `pos` [N, 3], the centers of the cells or the vertices, as in the file; [N, 2] if
       all vertices have the same $z$; in double precision if single precision would move
       or merge points of a mesh of the split, as in a national grid;
-    - `y` [N, C], the concatenated arrays of `fields`, as in the file;
+    - `y` [N, C], the concatenated arrays of `fields`, as in the file; in double
+      precision if single precision would round their variation away, as in an
+      absolute pressure that hardly varies;
     - each feature [N, C] under its name, or under `transforms.feature_key` of it if the
       name is reserved, such as `area`; also in double precision if needed, as for time
       stamps;
@@ -550,7 +552,7 @@ def _field_values(
     array = np.asarray(data[name])
     if array.dtype.kind not in "fiu":
         raise ValueError(f"'{path}': the {location} data {name!r} are not numbers")
-    values = array.reshape(len(array), -1).astype(np.float32)
+    values = narrow(array.reshape(len(array), -1))
     if values.shape[1] != field.channels:
         raise ValueError(
             f"'{path}': the {location} data {name!r} have {values.shape[1]} channels, "

@@ -9,7 +9,7 @@ from torch_geometric_flare.functional import PointBatch, State, distributed_merg
 from torch_geometric_flare.nn.attention.linear_attention import LinearAttention
 from torch_geometric_flare.nn.dense.conditioned_norm import layer_norm
 from torch_geometric_flare.nn.dense.residual_mlp import pointwise_mlp
-from torch_geometric_flare.nn.streaming.stage import Latents
+from torch_geometric_flare.nn.streaming.stage import Latents, record_state
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -132,6 +132,7 @@ class ExpertBlock(nn.Module):
         first = self.process(state)
         h = self._first_half(first, rows, layout, weights)
         state = distributed_merge(self._encode_second(h, layout), group)
+        record_state(state)
         _, second = self.process(state, first)
         return self._second_half((second,), h, rows, layout, weights)
 

@@ -1,5 +1,6 @@
 """One embedding per graph, pooled from the states of all blocks."""
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,12 @@ def pooled_states(
     check_points(x, model.in_channels)
     with recorded_states() as states:
         model(x, batch, batch_size, group, weight, u)
+    if len(states) != len(model.blocks):
+        # A block with its own forward may record no state. In chunks, all blocks do.
+        model = copy.copy(model)
+        model.chunk_size = max(1, x.size(-2))
+        with recorded_states() as states:
+            model(x, batch, batch_size, group, weight, u)
     return pool_states(model, states)
 
 

@@ -236,7 +236,7 @@ class Normalizer(nn.Module):
             - `value`: $[..., C]$
         """
         self._check(value)
-        return self._cast_like((value - self.shift) / self.scale, value)
+        return ((value - self.shift) / self.scale).to(_at_least_single(value))
 
     def decode(self, value: Tensor) -> Tensor:
         """Convert normalized values to the units of the field; the inverse of `encode`.
@@ -246,13 +246,15 @@ class Normalizer(nn.Module):
 
         Shapes:
             - `value`: $[..., C]$
+
+        Returns:
+            The field in at least single precision; in double precision if the
+            statistics are.
         """
         self._check(value)
-        return self._cast_like(value * self.scale + self.shift, value)
-
-    def _cast_like(self, result: Tensor, value: Tensor) -> Tensor:
-        """Cast to the dtype of the value, at least float32."""
-        return result.to(torch.promote_types(value.dtype, torch.float32))
+        # Not cast to the dtype of the value: statistics in double precision mean that
+        # single precision would round the field.
+        return value.to(_at_least_single(value)) * self.scale + self.shift
 
     def _check(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
@@ -285,6 +287,10 @@ class Normalizer(nn.Module):
     def extra_repr(self) -> str:
         """Return the statistics for `repr`."""
         return f"shift={self.shift.tolist()}, scale={self.scale.tolist()}"
+
+
+def _at_least_single(value: Tensor) -> torch.dtype:
+    return torch.promote_types(value.dtype, torch.float32)
 
 
 def _narrow_if_exact(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
