@@ -53,18 +53,19 @@ def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--num-train", type=int, default=100, help="cars without a wake")
-    add("--num-shifted", type=int, default=8, help="cars with a wake")
-    add("--num-test", type=int, default=20, help="new cars with a wake")
-    add("--epochs", type=int, default=20, help="of the first training")
-    add("--adapt-steps", type=int, default=300, help="of the other two trainings")
-    add("--rank", type=int, default=1, help="of the adapters")
+    add("--num-train", type=int, default=100, help="training cars without a wake")
+    add("--num-shifted", type=int, default=8, help="training cars with a wake")
+    add("--num-test", type=int, default=20, help="test cars with a wake")
+    add("--epochs", type=int, default=20, help="epochs of the first training")
+    add("--adapt-steps", type=int, default=300, help="steps of the other trainings")
+    add("--rank", type=int, default=1, help="rank of the adapters")
     add("--seed", type=int, default=0)
     add_threads_option(parser)
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
-        if value < (name != "seed"):
-            parser.error(f"--{name.replace('_', '-')} is too small: {value}")
+        if value < (least := int(name != "seed")):
+            option = name.replace("_", "-")
+            parser.error(f"--{option} must be at least {least}, got {value}")
     return args
 
 

@@ -52,15 +52,15 @@ def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--data", choices=["official"], default="official", help="nothing is simulated")
-    add("--root", default="data/airfrans", help="folder of the files")
+    add("--data", choices=["official"], default="official", help="official data only")
+    add("--root", default="data/airfrans", help="data folder")
     add("--task", default="full", help="full, scarce, reynolds or aoa")
-    add("--num-train", type=int, help="airfoils to train on; all")
-    add("--num-test", type=int, help="airfoils to test on; all")
+    add("--num-train", type=int, help="number of training airfoils; default all")
+    add("--num-test", type=int, help="number of test airfoils; default all")
     # Random points on the airfoil and in the plane per step.
     numbers = {"epochs": 100, "seed": 0, "step-points": 1000, "step-queries": 8000}
     for name, value in numbers.items():
-        add(f"--{name}", type=int, default=value, help=f"{value}")
+        add(f"--{name}", type=int, default=value, help=f"default {value}")
     add_threads_option(parser)
     return parser.parse_args(argv)
 

@@ -78,8 +78,8 @@ def parse_args(argv=None):
     add = parser.add_argument
     add("--num-train", type=int, default=200)
     add("--num-test", type=int, default=50)
-    add("--steps", type=int, default=100, help="steps of a history")
-    add("--ahead", type=int, default=20, help="steps to predict")
+    add("--steps", type=int, default=100, help="number of steps in a history")
+    add("--ahead", type=int, default=20, help="number of steps to predict")
     add("--epochs", type=int, default=60)
     add("--seeds", type=int, default=1)
     add_threads_option(parser)
@@ -151,7 +151,7 @@ def main(argv=None):
     with torch.no_grad():
         apart = torch.stack([causal.step(row, states) for row in x.unbind(1)], dim=1)
         difference = float((apart - causal(x)).abs().max())
-    print(f"One step at a time differs from all at once by at most {difference:.1e}")
+    print(f"step and forward differ by at most {difference:.1e}")
     return errors, difference
 
 

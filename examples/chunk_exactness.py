@@ -98,7 +98,7 @@ def measure(surrogate, car, seeds):
 
 def table(rows, drag):
     """Lines of Markdown: the mean error, and the largest change of drag."""
-    lines = ["| Points | Way | Error | Drag off by up to | To the whole |", RULE]
+    lines = ["| Points | Method | Error | Largest drag change | To whole |", RULE]
     for size, way in dict.fromkeys((r["points_at_a_time"], r["way"]) for r in rows):
         of = [r for r in rows if (r["points_at_a_time"], r["way"]) == (size, way)]
         error = statistics.mean(row["relative_l2"] for row in of)
@@ -130,13 +130,13 @@ def main(argv=None):
     """Train if need be, measure, print, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="of a training; by default one is made")
-    add("--points", type=int, default=100_000, help="of the car; 100000")
-    add("--seeds", type=int, default=5, help="draws of blocks and subsets; 5")
+    add("--checkpoint", type=Path, help="checkpoint; by default of a new training")
+    add("--points", type=int, default=100_000, help="points of the car; default 100000")
+    add("--seeds", type=int, default=5, help="draws of blocks and subsets; default 5")
     add_threads_option(parser)
     args = parser.parse_args(argv)
     if args.points < PARTS[0] or args.seeds < 1:
-        parser.error(f"--points is at least {PARTS[0]}, --seeds 1")
+        parser.error(f"--points must be at least {PARTS[0]} and --seeds 1")
     folder = run_folder(Path("runs", "chunk_exactness-simulated"))
     checkpoint = args.checkpoint or folder / "training" / "last.ckpt"
     if args.checkpoint is None:
@@ -150,7 +150,7 @@ def main(argv=None):
     (folder / "chunk_exactness.json").write_text(json.dumps(results, indent=2) + "\n")
     draw(results, folder / "chunk_exactness.png")
     print(table(rows, drag))
-    print(f"true drag {true_drag:.4f}, of all points at once {drag:.4f}")
+    print(f"drag: true {true_drag:.4f}, predicted with all points at once {drag:.4f}")
     print(f"{folder}: chunk_exactness.json, chunk_exactness.png")
     return results
 

@@ -58,13 +58,14 @@ class Panels(Notchback):
 def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
     defaults = {"num-train": 200, "num-test": 50, "epochs": 120, "seed": 0}
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"{value}")
+        add(f"--{name}", type=int, default=value, help=f"default {value}")
     add_threads_option(parser)
     args = parser.parse_args(argv)
     if args.epochs < 1 or min(args.num_train, args.num_test) < 2:
-        parser.error("--epochs must be at least 1, --num-train and --num-test 2")
+        parser.error("--epochs must be at least 1, the numbers of cars at least 2")
     return args
 
 

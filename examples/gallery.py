@@ -65,7 +65,7 @@ def main(argv=None):
     """Read the command line, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", default="runs", help="folder of the runs")
-    parser.add_argument("--output", default="gallery.png")
+    parser.add_argument("--output", default="gallery.png", help="picture to write")
     args = parser.parse_args(argv)
     pictures = newest_pictures(args.runs)
     if not pictures:

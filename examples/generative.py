@@ -42,11 +42,12 @@ from torch_geometric_flare.transforms import HideFeature, Normalizer
 def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
     numbers = {"side": 21, "num-train": 1000, "num-test": 25, "epochs": 5, "seed": 0}
     numbers |= {"num-draws": 32, "num-steps": 4}
     for name, value in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"{value}")
-    parser.add_argument("--share", type=float, default=0.1, help="of points known")
+        add(f"--{name}", type=int, default=value, help=f"default {value}")
+    add("--share", type=float, default=0.1, help="share of known points")
     add_threads_option(parser)
     return parser.parse_args(argv)
 

@@ -33,7 +33,7 @@ from torch_geometric_flare.surrogates import load_surrogate
 from torch_geometric_flare.training import add_threads_option, user_errors
 
 NOSE = 0.1  # of the car's length
-NAMES = {"none": "all alike", "area": "by area"}
+NAMES = {"none": "equal weights", "area": "area weights"}
 
 
 def refined_nose(triangles):
@@ -68,7 +68,7 @@ def meshes_of(panels, points, folder):
         "refined evenly": triangles.subdivide(1, "linear"),
         "nose refined": refined_nose(triangles),
         "STL with slivers": with_slivers(triangles, folder),
-        "cloud of points": pv.PolyData(points),
+        "point cloud": pv.PolyData(points),
     }
 
 
@@ -118,8 +118,8 @@ def draw(rows, true_drag, folder):
 def main(argv=None):
     """Predict on all meshes, print, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--car", type=int, default=0, help="place in the test split")
+    parser.add_argument("checkpoint", type=Path, help="of a training on simulated cars")
+    parser.add_argument("--car", type=int, default=0, help="index in the test split")
     add_threads_option(parser)
     args = parser.parse_args(argv)
     surrogate = load_surrogate(args.checkpoint)

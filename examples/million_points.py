@@ -34,7 +34,7 @@ def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--points", type=int, help="1,000,000; with --predict 10,000,000")
+    add("--points", type=int, help="default 1,000,000, with --predict 10,000,000")
     add("--predict", action="store_true", help="inference instead of a training step")
     add("--chunk-size", type=int, default=4096, help="points to compute at a time")
     add("--channels", type=int, default=64)

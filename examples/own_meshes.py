@@ -47,10 +47,10 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("folder", nargs="?", type=Path, help="folder of meshes; simulated by default")
-    what = "arrays to learn, separated by commas; NAME=ARRAY gives one another name"
+    what = "arrays to learn, separated by commas; NAME=ARRAY renames an array"
     add("--fields", default="pressure", help=what)
     add("--location", default="cell", choices=("cell", "point"))
-    add("--num-meshes", type=int, default=60, help="how many to simulate")
+    add("--num-meshes", type=int, default=60, help="number of meshes to simulate")
     add("--epochs", type=int, default=40)
     add("--seed", type=int, default=0)
     add_threads_option(parser)

@@ -32,7 +32,7 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--num-points", type=int, default=20_000)
-    add("--processes", type=int, default=2, help="without torchrun")
+    add("--processes", type=int, default=2, help="processes, without torchrun")
     add("--num-layers", type=int, default=4)
     add("--num-latents", type=int, default=64)
     add("--chunk-size", type=int, help="points to compute at a time")
@@ -97,10 +97,10 @@ def work(args, device):
     print(f"{args.num_points:,} points over {size} processes: {model}")
     print(f"loss           {loss:.12f}   one process  {expected:.12f}")
     print(f"gradients      within {deviation:.1e} of those of one process")
-    print(f"sent a block   {sum(merged) / 1e3:,.0f} kB, for any number of points")
+    print(f"sent per block {sum(merged) / 1e3:,.0f} kB, for any number of points")
     print(f"seconds        {seconds:.2f}             one process  {alone:.2f}")
     if abs(loss - expected) > 1e-10 or deviation > 1e-8:
-        raise SystemExit("the processes together do not give what one gives")
+        raise SystemExit("the result of the processes differs from that of one process")
 
 
 def join_and_work(rank, args, world_size, meeting_point):

@@ -64,18 +64,18 @@ def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--models", default=",".join(RECIPES), help="names, separated by commas")
+    add("--models", default=",".join(RECIPES), help="model names, separated by commas")
     add("--num-train", type=int, default=1000)
     add("--num-test", type=int, default=100)
     add("--epochs", type=int, default=40)
-    add("--seeds", type=int, default=3, help="trainings of each model")
-    add("--weighted", action="store_true", help="points count by their areas")
+    add("--seeds", type=int, default=3, help="trainings per model")
+    add("--weighted", action="store_true", help="weight the points by their areas")
     add_threads_option(parser)
     args = parser.parse_args(argv)
     args.models = args.models.split(",")
     for name in args.models:
         if name not in RECIPES:
-            parser.error(f"--models has {name!r}, known are {', '.join(RECIPES)}")
+            parser.error(f"--models has {name!r}, expected {', '.join(RECIPES)}")
     for name in ("num_train", "num_test", "epochs", "seeds"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")

@@ -55,10 +55,10 @@ def parse_args(argv=None):
     add = parser.add_argument
     add("--num-train", type=int, default=200)
     add("--num-test", type=int, default=20)
-    add("--resolution", type=int, default=20, help="cells along a side of the box")
-    add("--steps", type=int, default=20, help="steps of a test")
-    add("--unroll", type=int, default=2, help="steps of a training sample")
-    add("--noise", type=float, default=0.05, help="in units of the change in a step")
+    add("--resolution", type=int, default=20, help="cells per side of the box")
+    add("--steps", type=int, default=20, help="number of test steps")
+    add("--unroll", type=int, default=2, help="steps per training sample")
+    add("--noise", type=float, default=0.05, help="in units of the change per step")
     add("--epochs", type=int, default=20)
     add("--seed", type=int, default=0)
     add_threads_option(parser)
@@ -92,7 +92,7 @@ def draw(surrogate, sample, errors, folder):
     plot_training_curves(
         {name: (steps, values) for name, values in errors.items()},
         title="Simulated advection and diffusion: new flows",
-        xlabel="steps predicted",
+        xlabel="predicted steps",
     ).savefig(folder / "error_over_steps.png", dpi=150)
     with torch.no_grad():
         last = rollout(surrogate, sample, len(steps), CHANGES)[-1]

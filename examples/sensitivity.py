@@ -94,10 +94,16 @@ def main(argv=None):
     )
     add = parser.add_argument
     add("checkpoint", type=Path, help="checkpoint of a training on simulated cars")
-    add("--cars", type=int, default=10, help="held-out cars")
-    add("--step", type=float, default=0.01, help="largest displacement in metres")
-    add("--smoothing", type=float, default=0.2, help="length of smoothing in metres")
-    add("--panels", type=int, nargs=2, default=(64, 24), help="along and around")
+    add("--cars", type=int, default=10, help="number of test cars")
+    add("--step", type=float, default=0.01, help="largest displacement in m")
+    add("--smoothing", type=float, default=0.2, help="smoothing length in m")
+    add(
+        "--panels",
+        type=int,
+        nargs=2,
+        default=(64, 24),
+        help="along and around the car",
+    )
     add_threads_option(parser)
     args = parser.parse_args(argv)
     surrogate = load_surrogate(args.checkpoint)
@@ -114,7 +120,7 @@ def main(argv=None):
             flush=True,
         )
         if index == 0:
-            title = "Simulated car: where to move it to lower its drag"
+            title = "Simulated car: displacement that lowers the drag"
             figure = plot_sensitivity(mesh, "drag", title=title, flow=(1, 0, 0))
             figure.savefig(args.checkpoint.with_name("sensitivity.png"), dpi=100)
             save_dataset(mesh, args.checkpoint.with_name("sensitivity.vtp"))

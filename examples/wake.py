@@ -53,11 +53,12 @@ SPACING = 0.04  # of the points of its picture
 def parse_args(argv=None):
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument
     numbers = {"num-train": 100, "num-test": 20, "epochs": 30, "seed": 0}
     # On the surface of a car, in the air, and random ones of both in a step.
     numbers |= {"num-points": 10_000, "volume-points": 4096, "step-points": 1000}
     for name, value in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"{value}")
+        add(f"--{name}", type=int, default=value, help=f"default {value}")
     add_threads_option(parser)
     return parser.parse_args(argv)
 

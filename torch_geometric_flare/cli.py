@@ -36,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     version = f"tgflare {torch_geometric_flare.__version__}"
     parser.add_argument("--version", action="version", version=version)
     parser.add_argument(
-        "command", choices=_COMMANDS, metavar="COMMAND", help="one of those below"
+        "command",
+        choices=_COMMANDS,
+        metavar="COMMAND",
+        help="one of the commands below",
     )
     command, _ = _COMMANDS[parser.parse_args(arguments[:1]).command]
     try:
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import run_command_line
 
-    text = "Train a model on a benchmark problem, measure it and draw a sample."
+    text = "Train a model on a benchmark problem, evaluate it and plot a sample."
     run_command_line(None, text, arguments, "tgflare train")
     return 0
 
@@ -58,7 +61,7 @@ def _train(arguments: Sequence[str]) -> int:
 def _compare(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import run_comparison
 
-    text = "Train several models under one budget, and write a report."
+    text = "Train several models with the same budget and write a report."
     run_comparison(text, arguments, "tgflare compare")
     return 0
 
@@ -66,7 +69,7 @@ def _compare(arguments: Sequence[str]) -> int:
 def _ablate(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import run_ablation
 
-    text = "Train a model with all combinations of some options, and write a report."
+    text = "Train a model with all combinations of some options and write a report."
     run_ablation(text, arguments, "tgflare ablate")
     return 0
 
@@ -74,7 +77,7 @@ def _ablate(arguments: Sequence[str]) -> int:
 def _predict(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import predict_command_line
 
-    text = "Predict fields on meshes of your own with a trained surrogate."
+    text = "Predict fields on your own meshes with a trained surrogate."
     return predict_command_line(text, arguments, "tgflare predict")
 
 
@@ -94,7 +97,7 @@ def _check(arguments: Sequence[str]) -> int:
 def _spectrum(arguments: Sequence[str]) -> int:
     from torch_geometric_flare.experiments import spectrum_command_line
 
-    text = "Draw how many of its latents each block of a checkpoint uses."
+    text = "Plot how many latents each block of a checkpoint uses."
     spectrum_command_line(text, arguments, "tgflare spectrum")
     return 0
 
@@ -111,7 +114,7 @@ def _info(arguments: Sequence[str]) -> int:
         prog="tgflare info",
         description="Describe this machine, the installed versions and checkpoints.",
     )
-    parser.add_argument("checkpoint", nargs="*", help="checkpoint of a training")
+    parser.add_argument("checkpoint", nargs="*", help="training checkpoint")
     checkpoints = parser.parse_args(arguments).checkpoint
     if not checkpoints:
         facts = {"torch_geometric_flare": torch_geometric_flare.__version__}
@@ -128,11 +131,11 @@ def _info(arguments: Sequence[str]) -> int:
                 "checkpoint": path,
                 "model": str(model),
                 "parameters": f"{size:,}",
-                "trained on": surrogate.training_data or "not known",
-                "predicts": ", ".join(map(str, surrogate.fields)) or "not named",
+                "trained on": surrogate.training_data or "unknown",
+                "predicts": ", ".join(map(str, surrogate.fields)) or "unnamed fields",
                 "inputs": ", ".join(["coordinates", *map(str, surrogate.features)]),
                 "conditions": ", ".join(map(str, surrogate.conditions)) or "none",
-                "at the": f"{surrogate.location or 'point'}s",
+                "predicts at": f"{surrogate.location or 'point'}s",
             }
         )
     return 0
@@ -145,13 +148,13 @@ def _print(facts: dict[str, str]) -> None:
 
 _COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "train": (_train, "train a model on a benchmark problem"),
-    "compare": (_compare, "train several models under one budget, with a report"),
-    "ablate": (_ablate, "vary options of a model under one budget, with a report"),
-    "predict": (_predict, "predict fields on meshes of your own"),
-    "evaluate": (_evaluate, "measure a checkpoint on a test split or on meshes"),
-    "check": (_check, "check a folder of meshes, each against the others"),
-    "spectrum": (_spectrum, "draw how many latents each block of a checkpoint uses"),
-    "simulate": (_simulate, "make a simulated data set"),
+    "compare": (_compare, "train several models with the same budget, and report"),
+    "ablate": (_ablate, "train one model with varied options, and report"),
+    "predict": (_predict, "predict fields on your own meshes"),
+    "evaluate": (_evaluate, "evaluate a checkpoint on a test split or on meshes"),
+    "check": (_check, "check the meshes in a folder"),
+    "spectrum": (_spectrum, "plot how many latents each block of a checkpoint uses"),
+    "simulate": (_simulate, "simulate a data set"),
     "info": (_info, "describe this machine or a checkpoint"),
 }
 

@@ -88,7 +88,7 @@ KINDS = {
     "without a roof": moved(lambda pos: pos[pos[:, 2] < 1.1]),
     "the front half alone": moved(lambda pos: pos[pos[:, 0] < 2.3]),
     "a quarter smaller": moved(lambda pos: 0.75 * pos),
-    "in millimetres": moved(lambda pos: 1000 * pos),
+    "in millimeters": moved(lambda pos: 1000 * pos),
     "spheres": sphere,
 }
 

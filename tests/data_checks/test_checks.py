@@ -171,7 +171,7 @@ def test_units_and_place(cars):
     cars[ODD].points *= 1000.0
     finding = only(check(cars))
     assert (finding.what, finding.severity) == ("units", "error")
-    assert "millimetres" in finding.detail and "0.001" in finding.remedy
+    assert "millimeters" in finding.detail and "0.001" in finding.remedy
     cars[ODD].points /= 1000.0
     cars[ODD].points += (0.0, 100.0, 0.0)
     finding = only(check(cars))

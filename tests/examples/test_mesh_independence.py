@@ -46,7 +46,7 @@ def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
     rows = json.loads((tmp_path / "g.json").read_text())
     told = {row["kind"]: row for row in rows}
     assert set(told) == set(module.KINDS)
-    assert told["in millimetres"]["box"] == told["in millimetres"]["guard"] == 1
+    assert told["in millimeters"]["box"] == told["in millimeters"]["guard"] == 1
     assert told["fastbacks"]["mean_error"] > 0
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 

@@ -127,7 +127,7 @@ def test_millimetres_are_refused_and_scale_is_the_remedy(
     message = capsys.readouterr().err
     assert "car.vtp: the mesh extends over x [-767.8, 3864]" in message
     assert "x [-1, 4], y [-1.1, 1.1], z [-0.3, 1.2]" in message
-    assert "--scale 0.001 if the mesh is in millimetres" in message
+    assert "--scale 0.001 if the mesh is in millimeters" in message
     assert not list(tmp_path.glob("*_predicted*"))
 
     assert main([str(path), str(mesh), "--scale", "0.001"]) == 0
@@ -141,7 +141,7 @@ def test_millimetres_are_refused_and_scale_is_the_remedy(
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        (lambda m: m.scale(100), "0.01 if the mesh is in centimetres"),
+        (lambda m: m.scale(100), "0.01 if the mesh is in centimeters"),
         (lambda m: m.scale(1 / 0.0254), "0.0254 if the mesh is in inches"),
         (lambda m: m.scale(1 / 0.3048), "0.3048 if the mesh is in feet"),
         (lambda m: m.scale(0.25), "--scale FACTOR"),

@@ -193,7 +193,7 @@ def test_the_best_weights_are_measured(tmp_path):
     test = CHANNEL.load(selection).test
     assert results["relative_l2"] == pytest.approx(evaluate(best, test).mean().item())
     for option in ({"keep_best": True}, {"patience": 2}):
-        with pytest.raises(ValueError, match="samples to validate on: give --num-val"):
+        with pytest.raises(ValueError, match="give --num-val"):
             RunConfig(problem=CHANNEL, **option)
 
 

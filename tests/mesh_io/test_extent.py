@@ -35,5 +35,5 @@ def test_what_lies_elsewhere_is_refused(points, hint):
 def test_the_plane_and_another_option():
     lower, upper = torch.zeros(2), torch.ones(2)
     assert check_extent(torch.eye(2), lower, upper).all()
-    with pytest.raises(ValueError, match="--scale 0.01 if .* centimetres"):
+    with pytest.raises(ValueError, match="--scale 0.01 if .* centimeters"):
         check_extent(torch.eye(2) * 100, lower, upper, option="--scale ")

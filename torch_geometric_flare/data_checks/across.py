@@ -22,11 +22,11 @@ _MOST_CLOSED = 2 / 3
 # Ratio of mean to deviation beyond which relative errors say little.
 _OFFSET = 100.0
 _UNITS = {
-    "millimetres": 1000.0,
-    "centimetres": 100.0,
+    "millimeters": 1000.0,
+    "centimeters": 100.0,
     "inches": 1 / 0.0254,
     "feet": 1 / 0.3048,
-    "kilometres": 1e-3,
+    "kilometers": 1e-3,
 }
 
 
@@ -132,7 +132,7 @@ def _check_units(meshes: Sequence[MeshFacts]) -> Iterator[Finding]:
     for mesh, ratio in zip(meshes, (sizes / median).tolist(), strict=True):
         if not 1 / _UNIT_FACTOR < ratio < _UNIT_FACTOR:
             units = [u for u, f in _UNITS.items() if 0.6 < ratio / f < 1 / 0.6]
-            guess = f": in {units[0]}, if the others are in metres" if units else ""
+            guess = f": in {units[0]}, if the others are in meters" if units else ""
             yield Finding(
                 mesh.name,
                 "units",

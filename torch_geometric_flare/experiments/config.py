@@ -42,7 +42,10 @@ def find_benchmark(reference: str) -> Benchmark:
             f"{', '.join(PROBLEMS)}: {error}"
         ) from error
     if not isinstance(benchmark, Benchmark):
-        raise ValueError(f"problem {reference!r} is a {type(benchmark).__name__}")
+        raise ValueError(
+            f"problem {reference!r} is a {type(benchmark).__name__}, expected a "
+            "Benchmark"
+        )
     return benchmark
 
 
@@ -131,8 +134,8 @@ class RunConfig(Options):
                 check_integers(1, **{name: value})
         if (self.keep_best or self.patience is not None) and not self.selection.num_val:
             raise ValueError(
-                "keep_best and patience need samples to validate on: give --num-val "
-                "(in Python, num_val of the selection)"
+                "keep_best and patience need validation samples: give --num-val (in "
+                "Python, Selection(num_val=...))"
             )
 
     @property

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_UNITS = {"millimetres": 1e-3, "centimetres": 1e-2, "inches": 0.0254, "feet": 0.3048}
+_UNITS = {"millimeters": 1e-3, "centimeters": 1e-2, "inches": 0.0254, "feet": 0.3048}
 # A mesh may exceed the training box by half its size on each side, and its largest
 # extent must be more than this share of the box.
 _MARGIN, _LEAST = 0.5, 0.3
