@@ -1,5 +1,7 @@
 """Fields that vary little about a large mean keep their digits."""
 
+import warnings
+
 import numpy as np
 import pytest
 import pyvista as pv
@@ -9,7 +11,7 @@ from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare.datasets import MeshFolder
 from torch_geometric_flare.surrogates import Surrogate
-from torch_geometric_flare.training import evaluate
+from torch_geometric_flare.training import SurrogateModule, evaluate
 from torch_geometric_flare.transforms import Normalizer
 
 OFFSET, AMPLITUDE = 101325.0, 0.01
@@ -64,12 +66,11 @@ def test_samples_hold_the_numbers_of_the_file(tmp_path):
 
 def test_predictions_and_errors_keep_the_digits(tmp_path):
     train = MeshFolder(write(tmp_path), fields=["p"], fractions=(1, 0, 0))
-    normalizer = train.surrogate_arguments()["target_normalizer"]
-    scale = AMPLITUDE / normalizer.scale.item()
-    surrogate = Surrogate(Sine(scale), normalizer, fields=train.fields)
-    surrogate.target_normalizer = Normalizer(
-        torch.tensor([OFFSET], dtype=torch.float64), normalizer.scale
-    )
+    arguments = train.surrogate_arguments()
+    fitted = arguments["target_normalizer"]
+    exact = Normalizer(torch.tensor([OFFSET], dtype=torch.float64), fitted.scale)
+    model = Sine(AMPLITUDE / fitted.scale.item())
+    surrogate = Surrogate(model, **{**arguments, "target_normalizer": exact})
     for data in train:
         predicted = surrogate.predict(data)
         assert predicted.dtype == torch.float64
@@ -85,7 +86,20 @@ def test_predictions_and_errors_keep_the_digits(tmp_path):
 def test_decoding_keeps_single_precision_where_it_suffices():
     encoded = torch.randn(5, 1)
     assert Normalizer([3.0], [2.0]).decode(encoded).dtype == torch.float32
-    far = Normalizer.gaussian([OFFSET + AMPLITUDE * torch.randn(50, 1).double()])
+    noise = AMPLITUDE * torch.randn(50, 1).double()
+    symmetric = OFFSET + torch.cat([noise, -noise])
+    far = Normalizer.gaussian([symmetric])
     assert far.decode(encoded).dtype == torch.float64
     assert far.decode(encoded.bfloat16()).dtype == torch.float64
     torch.testing.assert_close(far.encode(far.decode(encoded)).float(), encoded)
+
+
+def test_training_warns_of_such_a_field(tmp_path):
+    train = MeshFolder(write(tmp_path), fields=["t", "p"], fractions=(1, 0, 0))
+    arguments = train.surrogate_arguments()
+    with pytest.warns(UserWarning, match="'p' varies by 0.00.* about 101325"):
+        SurrogateModule(Sine(1.0), **arguments)
+    only_t = MeshFolder(tmp_path, fields=["t"], fractions=(1, 0, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SurrogateModule(Sine(1.0), **only_t.surrogate_arguments())

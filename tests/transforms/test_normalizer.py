@@ -81,7 +81,7 @@ def test_any_magnitude_becomes_mean_zero_and_deviation_one(magnitude, mean, dtyp
         encoded.double().std(0), torch.ones(2, dtype=torch.float64), rtol=1e-6, atol=0
     )
     torch.testing.assert_close(
-        normalizer.decode(encoded.reshape(fields.shape)),
+        normalizer.decode(encoded.reshape(fields.shape)).to(dtype),
         fields,
         rtol=1e-6,
         atol=1e-6 * magnitude,

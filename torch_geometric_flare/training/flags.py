@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Fields, channel_slices
+from torch_geometric_flare.transforms import Normalizer
 
 NUMBER = "number_in_split"
 """Attribute with the index of a sample in its split, set by the data module.
@@ -17,6 +18,8 @@ of batches.
 """
 
 _MOST_NAMED = 5
+# Ratio of mean to deviation beyond which a relative error says little.
+_OFFSET = 100.0
 
 
 def warn_absolute(
@@ -35,6 +38,27 @@ def warn_absolute(
                 f"field {name!r} is zero at every point of {name_samples(numbers)}: "
                 f"the error there is absolute, in units of the scale {unit}",
                 stacklevel=3,
+            )
+
+
+def warn_offsets(fields: Fields, normalizer: Normalizer) -> None:
+    """Warn of fields that vary little about a large mean.
+
+    Args:
+        fields: Names and channels of the fields.
+        normalizer: Their mean and deviation.
+    """
+    for name, columns in channel_slices(fields).items():
+        shift, scale = normalizer.shift[columns], normalizer.scale[columns]
+        # A scale of exactly 1 is that of a constant channel.
+        if bool(((shift.abs() > _OFFSET * scale) & (scale != 1)).all()):
+            mean, deviation = shift[0].item(), scale[0].item()
+            warnings.warn(
+                f"field {name!r} varies by {deviation:.3g} about {mean:.6g}: its "
+                f"relative error is at most about {deviation / abs(mean):.2g} "
+                "whatever is predicted, and it hardly contributes to the loss. "
+                "Train on the difference from a reference value",
+                stacklevel=4,
             )
 
 

@@ -46,6 +46,7 @@ from torch_geometric_flare.training.flags import (
     name_samples,
     numbers_of,
     warn_absolute,
+    warn_offsets,
 )
 from torch_geometric_flare.training.growth import GrowLatents
 from torch_geometric_flare.training.optimizer import build_optimizer
@@ -171,6 +172,9 @@ class SurrogateModule(LightningModule):
             feature_bounds=feature_bounds,
             condition_bounds=condition_bounds,
         )
+        for points in (self.surrogate, query):
+            if points is not None:
+                warn_offsets(points.fields, points.target_normalizer)
         self.recipe = recipe
         self._flagged: set[tuple[str, str]] = set()  # stages and fields warned about
         self._counted = 0  # samples of the batch with a target

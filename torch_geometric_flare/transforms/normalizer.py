@@ -11,6 +11,8 @@ from torch_geometric_flare._finite import describe_gaps
 
 # Maximum change of an encoded value by rounding.
 _LARGEST_SHIFT = 2.0**-21
+# Ratio of shift to scale up to which decoding in single precision is exact enough.
+_LARGEST_OFFSET = 2.0**7
 
 
 class Normalizer(nn.Module):
@@ -294,11 +296,12 @@ def _at_least_single(value: Tensor) -> torch.dtype:
 
 
 def _narrow_if_exact(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return statistics in float32 if this does not change encoded values."""
+    """Return statistics in float32 if encoded and decoded values keep their digits."""
     rounding = (shift.float().double() - shift).abs()
     limits = torch.finfo(torch.float32)
     exact = (
         (rounding <= _LARGEST_SHIFT * scale)
+        & (shift.abs() <= _LARGEST_OFFSET * scale)
         & (scale > limits.tiny)
         & (scale < limits.max)
     )
