@@ -18,8 +18,8 @@ def test_a_page_shows_its_sections_and_escapes_text():
     assert "<td>FLARE &amp; co</td><td>0.1</td>" in page
     assert page.index("</table>") < page.index("<h2>Facts</h2>") < page.index("<img")
     assert "<li>&lt;b&gt;</li>" in page
-    assert "<p>&#39;one&#39;</p>" in page
-    assert 'alt="a &#34;car&#34;"' in page
+    assert "<p>&#x27;one&#x27;</p>" in page
+    assert 'alt="a &quot;car&quot;"' in page
     assert base64.b64encode(png).decode() in page
     assert page.count("<h2>") == page.count("<ul>") == page.count("<figure>") == 1
 

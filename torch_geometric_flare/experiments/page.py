@@ -3,59 +3,20 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 
-from jinja2 import Environment, StrictUndefined
+from torch_geometric_flare.visualization.document import html_document
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Headings, and the cells of each row."""
 
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
+_STYLE = """\
 body { font-family: sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: {{ align }}; }
+th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: %s; }
 th:first-child, td:first-child { text-align: left; }
 td { vertical-align: top; }
-img { max-width: 100%; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{% for section in sections %}
-{% if section.heading %}
-<h2>{{ section.heading }}</h2>
-{% endif %}
-{% for headings, lines in section.tables %}
-<table>
-<tr>{% for cell in headings %}<th>{{ cell }}</th>{% endfor %}</tr>
-{% for line in lines %}
-<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</table>
-{% endfor %}
-{% for text in section.paragraphs %}
-<p>{{ text }}</p>
-{% endfor %}
-{% if section.items %}
-<ul>
-{% for text in section.items %}
-<li>{{ text }}</li>
-{% endfor %}
-</ul>
-{% endif %}
-{% for caption, png in section.pictures.items() %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ png | base64 }}">
-<figcaption>{{ caption }}</figcaption></figure>
-{% endfor %}
-{% endfor %}
-</body>
-</html>
+img { max-width: 100%%; }
 """
 
 
@@ -89,14 +50,28 @@ def render_page(title: str, sections: Sequence[Section], align: str = "right") -
     Returns:
         HTML, to be saved in UTF-8. All text is escaped.
     """
-    environment = Environment(
-        autoescape=True,
-        keep_trailing_newline=True,
-        lstrip_blocks=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["base64"] = lambda png: base64.b64encode(png).decode()
-    return environment.from_string(_PAGE).render(
-        title=title, sections=sections, align=align
-    )
+    body = "\n".join(line for section in sections for line in _lines(section))
+    return html_document(title, _STYLE % align, body)
+
+
+def _lines(section: Section) -> list[str]:
+    """Return the HTML of a section."""
+    lines = _tags("h2", [section.heading] if section.heading else [])
+    for headings, rows in section.tables:
+        cells = ["".join(_tags("th", headings))]
+        cells += ["".join(_tags("td", row)) for row in rows]
+        lines += ["<table>", *(f"<tr>{row}</tr>" for row in cells), "</table>"]
+    lines += _tags("p", section.paragraphs)
+    if section.items:
+        lines += ["<ul>", *_tags("li", section.items), "</ul>"]
+    for caption, png in section.pictures.items():
+        text, data = escape(caption), base64.b64encode(png).decode()
+        lines += [
+            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">',
+            f"<figcaption>{text}</figcaption></figure>",
+        ]
+    return lines
+
+
+def _tags(name: str, texts: Sequence[str]) -> list[str]:
+    return [f"<{name}>{escape(text)}</{name}>" for text in texts]
