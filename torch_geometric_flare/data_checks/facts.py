@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.data_checks.findings import FieldStatistics, Finding
 from torch_geometric_flare.data_checks.surface import Faces, describe_borders
 from torch_geometric_flare.mesh_io import is_surface, mesh_weights
@@ -132,12 +133,11 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
         finite = np.isfinite(values).all(axis=1)
         what = f"{location} data {array!r}"
         if not finite.all():
-            gaps = int((~finite).sum())
             yield Finding(
                 name,
                 "nan",
                 "error",
-                f"{what}: {gaps:,} of {len(finite):,} values are nan or infinite",
+                f"{what}: {count_gaps(finite)}",
                 "remove these cells, or compute the field again",
                 where[~finite],
             )

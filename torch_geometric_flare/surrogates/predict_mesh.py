@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.calibration import band
 from torch_geometric_flare.surrogates.mesh_sample import (
@@ -99,7 +100,7 @@ def add_fields(
             if truth.shape == predicted.shape and truth.dtype.kind in "fiu":
                 arrays[f"{field.name}_true"] = truth
                 arrays[f"{field.name}_error"] = predicted - truth
-                _count_gaps(f"{field.name}_true", truth, name)
+                _warn_of_gaps(f"{field.name}_true", truth, name)
         arrays[field.name] = predicted
         if field.name in bands:
             arrays[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
@@ -108,14 +109,13 @@ def add_fields(
     mesh_io.add_notes(mesh, notes)
 
 
-def _count_gaps(array: str, truth: Any, name: str) -> None:
+def _warn_of_gaps(array: str, truth: Any, name: str) -> None:
     """Warn about true values that are not finite."""
-    finite = torch.as_tensor(truth).isfinite().view(len(truth), -1).all(1)
-    gaps = len(finite) - int(finite.sum())
-    if gaps:
+    finite = np.isfinite(truth).reshape(len(truth), -1).all(axis=1)
+    if not finite.all():
         warnings.warn(
-            f"{array} of {name} is not finite at {gaps} of {len(finite)} places, which "
-            "are left out of errors, pictures and forces",
+            f"{array} of {name} has {count_gaps(finite)}, which are left out of "
+            "errors, pictures and forces",
             stacklevel=4,
         )
 
