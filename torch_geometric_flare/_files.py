@@ -1,5 +1,6 @@
-"""Files that are replaced as a whole, and their hashes."""
+"""Files that are replaced as a whole, their hashes, and tables."""
 
+import csv
 import hashlib
 import os
 import secrets
@@ -46,3 +47,19 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             total.update(block)
     return total.hexdigest()
+
+
+def read_table(path: Path) -> list[list[str]]:
+    """Return the rows of a file of comma-separated values, empty ones too.
+
+    Args:
+        path: The file, in UTF-8, with or without the byte order mark of spreadsheets.
+
+    Raises:
+        ValueError: If it is not such a file; the message names it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.reader(file, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"'{path}' is not a table in UTF-8: {error}") from error
