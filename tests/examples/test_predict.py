@@ -372,6 +372,7 @@ def test_a_folder(main, tmp_path, checkpoint, capsys):
     (folder / "b.vtp").write_text("not a mesh")
     save(body(), folder / "c.vtu")
     (folder / "notes.txt").write_text("")
+    (folder / "._a.stl").write_text("hidden")
     assert main([str(path), str(folder)]) == 2  # of the broken one
     (line,) = capsys.readouterr().err.splitlines()
     assert "b.vtp" in line
