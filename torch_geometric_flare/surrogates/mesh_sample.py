@@ -24,6 +24,7 @@ from torch_geometric_flare.fields import (
 from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import supports_weights
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
+from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.transforms import (
     CellsToEdge,
     Normalizer,
@@ -274,6 +275,17 @@ def _spread(weights: Tensor | None) -> float:
     return (ordered[ends[1]] / ordered[ends[0]]).item()
 
 
+def refuse_gaps(predicted: Tensor, name: str) -> None:
+    """Raise `ValueError` if a prediction is not finite.
+
+    Args:
+        predicted: The prediction.
+        name: Name of the mesh in the message.
+    """
+    if not predicted.isfinite().all():
+        raise ValueError(f"the model predicts values on {name} that are not finite")
+
+
 def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
     """Return the guard's verdict on a mesh; warn or raise if it is not inside.
 
@@ -304,19 +316,47 @@ def _check_place(
     """
     from torch_geometric_flare import mesh_io
 
-    box = surrogate.coordinate_normalizer
-    if box is None:
-        raise ValueError("the surrogate has no coordinate_normalizer: train with one")
-    lower, size = box.shift.double().cpu(), box.scale.double().cpu()
-    if (pos != pos[0])[:, len(size) :].any():
-        raise ValueError(f"{name} is not flat, but the model was trained in the plane")
-    pos = pos[:, : len(size)]
+    lower, upper = training_box(surrogate)
+    pos = in_dimension(pos, len(lower), name)
     try:
-        inside = mesh_io.check_extent(pos, lower, lower + size)
+        inside = mesh_io.check_extent(pos, lower, upper)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
     warn_of_share(inside, name)
     return pos, ~inside
+
+
+def training_box(points: NormalizedPoints) -> tuple[Tensor, Tensor]:
+    """Return the corners of the training box, in double precision on the CPU.
+
+    Args:
+        points: The surrogate, or its query points.
+
+    Raises:
+        ValueError: If it has no coordinate normalizer.
+    """
+    box = points.coordinate_normalizer
+    if box is None:
+        kind = type(points).__name__
+        raise ValueError(f"the {kind} has no coordinate_normalizer: train with one")
+    lower = box.shift.double().cpu()
+    return lower, lower + box.scale.double().cpu()
+
+
+def in_dimension(pos: Tensor, dimension: int, name: str) -> Tensor:
+    """Return the coordinates that the model takes.
+
+    Args:
+        pos: Points, [N, 3].
+        dimension: Their number, 2 or 3.
+        name: Name of the points in the message.
+
+    Raises:
+        ValueError: If others vary.
+    """
+    if (pos != pos[0])[:, dimension:].any():
+        raise ValueError(f"{name} is not flat, but the model was trained in the plane")
+    return pos[:, :dimension]
 
 
 def warn_of_share(inside: Tensor, name: str) -> None:

@@ -1,6 +1,7 @@
 """A model with its normalizers: maps samples to fields in physical units."""
 
 import copy
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
@@ -184,6 +185,11 @@ class NormalizedModel(NormalizedPoints):
         if isinstance(arguments.get("pos"), Tensor):
             arguments["pos"] = self._near_origin(arguments["pos"])
         return _as_floating(arguments, self.model)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor arguments except the model, by name."""
+        _, *names = inspect.signature(NormalizedModel).parameters
+        return {name: getattr(self, name) for name in names}
 
     def describe_more(self) -> dict[str, Any]:
         """Return further plain values that a checkpoint stores for a subclass."""

@@ -14,6 +14,7 @@ from torch_geometric_flare.surrogates.mesh_sample import (
     MeshSample,
     judge_sample,
     read_sample,
+    refuse_gaps,
 )
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
@@ -30,10 +31,7 @@ def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     else:
         predicted = surrogate.predict(data)
     verdict = judge_sample(sample, summary)
-    if not predicted.isfinite().all():
-        raise ValueError(
-            f"the model predicts values on {sample.name} that are not finite"
-        )
+    refuse_gaps(predicted, sample.name)
     values, bands = surrogate.split(predicted), {}
     notes = sample_notes(sample, verdict)
     if surrogate.calibration is not None:

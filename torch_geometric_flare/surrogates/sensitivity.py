@@ -12,7 +12,11 @@ from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.metrics.forces import ForceCoefficients
 from torch_geometric_flare.nn.wrappers import unwrap
-from torch_geometric_flare.surrogates.mesh_sample import MeshSample, read_sample
+from torch_geometric_flare.surrogates.mesh_sample import (
+    MeshSample,
+    read_sample,
+    refuse_gaps,
+)
 from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
 from torch_geometric_flare.surrogates.surface_geometry import SurfaceGeometry
@@ -101,10 +105,7 @@ def mesh_sensitivity(
             for name, columns in channel_slices(sample.fields).items()
         }
         value = measure(fields, geometry)
-    if not predicted.isfinite().all():
-        raise ValueError(
-            f"the model predicts values on {sample.name} that are not finite"
-        )
+    refuse_gaps(predicted, sample.name)
     if value.numel() != 1:
         raise ValueError(
             f"quantity returned the shape {tuple(value.shape)}, expected one number"

@@ -221,24 +221,15 @@ class SurrogateModule(LightningModule):
             kind = type(surrogate.model)
             arguments["recipe"] = Recipe(**{**described, "model_class": kind})
         more = surrogate.read_more(surrogate.describe_more(), surrogate.state_dict())
-        arguments = {**more, **arguments}
-        module = cls(
-            surrogate.model,
-            surrogate.target_normalizer,
-            surrogate.coordinate_normalizer,
-            training_data=surrogate.training_data,
-            fields=surrogate.fields,
-            features=surrogate.features,
-            input_normalizer=surrogate.input_normalizer,
-            location=surrogate.location,
-            conditions=surrogate.conditions,
-            condition_normalizer=surrogate.condition_normalizer,
-            **arguments,
-        )
+        settings = surrogate.settings()
+        del settings["fourier_octaves"]  # of the recipe
         # Set as attributes because some subclasses do not take these arguments.
-        for name in ("weighted", "feature_bounds", "condition_bounds"):
+        names = ("weighted", "feature_bounds", "condition_bounds")
+        attributes = {name: settings.pop(name) for name in names}
+        module = cls(surrogate.model, **{**settings, **more, **arguments})
+        for name, value in attributes.items():
             if name not in arguments:
-                setattr(module.surrogate, name, getattr(surrogate, name))
+                setattr(module.surrogate, name, value)
         return module
 
     def on_fit_start(self) -> None:
