@@ -23,7 +23,7 @@ from torch_geometric_flare.fields import (
 )
 from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import supports_weights
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.transforms import (
     CellsToEdge,
@@ -65,7 +65,7 @@ class MeshSample:
     name: str
     data: Data
     outside: Tensor
-    surrogate: NormalizedModel
+    surrogate: GuardedModel
     weights: str
     guard: str
     location: str
@@ -78,7 +78,7 @@ class MeshSample:
 
 
 def read_sample(
-    surrogate: NormalizedModel,
+    surrogate: GuardedModel,
     mesh: str | os.PathLike[str] | Any,
     *,
     location: str | None = None,
@@ -223,13 +223,13 @@ def check_range(
 
 
 def _weigh(
-    surrogate: NormalizedModel,
+    surrogate: GuardedModel,
     weight: str | None,
     mesh: Any,
     data: Data,
     cells: bool,
     name: str,
-) -> tuple[NormalizedModel, str]:
+) -> tuple[GuardedModel, str]:
     """Set the weights of the points; return the surrogate to use and a note."""
     from torch_geometric_flare import mesh_io
 
@@ -308,7 +308,7 @@ def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
 
 
 def _check_place(
-    pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
+    pos: Tensor, surrogate: GuardedModel, name: str, prefix: str
 ) -> tuple[Tensor, Tensor]:
     """Return the coordinates that the model takes and which lie outside its box.
 

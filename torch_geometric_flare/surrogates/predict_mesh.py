@@ -10,18 +10,18 @@ from torch import Tensor
 from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.calibration import band
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
 from torch_geometric_flare.surrogates.mesh_sample import (
     MeshSample,
     judge_sample,
     read_sample,
     refuse_gaps,
 )
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 
 _PREDICTED = "predicted by"
 
 
-def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
+def predict_mesh(surrogate: GuardedModel, mesh: Any, **options: Any) -> Any:
     """Return a copy of a mesh with predicted fields; see `Surrogate.predict_mesh`."""
     sample = read_sample(surrogate, mesh, **options)
     surrogate, data = sample.surrogate, sample.data
@@ -125,7 +125,7 @@ def _is_predicted(mesh: Any) -> bool:
     return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
 
 
-def _provenance(surrogate: NormalizedModel) -> str:
+def _provenance(surrogate: GuardedModel) -> str:
     """Return the provenance note: the model and its training data."""
     data = surrogate.training_data or "data that it does not name"
     return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"

@@ -12,12 +12,12 @@ from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.metrics.forces import ForceCoefficients
 from torch_geometric_flare.nn.wrappers import unwrap
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
 from torch_geometric_flare.surrogates.mesh_sample import (
     MeshSample,
     read_sample,
     refuse_gaps,
 )
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
 from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
 from torch_geometric_flare.surrogates.surface_geometry import SurfaceGeometry
 from torch_geometric_flare.transforms import feature_key
@@ -70,7 +70,7 @@ class Sensitivity:
 
 
 def mesh_sensitivity(
-    surrogate: NormalizedModel,
+    surrogate: GuardedModel,
     mesh: Any,
     quantity: Quantity,
     *,
@@ -151,7 +151,7 @@ def _attach(data: Any, geometry: SurfaceGeometry, scale: float) -> None:
             data[key] = value + torch.where(offset.abs() > rounding, offset, 0.0)
 
 
-def _in_chunks(surrogate: NormalizedModel, size: int | None) -> NormalizedModel:
+def _in_chunks(surrogate: GuardedModel, size: int | None) -> GuardedModel:
     """Return the surrogate, or a copy that processes `size` points at a time."""
     if size is None:
         return surrogate
