@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from torch_geometric_flare._finite import count_gaps
+from torch_geometric_flare._provenance import prediction_note
 from torch_geometric_flare.data_checks.findings import FieldStatistics, Finding
 from torch_geometric_flare.data_checks.surface import Faces, describe_borders
 from torch_geometric_flare.mesh_io import is_surface, mesh_weights
@@ -122,10 +123,9 @@ def mesh_arrays(mesh: Any) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
 
 def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
     """Check the arrays of one mesh."""
-    note = mesh.field_data.get("provenance", [""])
-    if len(note) and str(note[0]).startswith("predicted by"):
+    if note := prediction_note(mesh):
         yield Finding(
-            name, "predicted", "error", f"the fields are {note[0]}", "move it elsewhere"
+            name, "predicted", "error", f"the fields are {note}", "move it elsewhere"
         )
     centers = mesh.cell_centers().points
     for (location, array), values in mesh_arrays(mesh):

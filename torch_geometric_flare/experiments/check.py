@@ -18,7 +18,7 @@ from torch_geometric_flare.data_checks import (
     check_meshes,
     read_forces,
 )
-from torch_geometric_flare.datasets.mesh_folder import find_meshes
+from torch_geometric_flare.datasets.mesh_files import find_meshes
 from torch_geometric_flare.datasets.split_by_name import split_by_name
 from torch_geometric_flare.experiments.options import Options, parse
 from torch_geometric_flare.experiments.page import Section, render_page

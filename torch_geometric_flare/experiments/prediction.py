@@ -13,7 +13,7 @@ import pyvista as pv
 
 from torch_geometric_flare import mesh_io
 from torch_geometric_flare._arguments import OneLineParser
-from torch_geometric_flare.datasets.mesh_folder import find_meshes
+from torch_geometric_flare.datasets.mesh_files import find_meshes
 from torch_geometric_flare.experiments.field_files import write_fields
 from torch_geometric_flare.experiments.mesh_forces import force_rows, mean_forces
 from torch_geometric_flare.experiments.quantities import (

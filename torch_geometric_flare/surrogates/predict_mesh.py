@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from torch_geometric_flare._finite import count_gaps
+from torch_geometric_flare._provenance import PREDICTED, prediction_note
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.calibration import band
 from torch_geometric_flare.surrogates.guarded_model import GuardedModel
@@ -17,8 +18,6 @@ from torch_geometric_flare.surrogates.mesh_sample import (
     read_sample,
     refuse_gaps,
 )
-
-_PREDICTED = "predicted by"
 
 
 def predict_mesh(surrogate: GuardedModel, mesh: Any, **options: Any) -> Any:
@@ -89,7 +88,7 @@ def add_fields(
     if outside.any():
         arrays["outside_box"] = outside.numpy().astype("uint8")
     # An earlier prediction has renamed the true field.
-    suffix = "_true" if _is_predicted(mesh) else ""
+    suffix = "_true" if prediction_note(mesh) else ""
     for field in fields:
         predicted = values[field.name].squeeze(1).cpu().numpy()
         true_name = field.array if field.source in arrays else f"{field.name}{suffix}"
@@ -118,14 +117,7 @@ def _warn_of_gaps(array: str, truth: Any, name: str) -> None:
         )
 
 
-def _is_predicted(mesh: Any) -> bool:
-    """Return whether the fields of a mesh come from an earlier prediction."""
-    if "provenance" not in mesh.field_data:
-        return False
-    return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
-
-
 def _provenance(surrogate: GuardedModel) -> str:
     """Return the provenance note: the model and its training data."""
     data = surrogate.training_data or "data that it does not name"
-    return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"
+    return f"{PREDICTED} {type(surrogate.model).__name__}, trained on {data}"
