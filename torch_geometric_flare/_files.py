@@ -1,12 +1,16 @@
-"""Files that are replaced as a whole, their hashes, and tables."""
+"""Files that are replaced as a whole, hashes, archives of torch, and tables."""
 
 import csv
 import hashlib
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+_FOLDER = 0x10  # marks a folder in a zip archive
 
 
 @contextmanager
@@ -63,3 +67,31 @@ def read_table(path: Path) -> list[list[str]]:
             return list(csv.reader(file, skipinitialspace=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"'{path}' is not a table in UTF-8: {error}") from error
+
+
+def check_archive(file: IO[bytes]) -> int:
+    """Verify the checksums of an archive of `torch.save`; `torch.load` does not.
+
+    Args:
+        file: The archive.
+
+    Returns:
+        The size of its entries in bytes.
+
+    Raises:
+        zipfile.BadZipFile: If it is damaged.
+    """
+    length = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > length:  # torch.save compresses nothing
+            raise zipfile.BadZipFile(f"claims {size} bytes in a file of {length} bytes")
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(
+                f"{damaged!r} does not have the checksum it should"
+            )
+        for entry in archive.infolist():
+            # torch would return uninitialized memory for entries marked as folders.
+            if entry.external_attr & _FOLDER:
+                raise zipfile.BadZipFile(f"{entry.filename!r} is marked as a folder")
+    return size
