@@ -35,15 +35,7 @@ def find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
 
 
 def check_writable(cache: Path, root: Path) -> None:
-    """Refuse a folder that is not writable before any mesh is read.
-
-    Args:
-        cache: The folder, which is created.
-        root: The folder of the meshes, for the message.
-
-    Raises:
-        OSError: If it cannot be written to.
-    """
+    """Create a folder; raise `OSError` if it is not writable."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=cache):

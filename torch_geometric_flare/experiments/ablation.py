@@ -15,7 +15,7 @@ from torch_geometric_flare.experiments.config import AblationConfig, RunConfig
 from torch_geometric_flare.experiments.isolated_run import Record
 from torch_geometric_flare.experiments.report import write_comparison
 from torch_geometric_flare.experiments.run import with_folder
-from torch_geometric_flare.experiments.tables import Row, format_number
+from torch_geometric_flare.experiments.tables import Row, format_spread
 from torch_geometric_flare.recipes import resolve_recipe
 
 _MEASURED = (
@@ -124,9 +124,7 @@ def _draw_heat_map(
     for place, row in enumerate(cells):
         text = "failed"
         if row.relative_l2 is not None:
-            text = format_number(row.relative_l2)
-        if row.relative_l2_deviation is not None:
-            text += f"\n± {format_number(row.relative_l2_deviation, 2)}"
+            text = format_spread(row.relative_l2, row.relative_l2_deviation, "\n± ")
         position = place % width, place // width
         box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 2}
         axis.text(*position, text, ha="center", va="center", bbox=box)

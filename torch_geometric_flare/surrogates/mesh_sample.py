@@ -276,12 +276,7 @@ def _spread(weights: Tensor | None) -> float:
 
 
 def refuse_gaps(predicted: Tensor, name: str) -> None:
-    """Raise `ValueError` if a prediction is not finite.
-
-    Args:
-        predicted: The prediction.
-        name: Name of the mesh in the message.
-    """
+    """Raise `ValueError` if a prediction on the mesh of this name is not finite."""
     if not predicted.isfinite().all():
         raise ValueError(f"the model predicts values on {name} that are not finite")
 
@@ -310,10 +305,7 @@ def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
 def _check_place(
     pos: Tensor, surrogate: GuardedModel, name: str, prefix: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the coordinates that the model takes and which lie outside its box.
-
-    Raises `ValueError` for a mesh far from the box.
-    """
+    """Return the coordinates that the model takes and which lie outside its box."""
     from torch_geometric_flare import mesh_io
 
     lower, upper = training_box(surrogate)
@@ -327,14 +319,7 @@ def _check_place(
 
 
 def training_box(points: NormalizedPoints) -> tuple[Tensor, Tensor]:
-    """Return the corners of the training box, in double precision on the CPU.
-
-    Args:
-        points: The surrogate, or its query points.
-
-    Raises:
-        ValueError: If it has no coordinate normalizer.
-    """
+    """Return the corners of the training box of a surrogate or its query points."""
     box = points.coordinate_normalizer
     if box is None:
         kind = type(points).__name__
@@ -344,28 +329,14 @@ def training_box(points: NormalizedPoints) -> tuple[Tensor, Tensor]:
 
 
 def in_dimension(pos: Tensor, dimension: int, name: str) -> Tensor:
-    """Return the coordinates that the model takes.
-
-    Args:
-        pos: Points, [N, 3].
-        dimension: Their number, 2 or 3.
-        name: Name of the points in the message.
-
-    Raises:
-        ValueError: If others vary.
-    """
+    """Return the first coordinates of points [N, 3]; raise if the others vary."""
     if (pos != pos[0])[:, dimension:].any():
         raise ValueError(f"{name} is not flat, but the model was trained in the plane")
     return pos[:, :dimension]
 
 
 def warn_of_share(inside: Tensor, name: str) -> None:
-    """Warn if few points lie in the training box.
-
-    Args:
-        inside: Whether each point does, [N].
-        name: Name of the points in the message.
-    """
+    """Warn if few of the points of this name lie `inside` the training box."""
     share = inside.double().mean().item()
     if share < LEAST_SHARE:
         warnings.warn(
