@@ -28,8 +28,8 @@ from torch_geometric.transforms import Compose, FixedPoints
 
 from torch_geometric_flare.datasets import AirfRANS
 from torch_geometric_flare.experiments import Splits
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.experiments.loading import feature_statistics, first_samples
-from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.nn import FLAREQuery
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK
 from torch_geometric_flare.surrogates import QueryPoints

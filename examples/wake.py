@@ -29,7 +29,7 @@ from torch_geometric.transforms import Compose, FixedPoints
 
 from torch_geometric_flare.datasets import NearestSample, sample_rng
 from torch_geometric_flare.experiments import Selection, load_simulated
-from torch_geometric_flare.experiments.run import make_module
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.nn import FLAREQuery
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK

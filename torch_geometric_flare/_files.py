@@ -1,11 +1,16 @@
-"""Files that are replaced as a whole, and their hashes."""
+"""Files that are replaced as a whole, hashes, archives of torch, and tables."""
 
+import csv
 import hashlib
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+_FOLDER = 0x10  # marks a folder in a zip archive
 
 
 @contextmanager
@@ -46,3 +51,47 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             total.update(block)
     return total.hexdigest()
+
+
+def read_table(path: Path) -> list[list[str]]:
+    """Return the rows of a file of comma-separated values, empty ones too.
+
+    Args:
+        path: The file, in UTF-8, with or without the byte order mark of spreadsheets.
+
+    Raises:
+        ValueError: If it is not such a file; the message names it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.reader(file, skipinitialspace=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"'{path}' is not a table in UTF-8: {error}") from error
+
+
+def check_archive(file: IO[bytes]) -> int:
+    """Verify the checksums of an archive of `torch.save`; `torch.load` does not.
+
+    Args:
+        file: The archive.
+
+    Returns:
+        The size of its entries in bytes.
+
+    Raises:
+        zipfile.BadZipFile: If it is damaged.
+    """
+    length = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > length:  # torch.save compresses nothing
+            raise zipfile.BadZipFile(f"claims {size} bytes in a file of {length} bytes")
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(
+                f"{damaged!r} does not have the checksum it should"
+            )
+        for entry in archive.infolist():
+            # torch would return uninitialized memory for entries marked as folders.
+            if entry.external_attr & _FOLDER:
+                raise zipfile.BadZipFile(f"{entry.filename!r} is marked as a folder")
+    return size

@@ -22,12 +22,20 @@ def describe_gaps(values: npt.NDArray[Any], name: str = "") -> str:
     finite = np.isfinite(values)
     if finite.all():
         return ""
-    count, first = finite.size - int(finite.sum()), int(np.argwhere(~finite)[0, 0])
+    first = int(np.argwhere(~finite)[0, 0])
     of = f" of {name!r}" if name else ""
-    return (
-        f"values that are not finite: {count} of {finite.size}{of}, the first at point "
-        f"{first}"
-    )
+    return f"{count_gaps(finite)}{of}, the first at point {first}"
+
+
+def count_gaps(finite: npt.NDArray[np.bool_], what: str = "values") -> str:
+    """Return how many things are not finite.
+
+    Args:
+        finite: Whether each is.
+        what: Their name in the plural.
+    """
+    gaps = finite.size - np.count_nonzero(finite)
+    return f"{what} that are not finite: {gaps:,} of {finite.size:,}"
 
 
 def find_gaps(data: Data, ignore: Collection[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""Provenance of a run: its data, versions and machine."""
+"""Provenance of a run, its data, versions and machine, and of predicted meshes."""
 
 import hashlib
 import os
@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 _PACKAGES = ("torch", "torch_geometric", "lightning")
+PREDICTED = "predicted by"
+"""Start of the text `provenance` in the field data of a predicted mesh."""
 
 
 def hash_samples(samples: Iterable[Data]) -> str:
@@ -54,6 +57,16 @@ def describe_machine() -> str:
     if torch.cuda.is_available():
         words += f", {torch.cuda.get_device_name()}"
     return words
+
+
+def prediction_note(mesh: Any) -> str:
+    """Return the note of the prediction that wrote a mesh; empty if none did.
+
+    Args:
+        mesh: A PyVista dataset.
+    """
+    note = str(next(iter(mesh.field_data.get("provenance", [])), ""))
+    return note if note.startswith(PREDICTED) else ""
 
 
 def _processor() -> str:

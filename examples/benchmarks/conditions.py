@@ -19,7 +19,7 @@ import torch
 
 from torch_geometric_flare.datasets import MeanSample
 from torch_geometric_flare.experiments import PIPE, Selection
-from torch_geometric_flare.experiments.run import make_data, make_module
+from torch_geometric_flare.experiments.build import make_data, make_module
 from torch_geometric_flare.metrics import relative_l2
 from torch_geometric_flare.training import (
     add_threads_option,

@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from torch_geometric_flare.experiments import ELASTICITY, Selection
-from torch_geometric_flare.experiments.run import make_module
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.recipes import change_recipe
 from torch_geometric_flare.training import (
     GrowLatents,

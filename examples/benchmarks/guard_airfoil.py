@@ -22,8 +22,8 @@ from guard_loop import compare, moments, outside_box, write
 
 from torch_geometric_flare.datasets import SimulatedDataset
 from torch_geometric_flare.experiments import Selection, load_simulated
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.experiments.loading import coordinate_statistics
-from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import AirfoilFlow
 from torch_geometric_flare.simulation.airfoil import AirfoilSolution

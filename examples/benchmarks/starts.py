@@ -20,8 +20,8 @@ import torch
 
 from torch_geometric_flare.analysis import spectra, stable_rank
 from torch_geometric_flare.experiments import ELASTICITY, Selection
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.experiments.config import read_axis
-from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.recipes import change_recipe
 from torch_geometric_flare.training import (
     SurrogateDataModule,

@@ -215,7 +215,7 @@ def test_values_that_are_not_finite(cars):
     cars[ODD].cell_data["pressure"][[3, 5, 8]] = np.nan, np.inf, -np.inf
     finding = only(check(cars))
     assert (finding.what, finding.severity) == ("nan", "error")
-    assert "3 of 192 " in finding.detail and len(finding.places) == 3
+    assert "3 of 192" in finding.detail and len(finding.places) == 3
     cars[ODD] = cars["car_04.vtp"].copy()
     cars[ODD].points *= 1.01
     cars[ODD].field_data["speed"] = np.nan

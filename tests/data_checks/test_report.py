@@ -75,7 +75,10 @@ def test_places_are_some_of_all():
 def test_table_of_forces(tmp_path):
     file = tmp_path / "forces.csv"
     file.write_text("mesh,drag\nruns/a.vtp,0.3\nb.vtp,0.25\n")
-    assert read_forces(file) == {"a.vtp": {"drag": 0.3}, "b.vtp": {"drag": 0.25}}
+    table = {"a.vtp": {"drag": 0.3}, "b.vtp": {"drag": 0.25}}
+    assert read_forces(file) == table
+    file.write_text(file.read_text(), encoding="utf-8-sig")  # as spreadsheets do
+    assert read_forces(file) == table
     file.write_text("name,drag\na,0.3\n")
     with pytest.raises(ValueError, match="mesh"):
         read_forces(file)

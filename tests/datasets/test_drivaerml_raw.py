@@ -182,9 +182,7 @@ def test_splits(tmp_path, read_here):
 
 
 def test_sizes_of_the_splits():
-    from torch_geometric_flare.datasets.drivaerml_raw import _split_of
-
-    found = [_split_of(run) for run in range(1, 502)]
+    found = [DrivAerMLRaw.split_of(None, run) for run in range(1, 502)]
     for split, size in DrivAerMLRaw.published_sizes.items():
         assert found.count(split) == size
     assert found.count(None) == 17

@@ -14,8 +14,8 @@ from torch_geometric_flare.datasets.hub import (
     check_revision,
     download_from_hub,
     extract_archive,
-    verify,
 )
+from torch_geometric_flare.datasets.records import verify
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"surface"

@@ -74,6 +74,9 @@ def test_damaged_content(tmp_path):
     short = rewritten(content, lambda name, old: old[:8] if "/data/" in name else old)
     flipped = bytearray(content)
     flipped[content.index(np.float32(77).tobytes())] ^= 1
+    folder = bytearray(content)  # torch would leave the memory of this entry as it is
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"archive/data/0"))
+    folder[entry + 38] ^= 0x10
     buffer = io.BytesIO()
     torch.save([1, 2], buffer)
     damaged = {
@@ -84,6 +87,7 @@ def test_damaged_content(tmp_path):
         bomb: "claims .* bytes in a file of",
         short: "",
         bytes(flipped): "checksum",
+        bytes(folder): "marked as a folder",
         buffer.getvalue(): "it holds a list, not a dictionary",
     }
     for bad, message in damaged.items():

@@ -325,7 +325,7 @@ def test_an_input_that_is_missing_is_named(main, tmp_path, monkeypatch, capsys):
     assert "has 2 channels, but the model takes 1" in error("--set=permeability=1,2")
     assert "give NAME=VALUE" in error("--set=permeability=high")
     assert "give NAME=VALUE" in error("--set=permeability")
-    assert "must be finite" in error("--set=permeability=nan")
+    assert "not finite" in error("--set=permeability=nan")
     assert main([path, str(mesh), "--set=permeability=2.5"]) == 0
     result = pv.read(tmp_path / "car_vtp_predicted.vtp")
     assert (result.point_data["field"][:, 3] == 2.5).all()
@@ -372,6 +372,7 @@ def test_a_folder(main, tmp_path, checkpoint, capsys):
     (folder / "b.vtp").write_text("not a mesh")
     save(body(), folder / "c.vtu")
     (folder / "notes.txt").write_text("")
+    (folder / "._a.stl").write_text("hidden")
     assert main([str(path), str(folder)]) == 2  # of the broken one
     (line,) = capsys.readouterr().err.splitlines()
     assert "b.vtp" in line

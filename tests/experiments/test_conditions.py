@@ -15,7 +15,7 @@ from torch_geometric_flare.experiments import (
     Selection,
     run_benchmark,
 )
-from torch_geometric_flare.experiments.run import make_module
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.experiments.splits import Splits
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE

@@ -2,7 +2,7 @@ import torch
 from torch_geometric.data import Data
 
 from torch_geometric_flare import FLARE
-from torch_geometric_flare.experiments.loading import fit_input_normalizer
+from torch_geometric_flare.experiments.build import fit_input_normalizer
 from torch_geometric_flare.experiments.splits import Splits
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe

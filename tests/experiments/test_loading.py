@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from torch_geometric_flare.experiments import Benchmark, Selection, load_simulated
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.experiments.loading import (
     first_samples,
     number_of_points,
     train_and_val,
 )
-from torch_geometric_flare.experiments.run import make_module
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLAREQuery
 from torch_geometric_flare.recipes import Recipe

@@ -12,7 +12,7 @@ import torch
 from torch_geometric_flare.analysis import spectra
 from torch_geometric_flare.cli import main
 from torch_geometric_flare.experiments import Selection, find_benchmark
-from torch_geometric_flare.experiments.run import make_module
+from torch_geometric_flare.experiments.build import make_module
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FLARE
 from torch_geometric_flare.surrogates import (

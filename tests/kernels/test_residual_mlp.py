@@ -5,12 +5,12 @@ from torch.nn.functional import gelu, linear
 from torch_geometric_flare.kernels import residual_mlp as module
 from torch_geometric_flare.kernels.llvm import is_available
 from torch_geometric_flare.kernels.residual_mlp import (
-    Layer,
     backward,
     forward,
     packed_once,
     supports,
 )
+from torch_geometric_flare.kernels.residual_mlp_code import Layer
 
 pytestmark = pytest.mark.skipif(
     not is_available(), reason="there is no LLVM for this processor"

@@ -52,9 +52,9 @@ def test_no_inputs(mesh):
         ),
         ((), {"speed": [1.0]}, "no inputs besides the coordinates"),
         ((SPEED,), {"speed": [1.0, 2.0]}, "has 2 channels, but the model takes 1"),
-        ((SPEED,), {"speed": [np.inf]}, "must be finite"),
+        ((SPEED,), {"speed": [np.inf]}, "not finite"),
         ((Field("name"),), {}, "'name' are not numbers"),
-        ((Field("hole"),), {}, r"hole must be finite"),
+        ((Field("hole"),), {}, r"hole has .*not finite"),
     ],
 )
 def test_errors(mesh, features, constants, message):

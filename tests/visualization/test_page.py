@@ -37,7 +37,7 @@ def test_a_page_of_its_own(location):
         location=location,
         note="from <here>",
     )
-    assert text.startswith("<!doctype html>") and text.rstrip().endswith("</html>")
+    assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
     assert len(traces(text)) == 3
     for word in ("truth", "prediction", "error", r"kinematic pressure [m\u00b2"):
         assert word in text

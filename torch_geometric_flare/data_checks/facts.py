@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._finite import count_gaps
+from torch_geometric_flare._provenance import prediction_note
 from torch_geometric_flare.data_checks.findings import FieldStatistics, Finding
 from torch_geometric_flare.data_checks.surface import Faces, describe_borders
 from torch_geometric_flare.mesh_io import is_surface, mesh_weights
@@ -121,10 +123,9 @@ def mesh_arrays(mesh: Any) -> Iterator[tuple[Place, npt.NDArray[Any]]]:
 
 def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
     """Check the arrays of one mesh."""
-    note = mesh.field_data.get("provenance", [""])
-    if len(note) and str(note[0]).startswith("predicted by"):
+    if note := prediction_note(mesh):
         yield Finding(
-            name, "predicted", "error", f"the fields are {note[0]}", "move it elsewhere"
+            name, "predicted", "error", f"the fields are {note}", "move it elsewhere"
         )
     centers = mesh.cell_centers().points
     for (location, array), values in mesh_arrays(mesh):
@@ -132,12 +133,11 @@ def check_arrays(mesh: Any, name: str) -> Iterator[Finding]:
         finite = np.isfinite(values).all(axis=1)
         what = f"{location} data {array!r}"
         if not finite.all():
-            gaps = int((~finite).sum())
             yield Finding(
                 name,
                 "nan",
                 "error",
-                f"{what}: {gaps:,} of {len(finite):,} values are nan or infinite",
+                f"{what}: {count_gaps(finite)}",
                 "remove these cells, or compute the field again",
                 where[~finite],
             )

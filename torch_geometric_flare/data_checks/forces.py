@@ -1,6 +1,5 @@
 """Compare forces from the fields of a mesh with given forces."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from torch_geometric_flare._files import read_table
 from torch_geometric_flare.data_checks.findings import Finding
 from torch_geometric_flare.mesh_io import is_surface, mesh_areas, visible_part
 from torch_geometric_flare.metrics import mesh_forces
@@ -59,8 +59,8 @@ def read_forces(path: Path) -> dict[str, dict[str, float]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"forces='{path}' is not a file")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    header, *lines = read_table(path) or [[]]
+    rows = [dict(zip(header, line, strict=False)) for line in lines if line]
     names = [name for name in _AXES if rows and name in rows[0]]
     if not names or "mesh" not in rows[0]:
         raise ValueError(
@@ -69,10 +69,10 @@ def read_forces(path: Path) -> dict[str, dict[str, float]]:
         )
     try:
         return {
-            Path(row["mesh"]).name: {name: float(row[name]) for name in names}
+            Path(row["mesh"]).name: {name: float(row.get(name, "")) for name in names}
             for row in rows
         }
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"'{path}' holds what is not a number: {error}") from error
 
 

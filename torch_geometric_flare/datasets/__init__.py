@@ -9,7 +9,7 @@ from torch_geometric_flare.datasets.drivaerml import DrivAerML
 from torch_geometric_flare.datasets.drivaerml_raw import DrivAerMLRaw
 from torch_geometric_flare.datasets.elasticity import Elasticity
 from torch_geometric_flare.datasets.lpbf import LPBF
-from torch_geometric_flare.datasets.mesh_folder import MeshFolder, SurrogateArguments
+from torch_geometric_flare.datasets.mesh_folder import MeshFolder
 from torch_geometric_flare.datasets.pipe import Pipe
 from torch_geometric_flare.datasets.shapenet_car import ShapeNetCar
 from torch_geometric_flare.datasets.simulated import SimulatedDataset
@@ -20,6 +20,7 @@ from torch_geometric_flare.datasets.sources import (
     StackedArrays,
 )
 from torch_geometric_flare.datasets.stored import MeshData
+from torch_geometric_flare.datasets.surrogate_arguments import SurrogateArguments
 from torch_geometric_flare.datasets.verified import VerifiedDataset
 
 __all__ = [

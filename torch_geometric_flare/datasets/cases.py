@@ -54,8 +54,8 @@ def join_case(
         ValueError: If a condition is in neither source, or differs between them.
     """
     listed = np.array([case or [None] * of_mesh.size], dtype=np.float64)
-    for condition, columns in channel_slices(conditions).items():
-        at = next(field for field in conditions if field.name == condition)
+    columns_of = channel_slices(conditions).values()
+    for at, columns in zip(conditions, columns_of, strict=True):
         first, second = listed[:, columns], of_mesh[:, columns]
         if np.isnan(first).any() and np.isnan(second).any():
             unit = f" in {at.unit}" if at.unit else ""

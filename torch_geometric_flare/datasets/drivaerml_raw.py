@@ -110,10 +110,6 @@ class DrivAerMLRaw(SurfaceRuns):
 
     def split_of(self, run: int) -> str | None:
         """Return the split of a run; `None` if it has no results."""
-        return _split_of(run)
-
-
-def _split_of(run: int) -> str | None:
-    if run in _WITHOUT_RESULTS or run > 500:
-        return None
-    return "val" if run in _VAL else "test" if run in _TEST else "train"
+        if run in _WITHOUT_RESULTS or run > 500:
+            return None
+        return "val" if run in _VAL else "test" if run in _TEST else "train"

@@ -27,15 +27,6 @@ from torch_geometric_flare.datasets.records import (
     write_record,
 )
 
-__all__ = [
-    "archive_folder",
-    "check_revision",
-    "download_from_hub",
-    "extract_archive",
-    "list_hub_files",
-    "verify",
-]
-
 
 def download_from_hub(
     repo_id: str,

@@ -6,8 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,40 +16,25 @@ from torch_geometric.data import Data
 from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._files import sha256_of
 from torch_geometric_flare._precision import narrow
+from torch_geometric_flare._provenance import prediction_note
 from torch_geometric_flare.datasets.arrays import Array
 from torch_geometric_flare.datasets.cases import Case, field_data_case, join_case
+from torch_geometric_flare.datasets.mesh_files import check_writable, find_meshes
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.sources import ConvertedFiles
 from torch_geometric_flare.datasets.split_by_name import split_by_name
-from torch_geometric_flare.fields import (
-    Field,
-    Fields,
-    channel_names,
-    channel_slices,
+from torch_geometric_flare.datasets.surrogate_arguments import (
+    SurrogateArguments,
+    fit_arguments,
 )
-from torch_geometric_flare.transforms import Normalizer, channel_bounds, feature_key
+from torch_geometric_flare.fields import Field, Fields, channel_slices
+from torch_geometric_flare.transforms import feature_key
 
 _SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
 logger = logging.getLogger(__name__)
 # Format of the converted files; meshes in an earlier format are read again.
 _FORMAT = 4
-
-
-class SurrogateArguments(TypedDict):
-    """Arguments of `SurrogateModule` and `Surrogate` from a training split."""
-
-    target_normalizer: Normalizer
-    coordinate_normalizer: Normalizer
-    input_normalizer: Normalizer | None
-    fields: Fields
-    features: Fields
-    location: str
-    weighted: bool
-    feature_bounds: tuple[list[float], list[float]] | None
-    conditions: Fields
-    condition_normalizer: Normalizer | None
-    condition_bounds: tuple[list[float], list[float]] | None
 
 
 class MeshFolder(ConvertedFiles):
@@ -194,7 +178,7 @@ class MeshFolder(ConvertedFiles):
                 )
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
-        _check_writable(self._cache_dir, folder)
+        check_writable(self._cache_dir, folder)
         self.root, self.split = folder, split
         if check:
             self._check()
@@ -287,7 +271,8 @@ class MeshFolder(ConvertedFiles):
 
         path = Path(self.root, name)
         mesh = mesh_io.read_mesh(path, **self.part)
-        _refuse_predictions(mesh, path)
+        if note := prediction_note(mesh):
+            raise ValueError(f"'{path}' is not data, but {note}: move it elsewhere")
         cells = self.location == "cell"
         data = mesh.cell_data if cells else mesh.point_data
         try:
@@ -396,49 +381,14 @@ class MeshFolder(ConvertedFiles):
             )
         if not self.fields:
             raise ValueError("fields is empty: there is nothing to train on.")
-        lower, upper = self.coordinate_bounds()
-        # Slices at one x have no extent along x: use the largest side of the box there.
-        size = upper - lower
-        half = torch.where(size > 0, 0, size.max().item() or 1.0) / 2
-        lower, upper = lower - half, upper + half
-        inputs = bounds = None
-        if self.features:
-            inputs = Normalizer.cat(
-                [
-                    Normalizer.identity(len(lower)),
-                    Normalizer.gaussian(
-                        self._feature_columns(), names=channel_names(self.features)
-                    ),
-                ]
-            )
-            bounds = channel_bounds(self._feature_columns())
-        of_conditions = condition_bounds = None
-        if self.conditions:
-            rows = [data.u for data in self._stored_samples()]
-            of_conditions = Normalizer.gaussian(
-                rows, names=channel_names(self.conditions)
-            )
-            condition_bounds = channel_bounds(rows)
-        return {
-            "target_normalizer": Normalizer.gaussian(
-                (data.y for data in self._stored_samples()),
-                names=channel_names(self.fields),
-            ),
-            "coordinate_normalizer": Normalizer.from_bounds(lower, upper),
-            "input_normalizer": inputs,
-            "fields": self.fields,
-            "features": self.features,
-            "location": self.location,
-            "weighted": all("weight" in data for data in self._stored_samples()),
-            "feature_bounds": bounds,
-            "conditions": self.conditions,
-            "condition_normalizer": of_conditions,
-            "condition_bounds": condition_bounds,
-        }
-
-    def _feature_columns(self) -> Iterator[Tensor]:
-        for data in self._stored_samples():
-            yield torch.cat([data[feature_key(f.name)] for f in self.features], dim=1)
+        return fit_arguments(
+            self._stored_samples,
+            self.coordinate_bounds(),
+            fields=self.fields,
+            features=self.features,
+            conditions=self.conditions,
+            location=self.location,
+        )
 
     def coordinate_bounds(self) -> tuple[Tensor, Tensor]:
         """Return the bounding box of all points of this split.
@@ -497,48 +447,6 @@ def _check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     return shares
 
 
-def _check_writable(cache: Path, root: Path) -> None:
-    """Refuse a folder that is not writable before any mesh is read."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=cache):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"cache='{cache}' cannot be written to ({error.strerror}), where the "
-            f"meshes of '{root}' are stored as arrays: pass cache= another folder"
-        ) from error
-
-
-def find_meshes(root: Path, suffixes: Sequence[str]) -> list[str]:
-    """Return the names of the mesh files in a folder, in order.
-
-    Args:
-        root: The folder.
-        suffixes: Suffixes of mesh files, case-insensitive.
-
-    Raises:
-        FileNotFoundError: If it is not a folder, or holds no meshes.
-    """
-    kinds = tuple(suffix.lower() for suffix in suffixes)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"root='{root}' is not a folder: give that of the meshes."
-        )
-    files = [path for path in root.iterdir() if path.is_file()]
-    names = [
-        path.name
-        for path in files
-        if path.suffix.lower() in kinds and not path.name.startswith(".")
-    ]
-    if not names:
-        others = sorted({path.suffix for path in files}) or "no files"
-        raise FileNotFoundError(
-            f"root='{root}' holds no meshes ({', '.join(kinds)}), but {others}."
-        )
-    return sorted(names)
-
-
 def _field_values(
     mesh: Any, data: Any, field: Field, location: str, path: Path
 ) -> Array:
@@ -574,14 +482,6 @@ def _found(mesh: Any, path: Path) -> str:
     if path.suffix.lower() in (".stl", ".ply"):
         text += f" (VTK reads no fields from {path.suffix}: save it as .vtp)"
     return f"It has {text}"
-
-
-def _refuse_predictions(mesh: Any, path: Path) -> None:
-    """Refuse a mesh that was written by a prediction."""
-    if "provenance" in mesh.field_data:
-        (note, *_) = (str(text) for text in mesh.field_data["provenance"])
-        if note.startswith("predicted by"):
-            raise ValueError(f"'{path}' is not data, but {note}: move it elsewhere")
 
 
 def _digest(*values: object) -> str:

@@ -1,6 +1,5 @@
 """Samples in memory and, after `pre_transform`, as files without code."""
 
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from pickle import PicklingError, UnpicklingError
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import first_line
+from torch_geometric_flare._files import check_archive
 from torch_geometric_flare._finite import describe_gaps
 from torch_geometric_flare.fields import Fields, channel_slices, num_channels
 
@@ -81,14 +81,7 @@ def deserialize(content: bytes, path: Path) -> Data:
             is not finite. The message names the file.
     """
     try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > len(content):  # torch.save compresses nothing
-                raise ValueError(
-                    f"it claims {size} bytes in a file of {len(content)} bytes"
-                )
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"the checksum of {damaged} differs")
+        size = check_archive(BytesIO(content))
         fields = torch.load(BytesIO(content), weights_only=True)
         if not isinstance(fields, dict):
             raise ValueError(f"it holds a {type(fields).__name__}, not a dictionary")

@@ -1,6 +1,5 @@
 """Published surfaces of solver runs, each with a mesh and tables."""
 
-import csv
 import operator
 import os
 import re
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch_geometric.data import Data
 
-from torch_geometric_flare._files import sha256_of
+from torch_geometric_flare._files import read_table, sha256_of
 from torch_geometric_flare.datasets.arrays import Array, to_tensor
 from torch_geometric_flare.datasets.draw_cells import draw_cells
 from torch_geometric_flare.datasets.sources import ConvertedFiles
@@ -266,10 +265,7 @@ def read_row(
         ValueError: If the table is malformed or lacks a column. The message names both.
     """
     try:
-        # Spreadsheets write a byte order mark first.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, skipinitialspace=True))
-        names, numbers = (row for row in rows if row)
+        names, numbers = (row for row in read_table(path) if row)
         by_name = dict(
             zip((name.strip().lower() for name in names), numbers, strict=True)
         )
@@ -278,7 +274,7 @@ def read_row(
             for name in (*required, *optional)
             if name in by_name
         }
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise ValueError(
             f"'{path}' is not a table of one header and one row of numbers: {error}."
         ) from error

@@ -9,16 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from torch_geometric_flare._random import keep_random_state
+from torch_geometric_flare.experiments.build import choose_recipe, make_module
 from torch_geometric_flare.experiments.compare import finish_runs, settle
 from torch_geometric_flare.experiments.config import AblationConfig, RunConfig
 from torch_geometric_flare.experiments.isolated_run import Record
 from torch_geometric_flare.experiments.report import write_comparison
-from torch_geometric_flare.experiments.run import (
-    choose_recipe,
-    make_folder,
-    make_module,
-)
-from torch_geometric_flare.experiments.tables import Row, format_number
+from torch_geometric_flare.experiments.run import with_folder
+from torch_geometric_flare.experiments.tables import Row, format_spread
 from torch_geometric_flare.recipes import resolve_recipe
 
 _MEASURED = (
@@ -56,17 +53,12 @@ def ablate(config: AblationConfig) -> list[Row]:
         OSError: If files are missing.
     """
     run = config.run
-    runs = {
-        name: replace(run, changes={**(run.changes or {}), **changes})
-        for name, changes in config.cells.items()
-    }
-    _check(runs)
-    if run.folder is None:
-        run = replace(run, folder=str(make_folder(run, "ablate-")))
-        config = replace(config, run=run)
+    _check(config.runs)
+    run = with_folder(run, "ablate-")
+    config = replace(config, run=run)
     folder = Path(str(run.folder))
     settings = settle(config, folder)
-    records = finish_runs(runs, config.seeds, folder)
+    records = finish_runs(config.runs, config.seeds, folder)
     _write_runs(folder / "ablation.csv", config, records)
 
     def draw(rows: Sequence[Row], title: str) -> dict[str, Figure]:
@@ -132,9 +124,7 @@ def _draw_heat_map(
     for place, row in enumerate(cells):
         text = "failed"
         if row.relative_l2 is not None:
-            text = format_number(row.relative_l2)
-        if row.relative_l2_deviation is not None:
-            text += f"\n± {format_number(row.relative_l2_deviation, 2)}"
+            text = format_spread(row.relative_l2, row.relative_l2_deviation, "\n± ")
         position = place % width, place // width
         box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 2}
         axis.text(*position, text, ha="center", va="center", bbox=box)

@@ -7,19 +7,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.surrogates.calibration import Quantities
 from torch_geometric_flare.visualization import plot_comparison, plot_mesh
 
 # Names of model variants, and the classes that they are variants of.
 _VARIANTS = {"TransolverConv": "Transolver"}
 
-
-Quantities = Callable[[Data, Mapping[str, Tensor]], Mapping[str, float | None]]
 Errors = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, float]]
 """Maps the predicted and the true fields of a sample, by name, to errors by name."""
 Plot = Callable[..., Figure]
@@ -28,22 +26,6 @@ PlotSurface = Callable[..., Figure]
 """Called as `plot_surface(mesh, field, title=...)`."""
 SurfaceOf = Callable[[Selection, int], Any]
 """Maps a selection and the index of a test sample to a `pyvista.PolyData` or `None`."""
-
-
-def _no_quantities(
-    data: Data, fields: Mapping[str, Tensor]
-) -> Mapping[str, float | None]:
-    return {}
-
-
-def _no_errors(
-    predicted: Mapping[str, Tensor], true: Mapping[str, Tensor]
-) -> Mapping[str, float]:
-    return {}
-
-
-def _no_surface(selection: Selection, index: int) -> Any:
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +66,13 @@ class Benchmark:
     load_simulated: Callable[[Selection], Splits]
     recipes: Mapping[tuple[str, str], Recipe]
     load_official: Callable[[Selection], Splits] | None = None
-    quantities_of_interest: Quantities = _no_quantities
-    errors: Errors = _no_errors
+    quantities_of_interest: Quantities = lambda data, fields: {}
+    errors: Errors = lambda predicted, true: {}
     published: tuple[Published, ...] = ()
     published_sizes: Mapping[str, int] = field(default_factory=dict)
     plot: Plot = plot_comparison
     picture: str = "fields"
-    surface: SurfaceOf = _no_surface
+    surface: SurfaceOf = lambda selection, index: None
     plot_surface: PlotSurface = functools.partial(plot_mesh, location="cell")
     conditions: Fields = ()
 

@@ -18,13 +18,14 @@ from torch_geometric_flare.data_checks import (
     check_meshes,
     read_forces,
 )
-from torch_geometric_flare.datasets.mesh_folder import find_meshes
+from torch_geometric_flare.datasets.mesh_files import find_meshes
 from torch_geometric_flare.datasets.split_by_name import split_by_name
 from torch_geometric_flare.experiments.options import Options, parse
 from torch_geometric_flare.experiments.page import Section, render_page
 from torch_geometric_flare.fields import read_fields
 from torch_geometric_flare.visualization import FRONT_VIEW, REAR_VIEW
 from torch_geometric_flare.visualization.mesh import mesh_triangles
+from torch_geometric_flare.visualization.panels import Panel
 from torch_geometric_flare.visualization.rendering import Picture, cut_margin, render
 
 log = logging.getLogger(__name__)
@@ -204,8 +205,10 @@ def _picture(mesh: Any, finding: Finding) -> bytes:
     marks.point_data["point"] = np.ones(marks.n_points, int)
     both = surface.merge(marks, merge_points=False)
     flat = mesh.bounds[4] == mesh.bounds[5]
+    values = np.array([0.0, 1.0], np.float32)
+    panel = Panel("", "", values, (-0.15, 0.8), "Reds")
     pictures: list[Picture] = [
-        cut_margin([render(both, np.array([0.0, 1.0]), (-0.15, 0.8), "Reds", view)])[0]
+        cut_margin([render(both, panel, view)])[0]
         for view in (((0.0, 0.0, 1.0),) if flat else (FRONT_VIEW, REAR_VIEW))
     ]
     height = min(len(picture) for picture in pictures)

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from torch_geometric_flare import training
 from torch_geometric_flare.experiments.ablation import ablate
 from torch_geometric_flare.experiments.benchmark import Benchmark
+from torch_geometric_flare.experiments.build import choose_recipe
 from torch_geometric_flare.experiments.compare import choose_models, compare_models
 from torch_geometric_flare.experiments.config import (
     CONFIG,
@@ -23,12 +24,14 @@ from torch_geometric_flare.experiments.config import (
     RunConfig,
 )
 from torch_geometric_flare.experiments.options import parse, parse_with_file
-from torch_geometric_flare.experiments.quantities import describe_quantities
+from torch_geometric_flare.experiments.quantities import (
+    describe_quantities,
+    log_results,
+)
 from torch_geometric_flare.experiments.run import (
-    choose_recipe,
-    make_folder,
     published_figures,
     run_benchmark,
+    with_folder,
 )
 from torch_geometric_flare.training.run_folder import drop_unused
 
@@ -64,16 +67,12 @@ def run_command_line(
         values["problem"] = benchmark
     config = RunConfig.from_options(values)
     config.benchmark.recipe(config.model, config.recipe)  # before a folder is made
-    folder = make_folder(config) if config.folder is None else Path(config.folder)
-    _say_how_to_resume(folder, prog, command_line, resume)
-    with _dropped_if_unused(folder):
-        results = run_benchmark(replace(config, folder=str(folder)), resume=resume)
+    with _in_folder(config, "", _command(prog, command_line), resume) as config:
+        results = run_benchmark(config, resume=resume)
+    folder = Path(str(config.folder))
     quantities = describe_quantities(results)
     prefixes = tuple(f"{name}_" for name in quantities)
-    for name, value in results.items():
-        if not name.startswith(prefixes):
-            text = f"{value:.4g}" if isinstance(value, float) else value
-            log.info(f"{name:42} {text}")
+    log_results({k: v for k, v in results.items() if not k.startswith(prefixes)})
     for line in quantities.values():
         log.info(line)
     for figure in published_figures(config, results):
@@ -104,11 +103,9 @@ def run_comparison(
     run = config.run
     # Before a folder is made.
     choose_models(run.benchmark, config.models, run.recipe)
-    folder = make_folder(run, "compare-") if run.folder is None else Path(run.folder)
-    _say_how_to_resume(folder, prog, command_line, resume)
-    compare_models(replace(config, run=replace(run, folder=str(folder))))
-    log.info((folder / "report.md").read_text(encoding="utf-8"))
-    log.info("%s: report.html, report.md, results.csv, results.json, cost.png", folder)
+    with _in_folder(run, "compare-", _command(prog, command_line), resume) as run:
+        compare_models(replace(config, run=run))
+    _show_report(run)
 
 
 @training.user_errors()
@@ -133,29 +130,45 @@ def run_ablation(
     values, resume = _read(parser, command_line)
     config = AblationConfig.from_options(values)
     run = config.run
-    for changes in config.cells.values():  # before a folder is made
-        choose_recipe(replace(run, changes={**(run.changes or {}), **changes}))
-    folder = make_folder(run, "ablate-") if run.folder is None else Path(run.folder)
-    _say_how_to_resume(folder, prog, command_line, resume)
-    with _dropped_if_unused(folder):
-        ablate(replace(config, run=replace(run, folder=str(folder))))
-    log.info((folder / "report.md").read_text(encoding="utf-8"))
-    log.info(
-        "%s: report.html, report.md, ablation.csv, ablation.png, results.csv, "
-        "results.json, cost.png",
-        folder,
-    )
+    for each in config.runs.values():  # before a folder is made
+        choose_recipe(each)
+    with _in_folder(run, "ablate-", _command(prog, command_line), resume) as run:
+        ablate(replace(config, run=run))
+    _show_report(run, "ablation.csv", "ablation.png")
 
 
 @contextmanager
-def _dropped_if_unused(folder: Path) -> Iterator[None]:
-    """On an error, remove the folder if it has no results."""
+def _in_folder(
+    run: RunConfig, prefix: str, command: Sequence[str], resume: bool
+) -> Iterator[RunConfig]:
+    """Yield the run with its folder, after logging how to resume it.
+
+    On an error, remove the folder if it has no results.
+    """
+    run = with_folder(run, prefix)
+    folder = Path(str(run.folder))
+    resume_option = [] if resume else [f"--resume={folder}"]
+    log.info("%s; if the run is killed, resume it by", folder)
+    log.info("  %s", shlex.join([*command, *resume_option]))
     try:
-        yield
+        yield run
     except BaseException:
         with suppress(OSError):
             drop_unused(folder)
         raise
+
+
+def _command(prog: str | None, arguments: Sequence[str]) -> list[str]:
+    """Return the words of the whole command."""
+    return [*(prog.split() if prog else ["python", sys.argv[0]]), *arguments]
+
+
+def _show_report(run: RunConfig, *more: str) -> None:
+    """Log the report of several runs and the names of its files."""
+    folder = Path(str(run.folder))
+    log.info((folder / "report.md").read_text(encoding="utf-8"))
+    names = ("report.html", "report.md", *more, "results.csv", "results.json")
+    log.info("%s: %s, cost.png", folder, ", ".join(names))
 
 
 def run_parser(
@@ -243,12 +256,3 @@ def _read(
         values["folder"] = str(folder)
     del values["resume"]
     return values, resume is not None
-
-
-def _say_how_to_resume(
-    folder: Path, prog: str | None, command_line: Sequence[str], resume: bool
-) -> None:
-    command = prog.split() if prog else ["python", sys.argv[0]]
-    resume_option = [] if resume else [f"--resume={folder}"]
-    log.info("%s; if the run is killed, resume it by", folder)
-    log.info("  %s", shlex.join([*command, *command_line, *resume_option]))

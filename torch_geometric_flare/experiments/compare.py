@@ -22,7 +22,7 @@ from torch_geometric_flare.experiments.isolated_run import (
     isolated_run,
 )
 from torch_geometric_flare.experiments.report import write_comparison
-from torch_geometric_flare.experiments.run import make_folder
+from torch_geometric_flare.experiments.run import with_folder
 from torch_geometric_flare.experiments.tables import Row
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,8 @@ def compare_models(config: ComparisonConfig) -> list[Row]:
     run = config.run
     benchmark = run.benchmark
     names = choose_models(benchmark, config.models, run.recipe)
-    if run.folder is None:
-        run = replace(run, folder=str(make_folder(run, "compare-")))
-        config = replace(config, run=run)
+    run = with_folder(run, "compare-")
+    config = replace(config, run=run)
     folder = Path(str(run.folder))
     settings = settle(config, folder)
     records = finish_runs(

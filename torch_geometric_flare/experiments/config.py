@@ -3,7 +3,7 @@
 import itertools
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from torch_geometric_flare._arguments import check_integers
@@ -260,3 +260,12 @@ class AblationConfig(Options):
             name = ",".join(f"{key}={value}" for key, value in changes.items())
             cells[name] = changes
         return cells
+
+    @property
+    def runs(self) -> dict[str, RunConfig]:
+        """The run of each combination, by its name."""
+        before = self.run.changes or {}
+        return {
+            name: replace(self.run, changes={**before, **changes})
+            for name, changes in self.cells.items()
+        }

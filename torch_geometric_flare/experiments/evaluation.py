@@ -15,7 +15,7 @@ from torch_geometric_flare import mesh_io, training
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_benchmark
 from torch_geometric_flare.experiments.options import Config, Options, parse
-from torch_geometric_flare.experiments.quantities import extra_metrics
+from torch_geometric_flare.experiments.quantities import extra_metrics, log_results
 from torch_geometric_flare.experiments.splits import Selection
 from torch_geometric_flare.surrogates import Surrogate, load_surrogate
 from torch_geometric_flare.training.errors import (
@@ -88,16 +88,13 @@ def evaluate_command_line(
         arguments,
         prog,
     )
-    if config.threads is not None:
-        training.set_threads(config.threads)
+    training.set_threads(config.threads)
     surrogate = load_surrogate(checkpoint, device=config.device)
     if meshes:
         errors = _evaluate_meshes(surrogate, meshes)
     else:
         errors = _evaluate_split(surrogate, config)
-    for name, value in errors.items():
-        text = f"{value:.4g}" if isinstance(value, float) else value
-        log.info(f"{name:42} {text}")
+    log_results(errors)
     return errors
 
 

@@ -11,13 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric_flare.datasets import SimulatedDataset, Simulator
 from torch_geometric_flare.datasets.simulator import conditions_of
 from torch_geometric_flare.experiments.splits import Selection, Splits
-from torch_geometric_flare.fields import (
-    Fields,
-    channel_slices,
-    choose_fields,
-    num_channels,
-)
-from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.fields import Fields, channel_slices, choose_fields
 from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import Normalizer
 
@@ -189,36 +183,6 @@ def coordinate_statistics(train: Sequence[Data], features: Fields) -> Normalizer
         features: Features in the columns after the coordinates.
     """
     return Normalizer.gaussian(data.x for data in train)
-
-
-def fit_input_normalizer(recipe: Recipe, splits: Splits) -> Normalizer | None:
-    """Return the normalizer of `x` for a recipe, from the training split alone.
-
-    Args:
-        recipe: The recipe; its `coordinates` selects the encoding of the coordinates.
-        splits: The splits; their normalizer encodes the features, and also the
-            coordinates if the recipe has `coordinates="given"`.
-    """
-    normalizer = splits.input_normalizer
-    if recipe.coordinates == "given":
-        return normalizer
-    number = splits.train[0].x.size(1) - num_channels(splits.features)
-    rows = [data.x[:, :number] for data in splits.train]
-    if recipe.coordinates == "statistics":
-        coordinates = Normalizer.gaussian(rows)
-    else:
-        lower = torch.stack([row.amin(0) for row in rows]).amin(0)
-        upper = torch.stack([row.amax(0) for row in rows]).amax(0)
-        half = (upper - lower) / 2
-        # Do not divide by zero along axes where all coordinates are equal.
-        coordinates = Normalizer((lower + upper) / 2, half.where(half > 0, 1.0))
-    if not splits.features:
-        return coordinates
-    if normalizer is None:
-        rest = Normalizer.identity(num_channels(splits.features))
-    else:
-        rest = Normalizer(normalizer.shift[number:], normalizer.scale[number:])
-    return Normalizer.cat([coordinates, rest])
 
 
 def refuse_number_of_points(selection: Selection, what: str) -> None:

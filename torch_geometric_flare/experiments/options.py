@@ -55,7 +55,9 @@ class Options:
             action="config",
             help="YAML file of options; later options on the command line override it",
         )
-        for name, entry, kind, text in cls._options():
+        for name, entry, kind, text in _fields(cls):
+            if name in cls.no_option:
+                continue
             default = (defaults or {}).get(name, entry.default)
             keywords: dict[str, Any] = {"default": default, "type": kind}
             if default is MISSING:
@@ -113,13 +115,6 @@ class Options:
             for name, value in _flat(self)
             if name not in self.no_option
         }
-
-    @classmethod
-    def _options(cls) -> Iterator[tuple[str, Field[Any], Any, str]]:
-        """Yield name, field, type and help text of each option."""
-        for option in _fields(cls):
-            if option[0] not in cls.no_option:
-                yield option
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
@@ -180,6 +175,7 @@ def _config_files(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _fields(cls: type[Any]) -> Iterator[tuple[str, Field[Any], Any, str]]:
+    """Yield name, field, type and help text of each option."""
     hints, texts = get_type_hints(cls), _help_texts(cls)
     for entry in fields(cls):
         kind = hints[entry.name]

@@ -6,27 +6,20 @@ from dataclasses import dataclass, field
 
 from jinja2 import Environment, StrictUndefined
 
+from torch_geometric_flare.visualization.document import html_document
+
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Headings, and the cells of each row."""
 
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
+_STYLE = """\
 body { font-family: sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
 table { border-collapse: collapse; display: block; overflow-x: auto; }
-th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: {{ align }}; }
+th, td { border-bottom: 1px solid #ccc; padding: 0.3em 0.8em; text-align: %s; }
 th:first-child, td:first-child { text-align: left; }
 td { vertical-align: top; }
-img { max-width: 100%; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
+img { max-width: 100%%; }
+"""
+_BODY = """\
 {% for section in sections %}
 {% if section.heading %}
 <h2>{{ section.heading }}</h2>
@@ -54,8 +47,6 @@ img { max-width: 100%; }
 <figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
 {% endfor %}
-</body>
-</html>
 """
 
 
@@ -91,12 +82,10 @@ def render_page(title: str, sections: Sequence[Section], align: str = "right") -
     """
     environment = Environment(
         autoescape=True,
-        keep_trailing_newline=True,
         lstrip_blocks=True,
         trim_blocks=True,
         undefined=StrictUndefined,
     )
     environment.filters["base64"] = lambda png: base64.b64encode(png).decode()
-    return environment.from_string(_PAGE).render(
-        title=title, sections=sections, align=align
-    )
+    body = environment.from_string(_BODY).render(sections=sections)
+    return html_document(title, _STYLE % align, body)

@@ -5,7 +5,7 @@ import csv
 import functools
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyvista as pv
 
 from torch_geometric_flare import mesh_io
 from torch_geometric_flare._arguments import OneLineParser
+from torch_geometric_flare.datasets.mesh_files import find_meshes
 from torch_geometric_flare.experiments.field_files import write_fields
 from torch_geometric_flare.experiments.mesh_forces import force_rows, mean_forces
 from torch_geometric_flare.experiments.quantities import (
@@ -57,11 +58,8 @@ def predict_command_line(
     try:
         surrogate = _load(args)
         location = _location(args, surrogate)
-        trained = (
-            mean_forces(args, _meshes_in(args.train_meshes), location)
-            if args.train_meshes
-            else {}
-        )
+        if args.train_meshes:
+            trained = mean_forces(args, _meshes_in(args.train_meshes), location)
         for path, output in _find_jobs(args.mesh, args.output):
             table = output.with_name(table.name)
             try:
@@ -98,7 +96,7 @@ def _parse(
     add("--time", type=float, help="one of several time steps of the file")
     places = "slice:y=0", "box:X0,X1,Y0,Y1,Z0,Z1[:SPACING]", "points.csv", "mesh.vtu"
     what = f"predict there, by a checkpoint with query points: {', '.join(places)}"
-    add("--at", metavar="PLACE", type=_site, help=what)
+    add("--at", metavar="PLACE", type=_argument(mesh_io.QuerySite.parse), help=what)
     add("--output", type=Path, help="file or folder to write; by default beside it")
     where = parser.add_mutually_exclusive_group()
     for location in ("cell", "point"):
@@ -110,7 +108,12 @@ def _parse(
             help=f"predict at the {location}s; by default where it was trained",
         )
     what = "arrays of the mesh that fields and inputs are read from"
-    add("--fields", metavar="NAME=ARRAY[,NAME=ARRAY]", type=_arrays, help=what)
+    add(
+        "--fields",
+        metavar="NAME=ARRAY[,NAME=ARRAY]",
+        type=_argument(read_fields),
+        help=what,
+    )
     add("--scale", type=float, default=1.0, help="training units in one of the mesh")
     what = "a condition, or an input that is the same everywhere, as speed=40"
     add("--set", action="append", default=[], metavar="NAME=VALUE[,VALUE]", help=what)
@@ -188,11 +191,7 @@ def _find_jobs(path: Path, output: Path | None) -> Iterator[tuple[Path, Path]]:
 
 
 def _meshes_in(folder: Path) -> list[Path]:
-    kinds = mesh_io.MESH_SUFFIXES
-    meshes = [each for each in sorted(folder.iterdir()) if each.suffix.lower() in kinds]
-    if not meshes:
-        raise ValueError(f"{folder} holds no meshes: {', '.join(kinds)}")
-    return meshes
+    return [folder / name for name in find_meshes(folder, mesh_io.MESH_SUFFIXES)]
 
 
 def _stem(path: Path, what: str = "predicted") -> str:
@@ -255,10 +254,8 @@ def _output_file(args: argparse.Namespace, mesh: Any, output: Path, path: Path) 
     suffix = kinds.get(type(mesh), ".vtu")
     if output != args.output:
         output = output.with_name(output.name + suffix)
-    if output.suffix.lower() not in (
-        suffix,
-        ".vtk",
-    ):  # other formats would drop the fields
+    # Other formats would drop the fields.
+    if output.suffix.lower() not in (suffix, ".vtk"):
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
     inputs = [path] if args.at is None else [path, Path(args.at.text)]
     if output.exists() and any(p.exists() and output.samefile(p) for p in inputs):
@@ -303,20 +300,16 @@ def _constant(text: str, known: Fields) -> tuple[str, list[float]]:
         ) from None
 
 
-def _site(text: str) -> mesh_io.QuerySite:
-    """Parse `--at`."""
-    try:
-        return mesh_io.QuerySite.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser for argparse, which shows the message of its own error alone."""
 
+    def parse_argument(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _arrays(text: str) -> Fields:
-    """Parse `--fields`."""
-    try:
-        return read_fields(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return parse_argument
 
 
 def _report(error: Exception, path: Path | None = None) -> int:

@@ -33,6 +33,8 @@ class _Table:
 
     def figures(self, name: str) -> tuple[Published, ...]:
         """Return the errors for a benchmark; empty if it is not in the table."""
+        if name not in _SETS:
+            raise ValueError(f"name is {name!r}, expected one of {', '.join(_SETS)}")
         if name not in self.columns:
             return ()
         column = self.columns.index(name)
@@ -125,7 +127,7 @@ def flare_paper(name: str) -> tuple[Published, ...]:
     Raises:
         ValueError: If the papers have no such benchmark.
     """
-    return _FLARE.figures(_check(name))
+    return _FLARE.figures(name)
 
 
 def flare_plus_plus_paper(name: str) -> tuple[Published, ...]:
@@ -141,7 +143,7 @@ def flare_plus_plus_paper(name: str) -> tuple[Published, ...]:
     Raises:
         ValueError: If the papers have no such benchmark.
     """
-    return _FLARE_PLUS_PLUS.figures(_check(name))
+    return _FLARE_PLUS_PLUS.figures(name)
 
 
 def later_figures(name: str) -> tuple[Published, ...]:
@@ -156,7 +158,7 @@ def later_figures(name: str) -> tuple[Published, ...]:
     Raises:
         ValueError: If the papers have no such benchmark.
     """
-    return _LATER.figures(_check(name))
+    return _LATER.figures(name)
 
 
 def all_published(name: str) -> tuple[Published, ...]:
@@ -174,9 +176,3 @@ def all_published(name: str) -> tuple[Published, ...]:
         ValueError: If the papers have no such benchmark.
     """
     return flare_paper(name) + flare_plus_plus_paper(name) + later_figures(name)
-
-
-def _check(name: str) -> str:
-    if name not in _SETS:
-        raise ValueError(f"name is {name!r}, expected one of {', '.join(_SETS)}")
-    return name

@@ -1,5 +1,6 @@
 """Errors of quantities of a sample, such as the drag coefficient."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -12,6 +13,8 @@ from torch_geometric.data import Data
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import r2_score
+
+log = logging.getLogger(__name__)
 
 ForceRow = dict[str, str | float]
 """The mesh, the source (`predicted` or `truth`), and each coefficient by its name."""
@@ -164,6 +167,17 @@ def describe_quantities(results: Mapping[str, Any]) -> dict[str, str]:
         name: describe_errors(name, errors_of(results, name))
         for name in quantity_names(results)
     }
+
+
+def log_results(results: Mapping[str, Any]) -> None:
+    """Log a line for each result.
+
+    Args:
+        results: Values by name.
+    """
+    for name, value in results.items():
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        log.info(f"{name:42} {text}")
 
 
 def quantity_names(results: Mapping[str, Any]) -> list[str]:

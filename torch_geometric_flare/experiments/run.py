@@ -2,12 +2,10 @@
 
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,16 @@ from lightning.pytorch.loggers import (
     TensorBoardLogger,
     WandbLogger,
 )
-from lightning.pytorch.utilities import rank_zero_only
-from torch_geometric.data import Data
-from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
 
 from torch_geometric_flare import training
 from torch_geometric_flare._random import keep_random_state
+from torch_geometric_flare.experiments.build import (
+    check_grid,
+    choose_recipe,
+    make_data,
+    make_module,
+)
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig
-from torch_geometric_flare.experiments.loading import fit_input_normalizer
 from torch_geometric_flare.experiments.output import plot_history, plot_sample
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.quantities import extra_metrics
@@ -37,13 +37,12 @@ from torch_geometric_flare.experiments.timing import (
     points_per_second,
     steps_within,
 )
-from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.nn.pooled_states import why_no_states
-from torch_geometric_flare.recipes import Recipe, change_recipe, resolve_recipe
+from torch_geometric_flare.recipes import Recipe, resolve_recipe
 from torch_geometric_flare.surrogates import Surrogate, unwrap
 from torch_geometric_flare.surrogates.checkpoint import add_trust
 from torch_geometric_flare.surrogates.guard import FEWEST
-from torch_geometric_flare.transforms import channel_bounds
+from torch_geometric_flare.training.run_folder import is_first_process
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +84,10 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         OSError: If files are missing.
     """
     start = time.perf_counter()
-    if config.threads is not None:
-        training.set_threads(config.threads)
+    training.set_threads(config.threads)
     benchmark, selection = config.benchmark, config.selection
     recipe = choose_recipe(config)
-    folder = make_folder(config) if config.folder is None else Path(config.folder)
+    folder = Path(str(with_folder(config).folder))
     if not (folder / "last.ckpt").exists() and not (
         resume and (folder / CONFIG).exists()
     ):
@@ -98,7 +96,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     splits = benchmark.load(selection)
     train, test = splits.train, splits.test
     recipe = resolve_recipe(recipe, train[0])
-    _check_grid(recipe, train[0])
+    check_grid(recipe, train[0])
     what = f"{selection.data} {benchmark.sample}s"
     module = make_module(splits, recipe, what)
     network = module.surrogate.model
@@ -179,15 +177,17 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     return results
 
 
-def make_folder(config: RunConfig, prefix: str = "") -> Path:
-    """Create a new folder in `runs`, named by problem, data and time.
+def with_folder(config: RunConfig, prefix: str = "") -> RunConfig:
+    """Return a run with a folder: by default a new one in `runs`.
 
     Args:
         config: The run.
-        prefix: Prefix of the name.
+        prefix: Start of the new folder's name, before problem, data and time.
     """
+    if config.folder is not None:
+        return config
     name = f"{prefix}{config.benchmark.name}-{config.selection.data}"
-    return training.run_folder(Path("runs", name))
+    return replace(config, folder=str(training.run_folder(Path("runs", name))))
 
 
 def published_figures(
@@ -217,35 +217,10 @@ def published_figures(
 
 
 def _write_config(config: RunConfig, folder: Path) -> None:
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
         # Without the folder, so that a run from this file gets a new one.
         replace(config, folder=None).save(folder / CONFIG)
-
-
-def choose_recipe(config: RunConfig) -> Recipe:
-    """Return the recipe of a run with the changes that the run makes.
-
-    Args:
-        config: The run.
-
-    Raises:
-        ValueError: If there is no such recipe, or it has no such option.
-    """
-    recipe = config.benchmark.recipe(config.model, config.recipe)
-    arguments = signature(recipe.model_class).parameters
-    model = {
-        name: value
-        for name, value in config.values_of("model").items()
-        if value is not None and name in arguments
-    }
-    changes = config.values_of(Recipe).items()
-    recipe = replace(
-        recipe,
-        model={**recipe.model, **model},
-        **{name: value for name, value in changes if value is not None},
-    )
-    return change_recipe(recipe, config.changes) if config.changes else recipe
 
 
 def _measure_trust(
@@ -263,31 +238,9 @@ def _measure_trust(
         quantities = config.benchmark.quantities_of_interest
         surrogate.calibrate(held_out, quantities=quantities)
     measured = surrogate.guard is not None or surrogate.calibration is not None
-    if measured and getattr(rank_zero_only, "rank", 0) == 0:
+    if measured and is_first_process():
         name = "best.ckpt" if config.keep_best else "last.ckpt"
         add_trust(folder / name, surrogate)
-
-
-def make_data(
-    splits: Splits, recipe: Recipe, seed: int
-) -> training.SurrogateDataModule:
-    """Return the data module for a recipe.
-
-    Args:
-        splits: The data.
-        recipe: Its `batch_size` and `num_points`.
-        seed: Seed of their order and of the points.
-    """
-    transforms = [] if splits.train_transform is None else [splits.train_transform]
-    if recipe.num_points is not None:
-        transforms += [_PointsAlone(), FixedPoints(recipe.num_points, replace=False)]
-    return training.SurrogateDataModule(
-        splits.train,
-        splits.val,
-        batch_size=recipe.batch_size,
-        train_transform=Compose(transforms) if transforms else None,
-        seed=seed,
-    )
 
 
 def _fit_budget(
@@ -305,16 +258,6 @@ def _fit_budget(
         return module.recipe
     epochs = -(-steps // data.num_batches)
     return replace(module.recipe, epochs=epochs, max_steps=steps)
-
-
-class _PointsAlone(BaseTransform):
-    """Drops fields that refer to points by index, so that points can be dropped."""
-
-    def forward(self, data: Data) -> Data:
-        for name in ("edge_index", "cells", "grid"):
-            if name in data:
-                del data[name]
-        return data
 
 
 def _make_logger(name: str | None, folder: Path) -> Logger | None:
@@ -341,62 +284,3 @@ def _make_logger(name: str | None, folder: Path) -> Logger | None:
             f"install {name}"
         ) from error
     return None
-
-
-def _check_grid(recipe: Recipe, sample: Data) -> None:
-    """Refuse a recipe whose network has another grid than the samples."""
-    bound, grid = recipe.model.get("grid"), sample.get("grid")
-    if isinstance(bound, tuple) and grid is not None and bound != tuple(grid):
-        raise ValueError(
-            f"this recipe of {recipe.model_class.__name__} is for samples on the grid "
-            f"{bound}, but these are on {tuple(grid)}: give --num-points="
-            f"{math.prod(bound)}, or choose another recipe"
-        )
-
-
-def make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
-    """Build the network of a recipe for some data, with its normalizers.
-
-    Args:
-        splits: The data.
-        recipe: The network and its training. If samples have query points, a network
-            such as `nn.FLAREQuery`, whose query widths are set from the data.
-        what: Description of the training data, such as "simulated cars".
-    """
-    channels = splits.train[0].x.size(1)
-    coordinates = channels - num_channels(splits.features)
-    if splits.query is not None:
-        widths = {
-            "query_channels": splits.train[0].query_pos.size(1)
-            + num_channels(splits.query.features),
-            "query_out_channels": num_channels(splits.query.fields),
-        }
-        recipe = replace(recipe, model={**recipe.model, **widths})
-    network = recipe.build(
-        in_channels=channels,
-        out_channels=num_channels(splits.fields),
-        num_coordinates=coordinates,
-        condition_channels=num_channels(splits.conditions),
-    )
-    bounds = condition_bounds = None
-    if splits.features:
-        bounds = channel_bounds(data.x[:, coordinates:] for data in splits.train)
-    if splits.conditions:
-        condition_bounds = channel_bounds(data.u for data in splits.train)
-    return training.SurrogateModule(
-        network,
-        splits.target_normalizer,
-        splits.coordinate_normalizer,
-        recipe,
-        training_data=what,
-        fields=splits.fields,
-        features=splits.features,
-        input_normalizer=fit_input_normalizer(recipe, splits),
-        location=splits.location,
-        weighted=splits.weighted,
-        feature_bounds=bounds,
-        conditions=splits.conditions,
-        condition_normalizer=splits.condition_normalizer,
-        condition_bounds=condition_bounds,
-        query=splits.query,
-    )

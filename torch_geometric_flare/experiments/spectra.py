@@ -89,8 +89,7 @@ def spectrum_command_line(
     config, checkpoint, meshes = parse_checkpoint(
         SpectrumConfig, description.partition("\n")[0], arguments, prog
     )
-    if config.test.threads is not None:
-        training.set_threads(config.test.threads)
+    training.set_threads(config.test.threads)
     surrogate = load_surrogate(checkpoint, device=config.test.device)
     folder = checkpoint.parent if config.folder is None else Path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)

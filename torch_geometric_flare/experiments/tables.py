@@ -89,7 +89,7 @@ def _row(model: str, records: Sequence[Record], published: float | None) -> Row:
         model=model,
         runs=len(finished),
         relative_l2=statistics.fmean(errors),
-        relative_l2_deviation=statistics.stdev(errors) if len(errors) > 1 else None,
+        relative_l2_deviation=_deviation(errors),
         parameters=finished[0]["parameters"],
         steps=_mean(finished, "steps"),
         training_seconds=_mean(finished, "training_seconds"),
@@ -103,6 +103,10 @@ def _row(model: str, records: Sequence[Record], published: float | None) -> Row:
 
 def _mean(records: Sequence[Record], name: str) -> float:
     return statistics.fmean(record[name] for record in records)
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def write_csv(path: Path, kind: type[Any], rows: Sequence[Any]) -> None:
@@ -176,9 +180,7 @@ def to_markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 def _error_cell(row: Row) -> str:
     if row.relative_l2 is None:
         return f"failed: {row.error}"
-    cell = format_number(row.relative_l2)
-    if row.relative_l2_deviation is not None:
-        cell += f" ± {format_number(row.relative_l2_deviation, 2)}"
+    cell = format_spread(row.relative_l2, row.relative_l2_deviation)
     return f"{cell} (some failed: {row.error})" if row.error else cell
 
 
@@ -195,6 +197,12 @@ def format_number(value: float | None, digits: int = 3) -> str:
         return str(value)
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{places}f}"
+
+
+def format_spread(value: float, deviation: float | None, sign: str = " ± ") -> str:
+    """Format a mean with its standard deviation, if there is one."""
+    spread = "" if deviation is None else sign + format_number(deviation, 2)
+    return format_number(value) + spread
 
 
 def _rounded(value: float | None) -> str:
@@ -259,9 +267,7 @@ def _quantity_row(name: str, model: str, finished: Sequence[Record]) -> Quantity
         model=model,
         runs=len(errors),
         mean_absolute_error=statistics.fmean(absolute),
-        mean_absolute_error_deviation=(
-            statistics.stdev(absolute) if len(absolute) > 1 else None
-        ),
+        mean_absolute_error_deviation=_deviation(absolute),
         r2=_known_mean([error["r2"] for error in errors]),
         rank_correlation=_known_mean([error["rank_correlation"] for error in errors]),
     )
@@ -281,9 +287,8 @@ def quantity_cells(rows: Sequence[QuantityRow]) -> tuple[list[str], list[list[st
     headings = ["Quantity", "Model", "Mean absolute error", "R²", "Rank correlation"]
     cells = []
     for row in rows:
-        error = format_number(row.mean_absolute_error)
-        if row.mean_absolute_error_deviation is not None:
-            error += f" ± {format_number(row.mean_absolute_error_deviation, 2)}"
+        deviation = row.mean_absolute_error_deviation
+        error = format_spread(row.mean_absolute_error, deviation)
         numbers = [row.r2, row.rank_correlation]
         formatted = ["" if number is None else f"{number:.2f}" for number in numbers]
         cells.append([row.quantity.replace("_", " "), row.model, error, *formatted])

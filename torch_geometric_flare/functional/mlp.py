@@ -22,9 +22,10 @@ from torch_geometric_flare.functional.autograd import (
 from torch_geometric_flare.functional.torch_internals import are_addressable, tracing
 from torch_geometric_flare.kernels import residual_mlp as kernels
 from torch_geometric_flare.kernels.llvm import is_available
-from torch_geometric_flare.kernels.residual_mlp import Layer as Layer
-from torch_geometric_flare.kernels.residual_mlp import Layers, Parameters
+from torch_geometric_flare.kernels.residual_mlp import Parameters
 from torch_geometric_flare.kernels.residual_mlp import packed_once as packed_once
+from torch_geometric_flare.kernels.residual_mlp_code import Layer as Layer
+from torch_geometric_flare.kernels.residual_mlp_code import Layers
 
 # For smaller hidden layers, the checks take longer than the layer.
 _LEAST_ELEMENTS = 1 << 14

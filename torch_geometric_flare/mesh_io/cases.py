@@ -1,12 +1,12 @@
 """Read the conditions of meshes from a table in their folder."""
 
-import csv
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch_geometric_flare._arguments import finite_number
+from torch_geometric_flare._files import read_table
 from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.mesh_io.features import is_computed
 
@@ -40,11 +40,7 @@ def read_cases(
             of its condition, or a value that is not a finite number. The message names
             it.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = list(csv.reader(file)) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"'{path}' is not a table in UTF-8: {error}") from error
+    header, *lines = read_table(path) or [[]]
     header = [name.strip() for name in header]
     if header.count(_MESH) > 1:
         raise ValueError(f"'{path}' has two columns called {_MESH!r}: keep one")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torch_geometric_flare._finite import describe_gaps
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import Field, Fields
 from torch_geometric_flare.mesh_io.geometry import mesh_areas, mesh_normals
@@ -144,12 +145,8 @@ def _check_values(values: Tensor, feature: Field) -> Tensor:
             f"the input {feature} has {values.size(1)} channels, but the model takes "
             f"{feature.channels}"
         )
-    gaps = int((~values.isfinite()).sum())
-    if gaps:
-        raise ValueError(
-            f"the input {feature} must be finite, but {gaps} of {values.numel()} "
-            "values are not"
-        )
+    if gaps := describe_gaps(values.numpy()):
+        raise ValueError(f"the input {feature} has {gaps}")
     return values
 
 

@@ -14,6 +14,7 @@ import pyvista as pv
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 
 from torch_geometric_flare._arguments import brief
+from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.mesh_io import reader_process
 from torch_geometric_flare.mesh_io.visible import visible_part
 
@@ -48,7 +49,7 @@ def read_mesh(
     VTK reads the file in a separate process, with limits on memory and time that depend
     on the size of the file, so that a broken file can only end that process. The mesh
     is then validated: every cell refers to existing vertices, has the number that its
-    type needs, and no coordinate is nan or infinite. Hidden, ghost and empty cells,
+    type needs, and all coordinates are finite. Hidden, ghost and empty cells,
     unused points, and vertices and lines next to faces are left out, see
     `visible_part`.
 
@@ -179,10 +180,7 @@ def as_mesh(mesh: Any, name: str = "mesh") -> Any:
         raise ValueError(f"{name} is empty: it has no points")
     finite = np.isfinite(wrapped.points).all(axis=1)
     if not finite.all():
-        raise ValueError(
-            f"{name} has {(~finite).sum()} of {len(finite)} vertices with coordinates "
-            "that are not finite: repair it"
-        )
+        raise ValueError(f"{name} has {count_gaps(finite, 'vertices')}: repair it")
     if isinstance(wrapped, pv.PolyData | pv.UnstructuredGrid):
         return wrapped
     return wrapped.cast_to_unstructured_grid()

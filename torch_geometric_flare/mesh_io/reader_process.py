@@ -115,8 +115,8 @@ def check(mesh: Any) -> None:
     finite = (abs(mesh.points) < float("inf")).all(axis=1)
     if not finite.all():
         raise Refused(
-            f"has {(~finite).sum()} vertices with coordinates that are nan or "
-            "infinite: repair it"
+            f"has vertices that are not finite: {(~finite).sum():,} of "
+            f"{len(finite):,}: repair it"
         )
     surface = isinstance(mesh, pv.PolyData)
     for cells, kind in surface_cells(mesh) if surface else grid_cells(mesh):

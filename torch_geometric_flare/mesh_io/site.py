@@ -1,6 +1,5 @@
 """Query points around a body: a slice, a box, or the points of a file."""
 
-import csv
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare._arguments import finite_number
+from torch_geometric_flare._files import read_table
 from torch_geometric_flare.mesh_io.read import (
     FURTHER_SUFFIXES,
     MESH_SUFFIXES,
@@ -212,11 +212,7 @@ def _grid(
 def _read_points(path: Path, dimension: int) -> Any:
     """Return the points of a table; further columns become point data."""
     axes = list(_AXES[:dimension])
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file, skipinitialspace=True) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is not a table: {error}") from error
+    rows = [row for row in read_table(path) if row]
     names = axes
     if rows and finite_number(rows[0][0]) is None:
         names = [name.strip() for name in rows.pop(0)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.metrics.forces import force_coefficients, moment_coefficients
 
 
@@ -87,8 +88,7 @@ def mesh_forces(
         raise ValueError(f"{pressure!r} is finite nowhere: there is no force to sum")
     if not finite.all():
         warnings.warn(
-            f"{pressure!r} is not finite at {(~finite).sum()} of {len(finite)} "
-            f"{location}s, which are ignored",
+            f"{pressure!r} has {count_gaps(finite)}, which are ignored",
             stacklevel=2,
         )
         kinematic = np.where(finite, kinematic, 0.0)

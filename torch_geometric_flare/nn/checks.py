@@ -249,6 +249,6 @@ def check_points(
     # This check synchronizes with the device, so it runs only in debug mode.
     if is_debug_enabled() and not bool(torch.isfinite(x).all()):
         raise ValueError(
-            f"{name} holds {int((~torch.isfinite(x)).sum())} values that are NaN or "
-            "infinite: check the data and its normalization"
+            f"{name} holds {int((~torch.isfinite(x)).sum())} values that are not "
+            "finite: check the data and its normalization"
         )

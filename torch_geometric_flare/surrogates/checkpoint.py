@@ -7,13 +7,13 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from torch_geometric_flare._arguments import check_kind
-from torch_geometric_flare._files import replacing
+from torch_geometric_flare._files import check_archive, replacing
 from torch_geometric_flare.surrogates.description import (
     PREFIX,
     describe_surrogate,
@@ -25,8 +25,6 @@ from torch_geometric_flare.surrogates.generative_surrogate import GenerativeSurr
 from torch_geometric_flare.surrogates.query_surrogate import QuerySurrogate
 from torch_geometric_flare.surrogates.surrogate import Surrogate
 
-# Marks a folder in a zip archive.
-_FOLDER = 0x10
 # `zipfile` and `torch.load` raise these on random bytes.
 _DAMAGED = (
     AttributeError,
@@ -152,7 +150,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         # torch.load warns about an old file format, which is refused below.
         warnings.simplefilter("ignore", UserWarning)
         try:
-            _check_sums(file)
+            check_archive(file)
             file.seek(0)
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         except _DAMAGED as error:
@@ -167,15 +165,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         f"path={str(path)!r} is not a checkpoint of a surrogate, or damaged: it must "
         "hold tensors and plain values, among them 'surrogate' and 'state_dict'"
     ) from cause
-
-
-def _check_sums(file: IO[bytes]) -> None:
-    """Verify the checksums of the archive; `torch.load` does not."""
-    with zipfile.ZipFile(file) as archive:
-        damaged = archive.testzip()
-        # torch would return uninitialized memory for entries marked as folders.
-        folders = [e.filename for e in archive.infolist() if e.external_attr & _FOLDER]
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged!r} does not have the checksum it should")
-    if folders:
-        raise zipfile.BadZipFile(f"{folders[0]!r} is marked as a folder")

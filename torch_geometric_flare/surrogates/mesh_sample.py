@@ -23,7 +23,8 @@ from torch_geometric_flare.fields import (
 )
 from torch_geometric_flare.nn.wrappers import unwrap
 from torch_geometric_flare.surrogates.arguments import supports_weights
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
+from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.transforms import (
     CellsToEdge,
     Normalizer,
@@ -64,7 +65,7 @@ class MeshSample:
     name: str
     data: Data
     outside: Tensor
-    surrogate: NormalizedModel
+    surrogate: GuardedModel
     weights: str
     guard: str
     location: str
@@ -77,7 +78,7 @@ class MeshSample:
 
 
 def read_sample(
-    surrogate: NormalizedModel,
+    surrogate: GuardedModel,
     mesh: str | os.PathLike[str] | Any,
     *,
     location: str | None = None,
@@ -222,13 +223,13 @@ def check_range(
 
 
 def _weigh(
-    surrogate: NormalizedModel,
+    surrogate: GuardedModel,
     weight: str | None,
     mesh: Any,
     data: Data,
     cells: bool,
     name: str,
-) -> tuple[NormalizedModel, str]:
+) -> tuple[GuardedModel, str]:
     """Set the weights of the points; return the surrogate to use and a note."""
     from torch_geometric_flare import mesh_io
 
@@ -274,6 +275,12 @@ def _spread(weights: Tensor | None) -> float:
     return (ordered[ends[1]] / ordered[ends[0]]).item()
 
 
+def refuse_gaps(predicted: Tensor, name: str) -> None:
+    """Raise `ValueError` if a prediction on the mesh of this name is not finite."""
+    if not predicted.isfinite().all():
+        raise ValueError(f"the model predicts values on {name} that are not finite")
+
+
 def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
     """Return the guard's verdict on a mesh; warn or raise if it is not inside.
 
@@ -296,36 +303,40 @@ def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
 
 
 def _check_place(
-    pos: Tensor, surrogate: NormalizedModel, name: str, prefix: str
+    pos: Tensor, surrogate: GuardedModel, name: str, prefix: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the coordinates that the model takes and which lie outside its box.
-
-    Raises `ValueError` for a mesh far from the box.
-    """
+    """Return the coordinates that the model takes and which lie outside its box."""
     from torch_geometric_flare import mesh_io
 
-    box = surrogate.coordinate_normalizer
-    if box is None:
-        raise ValueError("the surrogate has no coordinate_normalizer: train with one")
-    lower, size = box.shift.double().cpu(), box.scale.double().cpu()
-    if (pos != pos[0])[:, len(size) :].any():
-        raise ValueError(f"{name} is not flat, but the model was trained in the plane")
-    pos = pos[:, : len(size)]
+    lower, upper = training_box(surrogate)
+    pos = in_dimension(pos, len(lower), name)
     try:
-        inside = mesh_io.check_extent(pos, lower, lower + size)
+        inside = mesh_io.check_extent(pos, lower, upper)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from error
     warn_of_share(inside, name)
     return pos, ~inside
 
 
-def warn_of_share(inside: Tensor, name: str) -> None:
-    """Warn if few points lie in the training box.
+def training_box(points: NormalizedPoints) -> tuple[Tensor, Tensor]:
+    """Return the corners of the training box of a surrogate or its query points."""
+    box = points.coordinate_normalizer
+    if box is None:
+        kind = type(points).__name__
+        raise ValueError(f"the {kind} has no coordinate_normalizer: train with one")
+    lower = box.shift.double().cpu()
+    return lower, lower + box.scale.double().cpu()
 
-    Args:
-        inside: Whether each point does, [N].
-        name: Name of the points in the message.
-    """
+
+def in_dimension(pos: Tensor, dimension: int, name: str) -> Tensor:
+    """Return the first coordinates of points [N, 3]; raise if the others vary."""
+    if (pos != pos[0])[:, dimension:].any():
+        raise ValueError(f"{name} is not flat, but the model was trained in the plane")
+    return pos[:, :dimension]
+
+
+def warn_of_share(inside: Tensor, name: str) -> None:
+    """Warn if few of the points of this name lie `inside` the training box."""
     share = inside.double().mean().item()
     if share < LEAST_SHARE:
         warnings.warn(

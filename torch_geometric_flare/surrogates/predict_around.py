@@ -11,8 +11,11 @@ from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.mesh_sample import (
     check_range,
+    in_dimension,
     judge_sample,
     read_sample,
+    refuse_gaps,
+    training_box,
     warn_of_share,
 )
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
@@ -31,7 +34,7 @@ def find_site(surrogate: "QuerySurrogate", at: Any, scale: float) -> Any:
         at = mesh_io.QuerySite.parse(at)
     if not isinstance(at, mesh_io.QuerySite):
         return at
-    lower, upper = _box(surrogate.query)
+    lower, upper = training_box(surrogate.query)
     return at.dataset((lower / scale).tolist(), (upper / scale).tolist())
 
 
@@ -74,8 +77,7 @@ def predict_around(
     state = encoder.encode(sample.data)
     verdict = judge_sample(sample, state.pooled() if sample.is_judged else None)
     predicted = surrogate.predict_at(state, points.to(device)).cpu()
-    if not predicted.isfinite().all():
-        raise ValueError(f"the model predicts values at {name} that are not finite")
+    refuse_gaps(predicted, name)
     inside = mesh_io.points_inside(sample.mesh, where.points)
     if inside is not None:
         predicted[torch.from_numpy(inside)] = torch.nan
@@ -108,28 +110,12 @@ def _features(
     return {feature.name: inputs[feature.name] for feature in features}
 
 
-def _box(query: NormalizedPoints) -> tuple[Tensor, Tensor]:
-    """Return the corners of the training box of the query points."""
-    box = query.coordinate_normalizer
-    if box is None:
-        raise ValueError(
-            "the surrogate has no coordinate_normalizer of its query points: train "
-            "with one"
-        )
-    lower, size = box.shift.double().cpu(), box.scale.double().cpu()
-    return lower, lower + size
-
-
 def _check_site(pos: Tensor, query: NormalizedPoints) -> tuple[Tensor, Tensor]:
     """Return the coordinates that the model takes and which lie outside its box."""
     from torch_geometric_flare.mesh_io.extent import describe_box, inside_box
 
-    lower, upper = _box(query)
-    if (pos != pos[0])[:, len(lower) :].any():
-        raise ValueError(
-            "the place is not flat, but the model was trained in the plane"
-        )
-    pos = pos[:, : len(lower)]
+    lower, upper = training_box(query)
+    pos = in_dimension(pos, len(lower), "the place")
     inside = inside_box(pos, lower, upper)
     if not inside.any():
         raise ValueError(

@@ -4,22 +4,23 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from torch_geometric_flare._finite import count_gaps
+from torch_geometric_flare._provenance import PREDICTED, prediction_note
 from torch_geometric_flare.fields import Fields
 from torch_geometric_flare.surrogates.calibration import band
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
 from torch_geometric_flare.surrogates.mesh_sample import (
     MeshSample,
     judge_sample,
     read_sample,
+    refuse_gaps,
 )
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
-
-_PREDICTED = "predicted by"
 
 
-def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
+def predict_mesh(surrogate: GuardedModel, mesh: Any, **options: Any) -> Any:
     """Return a copy of a mesh with predicted fields; see `Surrogate.predict_mesh`."""
     sample = read_sample(surrogate, mesh, **options)
     surrogate, data = sample.surrogate, sample.data
@@ -29,10 +30,7 @@ def predict_mesh(surrogate: NormalizedModel, mesh: Any, **options: Any) -> Any:
     else:
         predicted = surrogate.predict(data)
     verdict = judge_sample(sample, summary)
-    if not predicted.isfinite().all():
-        raise ValueError(
-            f"the model predicts values on {sample.name} that are not finite"
-        )
+    refuse_gaps(predicted, sample.name)
     values, bands = surrogate.split(predicted), {}
     notes = sample_notes(sample, verdict)
     if surrogate.calibration is not None:
@@ -90,7 +88,7 @@ def add_fields(
     if outside.any():
         arrays["outside_box"] = outside.numpy().astype("uint8")
     # An earlier prediction has renamed the true field.
-    suffix = "_true" if _is_predicted(mesh) else ""
+    suffix = "_true" if prediction_note(mesh) else ""
     for field in fields:
         predicted = values[field.name].squeeze(1).cpu().numpy()
         true_name = field.array if field.source in arrays else f"{field.name}{suffix}"
@@ -99,7 +97,7 @@ def add_fields(
             if truth.shape == predicted.shape and truth.dtype.kind in "fiu":
                 arrays[f"{field.name}_true"] = truth
                 arrays[f"{field.name}_error"] = predicted - truth
-                _count_gaps(f"{field.name}_true", truth, name)
+                _warn_of_gaps(f"{field.name}_true", truth, name)
         arrays[field.name] = predicted
         if field.name in bands:
             arrays[f"{field.name}_band"] = bands[field.name].squeeze(1).cpu().numpy()
@@ -108,26 +106,18 @@ def add_fields(
     mesh_io.add_notes(mesh, notes)
 
 
-def _count_gaps(array: str, truth: Any, name: str) -> None:
+def _warn_of_gaps(array: str, truth: Any, name: str) -> None:
     """Warn about true values that are not finite."""
-    finite = torch.as_tensor(truth).isfinite().view(len(truth), -1).all(1)
-    gaps = len(finite) - int(finite.sum())
-    if gaps:
+    finite = np.isfinite(truth).reshape(len(truth), -1).all(axis=1)
+    if not finite.all():
         warnings.warn(
-            f"{array} of {name} is not finite at {gaps} of {len(finite)} places, which "
-            "are left out of errors, pictures and forces",
+            f"{array} of {name} has {count_gaps(finite)}, which are left out of "
+            "errors, pictures and forces",
             stacklevel=4,
         )
 
 
-def _is_predicted(mesh: Any) -> bool:
-    """Return whether the fields of a mesh come from an earlier prediction."""
-    if "provenance" not in mesh.field_data:
-        return False
-    return str(mesh.field_data["provenance"][0]).startswith(_PREDICTED)
-
-
-def _provenance(surrogate: NormalizedModel) -> str:
+def _provenance(surrogate: GuardedModel) -> str:
     """Return the provenance note: the model and its training data."""
     data = surrogate.training_data or "data that it does not name"
-    return f"{_PREDICTED} {type(surrogate.model).__name__}, trained on {data}"
+    return f"{PREDICTED} {type(surrogate.model).__name__}, trained on {data}"

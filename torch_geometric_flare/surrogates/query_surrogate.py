@@ -213,22 +213,7 @@ class QuerySurrogate(Surrogate):
         To load it from a file, pass a `nn.FLARE` of the same sizes as `model`.
         """
         model: Any = unwrap(self.model)
-        source = Surrogate(
-            model.source,
-            self.target_normalizer,
-            self.coordinate_normalizer,
-            self.training_data,
-            fields=self.fields,
-            features=self.features,
-            input_normalizer=self.input_normalizer,
-            location=self.location,
-            fourier_octaves=self.fourier_octaves,
-            weighted=self.weighted,
-            conditions=self.conditions,
-            condition_normalizer=self.condition_normalizer,
-            feature_bounds=self.feature_bounds,
-            condition_bounds=self.condition_bounds,
-        )
+        source = Surrogate(model.source, **self.settings())
         source.guard, source.calibration = self.guard, self.calibration
         return source
 

@@ -12,8 +12,12 @@ from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.metrics import force_coefficients
 from torch_geometric_flare.metrics.forces import ForceCoefficients
 from torch_geometric_flare.nn.wrappers import unwrap
-from torch_geometric_flare.surrogates.mesh_sample import MeshSample, read_sample
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
+from torch_geometric_flare.surrogates.mesh_sample import (
+    MeshSample,
+    read_sample,
+    refuse_gaps,
+)
 from torch_geometric_flare.surrogates.predict_mesh import add_fields, sample_notes
 from torch_geometric_flare.surrogates.surface_geometry import SurfaceGeometry
 from torch_geometric_flare.transforms import feature_key
@@ -66,7 +70,7 @@ class Sensitivity:
 
 
 def mesh_sensitivity(
-    surrogate: NormalizedModel,
+    surrogate: GuardedModel,
     mesh: Any,
     quantity: Quantity,
     *,
@@ -101,10 +105,7 @@ def mesh_sensitivity(
             for name, columns in channel_slices(sample.fields).items()
         }
         value = measure(fields, geometry)
-    if not predicted.isfinite().all():
-        raise ValueError(
-            f"the model predicts values on {sample.name} that are not finite"
-        )
+    refuse_gaps(predicted, sample.name)
     if value.numel() != 1:
         raise ValueError(
             f"quantity returned the shape {tuple(value.shape)}, expected one number"
@@ -150,7 +151,7 @@ def _attach(data: Any, geometry: SurfaceGeometry, scale: float) -> None:
             data[key] = value + torch.where(offset.abs() > rounding, offset, 0.0)
 
 
-def _in_chunks(surrogate: NormalizedModel, size: int | None) -> NormalizedModel:
+def _in_chunks(surrogate: GuardedModel, size: int | None) -> GuardedModel:
     """Return the surrogate, or a copy that processes `size` points at a time."""
     if size is None:
         return surrogate

@@ -18,7 +18,7 @@ from torch_geometric_flare.surrogates.calibration import (
     band,
     calibrate,
 )
-from torch_geometric_flare.surrogates.normalized_model import NormalizedModel
+from torch_geometric_flare.surrogates.guarded_model import GuardedModel
 from torch_geometric_flare.surrogates.predict_mesh import predict_mesh
 from torch_geometric_flare.surrogates.pretrained import (
     from_pretrained,
@@ -33,7 +33,7 @@ from torch_geometric_flare.surrogates.sensitivity import (
 )
 
 
-class Surrogate(NormalizedModel):
+class Surrogate(GuardedModel):
     r"""A model that takes samples and predicts fields in physical units.
 
     A prediction takes these steps:

@@ -62,14 +62,16 @@ def user_errors() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def set_threads(threads: int) -> None:
+def set_threads(threads: int | None) -> None:
     """Set the number of CPU threads for this process and its child processes.
 
     The number of threads changes the order of sums and thus the last bits of results.
 
     Args:
-        threads: Number of threads.
+        threads: Number of threads; `None` changes nothing.
     """
+    if threads is None:
+        return
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
 

@@ -60,13 +60,10 @@ def evaluate(
         `dataset`, on the CPU.
 
     Raises:
-        ValueError: If `dataset` is empty or a field is missing.
+        ValueError: As `evaluate_per_field`.
 
     Warns:
-        UserWarning: If a field is zero at every point of a sample, whose error is then
-            absolute, in units of the scale of `target_normalizer`; or if a true value
-            is not finite, whose point is then ignored (NaN if no point is left). The
-            error of a prediction that is not finite is infinite.
+        UserWarning: As `evaluate_per_field`.
     """
     return mean_over_fields(evaluate_per_field(surrogate, dataset, batch_size))
 

@@ -1,13 +1,15 @@
 """Warnings about samples with absolute errors or missing values."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
+from torch_geometric_flare._finite import find_gaps
 from torch_geometric_flare.fields import Fields, channel_slices
+from torch_geometric_flare.training.errors import graphs_of
 from torch_geometric_flare.transforms import Normalizer
 
 NUMBER = "number_in_split"
@@ -82,14 +84,34 @@ def count_gaps(data: Data, fields: Fields) -> dict[str, list[int]]:
     missing = ~data.y.isfinite()
     if not bool(missing.any()):
         return {}
-    num_graphs = data.num_graphs if "batch" in data else 1
-    batch = data.get("batch")
+    batch, num_graphs = graphs_of(data)
     if batch is None:
         batch = torch.zeros(len(missing), dtype=torch.long, device=missing.device)
     return {
         name: batch[missing[:, columns].any(1)].bincount(minlength=num_graphs).tolist()
         for name, columns in channel_slices(fields).items()
     }
+
+
+def describe_batch_gaps(batch: Data, stage: str, ignore: Collection[str] = ()) -> str:
+    """Describe values that are not finite in the first sample that has any.
+
+    Args:
+        batch: A sample or a batch.
+        stage: Name of its split.
+        ignore: Names of arrays that do not count.
+
+    Returns:
+        The text; empty if all values are finite.
+    """
+    if not find_gaps(batch, ignore):
+        return ""
+    samples = batch.to_data_list() if isinstance(batch, Batch) else [batch]
+    for graph, sample in enumerate(samples):
+        if gaps := find_gaps(sample, ignore):
+            numbers = numbers_of(batch, [graph])
+            return f"{gaps} in sample {numbers[0]} of {stage}" if numbers else gaps
+    return ""
 
 
 def numbers_of(data: Data, graphs: Sequence[int]) -> list[int] | None:

@@ -12,7 +12,7 @@ from torch_geometric.utils import scatter
 from torch_geometric_flare.surrogates import GenerativeSurrogate, Surrogate
 from torch_geometric_flare.surrogates.noise import NUM_WAVES
 from torch_geometric_flare.training.errors import graphs_of
-from torch_geometric_flare.training.module import SurrogateModule
+from torch_geometric_flare.training.module import SurrogateModule, refuse_derivatives
 
 
 class GenerativeModule(SurrogateModule):
@@ -50,11 +50,7 @@ class GenerativeModule(SurrogateModule):
         if keywords.get("query") is not None:
             raise ValueError("query is given, but draws are of one set of points")
         super().__init__(*arguments, **keywords)
-        if self.recipe.derivative_weight:
-            raise ValueError(
-                f"derivative_weight is {self.recipe.derivative_weight}, but flow "
-                "matching has no derivatives: set it to 0"
-            )
+        refuse_derivatives(self.recipe, "flow matching has no derivatives")
 
     def forward(self, data: Data) -> Tensor:
         """Return the error of the velocity at random noise and times, $[N, C]$.

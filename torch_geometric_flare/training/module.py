@@ -1,9 +1,8 @@
 """The Lightning module that trains a surrogate."""
 
 import json
-import math
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,14 +13,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from typing_extensions import Self
 
 from torch_geometric_flare._arguments import check_kind
-from torch_geometric_flare._finite import TARGETS, find_gaps
+from torch_geometric_flare._finite import TARGETS
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import (
@@ -42,6 +39,7 @@ from torch_geometric_flare.training.errors import (
     zero_fields,
 )
 from torch_geometric_flare.training.flags import (
+    describe_batch_gaps,
     is_repeated,
     name_samples,
     numbers_of,
@@ -51,6 +49,11 @@ from torch_geometric_flare.training.flags import (
 from torch_geometric_flare.training.growth import GrowLatents
 from torch_geometric_flare.training.optimizer import build_optimizer
 from torch_geometric_flare.training.run_folder import check_same
+from torch_geometric_flare.training.schedule import (
+    build_schedule,
+    continue_schedule,
+    count_steps,
+)
 from torch_geometric_flare.transforms import Normalizer
 
 # Entries that must not change on resume, and their names in messages.
@@ -148,11 +151,8 @@ class SurrogateModule(LightningModule):
                 f"{recipe.model_class.__name__}: build the model by "
                 "recipe.build(in_channels, out_channels)"
             )
-        if query is not None and recipe.derivative_weight:
-            raise ValueError(
-                f"derivative_weight is {recipe.derivative_weight}, but query is given, "
-                "whose points lie on no grid: set derivative_weight=0 in the recipe"
-            )
+        if query is not None:
+            refuse_derivatives(recipe, "query points lie on no grid")
         kind = self._surrogate_class()
         if query is not None:
             kind = partial(QuerySurrogate, query=query)
@@ -225,24 +225,15 @@ class SurrogateModule(LightningModule):
             kind = type(surrogate.model)
             arguments["recipe"] = Recipe(**{**described, "model_class": kind})
         more = surrogate.read_more(surrogate.describe_more(), surrogate.state_dict())
-        arguments = {**more, **arguments}
-        module = cls(
-            surrogate.model,
-            surrogate.target_normalizer,
-            surrogate.coordinate_normalizer,
-            training_data=surrogate.training_data,
-            fields=surrogate.fields,
-            features=surrogate.features,
-            input_normalizer=surrogate.input_normalizer,
-            location=surrogate.location,
-            conditions=surrogate.conditions,
-            condition_normalizer=surrogate.condition_normalizer,
-            **arguments,
-        )
+        settings = surrogate.settings()
+        del settings["fourier_octaves"]  # of the recipe
         # Set as attributes because some subclasses do not take these arguments.
-        for name in ("weighted", "feature_bounds", "condition_bounds"):
+        names = ("weighted", "feature_bounds", "condition_bounds")
+        attributes = {name: settings.pop(name) for name in names}
+        module = cls(surrogate.model, **{**settings, **more, **arguments})
+        for name, value in attributes.items():
             if name not in arguments:
-                setattr(module.surrogate, name, getattr(surrogate, name))
+                setattr(module.surrogate, name, value)
         return module
 
     def on_fit_start(self) -> None:
@@ -259,25 +250,7 @@ class SurrogateModule(LightningModule):
         """
         saved_steps, self._resumed_steps = self._resumed_steps, None
         for config in self.trainer.lr_scheduler_configs:
-            schedule: Any = config.scheduler
-            num_steps = getattr(schedule, "total_steps", None)
-            if saved_steps is None or num_steps is None or num_steps == saved_steps:
-                continue
-            if schedule.last_epoch >= num_steps:
-                raise ValueError(
-                    f"the checkpoint has made {schedule.last_epoch} steps, but "
-                    f"max_epochs and max_steps end this training after {num_steps}: "
-                    "raise them"
-                )
-            schedule.last_epoch -= 1
-            schedule.step()  # repeat the step on the new schedule
-            rate = schedule.get_last_lr()[0]
-            warnings.warn(
-                "the checkpoint's learning rate was scheduled over "
-                f"{saved_steps} steps, this training has {num_steps}: it goes on with "
-                f"a rate of {rate:.3g}",
-                stacklevel=2,
-            )
+            continue_schedule(config.scheduler, saved_steps)
 
     def forward(self, data: Data) -> Tensor:
         """Predict all fields in physical units, $[N, C]$; a pair with `query`."""
@@ -356,7 +329,7 @@ class SurrogateModule(LightningModule):
         if not bool(torch.isfinite(loss)):
             numbers = numbers_of(batch, range(graphs_of(batch)[1]))
             where = f" in {name_samples(numbers)} of train" if numbers else ""
-            gaps = _find_gaps(batch, "train")
+            gaps = describe_batch_gaps(batch, "train")
             remedy = (
                 f": {gaps}; repair it, or leave out the sample"
                 if gaps
@@ -389,18 +362,9 @@ class SurrogateModule(LightningModule):
         Raises:
             ValueError: If the trainer does not determine the number of steps.
         """
-        recipe = self.recipe
-        optimizer = build_optimizer(self.surrogate.model, recipe)
-        num_steps = self._num_steps()
-        schedule = OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=num_steps,
-            pct_start=max(recipe.pct_start, 2 / num_steps),
-            div_factor=recipe.div_factor,
-            final_div_factor=recipe.final_div_factor,
-            cycle_momentum=recipe.cycle_momentum,
-        )
+        optimizer = build_optimizer(self.surrogate.model, self.recipe)
+        num_steps = count_steps(self.trainer)
+        schedule = build_schedule(optimizer, self.recipe, num_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -462,33 +426,6 @@ class SurrogateModule(LightningModule):
         self._counted = int(has_target.sum())
         return {name: error[has_target] for name, error in errors.items()}
 
-    def _num_steps(self) -> int:
-        """Return the number of training steps for the learning rate schedule."""
-        estimate = self.trainer.estimated_stepping_batches
-        if not 0 <= estimate < math.inf:
-            raise ValueError(
-                "the learning rate is scheduled over all steps of a training, but "
-                f"max_epochs={self.trainer.max_epochs} and max_steps="
-                f"{self.trainer.max_steps} do not tell how many these are: give the "
-                "Trainer max_steps (a max_time may end it earlier), or for batches of "
-                "known number max_epochs"
-            )
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, GradientAccumulationScheduler):
-                estimate = self._accumulated_steps(callback, estimate)
-        # OneCycleLR divides by the length of each phase minus one step.
-        return max(4, int(estimate))
-
-    def _accumulated_steps(
-        self, callback: GradientAccumulationScheduler, most: float
-    ) -> float:
-        """Return the number of steps under scheduled gradient accumulation."""
-        batches, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
-        if epochs is None or epochs < 0 or batches == math.inf:
-            return most
-        factors = map(callback.get_accumulate_grad_batches, range(epochs))
-        return min(most, sum(math.ceil(batches / factor) for factor in factors))
-
     def _description(self) -> dict[str, Any]:
         described = describe_surrogate(self.surrogate)
         return {**described, "recipe": self.recipe.to_dict()}
@@ -524,10 +461,12 @@ class SurrogateModule(LightningModule):
             UserWarning: If a truth that may have gaps has some.
         """
         diverged = loss is not None and not bool(loss.isfinite())
-        if diverged and (gaps := _find_gaps(batch, stage, self._may_have_gaps)):
+        if diverged and (
+            gaps := describe_batch_gaps(batch, stage, self._may_have_gaps)
+        ):
             raise RuntimeError(f"{gaps}: repair it, or leave out the sample")
         inputs = set(batch.to_dict()).difference(TARGETS)
-        if (gaps := _find_gaps(batch, stage, inputs)) and not self._is_flagged(
+        if (gaps := describe_batch_gaps(batch, stage, inputs)) and not self._is_flagged(
             stage, "gaps"
         ):
             warnings.warn(
@@ -562,13 +501,15 @@ class SurrogateModule(LightningModule):
         return measured["loss"]
 
 
-def _find_gaps(batch: Data, stage: str, ignore: Collection[str] = ()) -> str:
-    """Describe the gaps of the first sample of a batch that has any."""
-    if not find_gaps(batch, ignore):
-        return ""
-    samples = batch.to_data_list() if isinstance(batch, Batch) else [batch]
-    for graph, sample in enumerate(samples):
-        if gaps := find_gaps(sample, ignore):
-            numbers = numbers_of(batch, [graph])
-            return f"{gaps} in sample {numbers[0]} of {stage}" if numbers else gaps
-    return ""
+def refuse_derivatives(recipe: Recipe, reason: str) -> None:
+    """Raise `ValueError` if a recipe has a `derivative_weight`.
+
+    Args:
+        recipe: The recipe.
+        reason: Why derivatives have no error here, for the message.
+    """
+    if recipe.derivative_weight:
+        raise ValueError(
+            f"derivative_weight is {recipe.derivative_weight}, but {reason}: set it to "
+            "0 in the recipe"
+        )

@@ -15,7 +15,7 @@ from torch_geometric_flare.surrogates import Surrogate, rollout
 from torch_geometric_flare.surrogates.rollout import check_changes
 from torch_geometric_flare.training.errors import graphs_of, mean_over_fields
 from torch_geometric_flare.training.evaluation import host_batches
-from torch_geometric_flare.training.module import SurrogateModule
+from torch_geometric_flare.training.module import SurrogateModule, refuse_derivatives
 from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer, feature_key
 
@@ -95,11 +95,7 @@ class RolloutModule(SurrogateModule):
         self.state = _state(self.surrogate, changes)
         if not 0 <= noise < float("inf"):
             raise ValueError(f"noise must be finite and nonnegative, got {noise}")
-        if self.recipe.derivative_weight:
-            raise ValueError(
-                f"derivative_weight is {self.recipe.derivative_weight}, but the loss "
-                "of a rollout has no derivatives: set it to 0"
-            )
+        refuse_derivatives(self.recipe, "the loss of a rollout has no derivatives")
         self.changes = dict(changes)
         self.noise = noise
 

@@ -57,6 +57,11 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
     return folder
 
 
+def is_first_process() -> bool:
+    """Return whether this is the first, or the only, process of a training."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 def drop_unused(folder: Path) -> None:
     """Delete the folder of a training that has written only its options."""
     if [path.name for path in folder.iterdir()] == [_CONFIG]:
@@ -66,7 +71,7 @@ def drop_unused(folder: Path) -> None:
 
 def _create_folder(name: str) -> Path:
     """Create a folder with this name, or with the first free number if it exists."""
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if not is_first_process():
         return Path(name)
     folder, number = Path(name), 1
     while True:

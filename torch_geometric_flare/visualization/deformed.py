@@ -11,8 +11,8 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.visualization.panels import Array, as_array, make_panels
-from torch_geometric_flare.visualization.pictures import arrange_pictures
-from torch_geometric_flare.visualization.rendering import View, cut_margin, render
+from torch_geometric_flare.visualization.pictures import plot_shapes
+from torch_geometric_flare.visualization.rendering import View
 
 _CELL_TYPES = {4: pv.CellType.TETRA, 8: pv.CellType.HEXAHEDRON}
 _AXES = {"x": 0, "y": 1, "z": 2}
@@ -85,18 +85,9 @@ def plot_deformed_comparison(
         [np.array(body.bounds).reshape(3, 2) for body in bodies], 1
     )
     bounds = tuple(np.stack([corners.min(1), corners.max(1)], 1).ravel().tolist())
-    pictures = [
-        cut_margin(
-            [
-                render(body, panel.values, panel.limits, panel.cmap, view, bounds)
-                for body, panel in zip(bodies, panels, strict=True)
-            ]
-        )
-        for view in views
-    ]
     if factor:
         title = f"{title}; deformation × {factor:g}"
-    return arrange_pictures(pictures, panels, title)
+    return plot_shapes(bodies, panels, title, views, bounds=bounds)
 
 
 def _displacement(values: Tensor, field: Field) -> Array:

@@ -11,12 +11,10 @@ from matplotlib.figure import Figure
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import find_location
 from torch_geometric_flare.visualization.panels import Panel, band_panel, make_panels
-from torch_geometric_flare.visualization.pictures import arrange_pictures
+from torch_geometric_flare.visualization.pictures import plot_shapes
 from torch_geometric_flare.visualization.rendering import (
     View,
-    cut_margin,
     random_subset,
-    render,
     sphere_glyphs,
 )
 from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
@@ -71,16 +69,7 @@ def plot_mesh(
         chosen_points = random_subset(mesh.n_points, _MOST_BALLS)
         shape = sphere_glyphs(np.asarray(mesh.points, np.float32)[chosen_points])
         shape.point_data["point"] = chosen_points[shape.point_data["point"]]
-    pictures = [
-        cut_margin(
-            [
-                render(shape, panel.values, panel.limits, panel.cmap, view, flow=flow)
-                for panel in panels
-            ]
-        )
-        for view in directions
-    ]
-    return arrange_pictures(pictures, panels, title)
+    return plot_shapes([shape] * len(panels), panels, title, directions, flow=flow)
 
 
 def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
@@ -91,7 +80,9 @@ def mesh_panels(mesh: Any, field: Field, location: str) -> Sequence[Panel]:
     Args:
         mesh: A PyVista mesh from `Surrogate.predict_mesh`.
         field: Name, channels and unit.
-        location: Location of the arrays, `"point"` or `"cell"`. Raises:
+        location: Location of the arrays, `"point"` or `"cell"`.
+
+    Raises:
         ValueError: If an array is missing or does not fit the field.
     """
     data = mesh.cell_data if location == "cell" else mesh.point_data

@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.mesh_io import find_location
+from torch_geometric_flare.visualization.document import html_document
 from torch_geometric_flare.visualization.mesh import mesh_panels, mesh_triangles
 
 Coordinates = npt.NDArray[np.float64]
@@ -31,30 +32,16 @@ h1 { font-size: 1.3rem; margin: 0; }
 figure { margin: 0; min-width: 0; }
 figcaption { text-align: center; }
 """
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
+_BODY = """\
 <p>{note}</p>
 <div class="panels">
-{body}
+{figures}
 </div>
 {place}
 <script>
 // The first figures are drawn before the others take their share of the width.
 window.addEventListener("load", () => window.dispatchEvent(new Event("resize")));
-</script>
-</body>
-</html>
-"""
+</script>"""
 
 
 def mesh_page(
@@ -150,7 +137,7 @@ def mesh_page(
             margin={"l": 0, "r": 0, "t": 0, "b": 80},
         )
         # The library is embedded in the first figure and used by all.
-        body = figure.to_html(
+        drawing = figure.to_html(
             full_html=False,
             include_plotlyjs=not figures,
             config={"responsive": True, "displaylogo": False},
@@ -158,14 +145,13 @@ def mesh_page(
             default_height="420px",
         )
         heading = escape(panel.heading)
-        figures.append(f"<figure><figcaption>{heading}</figcaption>{body}</figure>")
-    return _PAGE.format(
-        title=escape(title),
-        style=_STYLE,
+        figures.append(f"<figure><figcaption>{heading}</figcaption>{drawing}</figure>")
+    body = _BODY.format(
         note=escape(note),
-        body="\n".join(figures),
+        figures="\n".join(figures),
         place=offset_note and f"<p>{offset_note}</p>",
     )
+    return html_document(title, _STYLE, body)
 
 
 def _near_origin(points: Coordinates) -> tuple[Coordinates, str]:

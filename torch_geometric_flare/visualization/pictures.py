@@ -1,27 +1,54 @@
-"""Arrangement of rendered panels in one figure."""
+"""Figures of rendered panels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from torch_geometric_flare.visualization.panels import Panel, color_bar
-from torch_geometric_flare.visualization.rendering import Picture
+from torch_geometric_flare.visualization.rendering import (
+    Bounds,
+    Picture,
+    View,
+    cut_margin,
+    render,
+)
 
 _WIDTH = 15.0  # inches
 
 
-def arrange_pictures(
-    pictures: list[list[Picture]], panels: Sequence[Panel], title: str
+def plot_shapes(
+    shapes: Sequence[Any],
+    panels: Sequence[Panel],
+    title: str,
+    views: Sequence[View],
+    *,
+    bounds: Bounds | None = None,
+    flow: View | None = None,
 ) -> Figure:
     """Return a figure with one row of pictures per view.
 
     Args:
-        pictures: The pictures of one shape for each view: truth, prediction and error,
-            or only a prediction, and optionally a band.
-        panels: The panels of the pictures.
+        shapes: The shape of each panel, see `render`.
+        panels: Truth, prediction and error, or only a prediction, and optionally a
+            band.
         title: Title of the figure.
+        views: Direction to the camera for each row.
+        bounds: Box to show, in PyVista's order. Default: that of each shape.
+        flow: Direction of the flow, drawn as an arrow. Default: no arrow.
     """
+    pairs = list(zip(shapes, panels, strict=True))
+    rows = [
+        cut_margin([render(*pair, view, bounds, flow) for pair in pairs])
+        for view in views
+    ]
+    return _arrange(rows, panels, title)
+
+
+def _arrange(
+    pictures: list[list[Picture]], panels: Sequence[Panel], title: str
+) -> Figure:
     heights = [row[0].shape[0] / row[0].shape[1] for row in pictures]
     # A single picture may be larger.
     width = _WIDTH / 3 if len(panels) > 1 else _WIDTH / 2

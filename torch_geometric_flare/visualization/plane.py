@@ -129,7 +129,6 @@ def plot_plane_comparison(
         axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
         axis.tick_params(labelsize=11)
         axis.locator_params(nbins=5)
-        axis.label_outer()
         axis.set_xlabel(axes_names[0], fontsize=13)
         axis.set_ylabel(axes_names[1], fontsize=13)
         axis.label_outer()

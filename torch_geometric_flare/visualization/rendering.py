@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyvista as pv
 import torch
 
-from torch_geometric_flare.visualization.panels import Array
+from torch_geometric_flare.visualization.panels import Array, Panel
 
 Picture = npt.NDArray[np.uint8]
 View = tuple[float, float, float]
@@ -71,26 +71,22 @@ def _neighbor_distance(points: Array) -> float:
 
 def render(
     shape: Any,
-    values: Array,
-    clim: tuple[float, float],
-    cmap: str,
+    panel: Panel,
     view: View,
     bounds: Bounds | None = None,
     flow: View | None = None,
 ) -> Picture:
-    """Render a shape, colored by its points' values, from a view direction.
+    """Render a shape, colored by the values of a panel, from a view direction.
 
     Args:
         shape: The shape; its array `point` is the index of each vertex's value.
-        values: One number per point.
-        clim: Limits of the colors.
-        cmap: Name of a Matplotlib colormap.
+        panel: Values and colors.
         view: Direction to the camera.
         bounds: Box to show, in PyVista's order. Default: that of the shape.
         flow: Direction of the flow, for an arrow above the shape.
     """
     mesh = shape.copy(deep=False)
-    mesh.point_data["value"] = values[mesh.point_data["point"]]
+    mesh.point_data["value"] = panel.values[mesh.point_data["point"]]
     direction = np.asarray(view, dtype=float)
     direction = direction / np.linalg.norm(direction)
     from_above = abs(direction[2]) > 0.999
@@ -106,8 +102,8 @@ def render(
             plotter.add_mesh(
                 mesh,
                 scalars="value",
-                cmap=cmap,
-                clim=clim,
+                cmap=panel.cmap,
+                clim=panel.limits,
                 nan_color="lightgrey",
                 show_scalar_bar=False,
                 interpolation="Gouraud",

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from torch_geometric_flare.visualization.mesh import mesh_triangles
 from torch_geometric_flare.visualization.panels import Panel
-from torch_geometric_flare.visualization.pictures import arrange_pictures
-from torch_geometric_flare.visualization.rendering import View, cut_margin, render
+from torch_geometric_flare.visualization.pictures import plot_shapes
+from torch_geometric_flare.visualization.rendering import View
 from torch_geometric_flare.visualization.surface import FRONT_VIEW, REAR_VIEW
 
 
@@ -55,8 +55,4 @@ def plot_sensitivity(
         "coolwarm",
     )
     shape = mesh_triangles(mesh, "point")
-    pictures = [
-        cut_margin([render(shape, values, panel.limits, panel.cmap, view, flow=flow)])
-        for view in views
-    ]
-    return arrange_pictures(pictures, [panel], title)
+    return plot_shapes([shape], [panel], title, views, flow=flow)

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.visualization.panels import as_array, make_panels
-from torch_geometric_flare.visualization.pictures import arrange_pictures
+from torch_geometric_flare.visualization.pictures import plot_shapes
 from torch_geometric_flare.visualization.rendering import (
     View,
     cone_glyphs,
-    cut_margin,
     random_subset,
-    render,
     sphere_glyphs,
 )
 from torch_geometric_flare.visualization.triangles import check_cells
@@ -109,18 +107,5 @@ def plot_surface_comparison(
         if (shares < 0).any():
             raise ValueError("area must be nonnegative")
         shape = cone_glyphs(points[chosen], normals[chosen], shares[chosen])
-    pictures = [
-        [
-            render(
-                shape,
-                panel.values[chosen],
-                panel.limits,
-                panel.cmap,
-                view,
-                flow=flow,
-            )
-            for panel in panels
-        ]
-        for view in views
-    ]
-    return arrange_pictures([cut_margin(row) for row in pictures], panels, title)
+    shape.point_data["point"] = chosen[shape.point_data["point"]]
+    return plot_shapes([shape] * len(panels), panels, title, views, flow=flow)
