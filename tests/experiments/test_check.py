@@ -57,7 +57,7 @@ def test_exit_status_table_and_page(folder, tmp_path, capsys):
     assert main(["check", str(folder), f"--html={page}"]) == 1
     output = capsys.readouterr().out
     assert "2 errors, 0 warnings" in output
-    assert "ball_03.vtp" in output and "millimetres" in output
+    assert "ball_03.vtp" in output and "millimeters" in output
     assert state(folder) == before
     text = page.read_text(encoding="utf-8")
     assert "ball_07.vtp" in text and "compute the field again" in text

@@ -20,7 +20,7 @@ def test_which_points_are_inside_of_the_box():
 @pytest.mark.parametrize(
     ("points", "hint"),
     [
-        (corners(1000), "Give scale=0.001 if the mesh is in millimetres"),
+        (corners(1000), "Give scale=0.001 if the mesh is in millimeters"),
         (corners(1 / 0.3048), "Give scale=0.3048 if the mesh is in feet"),
         (corners(0.2), "Give scale=FACTOR for other units"),
         (corners(shift=torch.tensor([9.0, 0, 0])), "or move and turn the mesh"),
