@@ -56,10 +56,10 @@ def warn_offsets(fields: Fields, normalizer: Normalizer) -> None:
         if bool(((shift.abs() > _OFFSET * scale) & (scale != 1)).all()):
             mean, deviation = shift[0].item(), scale[0].item()
             warnings.warn(
-                f"field {name!r} varies by {deviation:.3g} about {mean:.6g}: a constant "
-                f"has a relative error of only {deviation / abs(mean):.2g}, so the "
-                "field hardly contributes to the loss. Train on the difference from a "
-                "reference value",
+                f"field {name!r} varies by {deviation:.3g} about {mean:.6g}: a "
+                f"constant has a relative error of only {deviation / abs(mean):.2g}, "
+                "so the field hardly contributes to the loss. Train on the difference "
+                "from a reference value",
                 stacklevel=4,
             )
 
