@@ -1,4 +1,5 @@
 import csv
+import html
 import subprocess
 import sys
 
@@ -527,11 +528,14 @@ def test_forces_need_a_pressure_on_a_surface(main, tmp_path, checkpoint, capsys)
 def test_pictures(main, tmp_path, checkpoint, capfd):
     mesh = body()
     mesh.point_data["pressure"] = mesh.points[:, 0]
-    save(mesh, tmp_path / "car.vtp")
-    assert main([str(checkpoint[0]), str(tmp_path / "car.vtp"), "--png", "--html"]) == 0
-    page = (tmp_path / "car_vtp_predicted_pressure.html").read_text(encoding="utf-8")
+    name = r'a $\x$ "ü" <b>&c'  # Matplotlib knows no formula `$\x$`
+    save(mesh, tmp_path / f"{name}.vtp")
+    arguments = [str(checkpoint[0]), str(tmp_path / f"{name}.vtp"), "--png", "--html"]
+    assert main(arguments) == 0
+    page = (tmp_path / f"{name}_vtp_predicted_pressure.html").read_text("utf-8")
     assert "prediction" in page and "trained on" in page
-    picture = pv.read(tmp_path / "car_vtp_predicted_pressure.png")
+    assert f"<h1>{html.escape(name)}.vtp: pressure</h1>" in page
+    picture = pv.read(tmp_path / f"{name}_vtp_predicted_pressure.png")
     assert np.ptp(picture.active_scalars.astype(int)) > 50
     assert capfd.readouterr().err == ""  # no noise of VTK
 

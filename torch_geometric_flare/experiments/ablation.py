@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.experiments.compare import finish_runs, settle
 from torch_geometric_flare.experiments.config import AblationConfig, RunConfig
@@ -61,10 +62,9 @@ def ablate(config: AblationConfig) -> list[Row]:
         for name, changes in config.cells.items()
     }
     _check(runs)
-    if run.folder is None:
-        run = replace(run, folder=str(make_folder(run, "ablate-")))
-        config = replace(config, run=run)
-    folder = Path(str(run.folder))
+    folder = as_path(run.folder or make_folder(run, "ablate-"))
+    run = replace(run, folder=str(folder))
+    config = replace(config, run=run)
     settings = settle(config, folder)
     records = finish_runs(runs, config.seeds, folder)
     _write_runs(folder / "ablation.csv", config, records)

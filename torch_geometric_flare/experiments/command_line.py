@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from torch_geometric_flare import training
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare.experiments.ablation import ablate
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.compare import choose_models, compare_models
@@ -21,6 +23,7 @@ from torch_geometric_flare.experiments.config import (
     AblationConfig,
     ComparisonConfig,
     RunConfig,
+    write_config,
 )
 from torch_geometric_flare.experiments.options import parse, parse_with_file
 from torch_geometric_flare.experiments.quantities import describe_quantities
@@ -64,9 +67,8 @@ def run_command_line(
         values["problem"] = benchmark
     config = RunConfig.from_options(values)
     config.benchmark.recipe(config.model, config.recipe)  # before a folder is made
-    folder = make_folder(config) if config.folder is None else Path(config.folder)
-    _say_how_to_resume(folder, prog, command_line, resume)
-    with _dropped_if_unused(folder):
+    folder = as_path(config.folder or make_folder(config))
+    with _started(config, folder, prog, command_line, resume):
         results = run_benchmark(replace(config, folder=str(folder)), resume=resume)
     quantities = describe_quantities(results)
     prefixes = tuple(f"{name}_" for name in quantities)
@@ -104,9 +106,9 @@ def run_comparison(
     run = config.run
     # Before a folder is made.
     choose_models(run.benchmark, config.models, run.recipe)
-    folder = make_folder(run, "compare-") if run.folder is None else Path(run.folder)
-    _say_how_to_resume(folder, prog, command_line, resume)
-    compare_models(replace(config, run=replace(run, folder=str(folder))))
+    folder = as_path(run.folder or make_folder(run, "compare-"))
+    with _started(config, folder, prog, command_line, resume):
+        compare_models(replace(config, run=replace(run, folder=str(folder))))
     log.info((folder / "report.md").read_text(encoding="utf-8"))
     log.info("%s: report.html, report.md, results.csv, results.json, cost.png", folder)
 
@@ -135,9 +137,8 @@ def run_ablation(
     run = config.run
     for changes in config.cells.values():  # before a folder is made
         choose_recipe(replace(run, changes={**(run.changes or {}), **changes}))
-    folder = make_folder(run, "ablate-") if run.folder is None else Path(run.folder)
-    _say_how_to_resume(folder, prog, command_line, resume)
-    with _dropped_if_unused(folder):
+    folder = as_path(run.folder or make_folder(run, "ablate-"))
+    with _started(config, folder, prog, command_line, resume):
         ablate(replace(config, run=replace(run, folder=str(folder))))
     log.info((folder / "report.md").read_text(encoding="utf-8"))
     log.info(
@@ -148,13 +149,32 @@ def run_ablation(
 
 
 @contextmanager
-def _dropped_if_unused(folder: Path) -> Iterator[None]:
-    """On an error, remove the folder if it has no results."""
+def _started(
+    config: RunConfig | ComparisonConfig | AblationConfig,
+    folder: Path,
+    prog: str | None,
+    command_line: Sequence[str],
+    resume: bool,
+) -> Iterator[None]:
+    """Write the options to the folder of a run, and say how to resume it.
+
+    After an error of a new run, the folder is removed if it has no results. It is kept
+    after an interruption, because the run can be resumed.
+    """
+    options: Sequence[str] = ()
+    if (folder / CONFIG).exists():
+        options = _without_resume(command_line)  # they may differ from the file's
+    else:
+        write_config(config, folder)
+    command = prog.split() if prog else ["python", os.path.abspath(sys.argv[0])]
+    log.info("%s; if the run is killed, resume it by", folder)
+    log.info("  %s", shlex.join([*command, *options, f"--resume={folder}"]))
     try:
         yield
-    except BaseException:
-        with suppress(OSError):
-            drop_unused(folder)
+    except Exception:
+        if not resume:
+            with suppress(OSError):
+                drop_unused(folder)
         raise
 
 
@@ -228,9 +248,7 @@ def _read(
 
     A resumed run takes its options from its folder, except those on the command line.
     """
-    resuming = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _add_resume(resuming)
-    resume = resuming.parse_known_args(command_line)[0].resume
+    resume = _resume_parser().parse_known_args(command_line)[0].resume
     if resume is None:
         values = parse(parser, command_line)
     else:
@@ -245,10 +263,11 @@ def _read(
     return values, resume is not None
 
 
-def _say_how_to_resume(
-    folder: Path, prog: str | None, command_line: Sequence[str], resume: bool
-) -> None:
-    command = prog.split() if prog else ["python", sys.argv[0]]
-    resume_option = [] if resume else [f"--resume={folder}"]
-    log.info("%s; if the run is killed, resume it by", folder)
-    log.info("  %s", shlex.join([*command, *command_line, *resume_option]))
+def _resume_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_resume(parser)
+    return parser
+
+
+def _without_resume(command_line: Sequence[str]) -> list[str]:
+    return _resume_parser().parse_known_args(command_line)[1]

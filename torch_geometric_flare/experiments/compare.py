@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._provenance import hash_samples
 from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import (
-    CONFIG,
     AblationConfig,
     ComparisonConfig,
     RunConfig,
+    write_config,
 )
 from torch_geometric_flare.experiments.isolated_run import (
     Record,
@@ -59,10 +60,9 @@ def compare_models(config: ComparisonConfig) -> list[Row]:
     run = config.run
     benchmark = run.benchmark
     names = choose_models(benchmark, config.models, run.recipe)
-    if run.folder is None:
-        run = replace(run, folder=str(make_folder(run, "compare-")))
-        config = replace(config, run=run)
-    folder = Path(str(run.folder))
+    folder = as_path(run.folder or make_folder(run, "compare-"))
+    run = replace(run, folder=str(folder))
+    config = replace(config, run=run)
     settings = settle(config, folder)
     records = finish_runs(
         {name: replace(run, model=name) for name in names}, config.seeds, folder
@@ -171,7 +171,6 @@ def settle(config: ComparisonConfig | AblationConfig, folder: Path) -> dict[str,
                 f"folder={str(folder)!r} holds another comparison; (there, now): "
                 f"{changed}: take the same settings, or another folder"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    replace(config, run=replace(config.run, folder=None)).save(folder / CONFIG)
+    write_config(config, folder)
     write_json(path, settings)
     return settings

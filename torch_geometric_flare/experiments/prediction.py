@@ -229,9 +229,11 @@ def _predict(
     output = _output_file(args, mesh if site is None else site, output, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        mesh = predict(mesh, **options)
-    for warning in caught:
-        log.warning(f"{path}: {warning.message}")
+        try:
+            mesh = predict(mesh, **options)
+        finally:  # a warning may tell the reason of an error
+            for warning in caught:
+                log.warning(f"{path}: {warning.message}")
     checkpoint = Path(*args.checkpoint.resolve().parts[-2:])
     note = str(mesh.field_data["provenance"][0])
     note = note.replace(", trained on", f" from checkpoint {checkpoint}, trained on", 1)

@@ -24,8 +24,9 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose, FixedPoints
 
 from torch_geometric_flare import training
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._random import keep_random_state
-from torch_geometric_flare.experiments.config import CONFIG, RunConfig
+from torch_geometric_flare.experiments.config import CONFIG, RunConfig, write_config
 from torch_geometric_flare.experiments.loading import fit_input_normalizer
 from torch_geometric_flare.experiments.output import plot_history, plot_sample
 from torch_geometric_flare.experiments.published import Published
@@ -89,11 +90,11 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
         training.set_threads(config.threads)
     benchmark, selection = config.benchmark, config.selection
     recipe = choose_recipe(config)
-    folder = make_folder(config) if config.folder is None else Path(config.folder)
+    folder = make_folder(config) if config.folder is None else as_path(config.folder)
     if not (folder / "last.ckpt").exists() and not (
         resume and (folder / CONFIG).exists()
     ):
-        _write_config(config, folder)
+        write_config(config, folder)
     torch.manual_seed(config.seed)
     splits = benchmark.load(selection)
     train, test = splits.train, splits.test
@@ -120,7 +121,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     estimates = [TimeEstimate()] if config.progress else []
 
     def note(*_: object) -> None:
-        _write_config(config, folder)
+        write_config(config, folder)
 
     # A resumed run with other options is refused before they are written.
     noted = LambdaCallback(on_train_start=note, on_fit_end=note)
@@ -214,13 +215,6 @@ def published_figures(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
     return benchmark.published if complete and config == published_run else ()
-
-
-def _write_config(config: RunConfig, folder: Path) -> None:
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Without the folder, so that a run from this file gets a new one.
-        replace(config, folder=None).save(folder / CONFIG)
 
 
 def choose_recipe(config: RunConfig) -> Recipe:

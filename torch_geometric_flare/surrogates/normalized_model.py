@@ -369,7 +369,9 @@ class NormalizedModel(NormalizedPoints):
         """
         if self.guard is None:
             raise ValueError("the surrogate has no guard: make one by fit_guard")
-        return self.guard.judge(self.summary(data), self.conditions)
+        return self.guard.judge(
+            self.summary(data), self.conditions, self.condition_normalizer
+        )
 
 
 def check_input_gaps(predicted: Iterable[Tensor], data: Data | Tensor) -> None:
