@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pyvista as pv
 import torch
+from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments import (
     Benchmark,
@@ -20,6 +21,7 @@ from torch_geometric_flare.experiments import (
 )
 from torch_geometric_flare.experiments.command_line import run_parser
 from torch_geometric_flare.experiments.options import parse
+from torch_geometric_flare.experiments.output import plot_sample
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FNO, DeepONet, Transolver
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, INFER, Recipe
@@ -246,6 +248,17 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
     assert list((tmp_path / "runs").iterdir()) == [folder]  # and no empty ones
+
+
+def test_the_title_of_a_sample_with_gaps_in_its_truth(tmp_path):
+    pos = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
+    truth = torch.ones(30, 1)
+    truth[[3, 8]] = torch.nan
+    pressure = (Field("pressure", 1, "Pa"),)
+    data = Data(pos=pos, y=truth)
+    plot_sample(tmp_path, CHANNEL, data, 1.25 + 0 * pos[:, :1], pressure, "channel")
+    (title,) = pv.read(tmp_path / "prediction.vtp").field_data["title"]
+    assert title == "channel, relative L2 error 25.0% on 28 points"
 
 
 def test_every_benchmark_takes_the_same_options():

@@ -30,7 +30,8 @@ def plot_sample(
     With one field, the picture is `<picture>.png` and the arrays of `prediction.vtp`
     are `truth`, `prediction` and `error`; with several, all names include that of the
     field. If a mesh is given, picture and file have it instead of the points, and its
-    arrays keep their names. Titles state the error of the data in the picture.
+    arrays keep their names. Titles state the error of the data in the picture, without
+    places where the truth is not finite.
 
     Args:
         folder: Output folder.
@@ -75,6 +76,8 @@ def plot_sample(
 
 
 def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
+    finite = true.view(len(true), -1).isfinite().all(1)
+    predicted, true = predicted[finite], true[finite]
     if not true.any():  # the relative error is undefined
         size = float(predicted.square().mean().sqrt())
         return f"{what}, zero everywhere, error {size:.3g} on {len(true):,} {places}"

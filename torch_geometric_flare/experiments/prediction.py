@@ -58,7 +58,7 @@ def predict_command_line(
         surrogate = _load(args)
         location = _location(args, surrogate)
         trained = (
-            mean_forces(args, _meshes_in(args.train_meshes), location)
+            mean_forces(args, surrogate, _meshes_in(args.train_meshes), location)
             if args.train_meshes
             else {}
         )
@@ -77,6 +77,8 @@ def predict_command_line(
         meshes = "1 mesh" if row["meshes"] == 1 else f"{row['meshes']} meshes"
         name = f"{row['coefficient']} of {meshes} with a truth"
         log.info(describe_errors(name, row))
+    if errors and not trained:
+        log.info("--train-meshes FOLDER adds the error of predicting the training mean")
     if errors:
         _write(table.with_name("force_errors.csv"), errors)
     return failed

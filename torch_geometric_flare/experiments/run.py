@@ -137,7 +137,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     _measure_trust(config, splits, surrogate, folder)
     compared = training.compare_with_baselines(surrogate, train, test)
     errors, absolute = compared.relative_l2, compared.absolute_errors()
-    worst = int(errors.argmax())
+    worst = int(errors.nan_to_num(-1.0, posinf=math.inf).argmax())  # NaN: no truth
     results = {
         "data": selection.data,
         "optimizer": recipe.optimizer,
@@ -163,7 +163,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     }
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     # Plot the sample of median error as representative.
-    middle = int(errors.argsort()[len(test) // 2])
+    middle = int(errors.argsort()[int((~errors.isnan()).sum()) // 2])
     mesh = benchmark.surface(selection, middle)
     if mesh is not None:
         mesh = surrogate.predict_mesh(mesh, location="cell")

@@ -58,7 +58,7 @@ def make_input(
         raise ValueError(
             f"features lacks {names}: the sample has only {sorted(data.keys())}. Add "
             f"data.{feature_key(missing[0].name)} of shape [{pos.size(0)}, "
-            f"{missing[0].channels}]"
+            f"{missing[0].channels}], or [1, {missing[0].channels}] for a whole sample"
         )
     if coordinate_normalizer is not None:
         columns = [coordinate_normalizer.encode(pos)]
