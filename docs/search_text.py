@@ -7,50 +7,33 @@ hidden copy in plain characters, so that sentences in the results have no holes.
 
 import re
 from html import escape, unescape
+from html.entities import html5
 from typing import Any
 
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
+# Commands that the names of characters in HTML lack or use for another character.
 _SYMBOLS = {
-    "alpha": "α",
-    "approx": "≈",
     "cdot": "·",
     "cdots": "…",
+    "circ": "∘",
     "dots": "…",
-    "ge": "≥",
-    "hat": "",
-    "in": "∈",
     "infty": "∞",
-    "lambda": "λ",
     "ldots": "…",
-    "le": "≤",
-    "left": "",
-    "log": "log",
     "lVert": "‖",
-    "mathbb": "",
-    "mathbf": "",
-    "mathcal": "",
-    "mathrm": "",
-    "mu": "μ",
-    "nabla": "∇",
-    "nu": "ν",
-    "omega": "ω",
-    "operatorname": "",
+    "neq": "≠",
     "partial": "∂",
-    "pi": "π",
-    "rho": "ρ",
-    "right": "",
+    "quad": " ",
+    "qquad": " ",
     "rVert": "‖",
-    "sigma": "σ",
     "sqrt": "√",
-    "sum": "∑",
-    "tau": "τ",
-    "text": "",
-    "tilde": "",
-    "times": "×",
     "to": "→",
     "top": "T",
     "varphi": "φ",
 }
+# Commands of the appearance.
+_SILENT = re.compile(
+    "bar|hat|tilde|left|right|[bB]ig[lr]?|math[a-z]+|operatorname|text|underbrace"
+)
 
 
 def on_page_content(html: str, **kwargs: Any) -> str:
@@ -69,8 +52,15 @@ def _mark(match: re.Match[str]) -> str:
 def plain_text(tex: str) -> str:
     r"""Return a formula in plain characters, such as `O(NM)` of `\(O(NM)\)`."""
     text = re.sub(r"^\\[(\[]|\\[)\]]$", "", tex.strip())
-    text = re.sub(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
-    text = re.sub(r"\\([A-Za-z]+) ?", lambda m: _SYMBOLS.get(m[1], m[1]), text)
+    text = re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2", text)
+    text = re.sub(r"\\([A-Za-z]+) ?", lambda match: _character(match[1]), text)
     text = re.sub(r"\\[,;:! ]|~", " ", text)
     text = re.sub(r"[{}\\$]", "", text)
     return " ".join(text.split())
+
+
+def _character(command: str) -> str:
+    """Return the character of a command, or its name, as of `max`."""
+    if _SILENT.fullmatch(command):
+        return ""
+    return _SYMBOLS.get(command) or html5.get(f"{command};", command)

@@ -138,6 +138,7 @@ def main(argv=None):
     flow = None if args.folder else (1.0, 0.0, 0.0)  # of the simulated cars
     for field in surrogate.fields:
         title = f"{names[median]} ({kind}), median error {errors[median]:.1%}"
+        title = title.replace("$", r"\$")  # no formula of Matplotlib
         figure = plot_mesh(meshes[names[median]], field, title=title, flow=flow)
         figure.savefig(run / f"{field.name}.png", dpi=150)
     results = {

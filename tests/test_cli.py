@@ -139,6 +139,12 @@ def test_evaluate_on_meshes(capsys):
     absolute = predicted.square().mean().sqrt().item() / 2
     assert f"'still.vtp': {absolute:.6g}"[:18] in output
     assert f"{(expected[0] + absolute) / 2:.4g}" in output.splitlines()[-3]
+    body["pressure"][:] = np.nan
+    body.save("unknown.vtp")
+    with pytest.warns(UserWarning, match="pressure_true"):
+        assert main(["evaluate", "last.ckpt", "body_0.vtp", "unknown.vtp"]) == 0
+    *_, mean, area_weighted = capsys.readouterr().out.splitlines()
+    assert f"{expected[0]:.4g}" in mean and f"{weighted[0]:.4g}" in area_weighted
     pv.Sphere().save("bare.vtp")
     assert "bare.vtp" in refused(capsys, "evaluate", "last.ckpt", "bare.vtp")
     assert "--fields" in refused(capsys, "evaluate", "last.ckpt", *TINY)

@@ -254,6 +254,8 @@ def test_the_search_shows_no_tex(site):
         (r"\(\frac{1}{2} \rho U^2\)", "1/2 ρU^2"),
         (r"\(\mathrm{softmax}_G(W_a x_n)\)", "softmax_G(W_a x_n)"),
         (r"\(-\nabla\cdot(a\,\nabla u)\)", "-∇·(a ∇u)"),
+        (r"\(\lceil (m + 1)\,\ell \rceil\)", "⌈(m + 1) ℓ⌉"),
+        (r"\(\gamma(u) \neq \tfrac{1}{2}\max_i \bar{x}_i\)", "γ(u) ≠1/2max_i x_i"),
     ],
 )
 def test_a_formula_in_plain_characters(monkeypatch, tex, expected):

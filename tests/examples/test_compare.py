@@ -1,6 +1,7 @@
 """The comparison's command line, on a tiny benchmark."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,32 @@ def test_compares_and_carries_on(example, tmp_path, capsys):
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("compare-channel-simulated-")
     output = capsys.readouterr().out
-    assert f"--resume=runs/{run.name}" in output and "| LNO |" in output
+    assert f"--resume={run}\n" in output and "| LNO |" in output
     rows = json.loads((run / "results.json").read_text())["rows"]
     assert [row["model"] for row in rows[:2]] == ["LNO", "FLARE"]
     assert [row["steps"] for row in rows[:2]] == [1, 1]
     for again in ([*options, f"--resume={run}"], [f"--resume={run}"]):
         example.main(again)
         assert capsys.readouterr().out.count("finished before") == 2
+
+
+def test_resumes_what_was_killed_before_the_first_run(
+    example, tmp_path, capsys, monkeypatch
+):
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    options = [TINY, "--models=lno", "--num-train=2", "--num-test=1"]
+    options += ["--epochs=1", "--device=cpu", "--seeds=1"]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(compare, "settle", kill)
+        example.main(options)
+    _, line = capsys.readouterr().out.splitlines()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    example.main(shlex.split(line)[2:])
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "LNO-seed0" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import csv
+import html
 import subprocess
 import sys
 
@@ -500,6 +501,18 @@ def test_errors_of_forces_stand_beside_their_baseline(
     line = next(x for x in capsys.readouterr().out.splitlines() if "lift of" in x)
     assert "lift of 3 meshes" in line and "rank correlation 0.50" in line
 
+    # Training meshes whose array has another name, and one with a gap.
+    for path_of_ball in trained.iterdir():
+        ball = pv.read(path_of_ball)
+        ball.cell_data["p static"] = ball.cell_data.pop("pressure")
+        save(ball, path_of_ball)
+    ball.cell_data["p static"][0] = np.nan
+    save(ball, trained / "gap.vtp")
+    command += ["--fields=pressure=p static"]
+    assert main([path, str(balls), *command, f"--train-meshes={trained}"]) == 0
+    captured = capsys.readouterr()
+    assert line in captured.out.splitlines() and "gap.vtp" in captured.err
+
     assert not (tmp_path / "trained_predicted").exists()
     with pytest.raises(SystemExit):
         main([path, str(balls), f"--train-meshes={trained}"])
@@ -508,6 +521,7 @@ def test_errors_of_forces_stand_beside_their_baseline(
     # Without training meshes nothing is known of their mean, and of one mesh no R².
     one = str(balls / "ball_0.vtp")
     assert main([path, one, *command]) == 0
+    assert "--train-meshes" in capsys.readouterr().out
     with (balls / "force_errors.csv").open(newline="") as file:
         drag, lift, *_ = csv.DictReader(file)
     assert lift["r2"] == lift["mean_absolute_error_of_training_mean"] == ""
@@ -528,11 +542,14 @@ def test_forces_need_a_pressure_on_a_surface(main, tmp_path, checkpoint, capsys)
 def test_pictures(main, tmp_path, checkpoint, capfd):
     mesh = body()
     mesh.point_data["pressure"] = mesh.points[:, 0]
-    save(mesh, tmp_path / "car.vtp")
-    assert main([str(checkpoint[0]), str(tmp_path / "car.vtp"), "--png", "--html"]) == 0
-    page = (tmp_path / "car_vtp_predicted_pressure.html").read_text(encoding="utf-8")
+    name = r'a $\x$ "ü" <b>&c'  # Matplotlib knows no formula `$\x$`
+    save(mesh, tmp_path / f"{name}.vtp")
+    arguments = [str(checkpoint[0]), str(tmp_path / f"{name}.vtp"), "--png", "--html"]
+    assert main(arguments) == 0
+    page = (tmp_path / f"{name}_vtp_predicted_pressure.html").read_text("utf-8")
     assert "prediction" in page and "trained on" in page
-    picture = pv.read(tmp_path / "car_vtp_predicted_pressure.png")
+    assert f"<h1>{html.escape(name)}.vtp: pressure</h1>" in page
+    picture = pv.read(tmp_path / f"{name}_vtp_predicted_pressure.png")
     assert np.ptp(picture.active_scalars.astype(int)) > 50
     assert capfd.readouterr().err == ""  # no noise of VTK
 
@@ -580,6 +597,7 @@ def test_gaps_in_the_truth_are_left_out_and_counted(
     }
     assert by_source["predicted"]["values_left_out"] == "0"
     assert by_source["truth"]["values_left_out"] == str(len(gaps))
+    assert not (tmp_path / "force_errors.csv").exists()  # of which truth?
     # The places without a truth count nothing, as if the pressure there were zero.
     filled = ball.copy()
     kept = filled.cell_data if cells else filled.point_data

@@ -106,6 +106,17 @@ def test_the_training_split_is_not_read_where_nothing_is_known():
     assert describe_quantities(found) == {}
 
 
+@pytest.mark.parametrize("gap", [float("nan"), float("inf")])
+def test_a_quantity_of_a_truth_with_gaps_is_unknown(gap):
+    truths = [[[1.0, 0.0, 0.0]], [[gap, 0.0, 0.0]]]
+    predictions = [[[2.0, 0.0, 0.0]], [[3.0, 0.0, 0.0]]]
+    found = measure(truths, predictions)
+    assert found["total_true"] is None and found["total_predicted"] == 2.5
+    found = measure(predictions, predictions, train=(1.0, gap))
+    assert found["total_mean_absolute_error_of_training_mean"] is None
+    assert found["total_r2"] == 1.0
+
+
 def test_a_quantity_must_be_known_of_every_sample():
     def sometimes(data, fields):
         value = fields["a"].sum().item()

@@ -1,5 +1,6 @@
 import functools
 import json
+import shlex
 from dataclasses import dataclass, replace
 from operator import mul
 from typing import ClassVar
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import pyvista as pv
 import torch
+from torch_geometric.data import Data
 
 from torch_geometric_flare.experiments import (
     Benchmark,
@@ -19,6 +21,7 @@ from torch_geometric_flare.experiments import (
 )
 from torch_geometric_flare.experiments.command_line import run_parser
 from torch_geometric_flare.experiments.options import parse
+from torch_geometric_flare.experiments.output import plot_sample
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.nn import FNO, DeepONet, Transolver
 from torch_geometric_flare.recipes import FLARE_DRIVAERML_QUICK, INFER, Recipe
@@ -175,10 +178,11 @@ def test_samples_to_validate_on_change_no_weight(tmp_path, monkeypatch):
     without, validated = train(tmp_path / "a"), train(tmp_path / "b", num_val=2)
     assert (without["num_val"], validated["num_val"]) == (0, 2)
     assert validated["relative_l2"] == without["relative_l2"]
-    assert set(drawn[0]) == {"training"}
-    assert set(drawn[1]) == {"training", "validation"}
-    epochs, errors = drawn[1]["validation"]
-    assert epochs == list(range(1, 21, 2))  # ten times
+    assert [name.split(",")[0] for name in drawn[0]] == ["training"]
+    assert [name.split(",")[0] for name in drawn[1]] == ["training", "validation"]
+    (training, _), (epochs, errors) = drawn[1].values()
+    # After so many epochs; the validations are ten.
+    assert training == list(range(1, 22)) and epochs == list(range(2, 21, 2))
     surrogate = load_surrogate(tmp_path / "b" / "last.ckpt")
     val = CHANNEL.load(Selection(root=root, fields=("pressure",), num_val=2)).val
     assert errors[-1] == pytest.approx(evaluate(surrogate, val).mean().item(), rel=0.2)
@@ -229,7 +233,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("channel-simulated-")
     output = capsys.readouterr().out
-    assert f"--resume=runs/{folder.name}" in output
+    assert f" --resume={folder}\n" in output
     assert (
         "2 simulated channels to train on, 5 to validate on, 3 to test on; FLARE(3"
         in output
@@ -244,6 +248,17 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
     assert list((tmp_path / "runs").iterdir()) == [folder]  # and no empty ones
+
+
+def test_the_title_of_a_sample_with_gaps_in_its_truth(tmp_path):
+    pos = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
+    truth = torch.ones(30, 1)
+    truth[[3, 8]] = torch.nan
+    pressure = (Field("pressure", 1, "Pa"),)
+    data = Data(pos=pos, y=truth)
+    plot_sample(tmp_path, CHANNEL, data, 1.25 + 0 * pos[:, :1], pressure, "channel")
+    (title,) = pv.read(tmp_path / "prediction.vtp").field_data["title"]
+    assert title == "channel, relative L2 error 25.0% on 28 points"
 
 
 def test_every_benchmark_takes_the_same_options():
@@ -309,8 +324,6 @@ def test_resume_alone_takes_the_options_of_the_folder(tmp_path, monkeypatch):
     seen = []
 
     def load(selection):
-        (folder,) = (tmp_path / "runs").iterdir()
-        (folder / ".lock").touch()
         raise KeyboardInterrupt  # before the first epoch ends
 
     def note(config, *, resume):
@@ -330,6 +343,47 @@ def test_resume_alone_takes_the_options_of_the_folder(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         run_command_line(CHANNEL, "Learn.", [f"--resume={folder}"])
     assert len(seen) == 2
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_printed_command_resumes_from_another_folder(tmp_path, monkeypatch, capsys):
+    place, other = tmp_path / "with a space", tmp_path / "other"
+    place.mkdir(), other.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("sys.argv", ["scripts/learn.py"])
+    killed = replace(CHANNEL, load_simulated=mock_load(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        options = ["--epochs=1", "--root=my data", "--device=cpu", "--num-val=0"]
+        run_command_line(killed, "Learn.", options)
+    _, line, *_ = capsys.readouterr().out.splitlines()
+    python, script, *arguments = shlex.split(line)
+    assert (python, script) == ("python", str(place / "scripts/learn.py"))
+    monkeypatch.chdir(other)
+    refused = replace(CHANNEL, load_simulated=mock_load(ValueError("no")))
+    with pytest.raises(SystemExit):  # which keeps the folder
+        run_command_line(refused, "Learn.", arguments)
+    run_command_line(CHANNEL, "Learn.", arguments)
+    (folder,) = (place / "runs").iterdir()
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 1
+    assert (place / "my data").is_dir() and list(other.iterdir()) == []
+
+
+def mock_load(error):
+    def load(selection):
+        raise error
+
+    return load
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs=1", "--folder=~/mine", "--device=cpu", "--num-val=0"]
+    run_command_line(CHANNEL, "Learn.", options)
+    written = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert {"config.yaml", "last.ckpt", "metrics.json"} <= written
+    assert not (tmp_path / "~").exists()
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -75,6 +75,12 @@ def test_edges_that_do_not_fit(edge_index, channels, feature, message):
 
 def test_a_number_of_points():
     check_points(torch.ones(4, 2), 2, "pos", num_points=4)
+    for module in (FLARE(3, 8, 1, heads=2), FLAREConv(3, 8, heads=2)):
+        with pytest.raises(ValueError, match=r"\(7, 5\), .*\[N, 3\]") as caught:
+            module(torch.ones(7, 5))
+        assert "batch" not in str(caught.value)
+    with pytest.raises(ValueError, match="pass `batch`"):
+        check_points(torch.ones(2, 7, 3), 3)
     with pytest.raises(ValueError, match="pos has 4 rows, expected 5"):
         check_points(torch.ones(4, 2), 2, "pos", num_points=5)
 

@@ -34,6 +34,16 @@ def test_a_batch_of_samples():
     assert x.equal(torch.cat([make_input(d, (MODULUS,)) for d in data]))
 
 
+@pytest.mark.parametrize("value", [2.5, 2, torch.tensor(2.5), torch.full((1, 1), 2.5)])
+def test_a_number_for_a_sample(value):
+    """A batch of PyG stacks numbers; a single sample keeps them as they are."""
+    data = sample(modulus=value)
+    x = make_input(data, (MODULUS,))
+    assert x[:, 2].tolist() == [float(value)] * 3
+    batch = Batch.from_data_list([data, data])
+    assert make_input(batch, (MODULUS,)).equal(torch.cat([x, x]))
+
+
 def test_features_take_the_dtype_of_the_coordinates():
     data = sample(modulus=torch.arange(3))
     assert make_input(data, (MODULUS,)).dtype == torch.float32
@@ -52,7 +62,7 @@ def test_what_is_missing_is_named():
 
 
 @pytest.mark.parametrize(
-    "value", [torch.ones(2, 1), torch.ones(3, 2), torch.ones(2), torch.tensor(1.0), 1.0]
+    "value", [torch.ones(2, 1), torch.ones(3, 2), torch.ones(2), "1.0", [1.0]]
 )
 def test_a_feature_that_does_not_fit(value):
     with pytest.raises(ValueError, match=r"'modulus' has (shape|type) .*\(3, 1\)"):

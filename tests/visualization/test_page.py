@@ -53,6 +53,20 @@ def test_a_page_of_its_own(location):
     assert [tag for tag in heads if "src=" in tag or "href=" in tag] == []
 
 
+def test_text_that_plotly_shows():
+    """It decodes `&lt;` and `&amp;`, but not `&quot;`."""
+    field = Field("pressure", 1, 'lbf/in" & <x>')
+    text = mesh_page(ball(truth=False), field, title="ball")
+    (label,) = set(re.findall(r"<extra>(.*?)</extra>", json_text(text)))
+    assert label == 'pressure [lbf/in" &amp; &lt;x&gt;]'
+
+
+def json_text(text):
+    """The page with the escapes of JSON decoded."""
+    escapes = re.sub(r"\\u([0-9a-f]{4})", lambda m: chr(int(m[1], 16)), text)
+    return escapes.replace('\\"', '"')
+
+
 def test_a_prediction_alone():
     text = mesh_page(ball(truth=False), PRESSURE, title="ball", location="cell")
     assert len(traces(text)) == 1

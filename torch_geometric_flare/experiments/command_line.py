@@ -2,13 +2,14 @@
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import ArgumentParser
 
@@ -22,6 +23,7 @@ from torch_geometric_flare.experiments.config import (
     AblationConfig,
     ComparisonConfig,
     RunConfig,
+    write_config,
 )
 from torch_geometric_flare.experiments.options import parse, parse_with_file
 from torch_geometric_flare.experiments.quantities import (
@@ -36,6 +38,8 @@ from torch_geometric_flare.experiments.run import (
 from torch_geometric_flare.training.run_folder import drop_unused
 
 log = logging.getLogger(__name__)
+
+C = TypeVar("C", RunConfig, ComparisonConfig, AblationConfig)
 
 
 @training.user_errors()
@@ -67,7 +71,7 @@ def run_command_line(
         values["problem"] = benchmark
     config = RunConfig.from_options(values)
     config.benchmark.recipe(config.model, config.recipe)  # before a folder is made
-    with _in_folder(config, "", _command(prog, command_line), resume) as config:
+    with _in_folder(config, "", prog, command_line, resume) as config:
         results = run_benchmark(config, resume=resume)
     folder = Path(str(config.folder))
     quantities = describe_quantities(results)
@@ -100,12 +104,11 @@ def run_comparison(
     command_line = list(sys.argv[1:] if arguments is None else arguments)
     values, resume = _read(comparison_parser(description, prog), command_line)
     config = ComparisonConfig.from_options(values)
-    run = config.run
     # Before a folder is made.
-    choose_models(run.benchmark, config.models, run.recipe)
-    with _in_folder(run, "compare-", _command(prog, command_line), resume) as run:
-        compare_models(replace(config, run=run))
-    _show_report(run)
+    choose_models(config.run.benchmark, config.models, config.run.recipe)
+    with _in_folder(config, "compare-", prog, command_line, resume) as config:
+        compare_models(config)
+    _show_report(config.run)
 
 
 @training.user_errors()
@@ -129,38 +132,43 @@ def run_ablation(
     _add_resume(parser)
     values, resume = _read(parser, command_line)
     config = AblationConfig.from_options(values)
-    run = config.run
     for each in config.runs.values():  # before a folder is made
         choose_recipe(each)
-    with _in_folder(run, "ablate-", _command(prog, command_line), resume) as run:
-        ablate(replace(config, run=run))
-    _show_report(run, "ablation.csv", "ablation.png")
+    with _in_folder(config, "ablate-", prog, command_line, resume) as config:
+        ablate(config)
+    _show_report(config.run, "ablation.csv", "ablation.png")
 
 
 @contextmanager
 def _in_folder(
-    run: RunConfig, prefix: str, command: Sequence[str], resume: bool
-) -> Iterator[RunConfig]:
-    """Yield the run with its folder, after logging how to resume it.
+    config: C, prefix: str, prog: str | None, command_line: Sequence[str], resume: bool
+) -> Iterator[C]:
+    """Yield the options with a folder, which holds them, and log how to resume.
 
-    On an error, remove the folder if it has no results.
+    After an error of a new run, the folder is removed if it has no results. It is kept
+    after an interruption, because the run can be resumed.
     """
-    run = with_folder(run, prefix)
+    if isinstance(config, RunConfig):
+        config = run = with_folder(config, prefix)
+    else:
+        run = with_folder(config.run, prefix)
+        config = replace(config, run=run)
     folder = Path(str(run.folder))
-    resume_option = [] if resume else [f"--resume={folder}"]
+    options: Sequence[str] = ()
+    if (folder / CONFIG).exists():
+        options = _without_resume(command_line)  # they may differ from the file's
+    else:
+        write_config(config, folder)
+    command = prog.split() if prog else ["python", os.path.abspath(sys.argv[0])]
     log.info("%s; if the run is killed, resume it by", folder)
-    log.info("  %s", shlex.join([*command, *resume_option]))
+    log.info("  %s", shlex.join([*command, *options, f"--resume={folder}"]))
     try:
-        yield run
-    except BaseException:
-        with suppress(OSError):
-            drop_unused(folder)
+        yield config
+    except Exception:
+        if not resume:
+            with suppress(OSError):
+                drop_unused(folder)
         raise
-
-
-def _command(prog: str | None, arguments: Sequence[str]) -> list[str]:
-    """Return the words of the whole command."""
-    return [*(prog.split() if prog else ["python", sys.argv[0]]), *arguments]
 
 
 def _show_report(run: RunConfig, *more: str) -> None:
@@ -241,9 +249,7 @@ def _read(
 
     A resumed run takes its options from its folder, except those on the command line.
     """
-    resuming = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _add_resume(resuming)
-    resume = resuming.parse_known_args(command_line)[0].resume
+    resume = _resume_parser().parse_known_args(command_line)[0].resume
     if resume is None:
         values = parse(parser, command_line)
     else:
@@ -256,3 +262,13 @@ def _read(
         values["folder"] = str(folder)
     del values["resume"]
     return values, resume is not None
+
+
+def _resume_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_resume(parser)
+    return parser
+
+
+def _without_resume(command_line: Sequence[str]) -> list[str]:
+    return _resume_parser().parse_known_args(command_line)[1]

@@ -11,10 +11,10 @@ from torch_geometric_flare._provenance import hash_samples
 from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import (
-    CONFIG,
     AblationConfig,
     ComparisonConfig,
     RunConfig,
+    write_config,
 )
 from torch_geometric_flare.experiments.isolated_run import (
     Record,
@@ -170,7 +170,6 @@ def settle(config: ComparisonConfig | AblationConfig, folder: Path) -> dict[str,
                 f"folder={str(folder)!r} holds another comparison; (there, now): "
                 f"{changed}: take the same settings, or another folder"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    replace(config, run=replace(config.run, folder=None)).save(folder / CONFIG)
+    write_config(config, folder)
     write_json(path, settings)
     return settings

@@ -4,9 +4,10 @@ import itertools
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from torch_geometric_flare._arguments import check_integers
+from torch_geometric_flare._arguments import as_path, check_integers
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.options import Options
 from torch_geometric_flare.experiments.splits import Selection
@@ -14,6 +15,7 @@ from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.recipes.changes import read_changes, read_value
 from torch_geometric_flare.recipes.recipe import Value
 from torch_geometric_flare.training import TrainerConfig
+from torch_geometric_flare.training.run_folder import is_first_process
 
 CONFIG = "config.yaml"
 """Name of the file with the options in the folder of a run or comparison."""
@@ -269,3 +271,26 @@ class AblationConfig(Options):
             name: replace(self.run, changes={**before, **changes})
             for name, changes in self.cells.items()
         }
+
+
+def write_config(
+    config: RunConfig | ComparisonConfig | AblationConfig, folder: Path
+) -> None:
+    """Write the options of a run to `config.yaml` in its folder.
+
+    The file holds the absolute path of `root`, so that the run can be resumed from any
+    working directory, but not `folder`, so that a run from this file gets a new one. In
+    distributed training, only the first process writes it.
+
+    Args:
+        config: The options.
+        folder: The folder; created if it does not exist.
+    """
+    if not is_first_process():
+        return
+    run = config if isinstance(config, RunConfig) else config.run
+    selection = replace(run.selection, root=str(as_path(run.selection.root)))
+    run = replace(run, folder=None, selection=selection)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = run if isinstance(config, RunConfig) else replace(config, run=run)
+    written.save(folder / CONFIG)

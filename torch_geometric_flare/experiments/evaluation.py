@@ -195,7 +195,10 @@ def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:
 
 
 def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, Any]:
-    """Return the mean over the meshes of the relative error of each field."""
+    """Return the mean over the meshes of the relative error of each field.
+
+    Places without a finite truth are left out, and so are meshes without another.
+    """
     location = surrogate.location or "point"
     samples = []
     for path in meshes:
@@ -229,6 +232,7 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
         for name, error in weighted.items():
             key = f"area_weighted_relative_l2_{name}"
             errors.setdefault(key, []).append(error.item())
-    means = {name: sum(values) / len(values) for name, values in errors.items()}
+    # NaN for a mesh without any finite truth, which has no error.
+    means = {n: torch.tensor(values).nanmean().item() for n, values in errors.items()}
     extra = {"absolute_errors": absolute} if absolute else {}
     return {"num_meshes": len(meshes), **means, **extra}

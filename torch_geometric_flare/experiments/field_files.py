@@ -67,9 +67,12 @@ def write_fields(
     plotted = mesh
     if isinstance(mesh, pv.ImageData) and min(mesh.dimensions) > 1:
         plotted = mesh.slice_orthogonal().combine()
+    plain_title = title.replace("$", r"\$")  # no formula of Matplotlib
     for field in fields if png else ():
         picture = path.with_name(f"{path.stem}_{field.name}.png")
-        figure = plot_mesh(plotted, field, title=title, location=location, flow=flow)
+        figure = plot_mesh(
+            plotted, field, title=plain_title, location=location, flow=flow
+        )
         figure.savefig(picture, dpi=150)
         log.info(f"wrote {picture}")
     for field in fields if html else ():

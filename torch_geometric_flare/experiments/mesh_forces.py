@@ -61,13 +61,26 @@ def force_rows(
 
 
 def mean_forces(
-    args: argparse.Namespace, paths: Sequence[Path], location: str
+    args: argparse.Namespace,
+    surrogate: Surrogate,
+    paths: Sequence[Path],
+    location: str,
 ) -> dict[str, float]:
-    """Return the mean true coefficients of the training meshes."""
+    """Return the mean true coefficients of the training meshes, without gaps."""
+    fields = (*surrogate.fields, *(args.fields or ()))
+    source = {field.name: field.array for field in fields}["pressure"]
     coefficients = []
     for path in paths:
         mesh = mesh_io.read_mesh(path, block=args.block, time=args.time)
-        coefficients.append(mesh_forces(mesh, **_flow(args), location=location))
+        name = source if source in mesh.array_names else "pressure"
+        if name in mesh.array_names:
+            values = mesh.get_array(name, preference=location)
+            if not np.isfinite(values).all():
+                log.warning(f"{path}: {name} has gaps: left out of the baseline")
+                continue
+        coefficients.append(mesh_forces(mesh, name, **_flow(args), location=location))
+    if not coefficients:
+        return {}
     return {
         name: sum(one[name] for one in coefficients) / len(coefficients)
         for name in coefficients[0]

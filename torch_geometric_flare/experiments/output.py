@@ -30,7 +30,8 @@ def plot_sample(
     With one field, the picture is `<picture>.png` and the arrays of `prediction.vtp`
     are `truth`, `prediction` and `error`; with several, all names include that of the
     field. If a mesh is given, picture and file have it instead of the points, and its
-    arrays keep their names. Titles state the error of the data in the picture.
+    arrays keep their names. Titles state the error of the data in the picture, without
+    places where the truth is not finite.
 
     Args:
         folder: Output folder.
@@ -75,6 +76,8 @@ def plot_sample(
 
 
 def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
+    finite = true.view(len(true), -1).isfinite().all(1)
+    predicted, true = predicted[finite], true[finite]
     if not true.any():  # the relative error is undefined
         size = float(predicted.square().mean().sqrt())
         return f"{what}, zero everywhere, error {size:.3g} on {len(true):,} {places}"
@@ -85,6 +88,10 @@ def _title(what: str, predicted: Tensor, true: Tensor, places: str) -> str:
 def plot_history(folder: Path, title: str, fields: Fields) -> None:
     """Save `loss.png`, the training and validation errors over the epochs.
 
+    An error is plotted at the number of epochs completed when it was logged. Training
+    errors are means over the steps of an epoch; validation errors are measured after
+    it, with averaged weights if the recipe averages them, and so may be lower.
+
     Args:
         folder: The folder of the training.
         title: Title; should state whether the data are simulated.
@@ -94,7 +101,10 @@ def plot_history(folder: Path, title: str, fields: Fields) -> None:
     history = read_history(folder)
     curves = {
         stage: _curve(history, f"{name}_relative_l2")
-        for stage, name in (("training", "train"), ("validation", "val"))
+        for stage, name in (
+            ("training, mean over the epoch", "train"),
+            ("validation, after the epoch", "val"),
+        )
         if f"{name}_relative_l2" in history
     }
     if len(fields) > 1:
@@ -109,9 +119,9 @@ def plot_history(folder: Path, title: str, fields: Fields) -> None:
 def _curve(
     history: dict[str, list[float]], name: str
 ) -> tuple[list[float], list[float]]:
-    """Return the epochs in which a quantity was logged, and its values."""
+    """Return the completed epochs when a quantity was logged, and its values."""
     measured = [
-        (epoch, value)
+        (epoch + 1, value)  # the log counts from 0
         for epoch, value in zip(history["epoch"], history[name], strict=True)
         if not math.isnan(value)
     ]

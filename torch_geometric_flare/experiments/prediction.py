@@ -59,7 +59,8 @@ def predict_command_line(
         surrogate = _load(args)
         location = _location(args, surrogate)
         if args.train_meshes:
-            trained = mean_forces(args, _meshes_in(args.train_meshes), location)
+            meshes = _meshes_in(args.train_meshes)
+            trained = mean_forces(args, surrogate, meshes, location)
         for path, output in _find_jobs(args.mesh, args.output):
             table = output.with_name(table.name)
             try:
@@ -75,6 +76,8 @@ def predict_command_line(
         meshes = "1 mesh" if row["meshes"] == 1 else f"{row['meshes']} meshes"
         name = f"{row['coefficient']} of {meshes} with a truth"
         log.info(describe_errors(name, row))
+    if errors and not trained:
+        log.info("--train-meshes FOLDER adds the error of predicting the training mean")
     if errors:
         _write(table.with_name("force_errors.csv"), errors)
     return failed
@@ -228,9 +231,11 @@ def _predict(
     output = _output_file(args, mesh if site is None else site, output, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        mesh = predict(mesh, **options)
-    for warning in caught:
-        log.warning(f"{path}: {warning.message}")
+        try:
+            mesh = predict(mesh, **options)
+        finally:  # a warning may tell the reason of an error
+            for warning in caught:
+                log.warning(f"{path}: {warning.message}")
     checkpoint = Path(*args.checkpoint.resolve().parts[-2:])
     note = str(mesh.field_data["provenance"][0])
     note = note.replace(", trained on", f" from checkpoint {checkpoint}, trained on", 1)

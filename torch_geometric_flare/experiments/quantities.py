@@ -128,7 +128,7 @@ def extra_metrics(
         drag coefficient, the means of the true and of the predicted values as
         `..._true` and `..._predicted`, and each of `QuantityErrors` by its name, such
         as `..._mean_absolute_error`, `..._r2` and `..._rank_correlation`; `None` if the
-        quantity is unknown for any sample.
+        quantity is unknown for any sample, or not finite because the truth is not.
     """
     predicted = [_by_name(y, target) for y in predictions]
     true = [_by_name(data.y, target) for data in samples]
@@ -137,8 +137,8 @@ def extra_metrics(
         name: sum(one[name] for one in errors) / len(errors) for name in errors[0]
     }
     predicted_values, true_values = (
-        _known(map(benchmark.quantities_of_interest, samples, values))
-        for values in (predicted, true)
+        _known(map(benchmark.quantities_of_interest, samples, values), true=is_true)
+        for values, is_true in ((predicted, False), (true, True))
     )
     training_values: dict[str, Tensor | None] = {}
     # Official cars have no normals and so no forces; do not read their files again.
@@ -207,14 +207,24 @@ def _by_name(y: Tensor, target: Fields) -> Mapping[str, Tensor]:
     return {name: y[:, columns] for name, columns in channel_slices(target).items()}
 
 
-def _known(records: Iterable[Mapping[str, float | None]]) -> dict[str, Tensor | None]:
-    """Return the values of all samples by name; `None` if any is unknown."""
+def _known(
+    records: Iterable[Mapping[str, float | None]], *, true: bool = True
+) -> dict[str, Tensor | None]:
+    """Return the values of all samples by name; `None` if any is unknown.
+
+    A true value that is not finite is unknown: its field has gaps.
+    """
     listed = list(records)
     columns = {name: [record[name] for record in listed] for name in listed[0]}
-    return {
-        name: None if None in values else torch.tensor(values, dtype=torch.float64)
-        for name, values in columns.items()
-    }
+    known: dict[str, Tensor | None] = {}
+    for name, values in columns.items():
+        numbers = None
+        if None not in values:
+            numbers = torch.tensor(values, dtype=torch.float64)
+            if true and not bool(numbers.isfinite().all()):
+                numbers = None
+        known[name] = numbers
+    return known
 
 
 def _compare(
@@ -242,12 +252,14 @@ def force_errors(
 
     Returns:
         One row per coefficient: its name, the number of meshes, and the errors by the
-        names of `QuantityErrors`; empty if no mesh has true values.
+        names of `QuantityErrors`; empty if no mesh has true values. A mesh whose true
+        values have gaps is left out, because its true force is unknown.
     """
     predicted, true = (
         {row["mesh"]: row for row in rows if row["source"] == source}
         for source in ("predicted", "truth")
     )
+    true = {mesh: row for mesh, row in true.items() if not row.get("values_left_out")}
     if not true:
         return []
     table = []

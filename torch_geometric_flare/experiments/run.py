@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from lightning.pytorch.loggers import (
 )
 
 from torch_geometric_flare import training
+from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.experiments.build import (
     check_grid,
@@ -26,7 +28,7 @@ from torch_geometric_flare.experiments.build import (
     make_data,
     make_module,
 )
-from torch_geometric_flare.experiments.config import CONFIG, RunConfig
+from torch_geometric_flare.experiments.config import CONFIG, RunConfig, write_config
 from torch_geometric_flare.experiments.output import plot_history, plot_sample
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.quantities import extra_metrics
@@ -91,7 +93,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     if not (folder / "last.ckpt").exists() and not (
         resume and (folder / CONFIG).exists()
     ):
-        _write_config(config, folder)
+        write_config(config, folder)
     torch.manual_seed(config.seed)
     splits = benchmark.load(selection)
     train, test = splits.train, splits.test
@@ -118,7 +120,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     estimates = [TimeEstimate()] if config.progress else []
 
     def note(*_: object) -> None:
-        _write_config(config, folder)
+        write_config(config, folder)
 
     # A resumed run with other options is refused before they are written.
     noted = LambdaCallback(on_train_start=note, on_fit_end=note)
@@ -134,7 +136,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     _measure_trust(config, splits, surrogate, folder)
     compared = training.compare_with_baselines(surrogate, train, test)
     errors, absolute = compared.relative_l2, compared.absolute_errors()
-    worst = int(errors.argmax())
+    worst = int(errors.nan_to_num(-1.0, posinf=math.inf).argmax())  # NaN: no truth
     results = {
         "data": selection.data,
         "optimizer": recipe.optimizer,
@@ -160,7 +162,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     }
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     # Plot the sample of median error as representative.
-    middle = int(errors.argsort()[len(test) // 2])
+    middle = int(errors.argsort()[int((~errors.isnan()).sum()) // 2])
     mesh = benchmark.surface(selection, middle)
     if mesh is not None:
         mesh = surrogate.predict_mesh(mesh, location="cell")
@@ -178,16 +180,15 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
 
 
 def with_folder(config: RunConfig, prefix: str = "") -> RunConfig:
-    """Return a run with a folder: by default a new one in `runs`.
+    """Return a run with the absolute path of its folder, by default new in `runs`.
 
     Args:
         config: The run.
         prefix: Start of the new folder's name, before problem, data and time.
     """
-    if config.folder is not None:
-        return config
     name = f"{prefix}{config.benchmark.name}-{config.selection.data}"
-    return replace(config, folder=str(training.run_folder(Path("runs", name))))
+    folder = config.folder or training.run_folder(Path("runs", name))
+    return replace(config, folder=str(as_path(folder)))
 
 
 def published_figures(
@@ -214,13 +215,6 @@ def published_figures(
         results[f"num_{split}"] == sizes[split] for split in ("train", "test")
     )
     return benchmark.published if complete and config == published_run else ()
-
-
-def _write_config(config: RunConfig, folder: Path) -> None:
-    if is_first_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        # Without the folder, so that a run from this file gets a new one.
-        replace(config, folder=None).save(folder / CONFIG)
 
 
 def _measure_trust(

@@ -238,9 +238,11 @@ def check_points(
             f"{name} is None, expected a torch.Tensor of shape [N, {channels}]"
         )
     if x.dim() != 2 or x.size(-1) != channels:
+        remedy = "concatenate the points of several graphs and pass `batch`"
+        if x.dim() == 2:
+            remedy = f"the module was built for {channels} channels, not {x.size(-1)}"
         raise ValueError(
-            f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]; concatenate "
-            "the points of several graphs and pass `batch`"
+            f"{name} has shape {tuple(x.shape)}, expected [N, {channels}]: {remedy}"
         )
     if num_points not in (None, x.size(0)):
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torch_geometric_flare._arguments import check_integers
 from torch_geometric_flare.fields import Fields, channel_names
+from torch_geometric_flare.transforms import Normalizer
 
 NEIGHBORS = 3
 """Number of nearest training samples whose distances are averaged."""
@@ -35,7 +36,8 @@ class Verdict:
         unusual_above: Distance above which a sample is unusual.
         outside_above: Distance above which a sample is outside.
         nearest: Names of the nearest training samples, the nearest first.
-        out_of_range: Text for each condition outside the range of the training data.
+        out_of_range: Text for each condition outside the range of the training data,
+            with its value, the range and the unit.
         basis: Text that says what the thresholds are based on.
     """
 
@@ -202,19 +204,25 @@ class Guard:
             text += "; too few for 99 %, so the largest distance"
         return text
 
-    def judge(self, summary: Tensor, conditions: Fields = ()) -> Verdict:
+    def judge(
+        self,
+        summary: Tensor,
+        conditions: Fields = (),
+        normalizer: Normalizer | None = None,
+    ) -> Verdict:
         """Compare one sample with the training samples.
 
         Args:
             summary: Row of the sample.
-            conditions: Names of the condition columns.
+            conditions: Names and units of the condition columns.
+            normalizer: Decodes the condition columns; `None` if they are not encoded.
 
         Shapes:
             - `summary`: $[1, S]$
         """
         (distance,), (nearest,) = self.measure(summary)
         unusual, outside = self.threshold(UNUSUAL), self.threshold(OUTSIDE)
-        beyond = self._out_of_range(summary, conditions)
+        beyond = self._out_of_range(summary, conditions, normalizer)
         label: Literal["inside", "unusual", "outside"] = "inside"
         if distance > unusual:
             label = "unusual"
@@ -230,23 +238,35 @@ class Guard:
             self.basis,
         )
 
-    def _out_of_range(self, summary: Tensor, conditions: Fields) -> tuple[str, ...]:
+    def _out_of_range(
+        self, summary: Tensor, conditions: Fields, normalizer: Normalizer | None
+    ) -> tuple[str, ...]:
         if self.num_conditions == 0:
             return ()
         columns = slice(-self.num_conditions, None)
         low, high = self.summaries[:, columns].aminmax(dim=0)
         slack = 1e-4 * (high - low)  # the numbers are in single precision
         values = summary.detach().cpu().float()[0, columns]
+        outside = (values < low - slack) | (values > high + slack) | values.isnan()
+        numbers = torch.stack([values, low, high])
+        if normalizer is not None:
+            numbers = normalizer.decode(numbers.to(normalizer.shift.device)).cpu()
+        units = [
+            f" {field.unit}" if field.unit else ""
+            for field in conditions
+            for _ in range(field.channels)
+        ]
         return tuple(
-            f"{name} is {'below' if value < least else 'above'} the training's"
-            for name, value, least, most in zip(
+            f"{name} is {value:.4g}{unit}, but the model was trained on {least:.4g} to "
+            f"{most:.4g}{unit}"
+            for name, unit, is_outside, (value, least, most) in zip(
                 channel_names(conditions),
-                values,
-                low - slack,
-                high + slack,
+                units,
+                outside.tolist(),
+                numbers.T.tolist(),
                 strict=True,
             )
-            if not least <= value <= most
+            if is_outside
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -122,4 +122,6 @@ class GuardedModel(NormalizedModel):
         """
         if self.guard is None:
             raise ValueError("the surrogate has no guard: make one by fit_guard")
-        return self.guard.judge(self.summary(data), self.conditions)
+        return self.guard.judge(
+            self.summary(data), self.conditions, self.condition_normalizer
+        )

@@ -293,7 +293,8 @@ def judge_sample(sample: MeshSample, summary: Tensor | None) -> str:
         return "off"
     if guard is None or summary is None:
         return "none: the checkpoint holds no guard"
-    verdict = guard.judge(summary, sample.surrogate.conditions)
+    surrogate = sample.surrogate
+    verdict = guard.judge(summary, surrogate.conditions, surrogate.condition_normalizer)
     if verdict.label != "inside":
         text = f"{sample.name} is {verdict}"
         if sample.guard == "error":

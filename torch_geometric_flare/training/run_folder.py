@@ -127,8 +127,8 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
             training was killed, the values of the resumed training are used.
 
     Returns:
-        `epoch` and the logged names, such as `train_relative_l2`, each with one value
-        per epoch in ascending order; NaN for epochs without a value.
+        `epoch`, counted from 0, and the logged names, such as `train_relative_l2`, each
+        with one value per epoch in ascending order; NaN for epochs without a value.
 
     Raises:
         FileNotFoundError: If `folder` has no log.

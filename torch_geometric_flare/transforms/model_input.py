@@ -32,7 +32,7 @@ def make_input(
     Shapes:
         - `data.pos`: $[N, D]$
         - each feature of $C$ channels: $[N, C]$, or $[B, C]$ for $B$ samples; without
-          the last dimension if $C = 1$
+          the last dimension if $C = 1$, or a number for a single sample
 
     Returns:
         The input, $[N, D + \sum C]$, in the widest dtype of `pos` and the features.
@@ -58,7 +58,7 @@ def make_input(
         raise ValueError(
             f"features lacks {names}: the sample has only {sorted(data.keys())}. Add "
             f"data.{feature_key(missing[0].name)} of shape [{pos.size(0)}, "
-            f"{missing[0].channels}]"
+            f"{missing[0].channels}], or [1, {missing[0].channels}] for a whole sample"
         )
     if coordinate_normalizer is not None:
         columns = [coordinate_normalizer.encode(pos)]
@@ -66,14 +66,17 @@ def make_input(
         columns = [pos]
     for field in features:
         value = get_feature(data, field.name)
-        if isinstance(value, Tensor) and value.dim() == 1 and field.channels == 1:
-            value = value.unsqueeze(1)
+        if isinstance(value, (int, float)):
+            value = torch.tensor(value)
+        if isinstance(value, Tensor) and value.dim() < 2 and field.channels == 1:
+            value = value.reshape(-1, 1)
         value = _at_points(value, data, field.channels)
         expected = (pos.size(0), field.channels)
         if not isinstance(value, Tensor) or value.shape != expected:
             raise ValueError(
                 f"the feature {field.name!r} has {_shape(value)}, expected shape "
-                f"{expected}: {pos.size(0)} points, {field.channels} channels"
+                f"{expected}, {pos.size(0)} points of {field.channels} channels, or "
+                f"(1, {field.channels}) for a whole sample"
             )
         columns.append(_floating(value, columns[0].dtype))
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)

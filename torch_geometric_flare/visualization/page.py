@@ -101,6 +101,7 @@ def mesh_page(
     figures: list[str] = []
     for panel in panels:
         low, high = panel.limits
+        label = escape(panel.label, quote=False)  # Plotly shows &quot; as it is
         values = panel.values[owner]
         finite = np.isfinite(values)[triangles].all(axis=1)
         surface_plot = go.Mesh3d(
@@ -110,7 +111,7 @@ def mesh_page(
             cmin=low,
             cmax=high,
             colorbar={
-                "title": {"text": escape(panel.label), "side": "top"},
+                "title": {"text": label, "side": "top"},
                 "orientation": "h",
                 "y": -0.02,
                 "yanchor": "top",
@@ -119,7 +120,7 @@ def mesh_page(
             },
             flatshading=location == "cell",
             lighting=_NO_SHADING,
-            hovertemplate=f"%{{intensity:.4g}}<extra>{escape(panel.label)}</extra>",
+            hovertemplate=f"%{{intensity:.4g}}<extra>{label}</extra>",
         )
         figure = go.Figure(surface_plot)
         if not finite.all():
