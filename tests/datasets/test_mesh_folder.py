@@ -251,6 +251,28 @@ def test_nothing_is_written_among_the_meshes(folder, tmp_path_factory, place):
     assert torch.equal(again[0].y, train[0].y)
 
 
+def test_a_full_cache_may_be_read_only(folder, monkeypatch):
+    stored = [
+        MeshFolder(folder, split, fields=[PRESSURE])
+        for split in ("train", "val", "test")
+    ]
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("mesh_folder.TemporaryFile", "mesh_folder.write_json"):
+        monkeypatch.setattr(f"torch_geometric_flare.datasets.{name}", refuse)
+    for name in ("records", "sources", "verified"):
+        monkeypatch.setattr(
+            f"torch_geometric_flare.datasets.{name}.write_atomic", refuse
+        )
+    for split, before in zip(("train", "val", "test"), stored, strict=True):
+        again = MeshFolder(folder, split, fields=[PRESSURE])
+        assert len(again) == len(before) and torch.equal(again[0].y, before[0].y)
+    with pytest.raises(OSError, match="cache='.*Permission denied"):
+        MeshFolder(folder, "train", fields=[PRESSURE], seed=5)
+
+
 def test_a_cache_that_cannot_be_written_is_named(folder):
     (folder / "file").write_text("")
     with pytest.raises(OSError, match=r"cache='.*file/sub'"):

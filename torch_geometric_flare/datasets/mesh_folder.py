@@ -91,8 +91,8 @@ class MeshFolder(ConvertedFiles):
 
     Each mesh is read once, in a separate process (`pip install ".[data]"`), which takes
     a second or two, and stored in `cache`, see `ConvertedFiles`. Nothing is written to
-    `root`, which may be read-only. Files with other suffixes, hidden files and files in
-    subfolders are ignored.
+    `root`, which may be read-only, as may a `cache` that holds all samples. Files with
+    other suffixes, hidden files and files in subfolders are ignored.
 
     Args:
         root: The folder of the meshes; `~` is the home folder.
@@ -127,7 +127,7 @@ class MeshFolder(ConvertedFiles):
 
     Raises:
         FileNotFoundError: If `root` is not a folder or holds no meshes.
-        OSError: If `cache` cannot be written to.
+        OSError: If samples must be stored and `cache` cannot be written to.
         ValueError: If an argument is invalid, there are too few meshes for the splits,
             or a file is malformed, was written by a prediction, or lacks an array or a
             condition, or has one in another unit. The message names the file, the array
@@ -192,8 +192,9 @@ class MeshFolder(ConvertedFiles):
                 )
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
-        _check_writable(self._cache_dir, folder)
         self.root, self.split = folder, split
+        if force_reload or not Path(self.processed_paths[0]).is_file():
+            _check_writable(self._cache_dir, folder)
         if check:
             self._check()
         super().__init__(folder, split, None, transform, pre_transform, force_reload)
@@ -550,7 +551,8 @@ def _field_values(
     array = np.asarray(data[name])
     if array.dtype.kind not in "fiu":
         raise ValueError(f"'{path}': the {location} data {name!r} are not numbers")
-    values = array.reshape(len(array), -1).astype(np.float32)
+    with np.errstate(all="ignore"):  # values that overflow are reported as infinite
+        values = array.reshape(len(array), -1).astype(np.float32)
     if values.shape[1] != field.channels:
         raise ValueError(
             f"'{path}': the {location} data {name!r} have {values.shape[1]} channels, "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._arguments import check_kind, prefixed
 from torch_geometric_flare._finite import TARGETS, find_gaps
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.nn.pooled_states import (
@@ -346,13 +346,16 @@ class NormalizedModel(NormalizedPoints):
         """
         device = self.target_normalizer.shift.device
 
-        def rows(samples: Sequence[Data]) -> Tensor:
-            parts = [self.summary(copy.copy(d).to(device)).cpu() for d in samples]
+        def rows(samples: Sequence[Data], split: str) -> Tensor:
+            parts = []
+            for number, sample in enumerate(samples):
+                with prefixed(f"sample {number} of {split}"):
+                    parts.append(self.summary(copy.copy(sample).to(device)).cpu())
             return torch.cat(parts) if parts else torch.empty(0, 0)
 
         self.guard = Guard.fit(
-            rows(train),
-            None if held_out is None else rows(held_out),
+            rows(train, "train"),
+            None if held_out is None else rows(held_out, "held_out"),
             names,
             num_channels(self.conditions),
         )

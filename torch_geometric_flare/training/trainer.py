@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -268,7 +269,13 @@ def fit(
     config = replace(TrainerConfig() if config is None else config, **options)
     folder = as_path(folder)
     module.train()  # A prediction may have left it in evaluation mode.
-    with keep_random_state(), quiet_lightning():
+    with (
+        # Whatever the caller's gradient mode.
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        keep_random_state(),
+        quiet_lightning(),
+    ):
         trainer = build_trainer(module, data, folder, config, callbacks)
         # The first process holds the lock for all processes of the training.
         with lock_folder(folder) if trainer.is_global_zero else nullcontext():
