@@ -251,6 +251,21 @@ def test_nothing_is_written_among_the_meshes(folder, tmp_path_factory, place):
     assert torch.equal(again[0].y, train[0].y)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_changes_nothing(folder, tmp_path_factory, dtype):
+    expected = MeshFolder(folder, fields=[PRESSURE])[0]
+    torch.set_default_dtype(dtype)
+    try:
+        cache = tmp_path_factory.mktemp("cache")
+        found = MeshFolder(folder, fields=[PRESSURE], cache=cache)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {name: value.dtype for name, value in found} == {
+        name: value.dtype for name, value in expected
+    }
+    assert torch.equal(found.y, expected.y)
+
+
 def test_a_full_cache_may_be_read_only(folder, monkeypatch):
     stored = [
         MeshFolder(folder, split, fields=[PRESSURE])

@@ -308,10 +308,11 @@ class MeshFolder(ConvertedFiles):
         weight = mesh_io.mesh_weights(mesh, cells=cells)
         if surface and not flat:
             normal = mesh_io.mesh_normals(mesh, cells=cells).numpy()
+        no_features = torch.empty(size, 0, dtype=torch.float32)
         return {
             "pos": pos[:, :2] if flat else pos,
             "y": np.concatenate([np.empty((size, 0), np.float32), *columns], axis=1),
-            "features": torch.cat([torch.empty(size, 0), *inputs.values()], 1).numpy(),
+            "features": torch.cat([no_features, *inputs.values()], 1).numpy(),
             "normal": normal,
             "area": area,
             "weight": np.empty(0, np.float32) if weight is None else weight.numpy(),

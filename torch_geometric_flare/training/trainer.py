@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -275,8 +275,10 @@ def fit(
         torch.enable_grad(),
         keep_random_state(),
         quiet_lightning(),
+        ExitStack() as stack,
     ):
         trainer = build_trainer(module, data, folder, config, callbacks)
+        stack.enter_context(_default_device(trainer))
         # The first process holds the lock for all processes of the training.
         with lock_folder(folder) if trainer.is_global_zero else nullcontext():
             checkpoint = _find_checkpoint(folder, resume)
@@ -293,6 +295,17 @@ def fit(
                     "without keep_best, or no val_loss was finite"
                 )
             return load_surrogate(written, module.surrogate.model)
+
+
+def _default_device(trainer: Trainer) -> AbstractContextManager[Any]:
+    """Make torch's default device that of a training on the CPU.
+
+    Lightning and the optimizer would create numbers on another default device.
+    """
+    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    if on_cpu and torch.get_default_device().type != "cpu":
+        return torch.device("cpu")
+    return nullcontext()
 
 
 def _find_checkpoint(folder: Path, resume: bool) -> Path | None:
