@@ -4,6 +4,8 @@ import argparse
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,6 +50,20 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     afterwards.
     """
     return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path, `~` being the home folder."""
+    return Path(path).expanduser()
+
+
+@contextmanager
+def prefixed(prefix: str) -> Iterator[None]:
+    """Put a prefix, such as `sample 3`, before the message of a `ValueError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{prefix}: {error}") from error
 
 
 def check_numbers(**values: Any) -> None:

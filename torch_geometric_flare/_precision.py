@@ -24,7 +24,7 @@ def narrow(values: Any) -> npt.NDArray[Any]:
     if values.dtype in (np.float32, np.float16) or values.size == 0:
         return np.asarray(values, np.float32)
     double: npt.NDArray[Any] = values.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         single: npt.NDArray[Any] = double.astype(np.float32)
         shift = np.abs(single - double).max()
         span = np.ptp(double.reshape(len(double), -1), axis=0).max()

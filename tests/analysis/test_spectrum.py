@@ -10,7 +10,9 @@ from torch_geometric_flare.analysis import (
     stable_rank,
 )
 from torch_geometric_flare.nn import LNO, LinearAttention, PhysicsAttention
+from torch_geometric_flare.surrogates import GenerativeSurrogate, Surrogate
 from torch_geometric_flare.testing import run_processes
+from torch_geometric_flare.transforms import Normalizer
 
 CONVS = {
     "FLAREConv": lambda: FLAREConv(6, heads=2, num_latents=5, scale=1.5),
@@ -175,6 +177,15 @@ def test_ranks():
 def test_refuses_what_has_no_spectrum():
     with pytest.raises(TypeError, match="conv"):
         spectrum(LinearAttention(4, heads=2), torch.randn(5, 4))
+    for kind in (Surrogate, GenerativeSurrogate):
+        channels = 1 if kind is GenerativeSurrogate else 0
+        network = FLARE(2 + channels, 8, 1, 1, 2, condition_channels=channels)
+        surrogate = kind(network, Normalizer.identity(1), Normalizer.identity(2))
+        with pytest.raises(TypeError, match=f"{kind.__name__}.* model_arguments"):
+            spectra(surrogate, points(4, 2))
+        given = surrogate.model_arguments(points(4, 2))
+        given = {name: given[name] for name in ("x", "u") if name in given}
+        assert len(spectra(surrogate.model, **given)) == 1
     with pytest.raises(TypeError, match="model"):
         spectra(LNO(3, 8, 1), torch.randn(5, 3))
     with pytest.raises(ValueError, match="num_vectors"):

@@ -233,10 +233,15 @@ def conditions_of(mesh):
     return [float(mesh.field_data[name][0]) for name in ("speed", "angle")]
 
 
-def test_a_command_on_a_folder_reads_the_table(folder, trained, tmp_path, capsys):
+def test_a_command_on_a_folder_reads_the_table(
+    folder, trained, tmp_path, capsys, monkeypatch
+):
     surrogate, path, _ = trained
     out = tmp_path / "out"
-    assert main(["predict", str(path), str(folder), f"--output={out}"]) == 0
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    # A shell does not replace this `~`.
+    assert main(["predict", str(path), str(folder), "--output=~/out"]) == 0
     for number, name in enumerate(MESHES):
         written = pv.read(out / f"m{number}_vtp_predicted.vtp")
         assert conditions_of(written) == [SPEEDS[name], number - 2.0]
@@ -246,7 +251,10 @@ def test_a_command_on_a_folder_reads_the_table(folder, trained, tmp_path, capsys
             warnings.simplefilter("ignore")
             expected = surrogate.predict_mesh(mesh, constants=given)
             from_file = surrogate.predict_mesh(folder / name)
-        for same in (written, from_file):
+            monkeypatch.setenv("HOME", str(folder))
+            monkeypatch.setenv("USERPROFILE", str(folder))
+            from_home = surrogate.predict_mesh(f"~/{name}")
+        for same in (written, from_file, from_home):
             np.testing.assert_allclose(
                 same["pressure"], expected["pressure"], rtol=1e-5, atol=1e-6
             )

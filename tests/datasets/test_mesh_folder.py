@@ -251,6 +251,43 @@ def test_nothing_is_written_among_the_meshes(folder, tmp_path_factory, place):
     assert torch.equal(again[0].y, train[0].y)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_changes_nothing(folder, tmp_path_factory, dtype):
+    expected = MeshFolder(folder, fields=[PRESSURE])[0]
+    torch.set_default_dtype(dtype)
+    try:
+        cache = tmp_path_factory.mktemp("cache")
+        found = MeshFolder(folder, fields=[PRESSURE], cache=cache)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {name: value.dtype for name, value in found} == {
+        name: value.dtype for name, value in expected
+    }
+    assert torch.equal(found.y, expected.y)
+
+
+def test_a_full_cache_may_be_read_only(folder, monkeypatch):
+    stored = [
+        MeshFolder(folder, split, fields=[PRESSURE])
+        for split in ("train", "val", "test")
+    ]
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("mesh_folder.TemporaryFile", "mesh_folder.write_json"):
+        monkeypatch.setattr(f"torch_geometric_flare.datasets.{name}", refuse)
+    for name in ("records", "sources", "verified"):
+        monkeypatch.setattr(
+            f"torch_geometric_flare.datasets.{name}.write_atomic", refuse
+        )
+    for split, before in zip(("train", "val", "test"), stored, strict=True):
+        again = MeshFolder(folder, split, fields=[PRESSURE])
+        assert len(again) == len(before) and torch.equal(again[0].y, before[0].y)
+    with pytest.raises(OSError, match="cache='.*Permission denied"):
+        MeshFolder(folder, "train", fields=[PRESSURE], seed=5)
+
+
 def test_a_cache_that_cannot_be_written_is_named(folder):
     (folder / "file").write_text("")
     with pytest.raises(OSError, match=r"cache='.*file/sub'"):

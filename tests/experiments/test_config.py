@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,15 @@ CHANGED = RunConfig(
 def test_a_file_gives_the_same_object(tmp_path, config):
     config.save(tmp_path / "config.yaml")
     assert type(config).load(tmp_path / "config.yaml") == config
+
+
+def test_the_folder_may_begin_with_that_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    config = RunConfig(problem="pipe", folder="~/a run")
+    assert Path(config.folder) == tmp_path / "a run"
+    config.save("~/config.yaml")
+    assert RunConfig.load(tmp_path / "config.yaml") == config
 
 
 def test_every_field_is_an_option_with_a_help_text():

@@ -83,6 +83,42 @@ def test_a_text_stl_that_ends_inside_of_a_facet_is_refused(tmp_path, number):
             rewrite(tmp_path / "a.stl", tmp_path)
 
 
+PLY = """ply
+format ascii 1.0
+comment By Someone
+element vertex 4
+property float x
+property float y
+property float z
+element face 4
+property list uchar int vertex_indices
+end_header
+"""
+PLY += "".join("{} {} {}\n".format(*point) for point in CORNERS)
+PLY += "".join("3 {} {} {}\n".format(*face) for face in FACES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [PLY, PLY.upper(), PLY.title(), PLY.replace("ply", "PLY", 1)],
+)
+def test_dialects_of_ply(tmp_path, text):
+    check(tmp_path / "a.ply", text)
+    check(tmp_path / "b.PLY", codecs.BOM_UTF8 + text.encode())
+    check(tmp_path / "c.ply", codecs.BOM_UTF16_LE + text.encode("utf-16-le"))
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian"])
+def test_the_body_of_a_ply_file_stays(tmp_path, kind):
+    points = np.array(CORNERS) + 448251.37
+    write_ply(tmp_path / "a.ply", points, FACES, kind)
+    content = (tmp_path / "a.ply").read_bytes()
+    assert rewrite(tmp_path / "a.ply", tmp_path) == tmp_path / "a.ply"
+    header, end, body = content.partition(b"end_header\n")
+    (tmp_path / "a.ply").write_bytes(codecs.BOM_UTF8 + (header + end).upper() + body)
+    np.testing.assert_array_equal(read_mesh(tmp_path / "a.ply").points, points)
+
+
 @pytest.mark.parametrize(
     "text",
     [

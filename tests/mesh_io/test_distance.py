@@ -5,7 +5,11 @@ import pytest
 import pyvista as pv
 
 from torch_geometric_flare.fields import Field
-from torch_geometric_flare.mesh_io import distance_features, surface_distance
+from torch_geometric_flare.mesh_io import (
+    distance_features,
+    points_inside,
+    surface_distance,
+)
 from torch_geometric_flare.simulation import Notchback, NotchbackShape
 from torch_geometric_flare.simulation.surface_distance import TriangleSurface
 
@@ -41,6 +45,15 @@ def test_a_sphere_on_and_off_the_surface():
     distance, direction = surface_distance(sphere, centers)
     assert np.abs(distance).max() < 1e-6
     np.testing.assert_allclose(direction, sphere.face_normals, atol=1e-3)
+
+
+def test_points_that_are_none():
+    distance, direction = surface_distance(pv.Cube(), np.empty((0, 3)))
+    assert distance.shape == (0,) and direction.shape == (0, 3)
+    for points in (np.ones(3), np.ones((4, 2)), np.full((2, 3), np.nan)):
+        for function in (surface_distance, points_inside):
+            with pytest.raises(ValueError, match="points"):
+                function(pv.Cube(), points)
 
 
 def test_a_simulated_car():

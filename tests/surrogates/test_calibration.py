@@ -115,6 +115,20 @@ def test_coverage_over_twenty_seeds():
         assert 0.86 < sum(shares) / len(shares) < 0.95
 
 
+def test_a_field_of_zeros_has_an_absolute_error():
+    surrogate = make_surrogate()
+    surrogate.target_normalizer = Normalizer([0.0, 0.0], [1.0, 4.0])
+    samples = draw(9, 0)
+    samples[4].y[:, 1] = 0
+    found = surrogate.calibrate(samples)
+    errors = [
+        (surrogate.predict(data) - data.y)[:, 1].norm() / data.y[:, 1].norm()
+        for data in samples
+    ]
+    errors[4] = surrogate.predict(samples[4])[:, 1].norm() / (4 * 40**0.5)
+    assert found.relative_l2["heat"] == pytest.approx(max(errors).item(), rel=1e-5)
+
+
 def test_units_of_channels():
     surrogate = make_surrogate()
     made = surrogate.calibrate(draw(19, 0), quantities=mean_pressure)
@@ -191,6 +205,11 @@ def test_bad_arguments():
     gaps[4].y[3] = math.nan
     with pytest.raises(ValueError, match="sample 4"):
         surrogate.calibrate(gaps)
+    for y in (None, torch.rand(40), torch.rand(40, 1), torch.rand(1, 2)):
+        wrong = draw(9, 0)
+        wrong[4].y = y
+        with pytest.raises(ValueError, match="sample 4: .*y"):
+            surrogate.calibrate(wrong)
     surrogate.calibrate(draw(9, 0))
     with pytest.raises(ValueError, match="'both'"):
         surrogate.band(torch.rand(3, 2), "both")

@@ -240,3 +240,11 @@ def test_wrong_arguments():
         surrogate.sample(gap)
     with pytest.raises(ValueError, match="takes no u"):
         make_surrogate(nn.Linear(6, 2))
+
+
+def test_autocast_does_not_round_the_noise():
+    pos = 40 * torch.rand(50, 2, generator=torch.Generator().manual_seed(0))
+    expected = still().sample(pos, 2, num_steps=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = still().sample(pos, 2, num_steps=1)
+    torch.testing.assert_close(found, expected)

@@ -61,6 +61,26 @@ def test_weights_of_samples_count_if_weighted():
     torch.testing.assert_close(both[:20], weighted.predict(data))
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30, 1e-60, 1e60])
+def test_the_unit_of_weights_does_not_matter(unit):
+    surrogate = make_surrogate()
+    weight = torch.rand(20, dtype=torch.float64) + 0.1
+    data = Data(pos=torch.rand(20, 3), weight=weight.float())
+    expected = surrogate.predict(data)
+    data.weight = weight * unit
+    if 1e-40 < unit < 1e40:
+        torch.testing.assert_close(surrogate.predict(data), expected)
+        return
+    with pytest.raises(ValueError, match="weight holds .*e[+-]"):  # not in float32
+        surrogate.predict(data)
+
+
+def test_weights_stay_in_single_precision():
+    surrogate = make_surrogate().half()
+    data = Data(pos=torch.rand(20, 3), weight=1e-9 * (torch.rand(20) + 0.1))
+    assert torch.equal(surrogate.model_arguments(data)["weight"], data.weight)
+
+
 def at_coarse_cells(surrogate, **options):
     """The fields at coarse cells, in a coarse and in a refined mesh."""
     coarse, fine = sphere(), sphere(refined=True)

@@ -389,3 +389,11 @@ def test_samples_without_weight_have_equal_points_in_any_batch(order):
     parts = [torch.tensor([0.5, 1, 2]), torch.ones(2)]
     assert torch.equal(batch.weight, torch.cat([parts[i] for i in order]))
     assert "weight" not in both[1]
+
+
+def test_a_sample_that_lacks_an_array_is_named(samples):
+    split = samples(4, 0)
+    del split[2].y
+    data = SurrogateDataModule(split, val=split, batch_size=4)
+    with pytest.raises(ValueError, match="sample 2 .*'y'"):
+        list(data.val_dataloader())

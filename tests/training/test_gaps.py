@@ -34,7 +34,7 @@ def samples(number, seed=0):
     ]
 
 
-def make():
+def make(**options):
     torch.manual_seed(0)
     network = FLARE(4, 8, 3, 1, 2, num_latents=4, condition_channels=1)
     return SurrogateModule(
@@ -45,12 +45,13 @@ def make():
         fields=FIELDS,
         features=(Field("s", 1),),
         conditions=(Field("speed", 1),),
+        **options,
     )
 
 
-def train(training, validation, folder):
+def train(training, validation, folder, **options):
     data = SurrogateDataModule(training, validation, batch_size=1)
-    module = make()
+    module = make(**options)
     fit(module, data, folder, accelerator="cpu", progress=False)
     return module, read_history(folder)["val_loss"][-1]
 
@@ -78,6 +79,31 @@ def test_validation_and_evaluation_name_an_input(tmp_path, name):
         evaluate(surrogate, broken)
     with pytest.raises(ValueError, match=f"^{name} .* 1 of"):
         surrogate.predict(broken[1])
+
+
+@pytest.mark.parametrize("value", [torch.nan, -1.0])
+def test_weights_that_are_none_name_the_sample(tmp_path, value):
+    def weigh(split, broken=None):
+        for data in split:
+            data.weight = torch.ones(data.num_nodes)
+        if broken is not None:
+            split[broken].weight[4] = value
+        return split
+
+    with pytest.raises(ValueError, match=f"sample 2 of train: weight holds {value}"):
+        train(weigh(samples(3), 2), None, tmp_path / "train", weighted=True)
+    held_out = weigh(samples(3, 1), 1)
+    with pytest.raises(ValueError, match=f"sample 1 of val: weight holds {value}"):
+        train(weigh(samples(3)), held_out, tmp_path / "val", weighted=True)
+    surrogate = make(weighted=True).surrogate
+    with pytest.raises(ValueError, match=f"^sample 1: weight holds {value}"):
+        evaluate(surrogate, held_out)
+    with pytest.raises(ValueError, match="^sample 1 of test: weight"):
+        compare_with_baselines(surrogate, samples(3), held_out)
+    with pytest.raises(ValueError, match="^sample 1: weight"):
+        surrogate.calibrate(held_out, 0.7)
+    with pytest.raises(ValueError, match="^sample 1 of train: weight"):
+        surrogate.fit_guard(held_out)
 
 
 @pytest.mark.parametrize("columns", [slice(0, 1), slice(1, 3), slice(0, 3)])

@@ -1,4 +1,5 @@
 import math
+import re
 from functools import partial
 
 import pytest
@@ -9,10 +10,16 @@ from torch_geometric.data import Batch, Data
 from torch_geometric_flare import FLARE
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
-from torch_geometric_flare.surrogates import GenerativeSurrogate, load_surrogate
+from torch_geometric_flare.surrogates import (
+    GenerativeSurrogate,
+    Surrogate,
+    load_surrogate,
+    save_surrogate,
+)
 from torch_geometric_flare.training import (
     GenerativeModule,
     SurrogateDataModule,
+    SurrogateModule,
     fit,
     read_history,
 )
@@ -151,6 +158,16 @@ def test_logs_the_loss_and_loads_again(tmp_path):
     assert again.surrogate.noise_length == 0.5
 
 
+def test_checkpoints_of_other_modules_name_the_class(tmp_path):
+    fit(make_module(), data_of(), tmp_path, **QUIET)
+    with pytest.raises(ValueError, match="GenerativeModule.load_from_checkpoint"):
+        SurrogateModule.load_from_checkpoint(tmp_path / "last.ckpt")
+    plain = Surrogate(FLARE(2, 8, 1, 1, 2), Normalizer.identity(1))
+    save_surrogate(plain, tmp_path / "plain.ckpt")
+    with pytest.raises(ValueError, match="SurrogateModule.load_from_checkpoint"):
+        GenerativeModule.load_from_checkpoint(tmp_path / "plain.ckpt")
+
+
 def test_gaps_in_a_field_are_named(tmp_path):
     val = [HideFeature("depth", 0.5)(sample) for sample in samples()]
     val[3].y[2] = torch.nan
@@ -168,6 +185,14 @@ def test_what_is_refused():
     del data.y
     with pytest.raises(ValueError, match="y"):
         module(data)
+    for y in (torch.arange(4).view(4, 1), torch.ones(4, 1) > 0, [1.0] * 4):
+        data.y = y
+        with pytest.raises(ValueError, match="y is"):
+            module(data)
+    for shape in [(4,), (4, 2), (3, 1)]:
+        data.y = torch.ones(shape)
+        with pytest.raises(ValueError, match=re.escape(str(shape))):
+            module(data)
     with pytest.raises(ValueError, match="processes"):
         module(samples(1)[0].update({"group": object()}))
     with pytest.raises(ValueError, match="query"):

@@ -5,6 +5,7 @@ from torch_geometric.data import Batch, Data
 
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
+from torch_geometric_flare.surrogates import save_surrogate
 from torch_geometric_flare.training import (
     RolloutModule,
     SurrogateDataModule,
@@ -104,6 +105,18 @@ def test_training_finds_the_growth_of_a_step(tmp_path):
         "val_loss",
         "val_relative_l2_last",
     }
+
+
+def test_loads_its_options_from_a_checkpoint(tmp_path):
+    data = SurrogateDataModule(windows(histories(2), 2), batch_size=2)
+    fit(make_module(noise=0.25), data, tmp_path, accelerator="cpu", progress=False)
+    load = RolloutModule.load_from_checkpoint
+    again = load(tmp_path / "last.ckpt", Growth())
+    assert again.changes == CHANGES and again.noise == 0.25
+    assert load(tmp_path / "last.ckpt", Growth(), noise=0.5).noise == 0.5
+    save_surrogate(again.surrogate, tmp_path / "plain.ckpt")
+    with pytest.raises(ValueError, match="changes="):
+        load(tmp_path / "plain.ckpt", Growth(), recipe=again.recipe)
 
 
 def test_resuming_with_other_noise_is_refused(tmp_path):

@@ -207,3 +207,13 @@ def test_identity_and_cat_for_channels_of_their_own():
         Normalizer.identity(0)
     with pytest.raises(ValueError, match="normalizers is empty"):
         Normalizer.cat([])
+
+
+def test_integers_and_booleans_are_encoded_as_numbers():
+    normalizer = Normalizer(torch.tensor([1, 0]), torch.tensor([4, 2])).to(torch.half)
+    assert normalizer.shift.tolist() == [1, 0] and normalizer.scale.tolist() == [4, 2]
+    value = torch.tensor([[1, 0], [0, 1]])
+    expected = [[0.0, 0.0], [-0.25, 0.5]]
+    for dtype in (torch.int64, torch.uint8, torch.bool):
+        found = normalizer.encode(value.to(dtype))
+        assert found.dtype == torch.float32 and found.tolist() == expected

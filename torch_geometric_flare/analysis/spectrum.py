@@ -246,8 +246,8 @@ def spectra(
 
     Args:
         model: A network of residual blocks around an operator that `spectrum` supports:
-            `FLARE`, `FLAREPP` or `Transolver`. For a `Surrogate`, pass its `model` and
-            `surrogate.encode_input(data)` as `x`.
+            `FLARE`, `FLAREPP` or `Transolver`. For a surrogate, pass its `model` and
+            the `x` and `u` of `surrogate.model_arguments(data)`.
         x: Features of the points, the input of `model`.
         batch: Graph of each point, sorted; `None` for a single graph.
         batch_size: Number of graphs. Pass it if trailing graphs may be empty.
@@ -269,6 +269,11 @@ def spectra(
         TypeError: If `model` is another network.
         ValueError: See the forward of `model` and `spectrum`.
     """
+    if hasattr(model, "model_arguments"):
+        raise TypeError(
+            f"model is a {type(model).__name__}: pass its `model`, and the x, u, batch "
+            "and weight of model_arguments(data)"
+        )
     blocks: Sequence[Any] = list(getattr(model, "blocks", ()))
     if not isinstance(model, Backbone) or not all(
         isinstance(block, ResidualBlock) for block in blocks

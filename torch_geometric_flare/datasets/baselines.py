@@ -76,7 +76,8 @@ class MeanSample:
         self._reference = first if correspond else None
         constant = total / points
         mean = torch.where(fields > 0, field / fields.clamp(min=1), constant)
-        self._field, self._constant = mean.to(first.y.dtype), constant.to(first.y.dtype)
+        dtype = first.y.dtype if first.y.is_floating_point() else torch.float32
+        self._field, self._constant = mean.to(dtype), constant.to(dtype)
 
     def predict(self, data: Data) -> Tensor:
         r"""Return the mean at the points of a query sample, on the CPU.

@@ -77,8 +77,8 @@ class MeshFolder(ConvertedFiles):
 
     Each mesh is read once, in a separate process (`pip install ".[data]"`), which takes
     a second or two, and stored in `cache`, see `ConvertedFiles`. Nothing is written to
-    `root`, which may be read-only. Files with other suffixes, hidden files and files in
-    subfolders are ignored.
+    `root`, which may be read-only, as may a `cache` that holds all samples. Files with
+    other suffixes, hidden files and files in subfolders are ignored.
 
     Args:
         root: The folder of the meshes; `~` is the home folder.
@@ -113,7 +113,7 @@ class MeshFolder(ConvertedFiles):
 
     Raises:
         FileNotFoundError: If `root` is not a folder or holds no meshes.
-        OSError: If `cache` cannot be written to.
+        OSError: If samples must be stored and `cache` cannot be written to.
         ValueError: If an argument is invalid, there are too few meshes for the splits,
             or a file is malformed, was written by a prediction, or lacks an array or a
             condition, or has one in another unit. The message names the file, the array
@@ -178,8 +178,9 @@ class MeshFolder(ConvertedFiles):
                 )
         beside = folder.with_name(f"{folder.name}_processed")
         self._cache_dir = beside if cache is None else as_path(cache)
-        check_writable(self._cache_dir, folder)
         self.root, self.split = folder, split
+        if force_reload or not Path(self.processed_paths[0]).is_file():
+            check_writable(self._cache_dir, folder)
         if check:
             self._check()
         super().__init__(folder, split, None, transform, pre_transform, force_reload)
@@ -294,10 +295,11 @@ class MeshFolder(ConvertedFiles):
         weight = mesh_io.mesh_weights(mesh, cells=cells)
         if surface and not flat:
             normal = mesh_io.mesh_normals(mesh, cells=cells).numpy()
+        no_features = torch.empty(size, 0, dtype=torch.float32)
         return {
             "pos": pos[:, :2] if flat else pos,
             "y": np.concatenate([np.empty((size, 0), np.float32), *columns], axis=1),
-            "features": torch.cat([torch.empty(size, 0), *inputs.values()], 1).numpy(),
+            "features": torch.cat([no_features, *inputs.values()], 1).numpy(),
             "normal": normal,
             "area": area,
             "weight": np.empty(0, np.float32) if weight is None else weight.numpy(),

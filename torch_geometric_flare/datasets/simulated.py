@@ -264,7 +264,9 @@ class SimulatedDataset(Dataset):
         self, raw: Path, pre_transform: Callable[[Any], Any]
     ) -> None:
         note = self._samples / "pre_transform.txt"
-        note.write_text(f"simulated samples after {describe(pre_transform)}\n")
+        note.write_text(
+            f"simulated samples after {describe(pre_transform)}\n", encoding="utf-8"
+        )
         for index in range(self.num_samples):
             target = self._samples / self._file_name(index)
             if not target.exists():

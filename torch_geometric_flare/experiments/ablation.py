@@ -151,7 +151,7 @@ def _check(runs: dict[str, RunConfig]) -> None:
 def _write_runs(path: Path, config: AblationConfig, records: Sequence[Record]) -> None:
     """Write a line with the options, the seed and the measurements of each run."""
     names = [*config.axes, "seed", *_MEASURED, "error"]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(

@@ -11,6 +11,7 @@ import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io, training
+from torch_geometric_flare._arguments import expand_path
 from torch_geometric_flare.data_checks import (
     CheckReport,
     Finding,
@@ -89,7 +90,7 @@ class CheckOptions(Options):
             density=self.density,
             shear=self.shear or "",
             tolerance=self.tolerance,
-            table=read_forces(Path(self.forces)) if self.forces else {},
+            table=read_forces(expand_path(self.forces)) if self.forces else {},
         )
 
 
@@ -116,7 +117,7 @@ def check_command_line(arguments: Sequence[str], prog: str | None = None) -> int
             "folders", nargs="+", help="folder of meshes; of several each is a split"
         )
         values = parse(parser, arguments)
-        folders = [Path(folder).expanduser() for folder in values.pop("folders")]
+        folders = [expand_path(folder) for folder in values.pop("folders")]
         options = CheckOptions.from_options(values)
         part = {"block": options.block, "time": options.time}
         fields = read_fields(options.fields) if options.fields else ()
@@ -132,7 +133,7 @@ def check_command_line(arguments: Sequence[str], prog: str | None = None) -> int
         if options.html:
             title = f"Check of {', '.join(map(str, folders))}"
             page = check_page(report, title, part)
-            Path(options.html).expanduser().write_text(page, encoding="utf-8")
+            expand_path(options.html).write_text(page, encoding="utf-8")
             log.info("page: %s", options.html)
     return report.exit_status
 

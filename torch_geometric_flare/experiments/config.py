@@ -1,6 +1,7 @@
 """Options of runs, comparisons and ablations."""
 
 import itertools
+import os
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -83,7 +84,8 @@ class RunConfig(Options):
         threads: Number of CPU threads; by default one per core. It affects the order of
             summation and so the last bits of results.
         logger: Logger to use in addition to the CSV file.
-        folder: Folder to write to; by default a new one in runs.
+        folder: Folder to write to, `~` being the home folder; by default a new one in
+            runs.
         progress: Show a progress bar, or lines if there is no terminal, and an estimate
             of the training time after the first steps.
 
@@ -126,6 +128,8 @@ class RunConfig(Options):
         changes: Any = self.changes
         if isinstance(changes, str):
             object.__setattr__(self, "changes", read_changes(changes))
+        if self.folder is not None:
+            object.__setattr__(self, "folder", os.path.expanduser(self.folder))
         if len(self.budget) > 1:
             given = (f"{name}={value}" for name, value in self.budget.items())
             raise ValueError(f"{' and '.join(given)}: give only one")

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare import mesh_io, training
+from torch_geometric_flare._arguments import expand_path
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import CONFIG, RunConfig, find_benchmark
 from torch_geometric_flare.experiments.options import Config, Options, parse
@@ -164,13 +165,13 @@ def parse_checkpoint(
         return parse(parser, command_line)
 
     values = read({})
-    file = Path(values["checkpoint"]).with_name(CONFIG)
+    file = expand_path(values["checkpoint"]).with_name(CONFIG)
     if file.exists() and values["problem"] is None and not values["meshes"]:
         run = RunConfig.load(file).to_options()
         names = {"problem", *(entry.name for entry in fields(Selection))}
         values = read({name: run[name] for name in names})
     checkpoint, meshes = values.pop("checkpoint"), values.pop("meshes")
-    return kind.from_options(values), Path(checkpoint), meshes
+    return kind.from_options(values), expand_path(checkpoint), meshes
 
 
 def _evaluate_split(surrogate: Surrogate, config: TestData) -> dict[str, Any]:

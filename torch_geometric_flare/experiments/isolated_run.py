@@ -101,7 +101,7 @@ def recorded_run(config: RunConfig) -> None:
 
 def _run_logged(config: RunConfig) -> None:
     """Do a run with all output of the process redirected to its log file."""
-    with Path(str(config.folder), _LOG).open("a") as file:
+    with Path(str(config.folder), _LOG).open("a", encoding="utf-8") as file:
         # Loggers keep the streams that existed at their creation.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())

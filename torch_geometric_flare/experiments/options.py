@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from torch_geometric_flare._arguments import expand_path
+
 Config = TypeVar("Config", bound="Options")
 
 
@@ -84,7 +86,7 @@ class Options:
             ValueError: If it has an unknown option or an invalid value; the message
                 names it.
         """
-        path = Path(path).expanduser()
+        path = expand_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"path={str(path)!r} is not a file")
         return cls.from_options(parse_with_file(cls.parser(""), path, []))
@@ -96,7 +98,7 @@ class Options:
             path: The file.
         """
         text = yaml.safe_dump(self.to_options(), sort_keys=False, allow_unicode=True)
-        Path(path).write_text(text, encoding="utf-8")
+        expand_path(path).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_options(cls: type[Config], values: Mapping[str, Any]) -> Config:

@@ -12,7 +12,7 @@ from typing import Any
 import pyvista as pv
 
 from torch_geometric_flare import mesh_io
-from torch_geometric_flare._arguments import OneLineParser
+from torch_geometric_flare._arguments import OneLineParser, expand_path
 from torch_geometric_flare.datasets.mesh_files import find_meshes
 from torch_geometric_flare.experiments.field_files import write_fields
 from torch_geometric_flare.experiments.mesh_forces import force_rows, mean_forces
@@ -92,15 +92,17 @@ def _parse(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, help="checkpoint of a training")
+    add("checkpoint", type=expand_path, help="checkpoint of a training")
     kinds = ", ".join((*mesh_io.MESH_SUFFIXES, *mesh_io.FURTHER_SUFFIXES))
-    add("mesh", type=Path, help=f"a mesh ({kinds}), or a folder of the first six kinds")
+    what = f"a mesh ({kinds}), or a folder of the first six kinds"
+    add("mesh", type=expand_path, help=what)
     add("--block", metavar="NAME", help="one of several blocks or patches of the file")
     add("--time", type=float, help="one of several time steps of the file")
     places = "slice:y=0", "box:X0,X1,Y0,Y1,Z0,Z1[:SPACING]", "points.csv", "mesh.vtu"
     what = f"predict there, by a checkpoint with query points: {', '.join(places)}"
     add("--at", metavar="PLACE", type=_argument(mesh_io.QuerySite.parse), help=what)
-    add("--output", type=Path, help="file or folder to write; by default beside it")
+    what = "file or folder to write; by default beside it"
+    add("--output", type=expand_path, help=what)
     where = parser.add_mutually_exclusive_group()
     for location in ("cell", "point"):
         where.add_argument(
@@ -131,7 +133,7 @@ def _parse(
     add("--forces", action="store_true", help="print and write force coefficients")
     add(
         "--train-meshes",
-        type=Path,
+        type=expand_path,
         metavar="FOLDER",
         help="meshes of the training with their fields: their mean forces are the "
         "baseline of --forces",
@@ -262,7 +264,7 @@ def _output_file(args: argparse.Namespace, mesh: Any, output: Path, path: Path) 
     # Other formats would drop the fields.
     if output.suffix.lower() not in (suffix, ".vtk"):
         raise ValueError(f"--output {output}: this mesh is written as {suffix} or .vtk")
-    inputs = [path] if args.at is None else [path, Path(args.at.text)]
+    inputs = [path] if args.at is None else [path, expand_path(args.at.text)]
     if output.exists() and any(p.exists() and output.samefile(p) for p in inputs):
         raise ValueError(f"--output {output} is the mesh itself: choose another file")
     return output

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare import analysis, mesh_io, training
-from torch_geometric_flare._arguments import check_integers
+from torch_geometric_flare._arguments import check_integers, expand_path
 from torch_geometric_flare.analysis import Spectrum
 from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.evaluation import TestData, parse_checkpoint
@@ -91,7 +91,9 @@ def spectrum_command_line(
     )
     training.set_threads(config.test.threads)
     surrogate = load_surrogate(checkpoint, device=config.test.device)
-    folder = checkpoint.parent if config.folder is None else Path(config.folder)
+    folder = checkpoint.parent
+    if config.folder is not None:
+        folder = expand_path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
     untrained = copy.deepcopy(surrogate.model)
     with torch.random.fork_rng(devices=[]):

@@ -117,7 +117,7 @@ def write_csv(path: Path, kind: type[Any], rows: Sequence[Any]) -> None:
         kind: The dataclass of a row.
         rows: The table.
     """
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(kind)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

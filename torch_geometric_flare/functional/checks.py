@@ -84,6 +84,23 @@ def check_weight(weight: Any, shape: tuple[int, ...], device: torch.device) -> N
         )
 
 
+def cast_weight(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return weights in another dtype; raise `ValueError` if it cannot hold them.
+
+    Args:
+        weight: Weight of each point.
+        dtype: The dtype.
+    """
+    cast = weight.to(dtype)
+    narrowed = dtype != weight.dtype and not torch.compiler.is_compiling()
+    if narrowed and bool(cast.isinf().any() | (weight.any() & ~cast.any())):
+        raise ValueError(
+            f"weight holds {weight.max().item()}, which {dtype} cannot represent: "
+            "divide all weights by their mean"
+        )
+    return cast
+
+
 def check_condition_rows(u: Any, num_graphs: int, device: torch.device) -> None:
     """Raise unless conditions hold one row per graph.
 

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from torch_geometric_flare._arguments import brief, check_integers
-from torch_geometric_flare.functional.checks import check_condition_rows, check_weight
+from torch_geometric_flare.functional.checks import (
+    cast_weight,
+    check_condition_rows,
+    check_weight,
+)
 from torch_geometric_flare.functional.dense_batch import DenseBatch, pack_graphs
 from torch_geometric_flare.functional.state import state_dtype
 from torch_geometric_flare.functional.torch_internals import (
@@ -182,13 +186,7 @@ class PointBatch:
                 states.
         """
         check_weight(weight, (self.num_points,), self.device)
-        cast = weight.to(state_dtype(self.dtype))
-        narrowed = cast.dtype != weight.dtype and not torch.compiler.is_compiling()
-        if narrowed and bool(cast.isinf().any() | (weight.any() & ~cast.any())):
-            raise ValueError(
-                f"weight holds {weight.max().item()}, which {cast.dtype} cannot "
-                "represent: divide all weights by their mean"
-            )
+        cast = cast_weight(weight, state_dtype(self.dtype))
         return replace(self, weight=self.sort(cast))
 
     def conditioned(self, u: Tensor) -> "PointBatch":

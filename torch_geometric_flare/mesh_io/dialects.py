@@ -18,6 +18,7 @@ _BOMS = (  # the longer one first, because it starts with the shorter one
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _STL_HEADER, _STL_FACET = 84, 50  # bytes of a binary file
+_LONGEST_HEADER = 2**16  # bytes of a PLY file
 # Tolerated rounding of a vertex, as a share of the extent of the mesh.
 _LARGEST_SHIFT = 2.0**-20
 _PLY_TYPES = {
@@ -40,15 +41,23 @@ def rewrite(path: Path, folder: Path) -> Path:
     """Return a file that VTK reads: the same file, or one written to `folder`.
 
     Text STL may be in upper case, start with a byte order mark, have names after
-    `endsolid`, or lack that line. Far from the origin it is converted to OBJ, which VTK
-    reads in double precision. Of OBJ, only vertices and faces are kept: without
-    comments, lines, points, texture coordinates and normals, a vertex on a texture seam
-    stays one vertex.
+    `endsolid`, or lack that line; the header of PLY may be in upper case or start with
+    such a mark. Far from the origin STL is converted to OBJ, which VTK reads in double
+    precision. Of OBJ, only vertices and faces are kept: without comments, lines,
+    points, texture coordinates and normals, a vertex on a texture seam stays one
+    vertex.
 
     Raises:
         Malformed: If the facets of a text STL are incomplete.
     """
     suffix = path.suffix.lower()
+    if suffix == ".ply":
+        content = _ply(path)
+        if content is None:
+            return path
+        rewritten = folder / "rewritten.ply"
+        rewritten.write_bytes(content)
+        return rewritten
     if suffix == ".obj":
         lines = _obj(_text(path))
     elif suffix == ".stl" and _is_text_stl(path):
@@ -140,6 +149,22 @@ def _is_text_stl(path: Path) -> bool:
     facets = int.from_bytes(head[80:84], "little")
     binary = len(head) == _STL_HEADER
     return not (binary and path.stat().st_size == _STL_HEADER + _STL_FACET * facets)
+
+
+def _ply(path: Path) -> bytes | None:
+    """Return a PLY file with the header that VTK reads; `None` if it has it."""
+    mark, encoding = _encoding(path)
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_HEADER)
+    lines = head.partition(b"end_header")[0].splitlines()
+    free = (b"comment", b"obj_info")  # lines of any text
+    if not mark and all(line.islower() or line.startswith(free) for line in lines):
+        return None
+    content = path.read_bytes()[mark:]
+    if encoding != "utf-8":  # text as a whole
+        content = content.decode(encoding, errors="replace").encode()
+    end = content[:_LONGEST_HEADER].lower().find(b"end_header") + len(b"end_header")
+    return content[:end].lower() + content[end:]
 
 
 def _stl(lines: Iterator[str]) -> Iterator[str]:

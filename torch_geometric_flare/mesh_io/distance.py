@@ -11,7 +11,7 @@ from vtkmodules.vtkCommonCore import vtkDoubleArray
 from vtkmodules.vtkFiltersCore import vtkImplicitPolyDataDistance
 
 from torch_geometric_flare.fields import Field, Fields
-from torch_geometric_flare.mesh_io.inside import closed_surface
+from torch_geometric_flare.mesh_io.inside import check_points, closed_surface
 
 Array = npt.NDArray[np.float64]
 
@@ -33,15 +33,18 @@ def surface_distance(mesh: Any, points: npt.NDArray[Any]) -> tuple[Array, Array]
         surface.
 
     Raises:
-        ValueError: If the mesh is not a closed surface.
+        ValueError: If the mesh is not a closed surface, or the points are not finite or
+            of another shape.
     """
+    points = check_points(points)
     surface = closed_surface(mesh)
     if surface is None:
         raise ValueError(
             "the mesh is not a closed surface, so that no signed_distance to it can be "
             "computed: close it, or give the distance at each point"
         )
-    points = np.ascontiguousarray(points, np.float64)
+    if len(points) == 0:
+        return np.empty(0), np.empty((0, 3))
     implicit = vtkImplicitPolyDataDistance()
     implicit.SetInput(surface)
     values = vtkDoubleArray()

@@ -33,6 +33,16 @@ def closed_surface(mesh: Any) -> Any:
     return None if surface.n_open_edges else surface
 
 
+def check_points(points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return points in double precision; raise `ValueError` unless they are [N, 3]."""
+    array = np.ascontiguousarray(points, np.float64)
+    if array.ndim != 2 or array.shape[1] != 3 or not np.isfinite(array).all():
+        raise ValueError(
+            f"points has shape {array.shape}, expected finite coordinates [N, 3]"
+        )
+    return array
+
+
 def points_inside(
     mesh: Any, points: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.bool_] | None:
@@ -47,7 +57,11 @@ def points_inside(
     Returns:
         Whether each lies inside, [N]; `None` if the mesh is not a closed surface, such
         as a volume mesh, a cloud or a surface with a hole.
+
+    Raises:
+        ValueError: If the points are not finite or of another shape.
     """
+    points = check_points(points)
     surface = closed_surface(mesh)
     if surface is None:
         return None
@@ -57,7 +71,7 @@ def points_inside(
     (near,) = np.nonzero(inside)
     if not len(near):
         return inside
-    near_points = np.asarray(points[near], np.float64)
+    near_points = points[near]
     select = vtkSelectEnclosedPoints()
     select.SetInputData(pv.PolyData(near_points))
     select.SetSurfaceData(surface)

@@ -13,7 +13,7 @@ import numpy as np
 import pyvista as pv
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 
-from torch_geometric_flare._arguments import brief
+from torch_geometric_flare._arguments import brief, expand_path
 from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.mesh_io import reader_process
 from torch_geometric_flare.mesh_io.visible import visible_part
@@ -54,9 +54,10 @@ def read_mesh(
     `visible_part`.
 
     Text STL may be in upper case, have names after `endsolid`, a byte order mark, or no
-    end; of OBJ only vertices and faces are read, each vertex once. Files of Gmsh and
-    Abaqus need meshio, which the extra `data` installs; those of Abaqus have no fields.
-    A case of OpenFOAM is an empty file `case.foam` in its folder.
+    end; the header of PLY may be in upper case or have such a mark; of OBJ only
+    vertices and faces are read, each vertex once. Files of Gmsh and Abaqus need meshio,
+    which the extra `data` installs; those of Abaqus have no fields. A case of
+    OpenFOAM is an empty file `case.foam` in its folder.
 
     Args:
         path: A file with one of `MESH_SUFFIXES` or `FURTHER_SUFFIXES`, in text or
@@ -79,7 +80,7 @@ def read_mesh(
             ones. Cells of arbitrary order (Lagrange, Bézier) are refused.
         OSError: If the file may not be read.
     """
-    path = Path(path).expanduser()
+    path = expand_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"mesh={str(path)!r} is not a file")
     suffixes = (*MESH_SUFFIXES, *FURTHER_SUFFIXES)
@@ -106,7 +107,8 @@ def _size(path: Path) -> int:
         return sum(file.stat().st_size for file in path.parent.rglob("*"))
     size = path.stat().st_size
     if suffix in (".vtm", ".pvd") and size < _LARGEST_INDEX:
-        named = re.findall(r'file="([^"]+)"', path.read_text(errors="replace"))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        named = re.findall(r'file="([^"]+)"', text)
         files = (path.parent / name for name in named)
         size += sum(file.stat().st_size for file in files if file.is_file())
     return size

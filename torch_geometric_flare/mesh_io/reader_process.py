@@ -81,7 +81,7 @@ def read(path: Path, folder: Path, block: str | None, time: float | None) -> Any
             rewritten = dialects.rewrite(path, folder)
             mesh = parts.read_part(rewritten, block, time)
             if path.suffix.lower() == ".ply":
-                points = dialects.double_points(path)
+                points = dialects.double_points(rewritten)
                 if points is not None and len(points) == mesh.n_points:
                     mesh.points = points
             if rewritten != path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyvista as pv
 
-from torch_geometric_flare._arguments import finite_number
+from torch_geometric_flare._arguments import expand_path, finite_number
 from torch_geometric_flare._files import read_table
 from torch_geometric_flare.mesh_io.read import (
     FURTHER_SUFFIXES,
@@ -170,7 +170,7 @@ class _File(QuerySite):
         return f"{path.stem}_{path.suffix[1:].lower()}"
 
     def dataset(self, lower: Sequence[float], upper: Sequence[float]) -> Any:
-        path = Path(self.text).expanduser()
+        path = expand_path(self.text)
         if path.suffix.lower() != ".csv":
             return read_mesh(path)
         if not path.is_file():

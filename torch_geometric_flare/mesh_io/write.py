@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from vtkmodules.vtkCommonCore import vtkStringArray
 
+from torch_geometric_flare._arguments import expand_path
 from torch_geometric_flare.mesh_io.xml_names import escaped_names
 
 _XML = (".vtp", ".vtu", ".vts", ".vtr", ".vti")
@@ -44,7 +45,7 @@ def write_points(
         ValueError: If the file's name does not end in `.vtp`, or if a shape is wrong.
         OSError: If the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expand_path(path)
     if path.suffix.lower() != ".vtp":
         raise ValueError(f"path must end in .vtp, got {str(path)!r}")
     if pos.ndim != 2 or pos.size(1) not in (2, 3) or pos.size(0) == 0:
@@ -95,7 +96,7 @@ def save_dataset(dataset: Any, path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: If the folder of `path` does not exist.
         OSError: If VTK could not write the file.
     """
-    path = Path(path).expanduser()
+    path = expand_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"path={str(path)!r} lies in no folder that exists: create it first"

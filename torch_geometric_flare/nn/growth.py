@@ -33,7 +33,7 @@ def grow_latents(
         noise: Standard deviation of the noise that is added to copies, relative to that
             of the layer's latents. One copy of each pair gets the noise, the other its
             negative; an unpaired copy gets none.
-        generator: Random number generator on the CPU.
+        generator: Random number generator on the CPU; PyTorch's global one by default.
 
     Returns:
         The grown network on the same device, with `factor` times as many latents.

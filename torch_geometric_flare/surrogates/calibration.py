@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch_geometric.data import Data
 
-from torch_geometric_flare._arguments import check_numbers
+from torch_geometric_flare._arguments import check_numbers, prefixed
 from torch_geometric_flare._finite import find_gaps
 from torch_geometric_flare.fields import channel_slices
 from torch_geometric_flare.metrics import relative_l2
@@ -44,7 +44,9 @@ class Calibration:
             that contains a share `level` of all points of new samples, on average over
             both; by conformal risk control.
         simultaneous: The same for a band that contains all points of a sample.
-        relative_l2: For each field, the relative error that a sample rarely exceeds.
+        relative_l2: For each field, the relative error that a sample rarely exceeds;
+            absolute, in units of the scale of `target_normalizer`, for a sample in
+            which the field is zero everywhere.
         quantities: For each named quantity, the half width of its interval.
         members: Weights of further networks of the same class. The spread is the
             standard deviation of their predictions at each point; without members it
@@ -132,21 +134,25 @@ def calibrate(
         for member in members
     )
     device = surrogate.target_normalizer.shift.device
+    scale = surrogate.target_normalizer.scale
     residuals: list[Tensor] = []
     errors: dict[str, list[Tensor]] = {each.name: [] for each in surrogate.fields}
     differences: dict[str, list[float]] = {}
     for number, sample in enumerate(data):
         sample = copy.copy(sample).to(device)
-        truth = sample.y
-        if truth is None:
-            raise ValueError(f"sample {number} has no y")
-        if gaps := find_gaps(sample):
-            raise ValueError(f"sample {number}: {gaps}")
-        predicted = surrogate.predict(copy.copy(sample))
-        width = _spread(surrogate, sample, predicted, states)
+        with prefixed(f"sample {number}"):
+            if gaps := find_gaps(sample):
+                raise ValueError(gaps)
+            predicted = surrogate.predict(copy.copy(sample))
+            truth = _checked_truth(sample.get("y"), predicted)
+            width = _spread(surrogate, sample, predicted, states)
         residuals.append(((predicted - truth).abs() / width).cpu().sort(dim=0).values)
         for name, columns in channel_slices(surrogate.fields).items():
-            errors[name].append(relative_l2(predicted[:, columns], truth[:, columns]))
+            errors[name].append(
+                relative_l2(
+                    predicted[:, columns], truth[:, columns], zero_scale=scale[columns]
+                )
+            )
         if quantities is not None:
             estimates, truths = (
                 quantities(sample, surrogate.split(values))
@@ -178,6 +184,21 @@ def calibrate(
         },
         states,
     )
+
+
+def _checked_truth(y: Any, predicted: Tensor) -> Tensor:
+    """Return the true fields; raise `ValueError` unless there is one per prediction."""
+    if not isinstance(y, Tensor):
+        raise ValueError("there is no y, the true fields")
+    if y.shape != predicted.shape:
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, expected {tuple(predicted.shape)}"
+        )
+    if len(y) == 0:
+        raise ValueError("there are no points")
+    if not y.is_floating_point():
+        raise ValueError(f"y is {y.dtype}, expected floating-point numbers: y.float()")
+    return y
 
 
 def band(

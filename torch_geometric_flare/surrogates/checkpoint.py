@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._arguments import check_kind, expand_path
 from torch_geometric_flare._files import check_archive, replacing
 from torch_geometric_flare.surrogates.description import (
     PREFIX,
@@ -57,7 +57,7 @@ def save_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         FileNotFoundError: If there is no such folder.
         ValueError: If `path` is a folder.
     """
-    path = Path(path).expanduser()
+    path = expand_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"path={str(path)!r} lies in a folder that does not exist: make it first"
@@ -104,7 +104,7 @@ def load_surrogate(
             not fit the model, or the device does not exist.
     """
     check_kind((str, os.PathLike), "the path of a checkpoint", path=path)
-    path = Path(path).expanduser()
+    path = expand_path(path)
     checkpoint = read_checkpoint(path)
     described, state = checkpoint["surrogate"], checkpoint["state_dict"]
     kinds = (Surrogate, QuerySurrogate, GenerativeSurrogate)

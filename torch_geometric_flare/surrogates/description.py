@@ -227,8 +227,9 @@ def _build_model(description: dict[str, Any]) -> nn.Module:
             f"the file holds arguments that {name} does not take: {sorted(unknown)}: "
             "load it with the version that wrote it"
         )
-    # The weights come from the file; initialization must not advance the global RNG.
-    with keep_random_state():
+    # The weights come from the file; initialization must not advance the global RNG, or
+    # use torch's default device.
+    with keep_random_state(), torch.device("cpu"):
         return kind(**arguments)
 
 

@@ -314,11 +314,12 @@ def _shrunk_covariance(rows: Tensor) -> Tensor:
     number, width = rows.shape
     covariance = rows.mT @ rows / number
     mean = covariance.trace() / width
-    target = torch.eye(width, dtype=rows.dtype) * mean
+    identity = torch.eye(width, dtype=rows.dtype, device=rows.device)
+    target = identity * mean
     distance = (covariance - target).square().sum()
     squares = rows.square()
     spread = squares.sum(1).square().mean() - covariance.square().sum()
     if distance == 0:
-        return target if mean > 0 else torch.eye(width, dtype=rows.dtype)
+        return target if mean > 0 else identity
     share = (spread / number / distance).clamp(0, 1)
     return (1 - share) * covariance + share * target

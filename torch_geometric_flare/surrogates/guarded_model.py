@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import prefixed
 from torch_geometric_flare.fields import num_channels
 from torch_geometric_flare.nn.pooled_states import (
     pool_states,
@@ -99,13 +100,16 @@ class GuardedModel(NormalizedModel):
         """
         device = self.target_normalizer.shift.device
 
-        def rows(samples: Sequence[Data]) -> Tensor:
-            parts = [self.summary(copy.copy(d).to(device)).cpu() for d in samples]
+        def rows(samples: Sequence[Data], split: str) -> Tensor:
+            parts = []
+            for number, sample in enumerate(samples):
+                with prefixed(f"sample {number} of {split}"):
+                    parts.append(self.summary(copy.copy(sample).to(device)).cpu())
             return torch.cat(parts) if parts else torch.empty(0, 0)
 
         self.guard = Guard.fit(
-            rows(train),
-            None if held_out is None else rows(held_out),
+            rows(train, "train"),
+            None if held_out is None else rows(held_out, "held_out"),
             names,
             num_channels(self.conditions),
         )

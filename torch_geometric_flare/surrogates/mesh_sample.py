@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import expand_path
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare.fields import (
     Field,
@@ -113,7 +113,7 @@ def read_sample(
     name, prefix = "the mesh", ""
     if isinstance(mesh, str | os.PathLike):
         name, prefix = str(mesh), f"{mesh}: "
-        path, mesh = Path(mesh), mesh_io.read_mesh(mesh)
+        path, mesh = expand_path(mesh), mesh_io.read_mesh(mesh)
         mesh_io.add_case(mesh, path, features + conditions, constants)
     else:
         mesh = mesh_io.visible_part(mesh_io.as_mesh(mesh)).copy()

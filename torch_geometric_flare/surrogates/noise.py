@@ -42,7 +42,9 @@ def smooth_noise(pos: Tensor, weights: Tensor) -> Tensor:
     waves = (numbers[:, :-3] / size).to(pos)
     weights = weights.to(pos) / NUM_WAVES**0.5
     parts = []
-    for block in pos.split(_BLOCK):
-        phase = block @ waves.T
-        parts.append(torch.cat([phase.cos(), phase.sin()], dim=1) @ weights)
+    # Autocast would round the phases.
+    with torch.autocast(pos.device.type, enabled=False):
+        for block in pos.split(_BLOCK):
+            phase = block @ waves.T
+            parts.append(torch.cat([phase.cos(), phase.sin()], dim=1) @ weights)
     return torch.cat(parts)

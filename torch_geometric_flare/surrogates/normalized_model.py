@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric_flare._arguments import check_kind
 from torch_geometric_flare._finite import TARGETS, find_gaps
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
+from torch_geometric_flare.functional.checks import cast_weight
 from torch_geometric_flare.nn.wrappers import forward_parameters, unwrap
 from torch_geometric_flare.surrogates.arguments import (
     edge_transform,
@@ -317,9 +318,14 @@ def _as_floating(arguments: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     dtype = next(dtypes, None)
     if dtype is None:
         return arguments
-    return {
+    cast = {
         name: value.to(dtype)
         if isinstance(value, Tensor) and value.is_floating_point()
         else value
         for name, value in arguments.items()
     }
+    weight = arguments.get("weight")
+    if isinstance(weight, Tensor) and weight.is_floating_point():
+        # In half precision too, operators keep weights in single precision.
+        cast["weight"] = cast_weight(weight, torch.promote_types(dtype, torch.float32))
+    return cast

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_geometric_flare
+from torch_geometric_flare._arguments import expand_path
 from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare._files import sha256_of, write_atomic
 from torch_geometric_flare.surrogates.description import (
@@ -41,7 +42,7 @@ def save_pretrained(
     with needs_extra("hub", "Surrogate.save_pretrained"):
         import safetensors.torch
 
-    folder = Path(folder).expanduser()
+    folder = expand_path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder={str(folder)!r} is a file: name a folder")
     metrics = dict(metrics or {})
@@ -118,7 +119,7 @@ def from_pretrained(
     with needs_extra("hub", "Surrogate.from_pretrained"):
         import safetensors.torch
 
-    folder = Path(source).expanduser()
+    folder = expand_path(source)
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(

@@ -214,7 +214,7 @@ class Surrogate(GuardedModel):
                 cells that are not faces, a force has no `flow`, or the function does
                 not return one number.
         """
-        with torch.device("cpu"):
+        with torch.inference_mode(False), torch.device("cpu"):
             return mesh_sensitivity(
                 self,
                 mesh,
@@ -259,7 +259,8 @@ class Surrogate(GuardedModel):
 
         Raises:
             ValueError: If there are too few samples, `level` is not in (0, 1), a truth
-                is missing or not finite, or a member has a model of another class.
+                is missing, not finite or of another shape than the prediction, or a
+                member has a model of another class.
         """
         self.calibration = calibrate(self, data, level, quantities, members)
         return self.calibration

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from torch_geometric_flare._arguments import prefixed
 from torch_geometric_flare.datasets import MeanSample, NearestSample
 from torch_geometric_flare.surrogates import Surrogate
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
@@ -145,9 +146,10 @@ def compare_with_baselines(
         raise ValueError("test is empty: pass at least one sample")
     device = surrogate.target_normalizer.shift.device
     predictions: list[tuple[Tensor, ...]] = []
-    for data in test:
-        # Copy, because `Data.to` modifies the sample.
-        fields: Any = surrogate.predict(copy.copy(data).to(device))
+    for number, data in enumerate(test):
+        with prefixed(f"sample {number} of test"):
+            # Copy, because `Data.to` modifies the sample.
+            fields: Any = surrogate.predict(copy.copy(data).to(device))
         streams_fields = fields if isinstance(fields, tuple) else (fields,)
         predictions.append(tuple(values.cpu() for values in streams_fields))
     nearest = NearestSample(_with_input(data, surrogate, device) for data in train)
@@ -164,9 +166,10 @@ def compare_with_baselines(
             transferred = _transfer(surrogate, nearest, train, data, index, device)
             candidates = predictions[number][index], mean.predict(points), transferred
             for kind, candidate in zip(_KINDS, candidates, strict=True):
-                errors = errors_per_field(
-                    candidate, points, point_set.fields, scale, skip_gaps=True
-                )
+                with prefixed(f"sample {number} of test"):
+                    errors = errors_per_field(
+                        candidate, points, point_set.fields, scale, skip_gaps=True
+                    )
                 rows[kind].append(errors)
             for name in zero_fields(points.y, points, point_set.fields):
                 absolute.setdefault(prefix + name, []).append(number)
@@ -233,7 +236,7 @@ def _area_weighted(
         area_weighted_errors(prediction, data, surrogate.fields)
         for prediction, data in zip(predictions, test, strict=True)
     ]
-    nan = torch.tensor(torch.nan)
+    nan = torch.tensor(torch.nan, device="cpu")
     by_field = {
         each.name: torch.stack([sample.get(each.name, nan) for sample in errors])
         for each in surrogate.fields

@@ -1,6 +1,5 @@
 """Training, validation and test splits for Lightning."""
 
-import copy
 import signal
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +13,20 @@ from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.utils.data import DistributedSampler, SequentialSampler
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.data.data import BaseData
 from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare._arguments import brief, check_integers, check_kind, describe
 from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import edge_transform
-from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
 from torch_geometric_flare.training.flags import NUMBER
 from torch_geometric_flare.training.sampling import (
     EpochSampler,
     PointBatchSampler,
     RepeatedSampler,
     SeededDataset,
+    make_batch,
     sample_sizes,
 )
 
@@ -68,8 +67,7 @@ class _Loader(DataLoader):
             if in_order:
                 kwargs["sampler"] = RepeatedSampler(sampler)
         super().__init__(*args, **kwargs)
-        collate: Any = self.collate_fn  # type: ignore[has-type]
-        self.collate_fn = _DropRepeated(collate)
+        self.collate_fn = _collate
 
     def __iter__(self) -> Any:
         # DataLoader draws a seed with a CPU generator on torch's default device.
@@ -77,32 +75,12 @@ class _Loader(DataLoader):
             return super().__iter__()
 
 
-class _DropRepeated:
-    """Collates the samples that are not repeated, or all if there are none."""
-
-    def __init__(self, collate: Callable[[list[Data]], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, samples: list[Data]) -> Any:
-        once = [data for data in samples if data.get(NUMBER, 0) >= 0]
-        with torch.device("cpu"):  # ignore torch's default device
-            return self.collate(_all_weighted(once or samples))
-
-
-def _all_weighted(samples: list[Data]) -> list[Data]:
-    """Add weights of one to samples without `weight` if others in the batch have it.
-
-    PyTorch Geometric takes the keys of a batch from its first sample, so the weights of
-    the other samples would be lost.
-    """
-    has_weight = ["weight" in data for data in samples]
-    if all(has_weight) or not any(has_weight):
-        return samples
-    filled = [copy.copy(data) for data in samples]
-    for data, has in zip(filled, has_weight, strict=True):
-        if not has:
-            data.weight = torch.ones(data.num_nodes)
-    return filled
+def _collate(samples: list[Data]) -> Batch:
+    """Return a batch of the samples that are not repeated, or all if there are none."""
+    samples = [data for data in samples if data.get(NUMBER, 0) >= 0] or samples
+    numbers = [data.get(NUMBER, 0) for data in samples]
+    known = all(NUMBER in data for data in samples)
+    return make_batch(samples, [max(n, -1 - n) for n in numbers] if known else None)
 
 
 class SurrogateDataModule(LightningDataModule):
@@ -269,7 +247,6 @@ class SurrogateDataModule(LightningDataModule):
             sampler=sampler,
             in_order=isinstance(sampler, EpochSampler) and not sampler.shuffle,
             num_workers=self.num_workers,
-            follow_batch=FOLLOW_BATCH,
             persistent_workers=self.num_workers > 0,
             # Without a generator, each iteration of the loader would advance the global
             # RNG and change the random numbers of the training.

@@ -1,7 +1,7 @@
 """Relative errors that are minimized and reported in training."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,13 @@ from torch_geometric_flare.metrics import (
     relative_l2_per_field,
 )
 from torch_geometric_flare.metrics.graph_sum import widen
-from torch_geometric_flare.metrics.squared_error import sum_over_graphs
+from torch_geometric_flare.metrics.squared_error import result_dtype, sum_over_graphs
 from torch_geometric_flare.surrogates import QuerySurrogate, Surrogate
 from torch_geometric_flare.surrogates.normalized_points import NormalizedPoints
 from torch_geometric_flare.surrogates.query_surrogate import query_points
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def errors_per_field(
@@ -53,42 +56,61 @@ def errors_per_field(
         Errors by name of the field, $[B]$ each.
 
     Raises:
-        ValueError: If `data` has no `y`, or `y` has another shape than `prediction`.
+        ValueError: If `data` has no `y`, or `y` is not of floating-point numbers or has
+            another shape than `prediction`.
     """
-    if "y" not in data:
-        raise ValueError(
-            f"the data has no true field y, only {sorted(data.keys())}: add it in the "
-            "dataset or with a transform"
-        )
+    y = true_fields(data)
     batch, num_graphs = graphs_of(data)
-    same_shape = prediction.shape == data.y.shape
-    one_process = data.get("group") is None
-    if skip_gaps and same_shape and one_process:
-        finite = data.y.isfinite()
-        if not bool(finite.all()):
+    group = data.get("group")
+    if skip_gaps and prediction.shape == y.shape:
+        finite = y.isfinite()
+        # The processes of a group must take the same branch.
+        if group is not None or not bool(finite.all()):
             return {
                 name: _errors_where(
                     finite[:, columns].all(1),
                     prediction[:, columns],
-                    data.y[:, columns],
+                    y[:, columns],
                     batch,
                     num_graphs,
                     None if scale is None else scale[columns],
+                    group,
                 )
                 for name, columns in channel_slices(fields).items()
             }
     errors = relative_l2_per_field(
         prediction,
-        data.y,
+        y,
         fields,
         batch,
         num_graphs,
-        group=data.get("group"),
+        group=group,
         zero_scale=scale,
     )
-    if skip_gaps and one_process:
+    if skip_gaps:
         return {name: _infinite_where_nan(each) for name, each in errors.items()}
     return errors
+
+
+def true_fields(data: Data) -> Tensor:
+    """Return `y` of a sample or batch; raise `ValueError` if it is missing or no field.
+
+    Args:
+        data: The sample or batch.
+    """
+    y = data.get("y")
+    if y is None:
+        raise ValueError(
+            f"the data has no true field y, only {sorted(data.keys())}: add it in the "
+            "dataset or with a transform"
+        )
+    if not isinstance(y, Tensor) or not y.is_floating_point():
+        kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(
+            f"y is {kind}, expected a tensor of floating-point numbers: convert it in "
+            "the dataset, as by torch.as_tensor(y, dtype=torch.float32)"
+        )
+    return y
 
 
 def streams(
@@ -204,23 +226,26 @@ def _errors_where(
     batch: Tensor | None,
     num_graphs: int,
     scale: Tensor | None,
+    group: "ProcessGroup | None",
 ) -> Tensor:
     """Return the errors over selected points; NaN for graphs without these."""
     if batch is None:
         batch = torch.zeros(len(selected), dtype=torch.long, device=selected.device)
-    selected_batch = batch[selected]
-    counts = selected_batch.bincount(minlength=num_graphs)
-    measured = counts > 0
+    counts = sum_over_graphs(selected.unsqueeze(1), batch, num_graphs, group)
+    measured = counts.squeeze(1) > 0  # the same on all processes of the group
     rank = measured.cumsum(0) - 1  # index among the graphs with selected points
-    errors = torch.full((num_graphs,), torch.nan, device=prediction.device)
+    dtype = result_dtype(prediction, target)
+    errors = prediction.new_full((num_graphs,), torch.nan, dtype=dtype)
     if bool(measured.any()):
         relative = relative_l2(
             prediction[selected],
             target[selected],
-            rank[selected_batch],
+            rank[batch[selected]],
+            int(measured.sum()),
+            group,
             zero_scale=scale,
         )
-        errors[measured] = _infinite_where_nan(relative).to(errors)
+        errors[measured] = _infinite_where_nan(relative)
     return errors
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.loader import DataLoader
 
+from torch_geometric_flare._arguments import prefixed
+from torch_geometric_flare.nn.checks import check_positive
 from torch_geometric_flare.surrogates import Surrogate
-from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
 from torch_geometric_flare.training.errors import (
     errors_per_field,
     graphs_of,
@@ -23,26 +23,17 @@ from torch_geometric_flare.training.flags import (
     warn_absolute,
     warn_gaps,
 )
+from torch_geometric_flare.training.sampling import make_batch
 
 
 def host_batches(dataset: Sequence[Data], batch_size: int) -> Iterator[Data]:
     """Yield batches in order, built on the CPU for any default device of PyTorch."""
-    with torch.device("cpu"):
-        # Without a generator, a loader draws a seed from the global one.
-        generator = torch.Generator("cpu")
-        loader = DataLoader(
-            dataset,
-            batch_size=batch_size,
-            generator=generator,
-            follow_batch=FOLLOW_BATCH,
-        )
-        batches = iter(loader)
-    while True:
+    check_positive(batch_size=batch_size)
+    for first in range(0, len(dataset), batch_size):
+        numbers = range(first, min(first + batch_size, len(dataset)))
         with torch.device("cpu"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
+            samples = [dataset[number] for number in numbers]
+        yield make_batch(samples, numbers)
 
 
 def evaluate(
@@ -102,33 +93,31 @@ def evaluate_per_field(
     first = 0  # index of the batch's first sample in the data set
     for batch in host_batches(dataset, batch_size):
         batch = batch.to(device)
-        try:
+        number = graphs_of(batch)[1]
+        with prefixed(name_samples(range(first, first + number))):
             fields = surrogate.predict(batch)
-        except ValueError as error:
-            numbers = range(first, first + graphs_of(batch)[1])
-            raise ValueError(f"{name_samples(numbers)}: {error}") from error
-        predicted = predicted_streams(surrogate, fields, batch)
-        for prefix, prediction, points, point_set in predicted:
-            scale = point_set.target_normalizer.scale
-            measured = errors_per_field(
-                prediction, points, point_set.fields, scale, skip_gaps=True
-            )
-            zero = zero_fields(points.y, points, point_set.fields)
-            counts = count_gaps(points, point_set.fields)
-            for name, columns in point_set.split(scale.unsqueeze(0)).items():
-                scales[prefix + name] = columns
-                errors[prefix + name].append(measured[name].cpu())
-                zeros[prefix + name] += [
-                    first + graph
-                    for graph in zero.get(name, ())
-                    if measured[name][graph].isfinite()
-                ]
-                gaps[prefix + name] |= {
-                    first + graph: count
-                    for graph, count in enumerate(counts.get(name, ()))
-                    if count
-                }
-        first += graphs_of(batch)[1]
+            predicted = predicted_streams(surrogate, fields, batch)
+            for prefix, prediction, points, point_set in predicted:
+                scale = point_set.target_normalizer.scale
+                measured = errors_per_field(
+                    prediction, points, point_set.fields, scale, skip_gaps=True
+                )
+                zero = zero_fields(points.y, points, point_set.fields)
+                counts = count_gaps(points, point_set.fields)
+                for name, columns in point_set.split(scale.unsqueeze(0)).items():
+                    scales[prefix + name] = columns
+                    errors[prefix + name].append(measured[name].cpu())
+                    zeros[prefix + name] += [
+                        first + graph
+                        for graph in zero.get(name, ())
+                        if measured[name][graph].isfinite()
+                    ]
+                    gaps[prefix + name] |= {
+                        first + graph: count
+                        for graph, count in enumerate(counts.get(name, ()))
+                        if count
+                    }
+        first += number
     warn_absolute(zeros, scales)
     warn_gaps(gaps)
     return {name: torch.cat(parts) for name, parts in errors.items()}

@@ -104,8 +104,11 @@ def describe_batch_gaps(batch: Data, stage: str, ignore: Collection[str] = ()) -
     Returns:
         The text; empty if all values are finite.
     """
-    if not find_gaps(batch, ignore):
+    if not (gaps := find_gaps(batch, ignore)):
         return ""
+    if batch.get("group") is not None:  # a part of the points, which cannot be split
+        numbers = numbers_of(batch, range(graphs_of(batch)[1]))
+        return f"{gaps} in {name_samples(numbers)} of {stage}" if numbers else gaps
     samples = batch.to_data_list() if isinstance(batch, Batch) else [batch]
     for graph, sample in enumerate(samples):
         if gaps := find_gaps(sample, ignore):

@@ -11,7 +11,8 @@ from torch_geometric.utils import scatter
 
 from torch_geometric_flare.surrogates import GenerativeSurrogate, Surrogate
 from torch_geometric_flare.surrogates.noise import NUM_WAVES
-from torch_geometric_flare.training.errors import graphs_of
+from torch_geometric_flare.surrogates.normalized_points import names_of
+from torch_geometric_flare.training.errors import graphs_of, true_fields
 from torch_geometric_flare.training.module import SurrogateModule, refuse_derivatives
 
 
@@ -41,6 +42,7 @@ class GenerativeModule(SurrogateModule):
     """
 
     surrogate: GenerativeSurrogate
+    _draws = True
     _may_have_gaps = ()  # the network sees the true fields at all points
 
     def __init__(
@@ -59,23 +61,35 @@ class GenerativeModule(SurrogateModule):
             data: The batch, with the true fields as `y`.
 
         Raises:
-            ValueError: If `data` has no `y`, or points on other processes.
+            ValueError: If `data` has no `y` or one of another shape, or points on other
+                processes.
         """
-        if "y" not in data or data.get("group") is not None:
+        if data.get("group") is not None:
             raise ValueError(
-                "data has no true fields y, or some of its points are on other "
-                "processes: flow matching needs y, and all points of a sample"
+                "some points of data are on other processes, but flow matching needs "
+                "all points of a sample"
             )
+        truth = true_fields(data)
         surrogate, graphs = self.surrogate, graphs_of(data)
         batch, number = graphs[0], graphs[1] or 1
         generator = None if self.training else torch.Generator("cpu").manual_seed(0)
         channels = surrogate.target_normalizer.num_channels
-        given: Any = {"generator": generator, "device": "cpu"}
+        given: Any = {
+            "generator": generator,
+            "dtype": torch.float32,
+            "device": "cpu",
+        }
         weights = torch.randn(number, 2 * NUM_WAVES, channels, **given)
         spread = torch.arange(number, device="cpu") / number
-        time = ((spread + torch.rand(1, **given)) % 1).to(data.y)
-        y = surrogate.target_normalizer.encode(data.y)
-        noise = surrogate.noise(data, weights).to(y)
+        fraction = (spread + torch.rand(1, **given)) % 1
+        noise = surrogate.noise(data, weights)
+        if truth.shape != noise.shape:
+            raise ValueError(
+                f"y has shape {tuple(truth.shape)}, expected {tuple(noise.shape)}: "
+                f"{names_of(surrogate.fields)} at each point"
+            )
+        y = surrogate.target_normalizer.encode(truth)
+        time, noise = fraction.to(y), noise.to(y)
         at_points = (time if batch is None else time[batch]).unsqueeze(1)
         state = (1 - at_points) * noise + at_points * y
         return surrogate.velocity(data, state, time) - (y - noise)

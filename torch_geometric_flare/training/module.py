@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from typing_extensions import Self
 
-from torch_geometric_flare._arguments import check_kind
+from torch_geometric_flare._arguments import check_kind, expand_path
 from torch_geometric_flare._finite import TARGETS
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import (
+    GenerativeSurrogate,
     QueryPoints,
     QuerySurrogate,
     Surrogate,
@@ -118,6 +119,9 @@ class SurrogateModule(LightningModule):
             argument.
     """
 
+    _draws: bool = False
+    """Whether the surrogate is a `GenerativeSurrogate`."""
+
     _may_have_gaps: tuple[str, ...] = TARGETS
     """Arrays whose points that are not finite are left out of validation and test."""
 
@@ -210,13 +214,20 @@ class SurrogateModule(LightningModule):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If `load_surrogate` rejects the file, or it is not a training
-                checkpoint.
+            ValueError: If `load_surrogate` rejects the file, it is not a training
+                checkpoint, or it is that of a `GenerativeModule` and this class is none
+                (or the reverse).
         """
         surrogate = load_surrogate(checkpoint_path, model)
-        described = read_checkpoint(Path(checkpoint_path).expanduser())[
-            "surrogate"
-        ].get("recipe")
+        if isinstance(surrogate, GenerativeSurrogate) is not cls._draws:
+            kind = "SurrogateModule" if cls._draws else "GenerativeModule"
+            raise ValueError(
+                f"'{checkpoint_path}' holds a {type(surrogate).__name__}, not one of "
+                f"{cls.__name__}: load it by {kind}.load_from_checkpoint"
+            )
+        described = read_checkpoint(expand_path(checkpoint_path))["surrogate"].get(
+            "recipe"
+        )
         if described is None and "recipe" not in arguments:
             raise ValueError(
                 f"'{checkpoint_path}' holds a surrogate without a recipe: pass recipe="
@@ -477,7 +488,10 @@ class SurrogateModule(LightningModule):
     def _measure(self, stage: str, batch: Data) -> Tensor:
         """Log the metrics of a batch and return its loss."""
         self._counted = graphs_of(batch)[1]
-        measured = self.measure(self(batch), batch)
+        try:
+            measured = self.measure(self(batch), batch)
+        except ValueError as error:
+            raise ValueError(f"{_locate(batch, stage)}{error}") from error
         weight = self._counted
         if stage != "train":
             self._check_gaps(stage, batch, measured.get("loss"))
@@ -499,6 +513,14 @@ class SurrogateModule(LightningModule):
                 sync_dist=True,
             )
         return measured["loss"]
+
+
+def _locate(batch: Data, stage: str) -> str:
+    """Return the beginning of an error: gaps in the input, or the samples."""
+    if gaps := describe_batch_gaps(batch, stage, TARGETS):
+        return f"{gaps}: "
+    numbers = numbers_of(batch, range(graphs_of(batch)[1]))
+    return f"{name_samples(numbers)} of {stage}: " if numbers else ""
 
 
 def refuse_derivatives(recipe: Recipe, reason: str) -> None:

@@ -2,19 +2,24 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from typing_extensions import Self
 
+from torch_geometric_flare._arguments import expand_path, prefixed
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.metrics import relative_l2_per_field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, rollout
+from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.surrogates.rollout import check_changes
 from torch_geometric_flare.training.errors import graphs_of, mean_over_fields
 from torch_geometric_flare.training.evaluation import host_batches
+from torch_geometric_flare.training.flags import name_samples
 from torch_geometric_flare.training.module import SurrogateModule, refuse_derivatives
 from torch_geometric_flare.training.run_folder import check_same
 from torch_geometric_flare.transforms import Normalizer, feature_key
@@ -98,6 +103,33 @@ class RolloutModule(SurrogateModule):
         refuse_derivatives(self.recipe, "the loss of a rollout has no derivatives")
         self.changes = dict(changes)
         self.noise = noise
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        model: nn.Module | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return a module with the weights and options of a checkpoint.
+
+        Args:
+            checkpoint_path: A training checkpoint, such as `last.ckpt`.
+            model: As for `SurrogateModule.load_from_checkpoint`.
+            **arguments: Further arguments, such as `noise` to replace the file's.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: As `SurrogateModule.load_from_checkpoint`; also if the file is
+                not of a `RolloutModule` and `changes` are not given.
+        """
+        options = read_checkpoint(expand_path(checkpoint_path)).get("rollout", {})
+        arguments = {**options, **arguments}
+        if "changes" not in arguments:
+            raise ValueError(
+                f"'{checkpoint_path}' is not of a RolloutModule: pass changes="
+            )
+        return super().load_from_checkpoint(checkpoint_path, model, **arguments)
 
     def forward(self, data: Data) -> Tensor:
         """Predict the states in `data.y` one after the other, $[N, K C]$.
@@ -215,12 +247,16 @@ def evaluate_rollout(
     device = surrogate.target_normalizer.shift.device
     surrogate.eval()
     scale = _state_scale(surrogate, changes)
-    errors = []
+    errors: list[Tensor] = []
+    first = 0  # index of the batch's first sample in the data set
     with torch.no_grad():
         for batch in host_batches(dataset, batch_size):
             batch = batch.to(device)
-            prediction = _predict(surrogate, batch, changes, state)
-            errors.append(_errors(prediction, batch, state, scale).cpu())
+            number = graphs_of(batch)[1]
+            with prefixed(name_samples(range(first, first + number))):
+                prediction = _predict(surrogate, batch, changes, state)
+                errors.append(_errors(prediction, batch, state, scale).cpu())
+            first += number
     return torch.cat(errors)
 
 

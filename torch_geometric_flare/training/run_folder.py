@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from torch_geometric_flare._arguments import expand_path
+
 _CONFIG = "config.yaml"
 # Errors of file systems that do not support locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
@@ -43,10 +45,8 @@ def run_folder(prefix: str | Path, resume: str | Path | None = None) -> Path:
         FileNotFoundError: If `resume` is not a folder of a training.
     """
     if resume is None:
-        return _create_folder(
-            f"{Path(prefix).expanduser()}-{time.strftime('%y%m%d-%H%M%S')}"
-        )
-    folder = Path(resume).expanduser()
+        return _create_folder(f"{expand_path(prefix)}-{time.strftime('%y%m%d-%H%M%S')}")
+    folder = expand_path(resume)
     if not folder.is_dir():
         raise FileNotFoundError(f"resume={str(resume)!r} is not a folder: look in runs")
     if not any((folder / name).is_file() for name in ("last.ckpt", _CONFIG)):
@@ -134,7 +134,7 @@ def read_history(folder: str | Path) -> dict[str, list[float]]:
         FileNotFoundError: If `folder` has no log.
     """
     logs = sorted(
-        Path(folder).expanduser().glob("metrics/version_*/metrics.csv"),
+        expand_path(folder).glob("metrics/version_*/metrics.csv"),
         key=lambda path: int(path.parent.name.removeprefix("version_")),
     )
     if not logs:

@@ -10,10 +10,11 @@ from typing import Any, overload
 import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler, Sampler, Subset
-from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from torch_geometric_flare._random import derive_seed, keep_random_state
 from torch_geometric_flare.nn.checks import check_positive
+from torch_geometric_flare.surrogates.query_surrogate import FOLLOW_BATCH
 from torch_geometric_flare.training.flags import NUMBER
 
 # Fields that refer to points by their position.
@@ -210,6 +211,37 @@ def _transform(data: Data, transform: Callable[[Data], Data]) -> Data:
                 "train on whole samples"
             )
     return after
+
+
+def make_batch(samples: Sequence[Data], numbers: Sequence[int] | None) -> Batch:
+    """Return a batch of samples, built on the CPU for any default device of PyTorch.
+
+    If some samples have a `weight`, the others get weights of one: PyTorch Geometric
+    takes the keys of a batch from its first sample, and would lose them.
+
+    Args:
+        samples: The samples.
+        numbers: Their indices in the data set, for messages; `None` if unknown.
+
+    Raises:
+        ValueError: If a sample lacks an attribute of the first one.
+    """
+    has_weight = ["weight" in data for data in samples]
+    if any(has_weight) and not all(has_weight):
+        samples = [copy.copy(data) for data in samples]
+        for data, has in zip(samples, has_weight, strict=True):
+            if not has:
+                data.weight = torch.ones(data.num_nodes, device="cpu")
+    expected = set(samples[0].keys())
+    for index, data in enumerate(samples):
+        if missing := expected.difference(data.keys()):
+            number = f"{index} of a batch" if numbers is None else numbers[index]
+            raise ValueError(
+                f"sample {number} has no {min(missing)!r}, but the first of its batch "
+                "has: give all samples the same attributes"
+            )
+    with torch.device("cpu"):
+        return Batch.from_data_list(list(samples), follow_batch=FOLLOW_BATCH)
 
 
 def sample_sizes(dataset: Sequence[Data]) -> list[int]:

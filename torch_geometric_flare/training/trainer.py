@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -268,8 +269,16 @@ def fit(
     config = replace(TrainerConfig() if config is None else config, **options)
     folder = as_path(folder)
     module.train()  # A prediction may have left it in evaluation mode.
-    with keep_random_state(), quiet_lightning():
+    with (
+        # Whatever the caller's gradient mode.
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        keep_random_state(),
+        quiet_lightning(),
+        ExitStack() as stack,
+    ):
         trainer = build_trainer(module, data, folder, config, callbacks)
+        stack.enter_context(_default_device(trainer))
         # The first process holds the lock for all processes of the training.
         with lock_folder(folder) if trainer.is_global_zero else nullcontext():
             checkpoint = _find_checkpoint(folder, resume)
@@ -286,6 +295,17 @@ def fit(
                     "without keep_best, or no val_loss was finite"
                 )
             return load_surrogate(written, module.surrogate.model)
+
+
+def _default_device(trainer: Trainer) -> AbstractContextManager[Any]:
+    """Make torch's default device that of a training on the CPU.
+
+    Lightning and the optimizer would create numbers on another default device.
+    """
+    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    if on_cpu and torch.get_default_device().type != "cpu":
+        return torch.device("cpu")
+    return nullcontext()
 
 
 def _find_checkpoint(folder: Path, resume: bool) -> Path | None:

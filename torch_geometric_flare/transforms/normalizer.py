@@ -238,6 +238,8 @@ class Normalizer(nn.Module):
             - `value`: $[..., C]$
         """
         self._check(value)
+        if value.dtype == torch.bool:  # which torch does not subtract from
+            value = value.to(torch.uint8)
         return ((value - self.shift) / self.scale).to(_at_least_single(value))
 
     def decode(self, value: Tensor) -> Tensor:
@@ -313,7 +315,9 @@ def _vector(
 ) -> Tensor:
     """Return a detached copy, so that the caller's tensor does not become a buffer."""
     if isinstance(values, Tensor):
-        return values.detach().clone() if dtype == torch.float32 else values.to(dtype)
+        if dtype == torch.float32 and values.is_floating_point():
+            return values.detach().clone()
+        return values.to(dtype)
     try:
         return torch.tensor(values, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
