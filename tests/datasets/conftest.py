@@ -5,6 +5,8 @@ import torch
 from huggingface_hub import constants
 from torch_geometric.loader import DataLoader
 
+from tests.datasets.simulators import Noise
+
 
 @pytest.fixture
 def offline(monkeypatch):
@@ -29,3 +31,8 @@ def check_workers():
                 assert torch.equal(one[key], three[key])
 
     return check
+
+
+@pytest.fixture
+def noise(tmp_path):
+    return Noise(str(tmp_path / "log"))
