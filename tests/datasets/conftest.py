@@ -8,7 +8,7 @@ from torch_geometric.loader import DataLoader
 from tests.datasets.simulators import Noise
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """No test reaches the hub."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -10,8 +10,6 @@ import torch
 from torch_geometric_flare.datasets import Darcy, matlab
 from torch_geometric_flare.fields import Field
 
-pytestmark = pytest.mark.usefixtures("offline")
-
 
 def arrays_of(count, seed=0):
     rng = np.random.default_rng(seed)
