@@ -237,7 +237,7 @@ def test_without_the_library(tmp_path, monkeypatch, write, module, kind):
 
     def missing(name, *arguments):
         if name == module:
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return original(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", missing)
