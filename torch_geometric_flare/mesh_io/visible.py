@@ -45,7 +45,7 @@ def visible_part(mesh: Any) -> Any:
         return mesh
     dimension = _dimensions(mesh)
     solid = dimension >= min(2, dimension.max(initial=0))
-    visible = solid & (dimension >= 0) & _not_hidden(mesh)
+    visible = solid & _not_hidden(mesh)
     if not visible.any():
         raise ValueError("the mesh has no cells but hidden, ghost and empty ones")
     used = np.zeros(mesh.n_points, bool)
