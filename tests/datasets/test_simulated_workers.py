@@ -84,6 +84,7 @@ def test_a_dying_worker(tmp_path):
     not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores"
 )
 def test_default_workers_are_the_cores_allowed(tmp_path, noise, monkeypatch):
+    monkeypatch.undo()  # the cores of this process, not none
     make(tmp_path, noise, 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 4})
     dataset = make(tmp_path, noise, 1, num_workers=None)

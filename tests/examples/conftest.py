@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import torch_geometric_flare.experiments  # noqa: F401, before tests patch it
 from tests.examples.loading import load_example
 from tests.examples.predicting import LOWER, UPPER, save_checkpoint
 from torch_geometric_flare.fields import Field
@@ -31,9 +32,6 @@ def checkpoint(tmp_path):
 @pytest.fixture
 def load_here(monkeypatch, tmp_path):
     """Load an example that writes to a temporary folder and starts no process."""
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
     monkeypatch.chdir(tmp_path)
     return partial(load_example, monkeypatch=monkeypatch)
 
