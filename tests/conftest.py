@@ -38,6 +38,17 @@ def _read_meshes_here(request, monkeypatch):
     monkeypatch.setattr(read, "_read_elsewhere", read_here)
 
 
+@pytest.fixture(autouse=True)
+def _simulate_here(monkeypatch):
+    """Simulate in this process, and predict for a moment to measure the time."""
+    for name, attribute, value in (
+        ("datasets.simulated", "_num_cores", lambda: 0),
+        ("experiments.timing", "_PREDICTION_SECONDS", 0.01),
+    ):
+        if module := sys.modules.get(f"torch_geometric_flare.{name}"):
+            monkeypatch.setattr(module, attribute, value)
+
+
 @pytest.fixture
 def without_pictures(monkeypatch):
     """Drawing takes more than half of the time of a small run."""

@@ -26,13 +26,7 @@ TINY = [f"--problem={CHANNEL}", "--num-train=2", "--num-test=1"]
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch, tmp_path, without_pictures):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.setattr(
-        "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
-    )
+def in_a_new_folder(monkeypatch, tmp_path, without_pictures):
     monkeypatch.chdir(tmp_path)
 
 

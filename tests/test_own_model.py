@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import torch_geometric_flare.experiments  # noqa: F401, before tests patch it
 from tests.examples.loading import load_example
 
 from .snippets import blocks, run_page
@@ -53,9 +54,6 @@ def test_the_model_competes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_model", raising=False)
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
     example = load_example("compare")
     dataset = "--dataset=own_model:ELASTICITY_WITH_CLUSTERS"
     small = ["--num-train=2", "--num-test=1", "--epochs=1", "--seeds=1", "--device=cpu"]

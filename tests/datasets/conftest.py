@@ -5,8 +5,10 @@ import torch
 from huggingface_hub import constants
 from torch_geometric.loader import DataLoader
 
+from tests.datasets.simulators import Noise
 
-@pytest.fixture
+
+@pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """No test reaches the hub."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -29,3 +31,8 @@ def check_workers():
                 assert torch.equal(one[key], three[key])
 
     return check
+
+
+@pytest.fixture
+def noise(tmp_path):
+    return Noise(str(tmp_path / "log"))

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import pyvista as pv
 import torch
-from huggingface_hub import constants
 from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare import mesh_io
@@ -25,8 +24,7 @@ FILES = ("boundary_{}.vtp", "force_mom_{}.csv", "geo_parameters_{}.csv")
 
 @pytest.fixture(autouse=True)
 def read_here(monkeypatch):
-    """Without the hub, and with meshes read in this process, which is faster."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    """Meshes are read in this process, which is faster."""
     monkeypatch.setattr(mesh_io, "read_mesh", pv.read)
 
 

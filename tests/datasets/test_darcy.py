@@ -10,8 +10,6 @@ import torch
 from torch_geometric_flare.datasets import Darcy, matlab
 from torch_geometric_flare.fields import Field
 
-pytestmark = pytest.mark.usefixtures("offline")
-
 
 def arrays_of(count, seed=0):
     rng = np.random.default_rng(seed)
@@ -239,7 +237,7 @@ def test_without_the_library(tmp_path, monkeypatch, write, module, kind):
 
     def missing(name, *arguments):
         if name == module:
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return original(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", missing)

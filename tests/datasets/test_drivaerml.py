@@ -8,11 +8,12 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
+from tests.datasets.formats import halve
 from torch_geometric_flare.datasets.drivaerml import DrivAerML
+from torch_geometric_flare.fields import Field
 
 NAME = "drivaerml_surface_presampled_40k"
 LOWER = np.array([-0.9425, -1.1314, -0.3176])
@@ -50,11 +51,6 @@ def write_archive(root):
         archive.add(folder, NAME)
     shutil.rmtree(root / "scratch")
     return path
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def double(data):
@@ -360,3 +356,39 @@ def test_loader_with_workers(tmp_path, pre_transform):
     assert batch.run.tolist() == [2, 10, 101]
     assert batch.ptr.tolist() == [0, 5, 9, 14]
     assert batch.y.shape == (14, 1)
+
+
+def test_fields_of_drivaerml(tmp_path):
+    folder = tmp_path / "raw" / "drivaerml_surface_presampled_40k" / "train"
+    folder.mkdir(parents=True)
+    values = np.arange(12.0).reshape(3, 4)
+    np.savez(
+        folder / "run_1.npz",
+        surface_mesh_centers=np.ones((3, 3)),
+        surface_fields=values,
+    )
+    pressure, shear = (
+        Field("pressure", 1, "m²/s²"),
+        Field("wall_shear_stress", 3, "m²/s²"),
+    )
+    expected = {
+        ("pressure",): ((pressure,), values[:, :1]),
+        ("wall_shear_stress",): ((shear,), values[:, 1:]),
+        ("pressure", "wall_shear_stress"): ((pressure, shear), values),
+        ("wall_shear_stress", "pressure"): ((shear, pressure), values[:, [1, 2, 3, 0]]),
+    }
+    assert DrivAerML(tmp_path).fields == (pressure,)
+    assert DrivAerML(tmp_path).features == ()
+    for names, (fields, y) in expected.items():
+        dataset = DrivAerML(tmp_path, fields=names)
+        assert dataset.fields == fields
+        np.testing.assert_array_equal(dataset[0].y, y)
+        np.testing.assert_array_equal(dataset[0].wall_shear_stress, values[:, 1:])
+    for bad in ((), "pressure", ("pressure", "pressure"), ("velocity",)):
+        with pytest.raises(ValueError, match=r"fields must be a tuple of names among"):
+            DrivAerML(tmp_path, fields=bad)
+
+    stored = {"pre_transform": halve, "force_reload": True}
+    DrivAerML(tmp_path, fields=("pressure",), **stored)
+    with pytest.raises(ValueError, match=r"made for fields=\['pressure'\], not for"):
+        DrivAerML(tmp_path, fields=("wall_shear_stress",), pre_transform=halve)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import pyvista as pv
 import torch
-from huggingface_hub import constants
 from torch_geometric.loader import DataLoader
 
 from torch_geometric_flare import mesh_io
@@ -16,11 +15,6 @@ from torch_geometric_flare.metrics import force_coefficients
 
 LOWER, UPPER = map(np.array, DrivAerMLRaw.coordinate_bounds)
 TABLE = "Cd, Cl, Clf, Clr, Cs\n0.31092, 0.06938, -0.0512, 0.1206, 0.011\n"
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture

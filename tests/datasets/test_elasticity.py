@@ -7,8 +7,6 @@ import torch
 from torch_geometric_flare.datasets import Airfoil, Elasticity
 from torch_geometric_flare.fields import Field
 
-pytestmark = pytest.mark.usefixtures("offline")
-
 
 def arrays_of(count, dtype=np.float32):
     rng = np.random.default_rng(count)

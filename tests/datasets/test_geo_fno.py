@@ -9,8 +9,6 @@ from torch_geometric_flare.datasets import Airfoil, Pipe
 from torch_geometric_flare.datasets.geo_fno import GeoFNOFlow
 from torch_geometric_flare.fields import Field
 
-pytestmark = pytest.mark.usefixtures("offline")
-
 
 @dataclass
 class Case:

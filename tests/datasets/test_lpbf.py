@@ -7,16 +7,10 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
 from torch_geometric.data import Batch
 
 from torch_geometric_flare.datasets import LPBF
 from torch_geometric_flare.fields import Field
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 class Poison:

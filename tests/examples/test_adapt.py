@@ -10,9 +10,6 @@ from torch_geometric_flare.surrogates import load_surrogate
 @pytest.fixture
 def adapt(monkeypatch, tmp_path):
     pytest.importorskip("peft", reason="needs the extra peft")
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
     monkeypatch.chdir(tmp_path)
     return load_example("adapt")
 

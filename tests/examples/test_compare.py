@@ -23,12 +23,6 @@ def example(monkeypatch, tmp_path):
 
     # A new process would import torch and Lightning for each run.
     monkeypatch.setattr(compare, "isolated_run", run_here)
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.setattr(
-        "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
-    )
     monkeypatch.chdir(tmp_path)
     return load_example("compare")
 

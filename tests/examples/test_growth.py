@@ -13,10 +13,7 @@ def module():
 
 
 @pytest.mark.slow
-def test_growth_is_compared_with_fixed_latents(module, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
+def test_growth_is_compared_with_fixed_latents(module, tmp_path, capsys):
     module.main(
         [
             *("--root", str(tmp_path), "--num-train", "8", "--num-test", "2"),

@@ -34,9 +34,6 @@ def test_six_meshes_with_weights_and_without(checkpoint):
 
 @pytest.mark.slow
 def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
     monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
     module = load_example("benchmarks/guard")
     cars = Notchback(num_points=400, panels_along=16, panels_around=6)
@@ -53,9 +50,6 @@ def test_cars_of_other_kinds(checkpoint, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_media_of_other_kinds(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
     surrogate = Surrogate(
         FLARE(3, 8, 1, num_layers=1, heads=2, num_latents=4),
         Normalizer([0.0], [1.0]),
@@ -79,9 +73,6 @@ def test_media_of_other_kinds(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_airfoils_at_another_mach_number(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
     monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
     monkeypatch.chdir(tmp_path)
     module = load_example("benchmarks/guard_airfoil")

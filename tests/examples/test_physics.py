@@ -23,10 +23,7 @@ RUNS = [
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
+def in_a_new_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

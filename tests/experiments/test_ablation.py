@@ -28,12 +28,6 @@ TINY = [f"--problem={REFERENCE}", "--num-train=2", "--num-test=1", "--device=cpu
 
 @pytest.fixture(autouse=True)
 def in_a_new_folder(monkeypatch, tmp_path, without_pictures):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.setattr(
-        "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
-    )
     monkeypatch.chdir(tmp_path)
 
 

@@ -24,13 +24,7 @@ REFERENCE = "tests.experiments.channels:CHANNEL"
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-    monkeypatch.setattr(
-        "torch_geometric_flare.experiments.timing._PREDICTION_SECONDS", 0.01
-    )
+def config(tmp_path):
     root = str(tmp_path / "data")
     return RunConfig(problem=REFERENCE, selection=Selection(root=root), device="cpu")
 

@@ -123,9 +123,7 @@ def test_what_cannot_be_asked_for():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Small pipes, drawn as large ones, in this process."""
-    name = "torch_geometric_flare.datasets.simulated._num_cores"
-    monkeypatch.setattr(name, lambda: 0)
+    """Small pipes, drawn as large ones."""
     small = PipeFlow(8, 2, viscosity=(0.004, 0.01))
     monkeypatch.setattr("torch_geometric_flare.experiments.pipe._CONDITIONED", small)
 

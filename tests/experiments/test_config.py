@@ -157,8 +157,6 @@ def test_an_option_is_one_field(tmp_path, monkeypatch, given):
         raise KeyError
 
     monkeypatch.setattr("torch_geometric_flare.training.fit", fit)
-    cores = "torch_geometric_flare.datasets.simulated._num_cores"
-    monkeypatch.setattr(cores, lambda: 0)
     arguments = ["--problem=tests.experiments.channels:CHANNEL", f"--root={tmp_path}"]
     if given:
         arguments += ["--learning-rate=0.25", "--deterministic", "--kv-layers=1"]

@@ -58,17 +58,10 @@ def plates(selection):
     return load_simulated(Shell(), selection, num_train=4, num_test=2)
 
 
-@pytest.fixture
-def in_this_process(monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-
-
 PLATE = Benchmark(name="plate", sample="plate", load_simulated=plates, recipes={})
 
 
-def test_features_of_choice_follow_those_of_the_benchmark(tmp_path, in_this_process):
+def test_features_of_choice_follow_those_of_the_benchmark(tmp_path):
     options = {"root": str(tmp_path), "num_val": 1}
     plain = PLATE.load(Selection(**options))
     for names in ("normal", ("normal",)):
@@ -89,7 +82,7 @@ def test_features_of_choice_follow_those_of_the_benchmark(tmp_path, in_this_proc
         mirrored.with_features(["normal"])
 
 
-def test_points_of_a_benchmark_count_by_what_they_stand_for(tmp_path, in_this_process):
+def test_points_of_a_benchmark_count_by_what_they_stand_for(tmp_path):
     splits = PLATE.load(Selection(root=str(tmp_path), weighted=True))
     assert splits.weighted and not PLATE.load(Selection(root=str(tmp_path))).weighted
     for data in (*splits.train, *splits.test):
@@ -97,10 +90,7 @@ def test_points_of_a_benchmark_count_by_what_they_stand_for(tmp_path, in_this_pr
         torch.testing.assert_close(data.weight, expected / expected.mean())
 
 
-def test_simulated_splits(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
+def test_simulated_splits(tmp_path):
     splits = load(tmp_path)
     assert (len(splits.train), len(splits.test)) == (4, 2)
     assert splits.fields == FIELDS
@@ -116,10 +106,7 @@ def test_simulated_splits(tmp_path, monkeypatch):
     assert len(load(tmp_path, num_train=5, num_test=1).train) == 5
 
 
-def test_chosen_fields_are_the_columns_of_y(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
+def test_chosen_fields_are_the_columns_of_y(tmp_path):
     both = load(tmp_path)
     for names, columns in (
         (("displacement",), [1, 2]),
@@ -138,10 +125,7 @@ def test_first_samples():
         first_samples(np.arange(5), 6, "num_train")
 
 
-def test_further_simulated_samples_to_validate_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
+def test_further_simulated_samples_to_validate_on(tmp_path):
     splits, without = load(tmp_path, num_val=3), load(tmp_path)
     assert len(splits.val) == 3 and without.val is None
     for ours, theirs in zip(splits.train, without.train, strict=True):
@@ -191,7 +175,7 @@ class Ringed(Plate):
         }
 
 
-def test_query_points_of_simulated_splits(tmp_path, in_this_process):
+def test_query_points_of_simulated_splits(tmp_path):
     selection = Selection(root=str(tmp_path), num_val=1)
     splits = load_simulated(Ringed(), selection, num_train=4, num_test=2)
     assert load(tmp_path).query is None

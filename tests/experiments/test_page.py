@@ -1,6 +1,10 @@
 import base64
 
-from torch_geometric_flare.experiments.page import Section, render_page
+from torch_geometric_flare.experiments.page import (
+    Section,
+    render_markdown,
+    render_page,
+)
 
 
 def test_a_page_shows_its_sections_and_escapes_text():
@@ -27,3 +31,11 @@ def test_a_page_shows_its_sections_and_escapes_text():
 def test_the_alignment_of_columns():
     assert "text-align: right; }" in render_page("A", [])
     assert "text-align: right; }" not in render_page("A", [], align="left")
+
+
+def test_a_page_in_markdown():
+    table = (["a", "b"], [["x|y", "1"]])
+    sections = [Section(heading="B", tables=[table], paragraphs=["p"], items=["c"])]
+    assert render_markdown("A", sections) == (
+        "# A\n\n## B\n\n| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n\np\n\n- c\n"
+    )

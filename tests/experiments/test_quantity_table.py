@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from torch_geometric_flare.experiments.report import Report, to_markdown_page
+from torch_geometric_flare.experiments.page import Section, render_markdown
 from torch_geometric_flare.experiments.tables import (
     QuantityRow,
     quantity_cells,
@@ -62,10 +62,8 @@ def test_the_table_stands_in_the_files(tmp_path):
     assert cells[0] == ["drag coefficient", "FLARE", "0.00900 ± 0.0014", "0.20", "0.70"]
     assert cells[1][2:] == ["0.0120", "", ""]
     assert cells[2][1:] == ["mean of the training samples", "0.0101", "", ""]
-    report = Report(
-        title="t", facts={}, rows=(), quantities=rows, notes=(), pictures={}
-    )
-    assert "| 0.00900 ± 0.0014 | 0.20 | 0.70 |" in to_markdown_page(report)
+    page = render_markdown("t", [Section(tables=[(headings, cells)])])
+    assert "| 0.00900 ± 0.0014 | 0.20 | 0.70 |" in page
     path = tmp_path / "quantities.csv"
     write_csv(path, QuantityRow, rows)
     with path.open(newline="") as file:

@@ -86,13 +86,6 @@ def run(folder, problem=CHANNEL, **options):
     return run_benchmark(config)
 
 
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-
-
 def test_a_benchmark_in_the_plane_with_features_and_two_fields(tmp_path):
     folder = tmp_path / "run"
     selection = Selection(root=str(tmp_path / "data"))

@@ -29,10 +29,7 @@ SELECTION = Selection(num_train=2, num_test=3)
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
+def in_a_new_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

@@ -27,13 +27,6 @@ def run(folder, root, *, epochs=2, resume=False, num_val=9, **options):
     return run_benchmark(config, resume=resume)
 
 
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
-    monkeypatch.setattr(
-        "torch_geometric_flare.datasets.simulated._num_cores", lambda: 0
-    )
-
-
 def test_a_run_keeps_a_guard_and_bands_and_can_be_resumed(tmp_path):
     run(tmp_path / "a", tmp_path)
     surrogate = load_surrogate(tmp_path / "a" / "last.ckpt")

@@ -32,8 +32,8 @@ def test_what_lies_elsewhere_is_refused(points, hint):
     assert hint in str(caught.value)
 
 
-def test_the_plane_and_another_option():
+def test_the_plane():
     lower, upper = torch.zeros(2), torch.ones(2)
     assert check_extent(torch.eye(2), lower, upper).all()
-    with pytest.raises(ValueError, match="--scale 0.01 if .* centimeters"):
-        check_extent(torch.eye(2) * 100, lower, upper, option="--scale ")
+    with pytest.raises(ValueError, match="scale=0.01 if .* centimeters"):
+        check_extent(torch.eye(2) * 100, lower, upper)

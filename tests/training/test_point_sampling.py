@@ -90,13 +90,16 @@ def test_samples_meet_other_samples_in_each_epoch():
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
-    first = PointBatchSampler(GEOMETRIC, 60_000, seed=0, epoch=3)
-    second = PointBatchSampler(GEOMETRIC, 60_000, seed=0)
+    first, second, other = (
+        PointBatchSampler(GEOMETRIC, 60_000, seed=seed) for seed in (0, 0, 1)
+    )
+    first.set_epoch(3)
+    other.set_epoch(3)
     list(second)
     torch.rand(5)
     second.set_epoch(3)
     assert list(first) == list(second)
-    assert list(first) != list(PointBatchSampler(GEOMETRIC, 60_000, seed=1, epoch=3))
+    assert list(first) != list(other)
     before = torch.get_rng_state()
     list(first)
     assert torch.equal(torch.get_rng_state(), before)

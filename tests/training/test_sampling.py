@@ -35,17 +35,21 @@ def test_each_sample_once_an_epoch_in_an_order_of_its_own():
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
-    first = EpochSampler(50, seed=0, shuffle=True, epoch=3)
-    second = EpochSampler(50, seed=0, shuffle=True)
+    first, second, other = (
+        EpochSampler(50, seed=seed, shuffle=True) for seed in (0, 0, 1)
+    )
+    first.set_epoch(3)
+    other.set_epoch(3)
     list(second)
     torch.rand(5)
     second.set_epoch(3)
     assert list(first) == list(second)
-    assert list(first) != list(EpochSampler(50, seed=1, shuffle=True, epoch=3))
+    assert list(first) != list(other)
 
 
 def test_without_shuffling_every_pass_is_the_same():
-    sampler = EpochSampler(3, seed=0, shuffle=False, epoch=5)
+    sampler = EpochSampler(3, seed=0, shuffle=False)
+    sampler.set_epoch(5)
     assert list(sampler) == [(0, 0), (0, 1), (0, 2)]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from torch_geometric_flare._extras import MissingExtra, install_command
+from torch_geometric_flare._extras import needs_extra
 from torch_geometric_flare.datasets.arrays import Array
 
 if TYPE_CHECKING:
@@ -108,25 +108,15 @@ def _is_hdf5(path: Path) -> bool:
 
 
 def _scipy_io(path: Path) -> ModuleType:
-    try:
+    with needs_extra("data", f"'{path}' is a MATLAB 5 file, and reading it"):
         import scipy.io
-    except ImportError as error:
-        raise MissingExtra(
-            f"'{path}' is a MATLAB 5 file, and reading it needs scipy: "
-            f"{install_command('data')}."
-        ) from error
     io: ModuleType = scipy.io
     return io
 
 
 def _open_hdf5(path: Path) -> "h5py.File":
-    try:
+    with needs_extra("data", f"'{path}' is a MATLAB 7.3 file, and reading it"):
         import h5py
-    except ImportError as error:
-        raise MissingExtra(
-            f"'{path}' is a MATLAB 7.3 file, and reading it needs h5py: "
-            f"{install_command('data')}."
-        ) from error
     return h5py.File(path, "r")
 
 

@@ -22,7 +22,7 @@ from torch_geometric_flare.datasets.cases import Case, field_data_case, join_cas
 from torch_geometric_flare.datasets.mesh_files import check_writable, find_meshes
 from torch_geometric_flare.datasets.records import read_json, write_json
 from torch_geometric_flare.datasets.sources import ConvertedFiles
-from torch_geometric_flare.datasets.split_by_name import split_by_name
+from torch_geometric_flare.datasets.split_by_name import FRACTIONS, split_by_name
 from torch_geometric_flare.datasets.surrogate_arguments import (
     SurrogateArguments,
     fit_arguments,
@@ -135,7 +135,7 @@ class MeshFolder(ConvertedFiles):
         conditions: Iterable[Field | str] = (),
         broadcast: bool = False,
         location: str = "cell",
-        fractions: Sequence[float] = (0.8, 0.1, 0.1),
+        fractions: Sequence[float] = FRACTIONS,
         seed: int = 0,
         transform: Callable[[Data], Data] | None = None,
         pre_transform: Callable[[Data], Data] | None = None,

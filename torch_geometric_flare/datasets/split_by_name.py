@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+FRACTIONS = (0.8, 0.1, 0.1)
+"""Default shares of training, validation and test."""
+
 _SPLITS = ("train", "val", "test")
 
 

@@ -119,15 +119,7 @@ def num_stored_points(path: Path) -> int:
         return int(Data.from_dict(fields).num_nodes)
     except FileNotFoundError:
         raise
-    except (
-        AttributeError,
-        EOFError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        UnpicklingError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # as for `deserialize`
         raise ValueError(
             f"'{path}' does not tell its number of points ({first_line(error)}): "
             "delete it and make the data set again."

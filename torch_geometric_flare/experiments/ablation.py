@@ -16,7 +16,6 @@ from torch_geometric_flare.experiments.isolated_run import Record
 from torch_geometric_flare.experiments.report import write_comparison
 from torch_geometric_flare.experiments.run import with_folder
 from torch_geometric_flare.experiments.tables import Row, format_spread
-from torch_geometric_flare.recipes import resolve_recipe
 
 _MEASURED = (
     "relative_l2",
@@ -143,7 +142,7 @@ def _check(runs: dict[str, RunConfig]) -> None:
     splits = first.benchmark.load(first.selection)
     for name, recipe in recipes.items():
         try:
-            make_module(splits, resolve_recipe(recipe, splits.train[0]), "")
+            make_module(splits, recipe, "")
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{name}: {error}") from error
 

@@ -48,6 +48,8 @@ class Benchmark:
             default fields and points and the recipe `paper`.
         published_sizes: Number of samples in the complete official splits `"train"` and
             `"test"`; empty if unknown.
+        fixed_points: Statement about the number of points of the samples if it cannot
+            be selected; empty if it can.
         plot: Plots truth, prediction and error of a field of a sample; has the
             signature of `visualization.plot_comparison`.
         picture: File name of the picture, without suffix.
@@ -70,6 +72,7 @@ class Benchmark:
     errors: Errors = lambda predicted, true: {}
     published: tuple[Published, ...] = ()
     published_sizes: Mapping[str, int] = field(default_factory=dict)
+    fixed_points: str = ""
     plot: Plot = plot_comparison
     picture: str = "fields"
     surface: SurfaceOf = lambda selection, index: None
@@ -126,6 +129,11 @@ class Benchmark:
             raise ValueError(
                 f"--conditions is {how}, but {selection.data} {self.sample}s have the "
                 "same ones in all samples: leave it out"
+            )
+        if self.fixed_points and selection.num_points is not None:
+            raise ValueError(
+                f"--num-points is {selection.num_points}, but {self.fixed_points}: "
+                "leave it out"
             )
         load = self.load_simulated
         if selection.data == "official":

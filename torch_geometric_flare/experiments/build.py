@@ -12,7 +12,7 @@ from torch_geometric_flare import training
 from torch_geometric_flare.experiments.config import RunConfig
 from torch_geometric_flare.experiments.splits import Splits
 from torch_geometric_flare.fields import num_channels
-from torch_geometric_flare.recipes import Recipe, change_recipe
+from torch_geometric_flare.recipes import Recipe, change_recipe, resolve_recipe
 from torch_geometric_flare.transforms import Normalizer, channel_bounds
 
 
@@ -41,34 +41,21 @@ def choose_recipe(config: RunConfig) -> Recipe:
     return change_recipe(recipe, config.changes) if config.changes else recipe
 
 
-def check_grid(recipe: Recipe, sample: Data) -> None:
-    """Refuse a recipe whose network has another grid than the samples.
-
-    Args:
-        recipe: The recipe.
-        sample: A sample.
-
-    Raises:
-        ValueError: If the grids differ.
-    """
-    bound, grid = recipe.model.get("grid"), sample.get("grid")
-    if isinstance(bound, tuple) and grid is not None and bound != tuple(grid):
-        raise ValueError(
-            f"this recipe of {recipe.model_class.__name__} is for samples on the grid "
-            f"{bound}, but these are on {tuple(grid)}: give --num-points="
-            f"{math.prod(bound)}, or choose another recipe"
-        )
-
-
 def make_module(splits: Splits, recipe: Recipe, what: str) -> training.SurrogateModule:
     """Build the network of a recipe for some data, with its normalizers.
 
     Args:
         splits: The data.
-        recipe: The network and its training. If samples have query points, a network
-            such as `nn.FLAREQuery`, whose query widths are set from the data.
+        recipe: The network and its training; what it infers is set from the data. If
+            samples have query points, a network such as `nn.FLAREQuery`, whose query
+            widths are set likewise.
         what: Description of the training data, such as "simulated cars".
+
+    Raises:
+        ValueError: If the network does not fit the data.
     """
+    recipe = resolve_recipe(recipe, splits.train[0])
+    _check_grid(recipe, splits.train[0])
     channels = splits.train[0].x.size(1)
     coordinates = channels - num_channels(splits.features)
     if splits.query is not None:
@@ -168,3 +155,14 @@ class _PointsAlone(BaseTransform):
             if name in data:
                 del data[name]
         return data
+
+
+def _check_grid(recipe: Recipe, sample: Data) -> None:
+    """Refuse a recipe whose network has another grid than the samples."""
+    bound, grid = recipe.model.get("grid"), sample.get("grid")
+    if isinstance(bound, tuple) and grid is not None and bound != tuple(grid):
+        raise ValueError(
+            f"this recipe of {recipe.model_class.__name__} is for samples on the grid "
+            f"{bound}, but these are on {tuple(grid)}: give --num-points="
+            f"{math.prod(bound)}, or choose another recipe"
+        )

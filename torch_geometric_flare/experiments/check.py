@@ -20,7 +20,7 @@ from torch_geometric_flare.data_checks import (
     read_forces,
 )
 from torch_geometric_flare.datasets.mesh_files import find_meshes
-from torch_geometric_flare.datasets.split_by_name import split_by_name
+from torch_geometric_flare.datasets.split_by_name import FRACTIONS, split_by_name
 from torch_geometric_flare.experiments.options import Options, parse
 from torch_geometric_flare.experiments.page import Section, render_page
 from torch_geometric_flare.fields import read_fields
@@ -63,7 +63,7 @@ class CheckOptions(Options):
 
     fields: str | None = None
     location: str = "cell"
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    fractions: tuple[float, float, float] = FRACTIONS
     seed: int = 0
     html: str | None = None
     ignore: str | None = None

@@ -7,15 +7,12 @@ from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
-    refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.experiments.splits import Selection, Splits
 from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import Hyperelastic
 from torch_geometric_flare.transforms import Normalizer
-
-_FIXED = "a block has 972 points"
 
 
 def simulated_blocks(selection: Selection) -> Splits:
@@ -24,7 +21,6 @@ def simulated_blocks(selection: Selection) -> Splits:
     Args:
         selection: The selection.
     """
-    refuse_number_of_points(selection, _FIXED)
     splits = load_simulated(Hyperelastic(), selection, num_train=1000, num_test=50)
     return replace(splits, coordinate_normalizer=_unit_square())
 
@@ -35,7 +31,6 @@ def official_blocks(selection: Selection) -> Splits:
     Args:
         selection: The selection.
     """
-    refuse_number_of_points(selection, _FIXED)
     return load_official(
         lambda split: Elasticity(selection.root, split),
         selection,
@@ -57,6 +52,7 @@ ELASTICITY = Benchmark(
     recipes=RECIPES.of_problem("elasticity"),
     published=all_published("elasticity"),
     published_sizes=Elasticity.published_sizes,
+    fixed_points="a block has 972 points",
     picture="stress",
 )
 """Von Mises stress at 972 points of a stretched block with a hole."""

@@ -201,7 +201,9 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
     Places without a finite truth are left out, and so are meshes without another.
     """
     location = surrogate.location or "point"
-    samples = []
+    scale = surrogate.target_normalizer.scale.cpu()
+    errors: dict[str, list[float]] = {}
+    absolute: dict[str, Any] = {}
     for path in meshes:
         mesh = surrogate.predict_mesh(path)
         columns: dict[str, list[Tensor]] = {"y": [], "prediction": []}
@@ -211,13 +213,8 @@ def _evaluate_meshes(surrogate: Surrogate, meshes: Sequence[str]) -> dict[str, A
             for kind, name in (("prediction", field.name), ("y", f"{field.name}_true")):
                 values = torch.as_tensor(mesh.get_array(name, preference=location))
                 columns[kind].append(values.reshape(len(values), -1))
-        sample = Data(**{k: torch.cat(v, dim=1) for k, v in columns.items()})
-        sample.weight = mesh_io.mesh_weights(mesh, cells=location == "cell")
-        samples.append(sample)
-    scale = surrogate.target_normalizer.scale.cpu()
-    errors: dict[str, list[float]] = {}
-    absolute: dict[str, Any] = {}
-    for path, data in zip(meshes, samples, strict=True):
+        data = Data(**{k: torch.cat(v, dim=1) for k, v in columns.items()})
+        data.weight = mesh_io.mesh_weights(mesh, cells=location == "cell")
         zero = zero_fields(data.y, data, surrogate.fields)
         field_errors = errors_per_field(
             data.prediction, data, surrogate.fields, scale, skip_gaps=True

@@ -185,22 +185,6 @@ def coordinate_statistics(train: Sequence[Data], features: Fields) -> Normalizer
     return Normalizer.gaussian(data.x for data in train)
 
 
-def refuse_number_of_points(selection: Selection, what: str) -> None:
-    """Raise if a number of points is selected although it is fixed.
-
-    Args:
-        selection: Which data.
-        what: Statement about the points of the samples, for the message.
-
-    Raises:
-        ValueError: If a number of points is selected.
-    """
-    if selection.num_points is not None:
-        raise ValueError(
-            f"--num-points is {selection.num_points}, but {what}: leave it out"
-        )
-
-
 def first_samples(dataset: Any, number: int | None, name: str) -> Any:
     """Return the first samples of a data set.
 

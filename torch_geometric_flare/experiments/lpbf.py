@@ -12,7 +12,6 @@ from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.loading import (
     load_official,
     load_simulated,
-    refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.experiments.splits import Selection, Splits
@@ -23,7 +22,6 @@ from torch_geometric_flare.simulation import PrintedPart
 from torch_geometric_flare.transforms import Normalizer, SurfaceDistance
 from torch_geometric_flare.visualization import plot_deformed_comparison
 
-_FIXED = "a part has the points of its own mesh"
 _FIELDS = ("displacement_z",)
 
 
@@ -38,7 +36,6 @@ def simulated_parts(selection: Selection) -> Splits:
     Args:
         selection: The selection; the default target is the displacement along z.
     """
-    refuse_number_of_points(selection, _FIXED)
     distance = SurfaceDistance()
     splits = load_simulated(
         PrintedPart(), selection, num_train=600, num_test=50, default_fields=_FIELDS
@@ -69,7 +66,6 @@ def official_parts(selection: Selection) -> Splits:
     Args:
         selection: The selection; the default target is the displacement along z.
     """
-    refuse_number_of_points(selection, _FIXED)
     return load_official(
         lambda split: datasets.LPBF(
             selection.root, split, fields=selection.fields or _FIELDS
@@ -107,6 +103,7 @@ LPBF = Benchmark(
     errors=legacy_error,
     published=all_published("lpbf"),
     published_sizes=datasets.LPBF.published_sizes,
+    fixed_points="a part has the points of its own mesh",
     plot=plot_deformed_comparison,
     picture="displacement",
 )

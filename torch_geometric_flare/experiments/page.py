@@ -1,4 +1,4 @@
-"""Reports as self-contained HTML files."""
+"""Reports as self-contained HTML files and as Markdown."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -89,3 +89,24 @@ def render_page(title: str, sections: Sequence[Section], align: str = "right") -
     environment.filters["base64"] = lambda png: base64.b64encode(png).decode()
     body = environment.from_string(_BODY).render(sections=sections)
     return html_document(title, _STYLE % align, body)
+
+
+def render_markdown(title: str, sections: Sequence[Section]) -> str:
+    """Return a page in Markdown, without pictures.
+
+    Args:
+        title: Title of the page.
+        sections: Sections of the page.
+    """
+    parts = [f"# {title}"]
+    for section in sections:
+        parts += [f"## {section.heading}"] if section.heading else []
+        for headings, rows in section.tables:
+            rule = ["---", *("---:" for _ in headings[1:])]
+            escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+            lines = [" | ".join(line) for line in (headings, rule, *escaped)]
+            parts.append("\n".join(f"| {line} |" for line in lines))
+        parts += section.paragraphs
+        if section.items:
+            parts.append("\n".join(f"- {item}" for item in section.items))
+    return "\n\n".join(parts) + "\n"

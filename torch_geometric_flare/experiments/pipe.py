@@ -6,7 +6,6 @@ from torch_geometric_flare.experiments.loading import (
     coordinate_statistics,
     load_official,
     load_simulated,
-    refuse_number_of_points,
 )
 from torch_geometric_flare.experiments.published import all_published
 from torch_geometric_flare.experiments.splits import Selection, Splits
@@ -14,7 +13,6 @@ from torch_geometric_flare.recipes import RECIPES
 from torch_geometric_flare.simulation import PipeFlow
 
 _CONDITIONED = PipeFlow(viscosity=(0.002, 0.01))
-_FIXED = "the grid in a pipe has 129 × 129 points"
 
 
 def simulated_pipes(selection: Selection) -> Splits:
@@ -26,7 +24,6 @@ def simulated_pipes(selection: Selection) -> Splits:
     Args:
         selection: The selection.
     """
-    refuse_number_of_points(selection, _FIXED)
     return load_simulated(
         _CONDITIONED if selection.conditions else PipeFlow(),
         selection,
@@ -44,7 +41,6 @@ def official_pipes(selection: Selection) -> Splits:
     Args:
         selection: The selection.
     """
-    refuse_number_of_points(selection, _FIXED)
     return load_official(
         lambda split: Pipe(selection.root, split),
         selection,
@@ -61,6 +57,7 @@ PIPE = Benchmark(
     recipes=RECIPES.of_problem("pipe"),
     published=all_published("pipe"),
     published_sizes=Pipe.published_sizes,
+    fixed_points="the grid in a pipe has 129 × 129 points",
     picture="velocity",
     conditions=_CONDITIONED.conditions,
 )

@@ -1,8 +1,8 @@
 """The report of a comparison as Markdown, self-contained HTML and tables."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from torch_geometric_flare.datasets.records import write_json
 from torch_geometric_flare.experiments.benchmark import Benchmark
 from torch_geometric_flare.experiments.config import RunConfig
 from torch_geometric_flare.experiments.isolated_run import Record
-from torch_geometric_flare.experiments.page import Section, render_page
+from torch_geometric_flare.experiments.page import (
+    Section,
+    render_markdown,
+    render_page,
+)
 from torch_geometric_flare.experiments.published import Published
 from torch_geometric_flare.experiments.run import published_figures
 from torch_geometric_flare.experiments.tables import (
@@ -22,30 +26,8 @@ from torch_geometric_flare.experiments.tables import (
     summarize,
     summarize_quantities,
     table_cells,
-    to_markdown,
     write_csv,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Content of the report.
-
-    Args:
-        title: Title; should state whether the data are simulated.
-        facts: Conditions of the runs, by name.
-        rows: The table.
-        quantities: The table of quantities; empty if the benchmark has none.
-        notes: Sentences below the tables.
-        pictures: Picture files by caption.
-    """
-
-    title: str
-    facts: Mapping[str, str]
-    rows: Sequence[Row]
-    quantities: Sequence[QuantityRow]
-    notes: Sequence[str]
-    pictures: Mapping[str, Path]
 
 
 def plot_cost(rows: Sequence[Row], title: str) -> Figure:
@@ -89,46 +71,6 @@ def plot_cost(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def to_markdown_page(report: Report) -> str:
-    """Return the report in Markdown, without pictures.
-
-    Args:
-        report: The report.
-    """
-    facts = "".join(f"- {name}: {value}\n" for name, value in report.facts.items())
-    notes = "".join(f"\n{note}\n" for note in report.notes)
-    table = to_markdown(*table_cells(report.rows))
-    if report.quantities:
-        table += "\n" + to_markdown(*quantity_cells(report.quantities))
-    return f"# {report.title}\n\n{facts}\n{table}{notes}"
-
-
-def to_html_page(report: Report, plots: Mapping[str, Figure]) -> str:
-    """Return the report in HTML with all pictures embedded.
-
-    Args:
-        report: The report.
-        plots: Plots of the table by caption.
-    """
-    table = Section(
-        tables=[
-            table_cells(report.rows),
-            *([quantity_cells(report.quantities)] if report.quantities else []),
-        ],
-        paragraphs=report.notes,
-        pictures={text: _png(figure) for text, figure in plots.items()},
-    )
-    facts = Section(
-        heading="Conditions",
-        items=[f"{name}: {value}" for name, value in report.facts.items()],
-    )
-    predictions = Section(
-        heading="Predictions",
-        pictures={text: path.read_bytes() for text, path in report.pictures.items()},
-    )
-    return render_page(report.title, [table, facts, predictions])
-
-
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
@@ -160,16 +102,9 @@ def write_comparison(
     quantities = summarize_quantities(records)
     models = {row.model for row in rows}
     listed = [figure for figure in figures if figure.model in models]
-    report = Report(
-        title=f"{benchmark.name}: {run.selection.data} {benchmark.sample}s",
-        facts=_facts(run, benchmark, settings, records),
-        rows=rows,
-        quantities=quantities,
-        notes=_notes(run, listed),
-        pictures=_pictures(folder, benchmark, records),
-    )
+    title = f"{benchmark.name}: {run.selection.data} {benchmark.sample}s"
     results = {
-        "title": report.title,
+        "title": title,
         "settings": settings,
         "published": [asdict(figure) for figure in listed],
         "rows": [asdict(row) for row in rows],
@@ -180,11 +115,26 @@ def write_comparison(
     write_csv(folder / "results.csv", Row, rows)
     if quantities:
         write_csv(folder / "quantities.csv", QuantityRow, quantities)
-    cost = plot_cost(rows, report.title)
+    cost = plot_cost(rows, title)
     cost.savefig(folder / "cost.png", dpi=150)
-    plots = {**draw(rows, report.title), "Error against cost": cost}
-    (folder / "report.md").write_text(to_markdown_page(report), encoding="utf-8")
-    (folder / "report.html").write_text(to_html_page(report, plots), encoding="utf-8")
+    plots = {**draw(rows, title), "Error against cost": cost}
+    tables = [table_cells(rows)]
+    if quantities:
+        tables.append(quantity_cells(quantities))
+    sections = [
+        Section(
+            tables=tables,
+            paragraphs=_notes(run, listed),
+            pictures={text: _png(figure) for text, figure in plots.items()},
+        ),
+        Section(heading="Conditions", items=_facts(run, benchmark, settings, records)),
+    ]
+    text = render_markdown(title, sections)
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    pictures = _pictures(folder, benchmark, records)
+    predictions = Section(heading="Predictions", pictures=pictures)
+    page = render_page(title, [*sections, predictions])
+    (folder / "report.html").write_text(page, encoding="utf-8")
     return rows
 
 
@@ -193,7 +143,8 @@ def _facts(
     benchmark: Benchmark,
     settings: dict[str, Any],
     records: Sequence[Record],
-) -> dict[str, str]:
+) -> list[str]:
+    """Return the conditions of the runs."""
     chosen = f"{run.selection.data} {benchmark.sample}s"
     budget = "the epochs of each recipe"
     if run.epochs is not None:
@@ -207,7 +158,7 @@ def _facts(
         ", ".join(f"{name} {number}" for name, number in record["versions"].items())
         for record in finished
     }
-    return {
+    facts = {
         "data": f"{settings['num_train']} {chosen} to train on, "
         f"{settings['num_test']} to test on",
         "SHA-256 of the training split": settings["train_sha256"],
@@ -219,9 +170,11 @@ def _facts(
         "machine": "; ".join(sorted({record["machine"] for record in finished})),
         "versions": "; ".join(sorted(versions)),
     }
+    return [f"{name}: {value}" for name, value in facts.items()]
 
 
 def _notes(run: RunConfig, published: Sequence[Published]) -> list[str]:
+    """Return the sentences below the tables."""
     notes = [
         "Relative L2: mean over the test samples, then mean ± standard deviation over "
         "the seeds. Each run had its own process."
@@ -240,9 +193,9 @@ def _notes(run: RunConfig, published: Sequence[Published]) -> list[str]:
 
 def _pictures(
     folder: Path, benchmark: Benchmark, records: Sequence[Record]
-) -> dict[str, Path]:
+) -> dict[str, bytes]:
     """Return the pictures of the first finished run of each model, by caption."""
-    pictures: dict[str, Path] = {}
+    pictures: dict[str, bytes] = {}
     seen = set()
     for record in records:
         model, seed = record["model"], record["seed"]
@@ -252,5 +205,5 @@ def _pictures(
         run = folder / f"{model}-seed{seed}"
         for path in sorted(run.glob(f"{benchmark.picture}*.png")):
             caption = f"{model}, seed {seed}, {record['data']} {benchmark.sample}"
-            pictures[f"{caption}: {path.stem}"] = path
+            pictures[f"{caption}: {path.stem}"] = path.read_bytes()
     return pictures

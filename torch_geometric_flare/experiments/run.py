@@ -23,7 +23,6 @@ from torch_geometric_flare import training
 from torch_geometric_flare._arguments import as_path
 from torch_geometric_flare._random import keep_random_state
 from torch_geometric_flare.experiments.build import (
-    check_grid,
     choose_recipe,
     make_data,
     make_module,
@@ -40,7 +39,7 @@ from torch_geometric_flare.experiments.timing import (
     steps_within,
 )
 from torch_geometric_flare.nn.pooled_states import why_no_states
-from torch_geometric_flare.recipes import Recipe, resolve_recipe
+from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, unwrap
 from torch_geometric_flare.surrogates.checkpoint import add_trust
 from torch_geometric_flare.surrogates.guard import FEWEST
@@ -88,7 +87,7 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     start = time.perf_counter()
     training.set_threads(config.threads)
     benchmark, selection = config.benchmark, config.selection
-    recipe = choose_recipe(config)
+    chosen = choose_recipe(config)
     folder = Path(str(with_folder(config).folder))
     if not (folder / "last.ckpt").exists() and not (
         resume and (folder / CONFIG).exists()
@@ -97,16 +96,14 @@ def run_benchmark(config: RunConfig, *, resume: bool = False) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     splits = benchmark.load(selection)
     train, test = splits.train, splits.test
-    recipe = resolve_recipe(recipe, train[0])
-    check_grid(recipe, train[0])
     what = f"{selection.data} {benchmark.sample}s"
-    module = make_module(splits, recipe, what)
+    module = make_module(splits, chosen, what)
     network = module.surrogate.model
     counts = [f"{len(train)} {what} to train on", f"{len(test)} to test on"]
     if splits.val is not None:
         counts.insert(1, f"{len(splits.val)} to validate on")
     log.info("%s; %s", ", ".join(counts), network)
-    data = make_data(splits, recipe, config.seed)
+    data = make_data(splits, module.recipe, config.seed)
     trainer = training.TrainerConfig(
         accelerator=config.device, **config.values_of(training.TrainerConfig)
     )

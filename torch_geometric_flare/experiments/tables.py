@@ -164,19 +164,6 @@ def table_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return headings, cells
 
 
-def to_markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown.
-
-    Args:
-        headings: Column headings.
-        cells: Cells by row.
-    """
-    rule = ["---", *("---:" for _ in headings[1:])]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in cells]
-    lines = [headings, rule, *escaped]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def _error_cell(row: Row) -> str:
     if row.relative_l2 is None:
         return f"failed: {row.error}"

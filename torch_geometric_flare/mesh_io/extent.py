@@ -10,17 +10,13 @@ _MARGIN, _LEAST = 0.5, 0.3
 _ROUNDING = 1e-6
 
 
-def check_extent(
-    pos: Tensor, lower: Tensor, upper: Tensor, *, option: str = "scale="
-) -> Tensor:
+def check_extent(pos: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """Refuse points that are far from the training box of a surrogate.
 
     Args:
         pos: Points in the unit of the training data.
         lower: Lower corner of the box.
         upper: Upper corner of the box.
-        option: Format of the scale factor in the message, as the argument or the option
-            of the caller.
 
     Shapes:
         - `pos`: $(N, D)$
@@ -41,14 +37,14 @@ def check_extent(
         return inside_box(pos, lower, upper)
     ratio = float(size.max() / (high - low).max())
     hints = [
-        f"{option}{factor} if the mesh is in {unit}"
+        f"scale={factor} if the mesh is in {unit}"
         for unit, factor in _UNITS.items()
         if 0.5 < ratio / factor < 2
     ]
     raise ValueError(
         f"the mesh extends over {describe_box(low, high)}, but the model was trained "
         f"on {describe_box(lower, upper)}. "
-        f"Give {' or '.join(hints) or f'{option}FACTOR for other units of length'}, "
+        f"Give {' or '.join(hints) or 'scale=FACTOR for other units of length'}, "
         "or move and turn the mesh to stand as those of the training do"
     )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from vtkmodules import vtkCommonDataModel as vtk
 
-from torch_geometric_flare.mesh_io.polygons import area_vectors
+from torch_geometric_flare.mesh_io.polygons import area_vectors, cell_corners
 
 _FACES = (vtk.VTK_TRIANGLE, vtk.VTK_QUAD, vtk.VTK_POLYGON)
 # Names of normals in files that do not mark them as such.
@@ -61,7 +61,7 @@ def oriented_faces(mesh: Any, wanted: str = "area vectors") -> Any:
     turn = (vectors * turned).sum(1) < 0
     own = own_normals(mesh, cells=True)
     if own is None and (at_points := own_normals(mesh, cells=False)) is not None:
-        offsets, corners = _polygons(surface)
+        offsets, corners = cell_corners(surface.GetPolys())
         own = np.add.reduceat(at_points[corners], offsets[:-1])
     if own is not None:
         along = (vectors * own).sum(1)
@@ -139,7 +139,7 @@ def mesh_areas(mesh: Any, *, cells: bool = False) -> Tensor:
     surface = _faces(mesh, "areas")
     areas = np.linalg.norm(area_vectors(surface)[1], axis=1)
     if not cells:
-        offsets, points = _polygons(surface)
+        offsets, points = cell_corners(surface.GetPolys())
         areas = share_sizes(areas, offsets, points, surface.n_points)
     return torch.tensor(areas, dtype=torch.float32).unsqueeze(1)
 
@@ -167,15 +167,6 @@ def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return unit
 
 
-def _polygons(surface: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the offset of each polygon and the points of all polygons."""
-    polygons = surface.GetPolys()
-    return (
-        np.asarray(polygons.GetOffsetsArray()).astype(np.int64),
-        np.asarray(polygons.GetConnectivityArray()).astype(np.int64),
-    )
-
-
 def _joined(surface: Any) -> Any:
     """Merge coincident points of a surface that has borders."""
     if surface.n_open_edges == 0:
@@ -183,13 +174,13 @@ def _joined(surface: Any) -> Any:
     points, place = np.unique(np.asarray(surface.points), axis=0, return_inverse=True)
     if len(points) == surface.n_points:
         return surface
-    offsets, corners = _polygons(surface)
+    offsets, corners = cell_corners(surface.GetPolys())
     return _build(points, offsets, place.ravel()[corners])
 
 
 def _rewound(surface: Any, turn: npt.NDArray[np.bool_]) -> Any:
     """Return the surface with the corners of some polygons reversed."""
-    offsets, corners = _polygons(surface)
+    offsets, corners = cell_corners(surface.GetPolys())
     sizes = np.diff(offsets)
     place = np.arange(len(corners))
     reversed_place = np.repeat(offsets[:-1] + offsets[1:] - 1, sizes) - place

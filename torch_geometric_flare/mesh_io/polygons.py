@@ -14,6 +14,12 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
+def cell_corners(cells: Any) -> tuple[Integers, Integers]:
+    """Return the offset of each cell of VTK's array and the points of all cells."""
+    offsets = np.asarray(cells.GetOffsetsArray()).astype(np.int64)
+    return offsets, np.asarray(cells.GetConnectivityArray()).astype(np.int64)
+
+
 class Fans(NamedTuple):
     """Polygons, each split into triangles around the mean of its corners.
 

@@ -7,6 +7,8 @@ import numpy.typing as npt
 import pyvista as pv
 from vtkmodules import vtkCommonDataModel as vtk
 
+from torch_geometric_flare.mesh_io.polygons import cell_corners
+
 _GHOSTS = vtk.vtkDataSetAttributes.GhostArrayName()
 # Cells duplicated in another piece or a finer level, and blanked cells.
 _HIDDEN_CELL = (
@@ -43,7 +45,7 @@ def visible_part(mesh: Any) -> Any:
         return mesh
     dimension = _dimensions(mesh)
     solid = dimension >= min(2, dimension.max(initial=0))
-    visible = solid & (dimension >= 0) & _not_hidden(mesh)
+    visible = solid & _not_hidden(mesh)
     if not visible.any():
         raise ValueError("the mesh has no cells but hidden, ghost and empty ones")
     used = np.zeros(mesh.n_points, bool)
@@ -100,9 +102,9 @@ def _corners(mesh: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     for part in lists:
         number = part.GetNumberOfCells()
         if number:
-            sizes = np.diff(np.asarray(part.GetOffsetsArray()))
-            points.append(np.asarray(part.GetConnectivityArray()))
-            cells.append(np.repeat(np.arange(first, first + number), sizes))
+            offsets, corners = cell_corners(part)
+            points.append(corners)
+            cells.append(np.repeat(np.arange(first, first + number), np.diff(offsets)))
         first += number
     if not points:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -125,10 +127,11 @@ def _part_of_surface(mesh: Any, visible: Mask, used: Mask) -> Any:
         first += count
         if not kept.any():
             continue
-        sizes = np.diff(np.asarray(cells.GetOffsetsArray()))
-        corners = np.asarray(cells.GetConnectivityArray())[np.repeat(kept, sizes)]
+        offsets, corners = cell_corners(cells)
+        sizes = np.diff(offsets)
         offsets = np.concatenate([[0], np.cumsum(sizes[kept])])
-        put(pv.CellArray.from_arrays(offsets, number[corners]))
+        corners = number[corners[np.repeat(kept, sizes)]]
+        put(pv.CellArray.from_arrays(offsets, corners))
     for source, target, mask in (
         (mesh.cell_data, part.cell_data, visible),
         (mesh.point_data, part.point_data, used),

@@ -12,6 +12,7 @@ from torch_geometric_flare.mesh_io.geometry import (
     mesh_areas,
     share_sizes,
 )
+from torch_geometric_flare.mesh_io.polygons import cell_corners
 from torch_geometric_flare.mesh_io.read import as_mesh
 
 _SIZES = ("Volume", "Area", "Length")
@@ -57,7 +58,5 @@ def _cell_sizes(mesh: Any) -> npt.NDArray[np.float64]:
 
 def _at_points(mesh: Any, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Distribute the size of each cell to its corners."""
-    cells = mesh.cast_to_unstructured_grid().GetCells()
-    offsets = np.asarray(cells.GetOffsetsArray())
-    points = np.asarray(cells.GetConnectivityArray())
-    return share_sizes(sizes, offsets, points, mesh.n_points)
+    corners = cell_corners(mesh.cast_to_unstructured_grid().GetCells())
+    return share_sizes(sizes, *corners, mesh.n_points)

@@ -68,16 +68,13 @@ class EpochSampler(Sampler[Key]):
         seed: The seed of the order.
         shuffle: Whether to use a new order in each epoch. Otherwise, the order is that
             of the dataset and the epoch is always 0, so that every pass is the same.
-        epoch: The first epoch.
     """
 
-    def __init__(
-        self, num_samples: int, seed: int, *, shuffle: bool, epoch: int = 0
-    ) -> None:
+    def __init__(self, num_samples: int, seed: int, *, shuffle: bool) -> None:
         self.num_samples = num_samples
         self.seed = seed
         self.shuffle = shuffle
-        self.epoch = epoch
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; called by Lightning at the start of each epoch."""
@@ -293,7 +290,6 @@ class PointBatchSampler(Sampler[list[Key]]):
             batch.
         seed: The seed of the order.
         max_samples: Maximum number of samples per batch; `None` for no limit.
-        epoch: The first epoch.
 
     Raises:
         ValueError: If `sizes` is empty or holds a negative number, or a limit is
@@ -307,7 +303,6 @@ class PointBatchSampler(Sampler[list[Key]]):
         seed: int,
         *,
         max_samples: int | None = None,
-        epoch: int = 0,
     ) -> None:
         if len(sizes) == 0 or min(sizes) < 0:
             raise ValueError(
@@ -321,7 +316,7 @@ class PointBatchSampler(Sampler[list[Key]]):
         self.max_points = max_points
         self.seed = seed
         self.max_samples = len(self.sizes) if max_samples is None else max_samples
-        self.epoch = epoch
+        self.epoch = 0
         by_size = sorted(range(len(self.sizes)), key=self.sizes.__getitem__)
         # The rank of each sample by size, scaled to [0, 1].
         self._rank = torch.empty(len(self.sizes), **_HOST)
