@@ -148,22 +148,21 @@ def _in_folder(
     After an error of a new run, the folder is removed if it has no results. It is kept
     after an interruption, because the run can be resumed.
     """
-    if isinstance(config, RunConfig):
-        config = run = with_folder(config, prefix)
-    else:
-        run = with_folder(config.run, prefix)
-        config = replace(config, run=run)
+    run = with_folder(config if isinstance(config, RunConfig) else config.run, prefix)
+    started: Any = run if isinstance(config, RunConfig) else replace(config, run=run)
     folder = Path(str(run.folder))
     options: Sequence[str] = ()
     if (folder / CONFIG).exists():
         options = _without_resume(command_line)  # they may differ from the file's
     else:
-        write_config(config, folder)
-    command = prog.split() if prog else ["python", os.path.abspath(sys.argv[0])]
+        write_config(started, folder)
+    command: list[str] = (
+        prog.split() if prog else ["python", os.path.abspath(sys.argv[0])]
+    )
     log.info("%s; if the run is killed, resume it by", folder)
     log.info("  %s", shlex.join([*command, *options, f"--resume={folder}"]))
     try:
-        yield config
+        yield started
     except Exception:
         if not resume:
             with suppress(OSError):

@@ -59,8 +59,8 @@ def predict_command_line(
         surrogate = _load(args)
         location = _location(args, surrogate)
         if args.train_meshes:
-            meshes = _meshes_in(args.train_meshes)
-            trained = mean_forces(args, surrogate, meshes, location)
+            paths = _meshes_in(args.train_meshes)
+            trained = mean_forces(args, surrogate, paths, location)
         for path, output in _find_jobs(args.mesh, args.output):
             table = output.with_name(table.name)
             try:

@@ -233,8 +233,8 @@ class SurrogateModule(LightningModule):
                 f"'{checkpoint_path}' holds a surrogate without a recipe: pass recipe="
             )
         if "recipe" not in arguments:
-            kind = type(surrogate.model)
-            arguments["recipe"] = Recipe(**{**described, "model_class": kind})
+            model_class = type(surrogate.model)
+            arguments["recipe"] = Recipe(**{**described, "model_class": model_class})
         more = surrogate.read_more(surrogate.describe_more(), surrogate.state_dict())
         settings = surrogate.settings()
         del settings["fourier_octaves"]  # of the recipe
