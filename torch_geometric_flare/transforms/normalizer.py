@@ -240,7 +240,8 @@ class Normalizer(nn.Module):
         self._check(value)
         if value.dtype == torch.bool:  # which torch does not subtract from
             value = value.to(torch.uint8)
-        return ((value - self.shift) / self.scale).to(_at_least_single(value))
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        return ((value - self.shift) / self.scale).to(dtype)
 
     def decode(self, value: Tensor) -> Tensor:
         """Convert normalized values to the units of the field; the inverse of `encode`.
@@ -258,7 +259,8 @@ class Normalizer(nn.Module):
         self._check(value)
         # Not cast to the dtype of the value: statistics in double precision mean that
         # single precision would round the field.
-        return value.to(_at_least_single(value)) * self.scale + self.shift
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        return value.to(dtype) * self.scale + self.shift
 
     def _check(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
@@ -291,10 +293,6 @@ class Normalizer(nn.Module):
     def extra_repr(self) -> str:
         """Return the statistics for `repr`."""
         return f"shift={self.shift.tolist()}, scale={self.scale.tolist()}"
-
-
-def _at_least_single(value: Tensor) -> torch.dtype:
-    return torch.promote_types(value.dtype, torch.float32)
 
 
 def _narrow_if_exact(shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
