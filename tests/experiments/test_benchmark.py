@@ -124,7 +124,7 @@ def test_darcy_has_the_loss_with_derivatives():
         ({"data": "real"}, "expected 'simulated' or 'official'"),
         ({"num_train": 0}, "num_train must be at least 1, got 0"),
         ({"num_test": -1}, "num_test must be at least 1, got -1"),
-        ({"num_val": -1}, "num_val must be at least 0, got -1"),
+        ({"num_val": -1}, "num_val must not be negative, got -1"),
         ({"fields": ("a", "")}, "expected names such as pressure"),
     ],
 )

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform, Compose
 
-from torch_geometric_flare._arguments import check_integers
 from torch_geometric_flare.fields import Field, Fields, num_channels
 from torch_geometric_flare.surrogates import QueryPoints
 from torch_geometric_flare.transforms import (
@@ -81,9 +80,11 @@ class Selection:
             )
         self._convert()
         for name in ("num_train", "num_test"):
-            if (value := getattr(self, name)) is not None:
-                check_integers(1, **{name: value})
-        check_integers(0, num_val=self.num_val)
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.num_val < 0:
+            raise ValueError(f"num_val must not be negative, got {self.num_val}")
         for name, example in (("fields", "pressure"), ("features", "normal")):
             if not all(getattr(self, name) or ()):
                 raise ValueError(
