@@ -1,5 +1,8 @@
 """Arguments of a wrong kind end in a sentence that names them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch_geometric.data import Data
 
 from torch_geometric_flare import FLARE, FLAREConv, PointBatch, nn
 from torch_geometric_flare import functional as F
+from torch_geometric_flare._arguments import as_path, expand_path
 from torch_geometric_flare.datasets import SimulatedDataset
 from torch_geometric_flare.fields import Field
 from torch_geometric_flare.metrics import force_coefficients, relative_l2
@@ -223,3 +227,15 @@ def test_huge_graph_numbers_take_no_memory():
     # Who means it says so; some empty graphs are nothing special.
     some = torch.tensor([0] * (N - 1) + [900])
     assert PointBatch.from_batch(torch.rand(N, 8), some).num_graphs == 901
+
+
+def test_paths(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for function in (as_path, expand_path):
+        assert function("~/a b#%ü") == function(Path("~/a b#%ü")) == tmp_path / "a b#%ü"
+        assert function("~$a.vtp").name == "~$a.vtp"
+        for path in (None, 3, b"a", ["a"]):
+            with pytest.raises(TypeError, match=re.escape(f"path is {path!r}")):
+                function(path)
+    assert expand_path("a/b") == Path("a/b") and as_path("a/b") == Path.cwd() / "a/b"

@@ -49,12 +49,18 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     Relative ones are of the folder at the time of the call, wherever the process goes
     afterwards.
     """
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    return Path(os.path.abspath(expand_path(path)))
 
 
 def expand_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path, `~` being the home folder."""
-    return Path(path).expanduser()
+    """Return a path, `~` being the home folder.
+
+    Raises:
+        TypeError: If it is not text or a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is {brief(path)}, expected a str or an os.PathLike")
+    return Path(os.path.expanduser(path))  # leaves names such as `~$a.vtp` alone
 
 
 @contextmanager

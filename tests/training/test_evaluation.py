@@ -33,12 +33,13 @@ def test_errors_name_the_sample(module, samples, batch_size):
     assert whole.tolist() == pytest.approx(evaluate(surrogate, split).tolist())
     with pytest.raises(ValueError, match="batch_size"):
         evaluate(surrogate, split, 0)
-    for y in (None, split[3].y.long(), split[3].y > 20, split[3].y[1:], [1.0]):
-        wrong = [sample.clone() for sample in split]
-        wrong[3].y = y
-        if y is None:
-            del wrong[3].y
-        with pytest.raises(ValueError, match=r"sample.* 3\b.*\by\b"):
+    short, without, whole_numbers = ([d.clone() for d in split] for _ in range(3))
+    short[3].y = split[3].y[1:]
+    del without[3].y
+    for sample in whole_numbers:
+        sample.y = sample.y.long()
+    for wrong, named in ((short, 3), (without, 3), (whole_numbers, 0)):
+        with pytest.raises(ValueError, match=rf"sample.* {named}\b.*\by\b"):
             evaluate(surrogate, wrong, batch_size)
 
 

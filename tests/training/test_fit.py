@@ -201,6 +201,12 @@ def test_training_learns_and_validates_the_averaged_weights(module, samples, tmp
     assert history["val_relative_l2"][-1] == pytest.approx(after, rel=1e-5)
 
 
+def test_a_file_in_place_of_the_folder(module, samples, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file' is a file"):
+        run(module, samples, tmp_path / "file")
+
+
 def test_a_training_is_not_overwritten(module, samples, finished):
     with pytest.raises(FileExistsError, match="resume=True"):
         run(module, samples, finished)

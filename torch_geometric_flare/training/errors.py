@@ -60,9 +60,14 @@ def errors_per_field(
             another shape than `prediction`.
     """
     y = true_fields(data)
+    if y.shape != prediction.shape:
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, expected that of the prediction, "
+            f"{tuple(prediction.shape)}"
+        )
     batch, num_graphs = graphs_of(data)
     group = data.get("group")
-    if skip_gaps and prediction.shape == y.shape:
+    if skip_gaps:
         finite = y.isfinite()
         # The processes of a group must take the same branch.
         if group is not None or not bool(finite.all()):

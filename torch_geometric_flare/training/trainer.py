@@ -258,9 +258,9 @@ def fit(
     Raises:
         FileExistsError: If `folder` holds a checkpoint and `resume` is not set.
         ValueError: If `TrainerConfig` or `build_trainer` rejects an argument; if
-            another training uses the folder; if the checkpoint is damaged or belongs to
-            another recipe, model, precision, number of devices or other data; or if the
-            samples lack a field.
+            `folder` is a file; if another training uses the folder; if the checkpoint
+            is damaged or belongs to another recipe, model, precision, number of devices
+            or other data; or if the samples lack a field.
         TypeError: If an option is not a field of `TrainerConfig`.
         RuntimeError: If the loss is not finite.
         SystemExit: With status 143, after the current batch, if the process receives
@@ -268,6 +268,8 @@ def fit(
     """
     config = replace(TrainerConfig() if config is None else config, **options)
     folder = as_path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder={str(folder)!r} is a file: name a folder")
     module.train()  # A prediction may have left it in evaluation mode.
     with (
         # Whatever the caller's gradient mode.
