@@ -162,8 +162,8 @@ def _started(
     after an interruption, because the run can be resumed.
     """
     options: Sequence[str] = ()
-    if (folder / CONFIG).exists():
-        options = _without_resume(command_line)  # they may differ from the file's
+    if resume or any((folder / name).exists() for name in (CONFIG, "last.ckpt")):
+        options = _without_resume(command_line)  # not yet accepted, so not written
     else:
         write_config(config, folder)
     command = prog.split() if prog else ["python", os.path.abspath(sys.argv[0])]
