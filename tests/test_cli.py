@@ -66,7 +66,7 @@ def test_a_wrong_file_of_options_is_named(tmp_path, capsys, content):
 
 def test_train_evaluate_and_info(tmp_path, capsys):
     folder = train(tmp_path, "--seed=3", "--num-val=0")
-    assert f"tgflare train {TINY[0]}" in capsys.readouterr().out
+    assert f"  tgflare train --resume={folder}\n" in capsys.readouterr().out
     config = RunConfig.load(folder / CONFIG)
     assert (config.seed, config.selection.num_train, config.epochs) == (3, 2, 1)
     stored = json.loads((folder / "metrics.json").read_text())

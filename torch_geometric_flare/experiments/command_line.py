@@ -152,8 +152,8 @@ def _in_folder(
     started: Any = run if isinstance(config, RunConfig) else replace(config, run=run)
     folder = Path(str(run.folder))
     options: Sequence[str] = ()
-    if (folder / CONFIG).exists():
-        options = _without_resume(command_line)  # they may differ from the file's
+    if resume or any((folder / name).exists() for name in (CONFIG, "last.ckpt")):
+        options = _without_resume(command_line)  # not yet accepted, so not written
     else:
         write_config(started, folder)
     command: list[str] = (
