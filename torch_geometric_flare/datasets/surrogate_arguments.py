@@ -21,6 +21,7 @@ class SurrogateArguments(TypedDict):
     features: Fields
     location: str
     weighted: bool
+    surface: bool
     feature_bounds: tuple[list[float], list[float]] | None
     conditions: Fields
     condition_normalizer: Normalizer | None
@@ -77,6 +78,7 @@ def fit_arguments(
         "features": features,
         "location": location,
         "weighted": all("weight" in data for data in samples()),
+        "surface": all("normal" in data for data in samples()),
         "feature_bounds": feature_bounds,
         "conditions": conditions,
         "condition_normalizer": of_conditions,

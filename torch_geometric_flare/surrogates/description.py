@@ -58,10 +58,10 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
 
     Returns:
         `model` and `arguments` as in `describe_model`, `training_data`, `location`,
-        `fourier_octaves`, `weighted`, `feature_bounds`, `condition_bounds`, and
-        `fields`, `features` and `conditions`, each a list of `name`, `channels`, `unit`
-        and, if the field has one, `source`; also `query` for a `QuerySurrogate` and
-        `noise_length` for a `GenerativeSurrogate`.
+        `fourier_octaves`, `weighted`, `surface`, `feature_bounds`, `condition_bounds`,
+        and `fields`, `features` and `conditions`, each a list of `name`, `channels`,
+        `unit` and, if the field has one, `source`; also `query` for a `QuerySurrogate`
+        and `noise_length` for a `GenerativeSurrogate`.
     """
     return {
         **describe_model(surrogate.model),
@@ -72,6 +72,7 @@ def describe_surrogate(surrogate: NormalizedModel) -> dict[str, Any]:
         "conditions": [field.to_dict() for field in surrogate.conditions],
         "fourier_octaves": surrogate.fourier_octaves,
         "weighted": surrogate.weighted,
+        "surface": surrogate.surface,
         "feature_bounds": _plain(surrogate.feature_bounds),
         "condition_bounds": _plain(surrogate.condition_bounds),
         **surrogate.describe_more(),
@@ -192,6 +193,7 @@ def build_surrogate(
         fourier_octaves=description.get("fourier_octaves", 0),
         location=description.get("location"),
         weighted=description.get("weighted", False),
+        surface=description.get("surface", False),
         conditions=read_fields(description.get("conditions", [])),
         condition_normalizer=read_normalizer(state, "condition_normalizer"),
         feature_bounds=description.get("feature_bounds"),

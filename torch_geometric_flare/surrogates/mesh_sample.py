@@ -121,6 +121,12 @@ def read_sample(
         raise ValueError(
             f"{name} has no cells: predict at its points, location='point'"
         )
+    if surrogate.surface and mesh.n_cells and mesh.get_cell(0).dimension == 3:
+        warnings.warn(
+            f"{name} has volume cells, but the model was trained on surfaces: predict "
+            "on its boundary, mesh.extract_surface()",
+            stacklevel=4,
+        )
     points = (mesh.cell_centers() if cells else mesh).points
     pos, outside = _check_place(
         torch.tensor(points, dtype=torch.float64) * scale, surrogate, name, prefix

@@ -52,6 +52,7 @@ class NormalizedModel(NormalizedPoints):
         location: str | None = None,
         fourier_octaves: int = 0,
         weighted: bool = False,
+        surface: bool = False,
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
         feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -77,7 +78,8 @@ class NormalizedModel(NormalizedPoints):
         self.condition_normalizer = condition_normalizer
         self.training_data = training_data
         self.location = location
-        check_kind(bool, "True or False", weighted=weighted)
+        check_kind(bool, "True or False", weighted=weighted, surface=surface)
+        self.surface = surface
         self.weighted = weighted and supports_weights(model)
         self.conditions: Fields = tuple(conditions)
         # Raises ValueError if two names are equal.

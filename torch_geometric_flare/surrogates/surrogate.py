@@ -66,6 +66,8 @@ class Surrogate(GuardedModel):
             as points drawn evenly over a surface; for a mesh, areas, volumes or lengths
             are computed. It has no effect on a model whose forward takes no `weight`,
             such as `MeshGraphNet`.
+        surface: Whether all training samples lie on surfaces in space. `predict_mesh`
+            then warns about a mesh of volume cells.
         conditions: Names and units of the columns of `u` of a sample, $[1, G]$: numbers
             of the whole sample, such as a speed, for a model with `condition_channels`.
         condition_normalizer: Encodes `u`.

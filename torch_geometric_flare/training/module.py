@@ -101,6 +101,7 @@ class SurrogateModule(LightningModule):
         input_normalizer: Encodes all channels of `x`.
         location: Where on a mesh the samples lie.
         weighted: Whether points are weighted by the `weight` of their sample.
+        surface: Whether all samples lie on surfaces in space, see `Surrogate`.
         conditions: Names and units of the columns of `u`.
         condition_normalizer: Encodes `u`.
         feature_bounds: Minimum and maximum of each channel of `features` over the
@@ -138,6 +139,7 @@ class SurrogateModule(LightningModule):
         input_normalizer: Normalizer | None = None,
         location: str | None = None,
         weighted: bool = False,
+        surface: bool = False,
         conditions: Iterable[Field] = (),
         condition_normalizer: Normalizer | None = None,
         feature_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -171,6 +173,7 @@ class SurrogateModule(LightningModule):
             location=location,
             fourier_octaves=recipe.fourier_octaves,
             weighted=weighted,
+            surface=surface,
             conditions=conditions,
             condition_normalizer=condition_normalizer,
             feature_bounds=feature_bounds,
@@ -239,7 +242,7 @@ class SurrogateModule(LightningModule):
         settings = surrogate.settings()
         del settings["fourier_octaves"]  # of the recipe
         # Set as attributes because some subclasses do not take these arguments.
-        names = ("weighted", "feature_bounds", "condition_bounds")
+        names = ("weighted", "surface", "feature_bounds", "condition_bounds")
         attributes = {name: settings.pop(name) for name in names}
         module = cls(surrogate.model, **{**settings, **more, **arguments})
         for name, value in attributes.items():
