@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, hashes, archives of torch, and tables."""
+"""Files that are replaced as a whole, hashes, archives of torch, tables and meshes."""
 
 import csv
 import hashlib
@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+MESH_SUFFIXES = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
+"""Suffixes of the mesh files that are searched in a folder."""
 
 _FOLDER = 0x10  # marks a folder in a zip archive
 

@@ -158,7 +158,7 @@ def test_an_array_that_is_missing(folder):
         MeshFolder(folder, fields=[PRESSURE], features=[Field("speed", 2)])
 
 
-@pytest.mark.parametrize("suffix", [".stl", ".ply"])
+@pytest.mark.parametrize("suffix", [".stl", ".ply", ".obj"])
 def test_formats_without_fields_give_shapes(tmp_path, suffix, quick):
     for number in range(3):
         sphere(number).save(tmp_path / f"m{number}{suffix}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from torch_geometric_flare._arguments import as_path
-from torch_geometric_flare._files import sha256_of
+from torch_geometric_flare._files import MESH_SUFFIXES, sha256_of
 from torch_geometric_flare._precision import narrow
 from torch_geometric_flare._provenance import prediction_note
 from torch_geometric_flare.datasets.arrays import Array
@@ -30,7 +30,6 @@ from torch_geometric_flare.datasets.surrogate_arguments import (
 from torch_geometric_flare.fields import Field, Fields, channel_slices
 from torch_geometric_flare.transforms import feature_key
 
-_SUFFIXES = (".vtu", ".vtp", ".stl", ".ply")
 _LOCATIONS = ("cell", "point")
 logger = logging.getLogger(__name__)
 # Format of the converted files; meshes in an earlier format are read again.
@@ -38,7 +37,7 @@ _FORMAT = 4
 
 
 class MeshFolder(ConvertedFiles):
-    r"""Your own meshes: a folder of `.vtu`, `.vtp`, `.stl` and `.ply` files.
+    r"""Your own meshes: a folder of `.vtu`, `.vtp`, `.vtk`, `.stl`, `.ply`, `.obj`.
 
     Each file is a sample, and samples may differ in size. A sample has
 
@@ -72,8 +71,8 @@ class MeshFolder(ConvertedFiles):
         mesh,speed (m/s),angle_of_attack (°)
         wing_00.vtp,40,-2.5
 
-    VTK reads no fields from `.stl` and `.ply`. With `fields=()` such a folder gives
-    shapes without `y`; to train, save the meshes as `.vtp`.
+    VTK reads no fields from `.stl`, `.ply` and `.obj`. With `fields=()` such a folder
+    gives shapes without `y`; to train, save the meshes as `.vtp`.
 
     Each mesh is read once, in a separate process (`pip install ".[data]"`), which takes
     a second or two, and stored in `cache`, see `ConvertedFiles`. Nothing is written to
@@ -141,7 +140,7 @@ class MeshFolder(ConvertedFiles):
         pre_transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
         cache: str | os.PathLike[str] | None = None,
-        suffixes: Sequence[str] = _SUFFIXES,
+        suffixes: Sequence[str] = MESH_SUFFIXES,
         block: str | None = None,
         time: float | None = None,
         check: bool = False,
@@ -481,7 +480,7 @@ def _found(mesh: Any, path: Path) -> str:
     text = "; ".join(
         f"{kind} data: {names or 'none'}" for kind, names in arrays.items()
     )
-    if path.suffix.lower() in (".stl", ".ply"):
+    if path.suffix.lower() in (".stl", ".ply", ".obj"):
         text += f" (VTK reads no fields from {path.suffix}: save it as .vtp)"
     return f"It has {text}"
 

@@ -6,6 +6,7 @@ with needs_extra("viz", __name__):
     import pyvista  # noqa: F401
     import vtk  # noqa: F401
 
+from torch_geometric_flare._files import MESH_SUFFIXES
 from torch_geometric_flare.mesh_io.cases import CASES_TABLE, add_case, read_cases
 from torch_geometric_flare.mesh_io.distance import distance_features, surface_distance
 from torch_geometric_flare.mesh_io.extent import check_extent
@@ -23,12 +24,7 @@ from torch_geometric_flare.mesh_io.geometry import (
 from torch_geometric_flare.mesh_io.inside import points_inside
 from torch_geometric_flare.mesh_io.location import check_location, find_location
 from torch_geometric_flare.mesh_io.polygons import polygon_fans, polygon_vectors
-from torch_geometric_flare.mesh_io.read import (
-    FURTHER_SUFFIXES,
-    MESH_SUFFIXES,
-    as_mesh,
-    read_mesh,
-)
+from torch_geometric_flare.mesh_io.read import FURTHER_SUFFIXES, as_mesh, read_mesh
 from torch_geometric_flare.mesh_io.site import QuerySite
 from torch_geometric_flare.mesh_io.smoothing import sobolev_smooth
 from torch_geometric_flare.mesh_io.visible import visible_part

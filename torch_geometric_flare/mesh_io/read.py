@@ -14,12 +14,10 @@ import pyvista as pv
 from vtkmodules.vtkCommonDataModel import vtkDataObject
 
 from torch_geometric_flare._arguments import brief, expand_path
+from torch_geometric_flare._files import MESH_SUFFIXES
 from torch_geometric_flare._finite import count_gaps
 from torch_geometric_flare.mesh_io import reader_process
 from torch_geometric_flare.mesh_io.visible import visible_part
-
-MESH_SUFFIXES = (".stl", ".ply", ".obj", ".vtp", ".vtu", ".vtk")
-"""Suffixes that `read_mesh` accepts and that are searched in a folder."""
 
 FURTHER_SUFFIXES = (
     *(".vts", ".vtr", ".vti", ".vtm", ".pvd", ".foam"),

@@ -11,10 +11,9 @@ import numpy as np
 import pyvista as pv
 
 from torch_geometric_flare._arguments import expand_path, finite_number
-from torch_geometric_flare._files import read_table
+from torch_geometric_flare._files import MESH_SUFFIXES, read_table
 from torch_geometric_flare.mesh_io.read import (
     FURTHER_SUFFIXES,
-    MESH_SUFFIXES,
     read_mesh,
 )
 
