@@ -47,8 +47,7 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("folder", nargs="?", type=Path, help="folder of meshes; simulated by default")
-    what = "arrays to learn, separated by commas; NAME=ARRAY renames an array"
-    add("--fields", default="pressure", help=what)
+    add("--fields", default="pressure", help="NAME or NAME=ARRAY, by commas")
     add("--location", default="cell", choices=("cell", "point"))
     add("--num-meshes", type=int, default=60, help="number of meshes to simulate")
     add("--epochs", type=int, default=40)

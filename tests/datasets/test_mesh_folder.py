@@ -275,7 +275,7 @@ def test_a_full_cache_may_be_read_only(folder, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    for name in ("mesh_folder.TemporaryFile", "mesh_folder.write_json"):
+    for name in ("mesh_files.TemporaryFile", "mesh_folder.write_json"):
         monkeypatch.setattr(f"torch_geometric_flare.datasets.{name}", refuse)
     for name in ("records", "sources", "verified"):
         monkeypatch.setattr(
