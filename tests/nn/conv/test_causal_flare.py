@@ -158,7 +158,7 @@ def test_a_state_in_double_precision_stays_so():
     y, after = by_stepping(conv, x[20:], SoftmaxState(*(t.double() for t in state)))
     assert y.dtype == torch.float32
     assert after.value.dtype == after.lse.dtype == torch.float64
-    torch.testing.assert_close(y, conv(x)[20:])
+    torch.testing.assert_close(y, conv(x)[20:], rtol=1e-4, atol=1e-4)
 
 
 def test_autocast():
