@@ -301,6 +301,6 @@ def test_debug_mode_names_the_source():
     assert predict(network(), x, 16).isnan().all()
     with (
         torch_geometric.debug(),
-        pytest.raises(ValueError, match="source holds 1 values that are NaN"),
+        pytest.raises(ValueError, match="source holds 1 values that are not finite"),
     ):
         predict(network(), x, 16)
