@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 # Rounding may move a number by this share of what the numbers span.
 _LARGEST_SHIFT = 2.0**-20
+LARGEST_OFFSET = 100.0
+"""Ratio of mean to deviation beyond which a relative error says little."""
+
 # The same number everywhere spans nothing: up to here, single precision will do.
 _LARGEST_CONSTANT = 2.0**16
 

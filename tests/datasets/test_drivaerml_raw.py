@@ -176,10 +176,10 @@ def test_splits(tmp_path, read_here):
 
 
 def test_sizes_of_the_splits():
-    found = [DrivAerMLRaw.split_of(None, run) for run in range(1, 502)]
+    splits = [DrivAerMLRaw.split_of(run) for run in range(1, 502)]
     for split, size in DrivAerMLRaw.published_sizes.items():
-        assert found.count(split) == size
-    assert found.count(None) == 17
+        assert splits.count(split) == size
+    assert splits.count(None) == 17
 
 
 @pytest.mark.parametrize(

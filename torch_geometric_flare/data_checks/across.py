@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from torch_geometric_flare._precision import LARGEST_OFFSET
 from torch_geometric_flare.data_checks.facts import NORMALS, MeshFacts, Place
 from torch_geometric_flare.data_checks.findings import FieldStatistics, Finding
 
@@ -19,8 +20,6 @@ _FAR = 3.0
 # Robust deviations from the median that clean data rarely reach.
 _OUTLIER = 8.0
 _MOST_CLOSED = 2 / 3
-# Ratio of mean to deviation beyond which relative errors say little.
-_OFFSET = 100.0
 _UNITS = {
     "millimeters": 1000.0,
     "centimeters": 100.0,
@@ -55,7 +54,7 @@ def check_offsets(statistics: Mapping[Place, FieldStatistics]) -> Iterator[Findi
         statistics: Statistics of each array over all meshes.
     """
     for (location, name), one in statistics.items():
-        far = np.abs(one.mean) > _OFFSET * one.deviation
+        far = np.abs(one.mean) > LARGEST_OFFSET * one.deviation
         for channel in np.flatnonzero(far & (one.deviation > 0)):
             mean, deviation = one.mean[channel], one.deviation[channel]
             channels = f", channel {channel}" if len(one.mean) > 1 else ""

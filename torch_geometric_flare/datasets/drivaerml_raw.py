@@ -108,7 +108,8 @@ class DrivAerMLRaw(SurfaceRuns):
     reference_area: ClassVar[float] = DrivAerML.reference_area
     """Reference area of the published force coefficients, in m²."""
 
-    def split_of(self, run: int) -> str | None:
+    @staticmethod
+    def split_of(run: int) -> str | None:
         """Return the split of a run; `None` if it has no results."""
         if run in _WITHOUT_RESULTS or run > 500:
             return None

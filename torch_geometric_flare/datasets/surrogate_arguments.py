@@ -70,6 +70,7 @@ def fit_arguments(
         of_conditions = Normalizer.gaussian(rows, names=channel_names(conditions))
         condition_bounds = channel_bounds(rows)
     targets = (data.y for data in samples())
+    arrays = set.intersection(*(set(data.keys()) for data in samples()))
     return {
         "target_normalizer": Normalizer.gaussian(targets, names=channel_names(fields)),
         "coordinate_normalizer": Normalizer.from_bounds(lower - half, upper + half),
@@ -77,8 +78,8 @@ def fit_arguments(
         "fields": fields,
         "features": features,
         "location": location,
-        "weighted": all("weight" in data for data in samples()),
-        "surface": all("normal" in data for data in samples()),
+        "weighted": "weight" in arrays,
+        "surface": "normal" in arrays,
         "feature_bounds": feature_bounds,
         "conditions": conditions,
         "condition_normalizer": of_conditions,

@@ -87,7 +87,7 @@ def make_module(splits: Splits, recipe: Recipe, what: str) -> training.Surrogate
         input_normalizer=fit_input_normalizer(recipe, splits),
         location=splits.location,
         weighted=splits.weighted,
-        surface=all("normal" in data for data in splits.train),
+        surface="normal" in splits.train[0],
         feature_bounds=bounds,
         conditions=splits.conditions,
         condition_normalizer=splits.condition_normalizer,

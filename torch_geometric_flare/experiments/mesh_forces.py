@@ -39,7 +39,7 @@ def force_rows(
                 continue
             with warnings.catch_warnings():
                 # The prediction has already reported the number of non-finite values.
-                warnings.simplefilter("ignore", UserWarning)
+                warnings.filterwarnings("ignore", ".*not finite", UserWarning)
                 coefficients = mesh_forces(mesh, name, **_flow(args), location=location)
             text = ", ".join(
                 f"{key} {value:.4f}" for key, value in coefficients.items()

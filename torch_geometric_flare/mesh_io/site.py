@@ -12,10 +12,7 @@ import pyvista as pv
 
 from torch_geometric_flare._arguments import expand_path, finite_number
 from torch_geometric_flare._files import MESH_SUFFIXES, read_table
-from torch_geometric_flare.mesh_io.read import (
-    FURTHER_SUFFIXES,
-    read_mesh,
-)
+from torch_geometric_flare.mesh_io.read import FURTHER_SUFFIXES, read_mesh
 
 _AXES = "xyz"
 _FORMS = (

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from torch_geometric_flare._finite import find_gaps
+from torch_geometric_flare._precision import LARGEST_OFFSET
 from torch_geometric_flare.fields import Fields, channel_slices
 from torch_geometric_flare.training.errors import graphs_of
 from torch_geometric_flare.transforms import Normalizer
@@ -20,8 +21,6 @@ of batches.
 """
 
 _MOST_NAMED = 5
-# Ratio of mean to deviation beyond which a relative error says little.
-_OFFSET = 100.0
 
 
 def warn_absolute(
@@ -53,7 +52,7 @@ def warn_offsets(fields: Fields, normalizer: Normalizer) -> None:
     for name, columns in channel_slices(fields).items():
         shift, scale = normalizer.shift[columns], normalizer.scale[columns]
         # A scale of exactly 1 is that of a constant channel.
-        if bool(((shift.abs() > _OFFSET * scale) & (scale != 1)).all()):
+        if bool(((shift.abs() > LARGEST_OFFSET * scale) & (scale != 1)).all()):
             mean, deviation = shift[0].item(), scale[0].item()
             warnings.warn(
                 f"field {name!r} varies by {deviation:.3g} about {mean:.6g}: a "

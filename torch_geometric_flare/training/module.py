@@ -228,9 +228,9 @@ class SurrogateModule(LightningModule):
                 f"'{checkpoint_path}' holds a {type(surrogate).__name__}, not one of "
                 f"{cls.__name__}: load it by {kind}.load_from_checkpoint"
             )
-        described = read_checkpoint(expand_path(checkpoint_path))["surrogate"].get(
-            "recipe"
-        )
+        checkpoint = read_checkpoint(expand_path(checkpoint_path))
+        arguments = cls._add_stored(arguments, checkpoint, checkpoint_path)
+        described = checkpoint["surrogate"].get("recipe")
         if described is None and "recipe" not in arguments:
             raise ValueError(
                 f"'{checkpoint_path}' holds a surrogate without a recipe: pass recipe="
@@ -249,6 +249,13 @@ class SurrogateModule(LightningModule):
             if name not in arguments:
                 setattr(module.surrogate, name, value)
         return module
+
+    @classmethod
+    def _add_stored(
+        cls, arguments: dict[str, Any], checkpoint: dict[str, Any], path: str | Path
+    ) -> dict[str, Any]:
+        """Add the arguments of a subclass that its checkpoint stores."""
+        return arguments
 
     def on_fit_start(self) -> None:
         """Log the recipe as hyperparameters."""

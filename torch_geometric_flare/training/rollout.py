@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from typing_extensions import Self
 
-from torch_geometric_flare._arguments import expand_path, prefixed
+from torch_geometric_flare._arguments import prefixed
 from torch_geometric_flare.fields import Field, Fields, channel_slices, num_channels
 from torch_geometric_flare.metrics import relative_l2_per_field
 from torch_geometric_flare.recipes import Recipe
 from torch_geometric_flare.surrogates import Surrogate, rollout
-from torch_geometric_flare.surrogates.checkpoint import read_checkpoint
 from torch_geometric_flare.surrogates.rollout import check_changes
 from torch_geometric_flare.training.errors import graphs_of, mean_over_fields
 from torch_geometric_flare.training.evaluation import host_batches
@@ -105,31 +103,14 @@ class RolloutModule(SurrogateModule):
         self.noise = noise
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls,
-        checkpoint_path: str | Path,
-        model: nn.Module | None = None,
-        **arguments: Any,
-    ) -> Self:
-        """Return a module with the weights and options of a checkpoint.
-
-        Args:
-            checkpoint_path: A training checkpoint, such as `last.ckpt`.
-            model: As for `SurrogateModule.load_from_checkpoint`.
-            **arguments: Further arguments, such as `noise` to replace the file's.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: As `SurrogateModule.load_from_checkpoint`; also if the file is
-                not of a `RolloutModule` and `changes` are not given.
-        """
-        options = read_checkpoint(expand_path(checkpoint_path)).get("rollout", {})
-        arguments = {**options, **arguments}
+    def _add_stored(
+        cls, arguments: dict[str, Any], checkpoint: dict[str, Any], path: str | Path
+    ) -> dict[str, Any]:
+        """Add `changes` and `noise` of the checkpoint."""
+        arguments = {**checkpoint.get("rollout", {}), **arguments}
         if "changes" not in arguments:
-            raise ValueError(
-                f"'{checkpoint_path}' is not of a RolloutModule: pass changes="
-            )
-        return super().load_from_checkpoint(checkpoint_path, model, **arguments)
+            raise ValueError(f"'{path}' is not of a RolloutModule: pass changes=")
+        return arguments
 
     def forward(self, data: Data) -> Tensor:
         """Predict the states in `data.y` one after the other, $[N, K C]$.
